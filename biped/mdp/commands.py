@@ -1,0 +1,72 @@
+"""Velocity commands: what is asked of the robot, and when it is asked anew.
+
+A command is (forward, left, counter-clockwise) in the base frame: (num_envs, 3), m/s, m/s, rad/s.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from biped_config import CommandConfig
+
+
+@dataclass(frozen=True)
+class CommandState:
+    """The commands in force and the time they have left."""
+
+    velocity: Tensor
+    """(num_envs, 3): m/s, m/s, rad/s."""
+    time_left_s: Tensor
+    """Time until the next draw, (num_envs,), s."""
+
+    @classmethod
+    def initial(cls, num_envs: int, device: torch.device) -> "CommandState":
+        """Zero commands that are due at once."""
+        return cls(torch.zeros(num_envs, 3, device=device), torch.zeros(num_envs, device=device))
+
+
+def sample_commands(num_envs: int, cfg: CommandConfig, generator: torch.Generator) -> Tensor:
+    """Draw commands uniformly from their ranges, a share of them zero: (num_envs, 3)."""
+    # Python scalars, not a tensor of bounds: a copy from the host would stall a GPU every step.
+    ranges = (cfg.lin_vel_x_m_s, cfg.lin_vel_y_m_s, cfg.ang_vel_rad_s)
+    *draws, standing_draw = torch.rand(len(ranges) + 1, num_envs, generator=generator, device=generator.device)
+    velocity = torch.stack([low + (high - low) * draw for (low, high), draw in zip(ranges, draws, strict=True)], dim=-1)
+    return velocity * (standing_draw >= cfg.standing_fraction)[:, None]
+
+
+def advance_commands(
+    state: CommandState, restart: Tensor, dt_s: float, cfg: CommandConfig, generator: torch.Generator
+) -> CommandState:
+    """Let time pass, and draw anew where it has run out or where an episode starts (`restart`, (num_envs,), bool)."""
+    time_left_s = state.time_left_s - dt_s
+    due = restart | (time_left_s <= 0.0)
+    fresh = sample_commands(len(due), cfg, generator)
+    return CommandState(
+        velocity=torch.where(due[:, None], fresh, state.velocity),
+        time_left_s=torch.where(due, cfg.resample_s, time_left_s),
+    )
+
+
+def command_speed(velocity: Tensor, cfg: CommandConfig) -> Tensor:
+    """Return the size of commands (num_envs, 3) as one speed, (num_envs,), m/s; yaw counts by `turning_lever_m`."""
+    return torch.linalg.vector_norm(_as_speeds(velocity, cfg), dim=-1)
+
+
+def is_moving(velocity: Tensor, cfg: CommandConfig) -> Tensor:
+    """Return True where commands (num_envs, 3) ask for motion rather than for standing, (num_envs,), bool."""
+    return command_speed(velocity, cfg) >= cfg.moving_threshold_m_s
+
+
+def command_progress(velocity: Tensor, achieved: Tensor, cfg: CommandConfig) -> Tensor:
+    """Return the share of a command that the robot's own velocity makes good, (num_envs,).
+
+    The projection of the achieved velocity (num_envs, 3) on the commanded one, over the size of the command: 1 when it
+    is followed, 0 at rest, negative when the robot moves the other way; 0 for a zero command.
+    """
+    wanted, got = _as_speeds(velocity, cfg), _as_speeds(achieved, cfg)
+    return (wanted * got).sum(dim=-1) / (wanted * wanted).sum(dim=-1).clamp_min(1e-6)
+
+
+def _as_speeds(velocity: Tensor, cfg: CommandConfig) -> Tensor:
+    return torch.cat((velocity[:, :2], velocity[:, 2:] * cfg.turning_lever_m), dim=-1)

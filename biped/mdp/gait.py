@@ -1,0 +1,196 @@
+"""The walking rhythm: phase clock, sinusoidal joint reference, contact phases and steps.
+
+Phase convention: one stride is a phase of 1. The left foot swings in [0, 0.5), the right foot in [0.5, 1): the legs
+are in antiphase.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+from biped_config import GaitConfig
+
+LEFT, RIGHT = 0, 1
+"""Index of each foot in every per-foot tensor."""
+
+
+class ContactPhase(IntEnum):
+    """Which feet are on the ground."""
+
+    NONE = 0
+    LEFT = 1
+    RIGHT = 2
+    BOTH = 3
+
+
+def advance_phase(phase: Tensor, frequency_hz: float, dt_s: float) -> Tensor:
+    """Move the phase clock (num_envs,) on by one control step; the result is in [0, 1)."""
+    return torch.remainder(phase + frequency_hz * dt_s, 1.0)
+
+
+def phase_features(phase: Tensor) -> Tensor:
+    """Return the sine and cosine of the phase clock (num_envs,), as (num_envs, 2)."""
+    angle = 2.0 * math.pi * phase
+    return torch.stack((torch.sin(angle), torch.cos(angle)), dim=-1)
+
+
+def swing_height(phase: Tensor) -> Tensor:
+    """Return the half-sine of each leg's swing, (num_envs, 2): 0 in stance, 1 at mid-swing."""
+    angle = 2.0 * math.pi * phase
+    return torch.stack((torch.sin(angle), -torch.sin(angle)), dim=-1).clamp_min(0.0)
+
+
+@dataclass(frozen=True)
+class GaitReference:
+    """The joints that the reference moves, found once by name, and how far."""
+
+    joint_indices: Tensor
+    """Indices of the pitch joints, (6,): hip, knee, ankle of the left leg, then of the right."""
+    default_rad: Tensor
+    """Their default positions, (6,), rad."""
+    amplitude_rad: Tensor
+    """Their offset at mid-swing, (6,), rad: hip forward, knee bent, ankle up."""
+
+    @classmethod
+    def build(
+        cls, cfg: GaitConfig, joint_names: Sequence[str], default_rad: Sequence[float], device: torch.device
+    ) -> "GaitReference":
+        """Find the pitch joints of both legs by name.
+
+        Raises:
+            ValueError: a pitch joint is not among `joint_names`.
+        """
+        signed = {
+            "hip_pitch": -cfg.hip_amplitude_rad,
+            "knee": cfg.knee_amplitude_rad,
+            "ankle": -cfg.ankle_amplitude_rad,
+        }
+        names = [f"{side}_{joint}" for side in ("left", "right") for joint in signed]
+        indices = [list(joint_names).index(name) for name in names]
+        return cls(
+            joint_indices=torch.tensor(indices, device=device),
+            default_rad=torch.tensor([default_rad[i] for i in indices], device=device),
+            amplitude_rad=torch.tensor([*signed.values()] * 2, device=device),
+        )
+
+    def at(self, phase: Tensor) -> Tensor:
+        """Return the reference positions of the pitch joints at a phase (num_envs,), as (num_envs, 6), rad."""
+        return self.default_rad + self.amplitude_rad * swing_height(phase).repeat_interleave(3, dim=1)
+
+
+def update_contacts(contacts: Tensor, force_n: Tensor, cfg: GaitConfig) -> Tensor:
+    """Decide which feet are on the ground, with hysteresis so that a force near one threshold cannot chatter.
+
+    Args:
+        contacts: the decision of the step before, (num_envs, 2), bool.
+        force_n: vertical contact force on each foot, (num_envs, 2), N.
+        cfg: thresholds.
+
+    Returns:
+        (num_envs, 2), bool.
+    """
+    return (force_n >= cfg.contact_on_n) | (contacts & (force_n >= cfg.contact_off_n))
+
+
+def contact_phase(contacts: Tensor) -> Tensor:
+    """Return the `ContactPhase` of each environment, (num_envs,), int64, from contacts (num_envs, 2), bool."""
+    return contacts[:, LEFT] * ContactPhase.LEFT + contacts[:, RIGHT] * ContactPhase.RIGHT
+
+
+@dataclass(frozen=True)
+class StepState:
+    """What the alternation machine remembers between two control steps."""
+
+    contacts: Tensor
+    """Feet on the ground, (num_envs, 2), bool."""
+    air_time_s: Tensor
+    """Time since each foot was seen to lift, (num_envs, 2), s; 0 on the ground."""
+    supported: Tensor
+    """True while the other foot has carried the whole of this foot's swing so far, (num_envs, 2), bool."""
+    last_step: Tensor
+    """The foot that made the last valid step, (num_envs,), int64; -1 before the first."""
+
+    @classmethod
+    def initial(cls, num_envs: int, device: torch.device) -> "StepState":
+        """Both feet in the air, nothing stepped yet: what holds right after a reset."""
+        return cls(
+            contacts=torch.zeros(num_envs, 2, dtype=torch.bool, device=device),
+            air_time_s=torch.zeros(num_envs, 2, device=device),
+            supported=torch.zeros(num_envs, 2, dtype=torch.bool, device=device),
+            last_step=torch.full((num_envs,), -1, dtype=torch.int64, device=device),
+        )
+
+    def reset(self, mask: Tensor) -> "StepState":
+        """Forget everything where `mask` (num_envs,) is True."""
+        keep = ~mask
+        return StepState(
+            contacts=self.contacts & keep[:, None],
+            air_time_s=self.air_time_s * keep[:, None],
+            supported=self.supported & keep[:, None],
+            last_step=torch.where(mask, -1, self.last_step),
+        )
+
+
+@dataclass(frozen=True)
+class StepEvents:
+    """What happened in one control step."""
+
+    phase: Tensor
+    """`ContactPhase` after the step, (num_envs,), int64."""
+    touchdown: Tensor
+    """Feet that landed, (num_envs, 2), bool: any landing, chatter included."""
+    valid_step: Tensor
+    """Feet that landed after a swing of sensible length over the other, standing foot, (num_envs, 2), bool."""
+    alternated_swing_s: Tensor
+    """Length of the swing that ended in a valid step of the other foot than the last, (num_envs,), s; 0 otherwise."""
+
+
+def advance_steps(state: StepState, force_n: Tensor, dt_s: float, cfg: GaitConfig) -> tuple[StepState, StepEvents]:
+    """Move the alternation machine on by one control step.
+
+    The machine runs over the contact phases none, left, right, both. A foot that lifts while the other stands begins a
+    swing; its landing is a valid step when the swing lasted between `min_swing_s` and `max_swing_s` and the other foot
+    stood all the while. A valid step alternates when the last valid step was the other foot's. So neither contacts that
+    chatter, nor hopping with both feet, nor stepping twice with one foot is ever an alternation.
+
+    Args:
+        state: before the step.
+        force_n: vertical contact force on each foot, (num_envs, 2), N.
+        dt_s: control step (s).
+        cfg: thresholds of force and of swing time.
+
+    Returns:
+        The state after the step, and what happened in it.
+    """
+    contacts = update_contacts(state.contacts, force_n, cfg)
+    other_stands = contacts.flip(1)
+    lifted = state.contacts & ~contacts
+    touchdown = contacts & ~state.contacts
+    swing_s = torch.where(state.contacts, 0.0, state.air_time_s + dt_s)
+    supported = torch.where(lifted, other_stands, state.supported & other_stands)
+    # Two feet that land together end a jump, whatever stood before.
+    landed_alone = touchdown & state.contacts.flip(1)
+    valid_step = landed_alone & state.supported & (swing_s >= cfg.min_swing_s) & (swing_s <= cfg.max_swing_s)
+
+    stepping_foot = torch.where(valid_step[:, RIGHT], RIGHT, LEFT)
+    stepped = valid_step.any(dim=1)
+    alternated = stepped & (state.last_step == 1 - stepping_foot)
+    swing_of_step_s = torch.where(valid_step, swing_s, 0.0).amax(dim=1)
+
+    after = StepState(
+        contacts=contacts,
+        air_time_s=torch.where(contacts, 0.0, swing_s),
+        supported=supported & ~contacts,
+        last_step=torch.where(stepped, stepping_foot, state.last_step),
+    )
+    events = StepEvents(
+        phase=contact_phase(contacts),
+        touchdown=touchdown,
+        valid_step=valid_step,
+        alternated_swing_s=torch.where(alternated, swing_of_step_s, 0.0),
+    )
+    return after, events

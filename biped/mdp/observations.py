@@ -1,0 +1,113 @@
+"""What the policy sees: one layout that the environment, exports and checks all read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from biped.mdp.gait import phase_features
+from biped.mdp.state import BipedState
+from biped_config import EnvConfig
+
+
+@dataclass(frozen=True)
+class ObservationTerm:
+    """One named part of the observation."""
+
+    name: str
+    """What it is, with its frame."""
+    width: int
+    """Numbers it takes."""
+    scale: float
+    """What the physical value is multiplied by."""
+    unit: str
+    """Unit of the physical value."""
+
+
+@dataclass(frozen=True)
+class ObservationLayout:
+    """The parts of the observation, in order."""
+
+    terms: tuple[ObservationTerm, ...]
+
+    @classmethod
+    def build(cls, cfg: EnvConfig) -> "ObservationLayout":
+        """Return the layout that a configuration leads to."""
+        joints = len(cfg.robot.joint_names)
+        scales = cfg.observation
+        return cls(
+            (
+                ObservationTerm("projected_gravity_b", 3, 1.0, "1"),
+                ObservationTerm("base_ang_vel_b", 3, scales.ang_vel_scale, "rad/s"),
+                ObservationTerm("base_lin_vel_xy_b", 2, scales.lin_vel_scale, "m/s"),
+                ObservationTerm("base_height_m", 1, 1.0, "m"),
+                ObservationTerm("command_lin_vel_xy_b", 2, scales.lin_vel_scale, "m/s"),
+                ObservationTerm("command_ang_vel_b", 1, scales.ang_vel_scale, "rad/s"),
+                ObservationTerm("joint_pos_rad", joints, 1.0, "rad from the default pose"),
+                ObservationTerm("joint_vel_rad_s", joints, scales.joint_vel_scale, "rad/s"),
+                ObservationTerm("foot_contact", 2, 1.0, "1"),
+                ObservationTerm("previous_action", joints, 1.0, "1"),
+                ObservationTerm("gait_phase", 2, 1.0, "sine, cosine"),
+            )
+        )
+
+    @property
+    def width(self) -> int:
+        """Numbers in one observation."""
+        return sum(term.width for term in self.terms)
+
+    def slices(self) -> dict[str, slice]:
+        """Return where each term lies in the observation."""
+        where, start = {}, 0
+        for term in self.terms:
+            where[term.name] = slice(start, start + term.width)
+            start += term.width
+        return where
+
+    def assemble(self, values: Mapping[str, Tensor], clip: float) -> Tensor:
+        """Scale, concatenate and clip the named values, each (num_envs, width), into (num_envs, self.width).
+
+        Raises:
+            KeyError: a term of the layout has no value.
+        """
+        parts = [values[term.name] if term.scale == 1.0 else values[term.name] * term.scale for term in self.terms]
+        return torch.cat(parts, dim=-1).clamp(-clip, clip)
+
+
+def build_observation(
+    layout: ObservationLayout,
+    cfg: EnvConfig,
+    state: BipedState,
+    command: Tensor,
+    contacts: Tensor,
+    previous_action: Tensor,
+    phase: Tensor,
+    default_joint_pos_rad: Tensor,
+) -> Tensor:
+    """Return the observations, (num_envs, layout.width).
+
+    Args:
+        layout: the table of terms.
+        cfg: clip.
+        state: the physical state.
+        command: velocity commands, (num_envs, 3).
+        contacts: feet on the ground, (num_envs, 2), bool.
+        previous_action: the clipped action of the step before, (num_envs, num_joints).
+        phase: the gait clock, (num_envs,).
+        default_joint_pos_rad: (num_joints,), rad.
+    """
+    values = {
+        "projected_gravity_b": state.projected_gravity_b,
+        "base_ang_vel_b": state.base_ang_vel_b,
+        "base_lin_vel_xy_b": state.base_lin_vel_b[:, :2],
+        "base_height_m": state.base_height_m[:, None],
+        "command_lin_vel_xy_b": command[:, :2],
+        "command_ang_vel_b": command[:, 2:],
+        "joint_pos_rad": state.joint_pos_rad - default_joint_pos_rad,
+        "joint_vel_rad_s": state.joint_vel_rad_s,
+        "foot_contact": contacts.float(),
+        "previous_action": previous_action,
+        "gait_phase": phase_features(phase),
+    }
+    return layout.assemble(values, cfg.observation.clip)

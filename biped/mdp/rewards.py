@@ -1,0 +1,231 @@
+"""What the robot is paid for: one pure function a term, the table of terms, and their weighted sum.
+
+Every term maps what happened in one control step to a rate, (num_envs,), that its weight (per second) and the control
+step multiply. An event is paid as a rate over that one step, so that it is worth its weight once.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from biped.mdp.commands import command_progress
+from biped.mdp.gait import GaitReference, StepEvents
+from biped.mdp.state import BipedState
+from biped_config import EnvConfig, RewardWeights
+
+
+@dataclass(frozen=True)
+class RewardInputs:
+    """Everything that a term may look at."""
+
+    state: BipedState
+    """The physical state after the control step."""
+    command: Tensor
+    """Velocity commands that were in force, (num_envs, 3): m/s, m/s, rad/s in the base frame."""
+    action: Tensor
+    """Clipped actions of this step, (num_envs, num_joints)."""
+    previous_action: Tensor
+    """Clipped actions of the step before, (num_envs, num_joints)."""
+    phase: Tensor
+    """The gait clock, (num_envs,)."""
+    contacts: Tensor
+    """Feet on the ground, (num_envs, 2), bool."""
+    steps: StepEvents
+    """Touchdowns of this control step."""
+    fell: Tensor
+    """Episodes that ended in a fall, (num_envs,), bool."""
+    moving: Tensor
+    """Commands that ask for motion rather than for standing, (num_envs,), bool."""
+
+
+@dataclass(frozen=True)
+class RewardModel:
+    """The fixed things that terms need besides the inputs: the configuration, and joints found once by name."""
+
+    cfg: EnvConfig
+    """Weights, widths, targets."""
+    gait_reference: GaitReference
+    """The sinusoidal reference of the pitch joints."""
+    default_joint_pos_rad: Tensor
+    """(num_joints,), rad."""
+    posture_joints: Tensor
+    """Indices of the joints that `similar_to_default` keeps in place: those that the gait does not swing."""
+
+    @classmethod
+    def build(cls, cfg: EnvConfig, device: torch.device) -> "RewardModel":
+        """Find the joints by name.
+
+        Raises:
+            ValueError: a joint that the gait moves is not one of the robot's.
+        """
+        robot = cfg.robot
+        reference = GaitReference.build(cfg.gait, robot.joint_names, robot.default_joint_pos_rad, device)
+        swung = set(reference.joint_indices.tolist())
+        return cls(
+            cfg=cfg,
+            gait_reference=reference,
+            default_joint_pos_rad=torch.tensor(robot.default_joint_pos_rad, device=device),
+            posture_joints=torch.tensor([i for i in range(len(robot.joint_names)) if i not in swung], device=device),
+        )
+
+
+RewardTerm = Callable[[RewardInputs, RewardModel], Tensor]
+"""From what happened to a rate, (num_envs,)."""
+
+
+def tracking_lin_vel_x(inputs: RewardInputs, model: RewardModel) -> Tensor:
+    """exp(-error² / width) of the forward velocity: 1 when the command is met."""
+    error = inputs.command[:, 0] - inputs.state.base_lin_vel_b[:, 0]
+    return torch.exp(-error.square() / model.cfg.reward.lin_vel_variance_m2_s2)
+
+
+def tracking_lin_vel_y(inputs: RewardInputs, model: RewardModel) -> Tensor:
+    """exp(-error² / width) of the velocity to the left."""
+    error = inputs.command[:, 1] - inputs.state.base_lin_vel_b[:, 1]
+    return torch.exp(-error.square() / model.cfg.reward.lin_vel_variance_m2_s2)
+
+
+def tracking_ang_vel(inputs: RewardInputs, model: RewardModel) -> Tensor:
+    """exp(-error² / width) of the yaw rate."""
+    error = inputs.command[:, 2] - inputs.state.base_ang_vel_b[:, 2]
+    return torch.exp(-error.square() / model.cfg.reward.ang_vel_variance_rad2_s2)
+
+
+def alive_bonus(inputs: RewardInputs, _: RewardModel) -> Tensor:
+    """1 while the robot has not fallen."""
+    return (~inputs.fell).float()
+
+
+def sinusoidal_gait(inputs: RewardInputs, model: RewardModel) -> Tensor:
+    """exp(-Σ error² / width) of the pitch joints against their phase-clocked reference, gated by progress.
+
+    The gate is the share of the commanded velocity that is achieved, full from `gait_full_pay_progress` on: a robot
+    that stands still, or marches in place, under a command to walk earns nothing here; neither does one that is told
+    to stand.
+    """
+    reference = model.gait_reference
+    error = inputs.state.joint_pos_rad[:, reference.joint_indices] - reference.at(inputs.phase)
+    match = torch.exp(-error.square().sum(dim=1) / model.cfg.reward.gait_variance_rad2)
+    state = inputs.state
+    achieved = torch.cat((state.base_lin_vel_b[:, :2], state.base_ang_vel_b[:, 2:]), dim=-1)
+    progress = command_progress(inputs.command, achieved, model.cfg.command)
+    gate = (progress / model.cfg.reward.gait_full_pay_progress).clamp(0.0, 1.0)
+    return match * gate * inputs.moving
+
+
+def foot_alternation(inputs: RewardInputs, model: RewardModel) -> Tensor:
+    """The seconds of swing that a touchdown of the other foot ends, paid at the touchdown.
+
+    Walking with each foot in the air for 40% of the time earns 0.8 a second; see `gait.advance_steps` for what counts.
+    """
+    return inputs.steps.alternated_swing_s / model.cfg.sim.control_dt_s * inputs.moving
+
+
+def height_maintenance(inputs: RewardInputs, model: RewardModel) -> Tensor:
+    """Squared distance of the base height from its target, m²."""
+    return (inputs.state.base_height_m - model.cfg.reward.target_height_m).square()
+
+
+def torso_stability(inputs: RewardInputs, model: RewardModel) -> Tensor:
+    """Squared tilt (horizontal part of projected gravity) plus scaled squared roll and pitch rate."""
+    tilt = inputs.state.projected_gravity_b[:, :2].square().sum(dim=1)
+    rocking = inputs.state.base_ang_vel_b[:, :2].square().sum(dim=1)
+    return tilt + model.cfg.reward.rocking_scale_s2 * rocking
+
+
+def lin_vel_z(inputs: RewardInputs, _: RewardModel) -> Tensor:
+    """Squared vertical velocity of the base, (m/s)²."""
+    return inputs.state.base_lin_vel_b[:, 2].square()
+
+
+def action_rate(inputs: RewardInputs, _: RewardModel) -> Tensor:
+    """Squared change of the actions since the step before."""
+    return (inputs.action - inputs.previous_action).square().sum(dim=1)
+
+
+def similar_to_default(inputs: RewardInputs, model: RewardModel) -> Tensor:
+    """Sum of |deviation| from the default pose over the joints that the gait does not swing, rad."""
+    deviation = inputs.state.joint_pos_rad - model.default_joint_pos_rad
+    return deviation[:, model.posture_joints].abs().sum(dim=1)
+
+
+def foot_slip(inputs: RewardInputs, _: RewardModel) -> Tensor:
+    """Sum of the horizontal speeds of the feet that are on the ground, m/s."""
+    speed = torch.linalg.vector_norm(inputs.state.foot_vel_w[..., :2], dim=-1)
+    return (speed * inputs.contacts).sum(dim=1)
+
+
+def actuator_constraint(inputs: RewardInputs, model: RewardModel) -> Tensor:
+    """Sum of the torques beyond the servo's linear torque-speed envelope, N·m.
+
+    A DC motor driven in the direction of its torque has τ_stall (1 - |ω| / ω_no_load) to give; braking, all of τ_stall.
+    """
+    servo = model.cfg.robot.servo
+    torque, speed = inputs.state.joint_torque_nm, inputs.state.joint_vel_rad_s
+    driving_speed = (speed * torque.sign()).clamp_min(0.0)
+    available = servo.stall_torque_nm * (1.0 - driving_speed / servo.no_load_speed_rad_s).clamp_min(0.0)
+    return (torque.abs() - available).clamp_min(0.0).sum(dim=1)
+
+
+def fall_penalty(inputs: RewardInputs, model: RewardModel) -> Tensor:
+    """One for each fall, at the step that ends the episode."""
+    return inputs.fell.float() / model.cfg.sim.control_dt_s
+
+
+TERMS: Mapping[str, RewardTerm] = MappingProxyType(
+    {
+        term.__name__: term
+        for term in (
+            tracking_lin_vel_x,
+            tracking_lin_vel_y,
+            tracking_ang_vel,
+            alive_bonus,
+            sinusoidal_gait,
+            foot_alternation,
+            height_maintenance,
+            torso_stability,
+            lin_vel_z,
+            action_rate,
+            similar_to_default,
+            foot_slip,
+            actuator_constraint,
+            fall_penalty,
+        )
+    }
+)
+"""Every reward term by its name, which is also its field in `RewardWeights`."""
+
+
+def check_terms(terms: Mapping[str, RewardTerm] = TERMS) -> None:
+    """Check that each term has a weight and each weight a term.
+
+    Raises:
+        ValueError: it names those that do not.
+    """
+    weights = {item.name for item in fields(RewardWeights)}
+    if odd := weights ^ set(terms):
+        raise ValueError(f"reward terms and fields of RewardWeights differ in: {', '.join(sorted(odd))}")
+
+
+def active_terms(weights: RewardWeights) -> tuple[str, ...]:
+    """Return the names of the terms that are computed: those whose weight is not 0, in the order of `TERMS`."""
+    return tuple(name for name in TERMS if getattr(weights, name) != 0.0)
+
+
+def compute_rewards(inputs: RewardInputs, model: RewardModel) -> tuple[Tensor, Tensor]:
+    """Weigh and sum the active terms.
+
+    Returns:
+        The reward of the step, (num_envs,), and each active term's share of it, (num_envs, len(active_terms)).
+    """
+    weights = model.cfg.reward.weights
+    dt_s = model.cfg.sim.control_dt_s
+    names = active_terms(weights)
+    if not names:
+        rewards = torch.zeros_like(inputs.phase)
+        return rewards, rewards[:, None][:, :0]
+    shares = torch.stack([TERMS[name](inputs, model) * (getattr(weights, name) * dt_s) for name in names], dim=1)
+    return shares.sum(dim=1), shares

@@ -1,0 +1,61 @@
+"""When an episode ends, and why."""
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from biped.mdp.state import BipedState
+from biped_config import TerminationConfig
+
+
+@dataclass(frozen=True)
+class Terminations:
+    """Causes of an episode's end, each (num_envs,), bool; several may hold at once."""
+
+    height: Tensor
+    """The base is too low."""
+    tilt: Tensor
+    """The base leans too far."""
+    error: Tensor
+    """The solver failed or the state is not finite."""
+    time_out: Tensor
+    """The episode has lasted its full time."""
+
+    @property
+    def fell(self) -> Tensor:
+        """The robot fell, (num_envs,), bool."""
+        return self.height | self.tilt
+
+    @property
+    def terminated(self) -> Tensor:
+        """The episode ended in a terminal state, whose value is zero, (num_envs,), bool."""
+        return self.fell | self.error
+
+    @property
+    def truncated(self) -> Tensor:
+        """The episode was cut short in a state that has a value, (num_envs,), bool."""
+        return self.time_out & ~self.terminated
+
+    @property
+    def done(self) -> Tensor:
+        """The episode ended, (num_envs,), bool."""
+        return self.terminated | self.time_out
+
+
+def check_terminations(state: BipedState, episode_time_s: Tensor, cfg: TerminationConfig) -> Terminations:
+    """Decide which episodes end.
+
+    Args:
+        state: after the control step.
+        episode_time_s: time since the episode began, (num_envs,), s.
+        cfg: bounds.
+    """
+    # The angle between the base's z axis and vertical has the cosine -g_z.
+    cos_tilt = -state.projected_gravity_b[:, 2]
+    return Terminations(
+        height=state.base_height_m < cfg.min_base_height_m,
+        tilt=cos_tilt < math.cos(cfg.max_tilt_rad),
+        error=state.error,
+        time_out=episode_time_s >= cfg.episode_s,
+    )

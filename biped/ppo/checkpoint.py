@@ -1,0 +1,112 @@
+"""Checkpoints of a Stable-Baselines3 model: written whole or not at all, read without unpickling.
+
+The file is the zip that `model.save` writes, so stock `load` opens it. Stock `load` also unpickles parts of it, which
+can run a stranger's code; the functions here read weights with `weights_only=True` and numbers as JSON, nothing else.
+"""
+
+import io
+import json
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+_COUNTERS = ("num_timesteps", "_n_updates", "_episode_num")
+_MAX_MEMBER_BYTES = 2 * 1024**3
+
+
+class CheckpointError(Exception):
+    """A file that is not a checkpoint of this model; the message says why in one line."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What training needs to go on."""
+
+    policy: dict[str, torch.Tensor]
+    """Weights by parameter name."""
+    optimizer: dict[str, Any]
+    """The optimizer's state, its learning rate included."""
+    counters: dict[str, int]
+    """Steps, updates and episodes so far, by their Stable-Baselines3 names."""
+
+    @property
+    def num_timesteps(self) -> int:
+        """Environment steps that the weights were trained for."""
+        return self.counters["num_timesteps"]
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate that the optimizer used last."""
+        return float(self.optimizer["param_groups"][0]["lr"])
+
+
+def save_checkpoint(model: BaseAlgorithm, path: Path) -> None:
+    """Write a checkpoint beside its place, then move it there: a kill leaves the old file or the new one.
+
+    Raises:
+        OSError: the disk is full or not writable.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            model.save(file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or not a checkpoint.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            policy = _load_tensors(archive, "policy.pth")
+            optimizer = _load_tensors(archive, "policy.optimizer.pth")
+            data = json.loads(_read_member(archive, "data"))
+        counters = {name: int(data[name]) for name in _COUNTERS}
+        checkpoint = Checkpoint(policy, optimizer, counters)
+        _ = checkpoint.learning_rate
+    except FileNotFoundError as error:
+        raise CheckpointError(f"there is no file {path}") from error
+    except Exception as error:
+        # Whatever a damaged or foreign file makes the readers raise, it means the same to a person.
+        raise CheckpointError(f"{path} is damaged or not a checkpoint ({type(error).__name__})") from error
+    return checkpoint
+
+
+def restore(model: BaseAlgorithm, checkpoint: Checkpoint, *, counters: bool = True) -> None:
+    """Put a checkpoint's weights and optimizer state into a model of the same shape, and its counters if asked.
+
+    Raises:
+        CheckpointError: the networks have other shapes.
+    """
+    policy = model.policy
+    assert isinstance(policy, torch.nn.Module)
+    try:
+        policy.load_state_dict(checkpoint.policy)
+        policy.optimizer.load_state_dict(checkpoint.optimizer)
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise CheckpointError("the checkpoint is of a network of another shape or for other observations") from error
+    if counters:
+        for name, value in checkpoint.counters.items():
+            setattr(model, name, value)
+
+
+def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
+    if archive.getinfo(name).file_size > _MAX_MEMBER_BYTES:
+        raise ValueError(f"{name} is too large")
+    return archive.read(name)
+
+
+def _load_tensors(archive: zipfile.ZipFile, name: str) -> dict[str, Any]:
+    return torch.load(io.BytesIO(_read_member(archive, name)), map_location="cpu", weights_only=True)

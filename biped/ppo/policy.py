@@ -1,0 +1,123 @@
+"""A recurrent actor-critic: an MLP into an LSTM into linear heads, one of each for the actor and for the critic.
+
+In sb3-contrib's own recurrent policies `net_arch` sits after the LSTM. Here the MLP is the features extractor, in front
+of it, and `net_arch` is empty; a checkpoint of this policy still opens with stock `RecurrentPPO.load`.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
+from stable_baselines3.common.preprocessing import get_flattened_obs_dim
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.type_aliases import Schedule
+from torch import Tensor, nn
+
+
+class MlpExtractor(BaseFeaturesExtractor):
+    """A stack of linear layers with ELU, from flat observations to the LSTM's input."""
+
+    def __init__(self, observation_space: gymnasium.Space, hidden_sizes: Sequence[int] = (512, 256, 128)) -> None:
+        """Make one layer a width in `hidden_sizes`.
+
+        Raises:
+            ValueError: there is no layer.
+        """
+        if not hidden_sizes:
+            raise ValueError("hidden_sizes is empty: the extractor needs at least one layer")
+        super().__init__(observation_space, features_dim=hidden_sizes[-1])
+        widths = [get_flattened_obs_dim(observation_space), *hidden_sizes]
+        layers = [
+            layer
+            for fan_in, fan_out in zip(widths, hidden_sizes, strict=False)
+            for layer in (nn.Linear(fan_in, fan_out), nn.ELU())
+        ]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Map observations (batch, width) to features (batch, features_dim)."""
+        return self.layers(observations.flatten(1))
+
+
+class MlpIntoLstmPolicy(RecurrentActorCriticPolicy):
+    """sb3-contrib's recurrent actor-critic with the MLP in front of the LSTM and a fast pass over whole sequences."""
+
+    def __init__(
+        self,
+        observation_space: gymnasium.Space,
+        action_space: gymnasium.Space,
+        lr_schedule: Schedule,
+        hidden_sizes: Sequence[int] = (512, 256, 128),
+        lstm_hidden_size: int = 512,
+        n_lstm_layers: int = 2,
+        initial_std: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
+        """Build the networks.
+
+        Args:
+            observation_space: a flat `Box`.
+            action_space: a flat `Box`.
+            lr_schedule: Stable-Baselines3's schedule of the learning rate.
+            hidden_sizes: widths of the MLP's layers.
+            lstm_hidden_size: width of each LSTM.
+            n_lstm_layers: layers of each LSTM.
+            initial_std: standard deviation of the actions at the start.
+            **kwargs: what else Stable-Baselines3 passes to a policy.
+        """
+        settings: dict[str, Any] = {
+            "features_extractor_class": MlpExtractor,
+            "features_extractor_kwargs": {"hidden_sizes": tuple(hidden_sizes)},
+            "share_features_extractor": False,
+            "net_arch": [],
+            "activation_fn": nn.ELU,
+            "log_std_init": math.log(initial_std),
+            "enable_critic_lstm": True,
+            "shared_lstm": False,
+        }
+        super().__init__(
+            observation_space,
+            action_space,
+            lr_schedule,
+            lstm_hidden_size=lstm_hidden_size,
+            n_lstm_layers=n_lstm_layers,
+            **{**kwargs, **settings},
+        )
+
+    @staticmethod
+    def _process_sequence(  # pyright: ignore[reportIncompatibleMethodOverride] - the parent's annotation misses the tuple
+        features: Tensor,
+        lstm_states: tuple[Tensor, Tensor],
+        episode_starts: Tensor,
+        lstm: nn.LSTM,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Run an LSTM over sequences, forgetting where an episode starts.
+
+        The parent class runs step by step as soon as any episode starts anywhere. But its own buffer cuts sequences at
+        episode starts, so a start is nearly always a sequence's first step: there it is enough to clear the initial
+        state, and one call runs the whole batch.
+
+        Args:
+            features: (n_seq × length, lstm.input_size), sequence by sequence.
+            lstm_states: hidden and cell state, (layers, n_seq, lstm.hidden_size) each.
+            episode_starts: 1 where an episode starts, (n_seq × length,).
+            lstm: the LSTM.
+
+        Returns:
+            Outputs (n_seq × length, lstm.hidden_size), and the states after the last step.
+        """
+        n_seq = lstm_states[0].shape[1]
+        keep = 1.0 - episode_starts.reshape(n_seq, -1).swapaxes(0, 1)
+        length = keep.shape[0]
+        if length > 1 and not bool(keep[1:].all()):
+            return _step_by_step(features, lstm_states, episode_starts, lstm)
+        sequence = features.reshape(n_seq, length, lstm.input_size).swapaxes(0, 1)
+        first = keep[0].view(1, n_seq, 1)
+        output, states = lstm(sequence, (lstm_states[0] * first, lstm_states[1] * first))
+        return output.swapaxes(0, 1).reshape(n_seq * length, -1), states
+
+
+def _step_by_step(*arguments: Any) -> Any:
+    return RecurrentActorCriticPolicy._process_sequence(*arguments)

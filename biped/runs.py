@@ -1,0 +1,195 @@
+"""What is on disk under logs/<exp_name>/. Only this module knows the names of the files; nothing here ever deletes.
+
+```
+logs/<exp_name>/
+    config.json                     the configuration; what we read
+    cfgs.pkl                        the same, as builtin types, for tools that expect it; never read
+    biped_model_<steps>_steps.zip   checkpoints
+    model_final.zip                 the model at the end of training
+    RecurrentPPO_1/                 TensorBoard
+    wandb_id.txt, wandb/            the W&B run, when there is one
+```
+"""
+
+import errno
+import os
+import pickle
+import re
+import secrets
+from pathlib import Path
+
+from biped.config_io import from_json, to_dict, to_json
+from biped.errors import MachineError, UsageError
+from biped_config import Config, ConfigError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_CHECKPOINT = re.compile(r"biped_model_(\d+)_steps\.zip")
+
+
+class RunDirectory:
+    """One run's files."""
+
+    def __init__(self, path: Path) -> None:
+        """Refer to a directory, which need not exist; `create` and `open` check."""
+        self.path = path
+
+    @classmethod
+    def create(cls, logs: Path, exp_name: str, *, keep_old_as_numbered: bool = False) -> "RunDirectory":
+        """Make the directory of a new run.
+
+        Args:
+            logs: the folder of all runs.
+            exp_name: the run's name.
+            keep_old_as_numbered: rename a run of that name to <exp_name>.1, .2, ... instead of refusing.
+
+        Raises:
+            UsageError: the name is not one, or a run of that name exists.
+            MachineError: the disk does not let us.
+        """
+        cls.check_new(logs, exp_name, may_exist=keep_old_as_numbered)
+        path = run_path(logs, exp_name)
+        try:
+            if _is_taken(path):
+                path.rename(_free_name(path))
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _disk_error(path, error) from error
+        return cls(path)
+
+    @classmethod
+    def check_new(cls, logs: Path, exp_name: str, *, may_exist: bool) -> None:
+        """Check that `create` would succeed, without writing anything.
+
+        Raises:
+            UsageError: the name is not one, or a run of that name exists and may not.
+            MachineError: the disk does not let us.
+        """
+        path = run_path(logs, exp_name)
+        try:
+            if _is_taken(path) and not may_exist:
+                raise UsageError(
+                    f"{path} exists already: go on with it (--continue_training), choose another name (-e NAME), "
+                    "or start anew and keep it under a numbered name (--new_run)"
+                )
+            parent = next(folder for folder in path.resolve().parents if folder.exists())
+            if not parent.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, f"{parent} is a file")
+            if not os.access(parent, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, f"{parent} is not writable")
+        except OSError as error:
+            raise _disk_error(path, error) from error
+
+    @classmethod
+    def open(cls, logs: Path, exp_name: str) -> "RunDirectory":
+        """Find the directory of a run to go on with.
+
+        Raises:
+            UsageError: the name is not one, or there is no such run.
+        """
+        path = run_path(logs, exp_name)
+        if not (path / "config.json").is_file():
+            raise UsageError(
+                f"there is no run in {path} to continue: leave out --continue_training, or name one with -e"
+            )
+        return cls(path)
+
+    @property
+    def tensorboard(self) -> Path:
+        """The folder of TensorBoard's event files."""
+        return self.path / "RecurrentPPO_1"
+
+    @property
+    def final_model(self) -> Path:
+        """The model at the end of training."""
+        return self.path / "model_final.zip"
+
+    def checkpoint(self, steps: int) -> Path:
+        """Where the checkpoint after so many environment steps belongs."""
+        return self.path / f"biped_model_{steps}_steps.zip"
+
+    def latest_checkpoint(self) -> Path:
+        """Return the checkpoint with the most steps.
+
+        Raises:
+            UsageError: there is none.
+        """
+        found = {int(match[1]): path for path in self.path.iterdir() if (match := _CHECKPOINT.fullmatch(path.name))}
+        if not found:
+            raise UsageError(f"{self.path} holds no checkpoint yet: start anew with --new_run, or another name with -e")
+        return found[max(found)]
+
+    def write_config(self, config: Config) -> None:
+        """Write config.json, and cfgs.pkl for compatibility.
+
+        Raises:
+            MachineError: the disk does not let us.
+        """
+        try:
+            _replace_file(self.path / "config.json", to_json(config).encode())
+            _replace_file(self.path / "cfgs.pkl", pickle.dumps(to_dict(config)))
+        except OSError as error:
+            raise _disk_error(self.path, error) from error
+
+    def read_config(self) -> Config:
+        """Read config.json.
+
+        Raises:
+            UsageError: it is damaged, or written by another version.
+        """
+        file = self.path / "config.json"
+        try:
+            return from_json(file.read_text())
+        except (OSError, UnicodeDecodeError, ConfigError) as error:
+            raise UsageError(f"{file} cannot be used ({error}): restore it, or start anew with --new_run") from error
+
+    def wandb_id(self) -> str:
+        """Return the id of this run in W&B, made at the first call and kept.
+
+        Raises:
+            MachineError: the disk does not let us.
+        """
+        file = self.path / "wandb_id.txt"
+        try:
+            if not file.exists():
+                _replace_file(file, secrets.token_hex(4).encode())
+            return file.read_text().strip()
+        except OSError as error:
+            raise _disk_error(file, error) from error
+
+
+def run_path(logs: Path, exp_name: str) -> Path:
+    """Return the directory that a run of this name has.
+
+    Raises:
+        UsageError: the name could lead out of `logs`.
+    """
+    if not _NAME.fullmatch(exp_name):
+        raise UsageError(
+            f"{exp_name!r} is not a name for a run: use letters, digits, '.', '_' and '-', a letter or digit first"
+        )
+    return logs / exp_name
+
+
+def _is_taken(path: Path) -> bool:
+    """An empty folder is free; anything else of that name is somebody's."""
+    return path.exists() and (not path.is_dir() or any(path.iterdir()))
+
+
+def _free_name(path: Path) -> Path:
+    number = 1
+    while (candidate := path.with_name(f"{path.name}.{number}")).exists():
+        number += 1
+    return candidate
+
+
+def _replace_file(path: Path, content: bytes) -> None:
+    """Write beside and move into place: a kill leaves the old file or the new one."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(content)
+    part.replace(path)
+
+
+def _disk_error(path: Path, error: OSError) -> MachineError:
+    return MachineError(
+        f"cannot write {path} ({error.strerror}): free the disk, or choose another folder with --log_dir"
+    )

@@ -1,0 +1,200 @@
+"""The biped in Genesis. The only file that imports genesis."""
+
+import sys
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from biped.errors import MachineError
+from biped.mdp.state import (
+    GRAVITY_DIRECTION_W,
+    BipedState,
+    non_finite,
+    quat_rotate,
+    quat_rotate_inverse,
+)
+from biped.sim.scene import ResetPose, model_file
+from biped_config import EnvConfig, SimConfig
+
+CAMERA_RESOLUTION = (960, 720)
+"""Width and height of rendered pictures, pixels."""
+
+
+def _import_genesis() -> Any:
+    # Genesis replaces sys.excepthook when it is imported, and then prints tracebacks to standard output.
+    hook = sys.excepthook
+    try:
+        import genesis
+    except (ImportError, OSError) as error:
+        raise MachineError(f"Genesis cannot be imported ({error}): run ./install_genesis.sh --check") from error
+    finally:
+        sys.excepthook = hook
+    return genesis
+
+
+def start_genesis(device: torch.device, cfg: SimConfig) -> Any:
+    """Initialise Genesis once in this process and return its module.
+
+    Raises:
+        MachineError: it cannot be imported, or it runs already on another device.
+    """
+    gs = _import_genesis()
+    backend = gs.cuda if device.type == "cuda" else gs.cpu
+    if not getattr(gs, "_initialized", False):
+        # gs.gpu would fall back to the CPU without a word; gs.cuda fails. The seed is part of the kernel cache's key.
+        # Its seeding of torch and numpy would undo the run's own seed, so both generators are put back.
+        torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()
+        try:
+            gs.init(backend=backend, seed=cfg.kernel_seed, performance_mode=cfg.performance_mode, logging_level="error")
+        except Exception as error:
+            raise MachineError(f"Genesis does not start on {device.type}: {error}") from error
+        torch.set_rng_state(torch_state)
+        np.random.set_state(numpy_state)
+    if gs.backend != backend:
+        raise MachineError(f"Genesis runs on {gs.backend} in this process already and cannot change to {backend}")
+    return gs
+
+
+class GenesisScene:
+    """A batch of bipeds on a plane, stepped by Genesis; see `biped.sim.scene.Scene`."""
+
+    def __init__(self, cfg: EnvConfig, device: torch.device, *, camera: bool = False) -> None:
+        """Build the scene; the first build on a machine compiles kernels for a minute or two.
+
+        Raises:
+            MachineError: Genesis or the robot model is missing, or the build fails.
+        """
+        self._gs = start_genesis(device, cfg.sim)
+        self._cfg = cfg
+        self.num_envs = cfg.num_envs
+        self.device = torch.device(self._gs.device)
+        self._camera: Any = None
+        model = model_file(cfg)
+        try:
+            self._build(str(model), camera)
+        except self._gs.GenesisException as error:
+            raise MachineError(f"Genesis cannot build {model}: {error}") from error
+        self._index_joints()
+        self._set_actuators()
+        self._targets = torch.tensor(cfg.robot.default_joint_pos_rad, device=self.device).expand(self.num_envs, -1)
+        self._gravity_w = torch.tensor(GRAVITY_DIRECTION_W, device=self.device).expand(self.num_envs, 3)
+        self._sole_offset = torch.tensor(cfg.robot.foot_sole_offset_m, device=self.device).expand(self.num_envs, 2, 3)
+
+    def _build(self, model: str, camera: bool) -> None:
+        gs, sim = self._gs, self._cfg.sim
+        self._scene = gs.Scene(
+            sim_options=gs.options.SimOptions(dt=sim.control_dt_s, substeps=sim.substeps),
+            rigid_options=gs.options.RigidOptions(
+                enable_self_collision=False, max_collision_pairs=sim.max_collision_pairs
+            ),
+            vis_options=gs.options.VisOptions(rendered_envs_idx=[0], background_color=(0.85, 0.89, 0.94)),
+            show_viewer=False,
+        )
+        self._scene.add_entity(gs.morphs.Plane())
+        self._robot = self._scene.add_entity(gs.morphs.MJCF(file=model))
+        if camera:
+            self._camera = self._scene.add_camera(
+                res=CAMERA_RESOLUTION, pos=(1.15, -1.0, 0.60), lookat=(0.0, 0.0, 0.28), fov=32
+            )
+        self._scene.build(n_envs=self.num_envs)
+
+    def _index_joints(self) -> None:
+        robot, names = self._robot, self._cfg.robot
+        joints = [robot.get_joint(name) for name in names.joint_names]
+        self._dofs = _as_range([joint.dofs_idx_local[0] for joint in joints])
+        qpos = [joint.qs_idx_local[0] for joint in joints]
+        if len(qpos) + 7 != robot.n_qs:
+            raise MachineError(f"the model has {robot.n_qs - 7} joints besides its base, the configuration {len(qpos)}")
+        # Column of qpos to column of (base position, base quaternion, joints in the configured order).
+        order = torch.empty(robot.n_qs, dtype=torch.int64)
+        order[:7] = torch.arange(7)
+        order[torch.tensor(qpos)] = torch.arange(7, robot.n_qs)
+        self._qpos_order = order.to(self.device)
+        left, right = (robot.get_link(name).idx_local for name in names.foot_links)
+        # A strided slice reads both feet without gathering; torch knows no negative strides.
+        self._feet = slice(left, right + 1, right - left) if left < right else [left, right]
+
+    def _set_actuators(self) -> None:
+        robot, count = self._cfg.robot, len(self._cfg.robot.joint_names)
+        stall = torch.full((count,), robot.servo.stall_torque_nm, device=self.device)
+        self._robot.set_dofs_kp(torch.full_like(stall, robot.kp_nm_per_rad), self._dofs)
+        self._robot.set_dofs_kv(torch.full_like(stall, robot.kd_nm_s_per_rad), self._dofs)
+        self._robot.set_dofs_force_range(-stall, stall, self._dofs)
+
+    def step(self, targets_rad: Tensor) -> BipedState:
+        """Hold joint position targets (num_envs, num_joints), rad, for one control step; return the state after it."""
+        self._targets = targets_rad
+        self._robot.control_dofs_position(targets_rad, self._dofs)
+        self._scene.step()
+        return self.read_state()
+
+    def reset(self, mask: Tensor, pose: ResetPose) -> None:
+        """Put the robots where `mask` (num_envs,) is True into their pose, at rest, and clear their errors."""
+        # On the CPU looking at the mask stalls nothing, and most steps reset nobody.
+        if self.device.type == "cpu" and not mask.any():
+            return
+        qpos = torch.cat((pose.base_pos_w, pose.base_quat_w, pose.joint_pos_rad), dim=1)
+        self._robot.set_qpos(
+            qpos.index_select(1, self._qpos_order), envs_idx=mask, zero_velocity=True, skip_forward=True
+        )
+
+    def read_state(self) -> BipedState:
+        """Return the state as it is after the last step.
+
+        After `reset`, link positions and contact forces are those from before it, until the next step.
+        """
+        robot = self._robot
+        quat = robot.get_quat()
+        vectors_w = torch.stack((robot.get_vel(), robot.get_ang(), self._gravity_w), dim=1)
+        lin_vel_b, ang_vel_b, gravity_b = quat_rotate_inverse(quat[:, None], vectors_w).unbind(dim=1)
+        sole_w = quat_rotate(robot.get_links_quat()[:, self._feet], self._sole_offset)
+        joint_pos, joint_vel = robot.get_dofs_position(self._dofs), robot.get_dofs_velocity(self._dofs)
+        state = BipedState(
+            base_pos_w=robot.get_pos(),
+            base_quat_w=quat,
+            base_lin_vel_b=lin_vel_b,
+            base_ang_vel_b=ang_vel_b,
+            projected_gravity_b=gravity_b,
+            joint_pos_rad=joint_pos,
+            joint_vel_rad_s=joint_vel,
+            joint_torque_nm=self._torque(joint_pos, joint_vel),
+            foot_pos_w=robot.get_links_pos()[:, self._feet] + sole_w,
+            foot_vel_w=robot.get_links_vel()[:, self._feet]
+            + torch.linalg.cross(robot.get_links_ang()[:, self._feet], sole_w),
+            foot_force_n=robot.get_links_net_contact_force()[:, self._feet, 2],
+            error=self._scene.rigid_solver.get_error_envs_mask(),
+        )
+        return replace(state, error=state.error | non_finite(state))
+
+    def _torque(self, joint_pos_rad: Tensor, joint_vel_rad_s: Tensor) -> Tensor:
+        """Return what the clamped PD controllers apply now: the law that Genesis integrates."""
+        robot = self._cfg.robot
+        torque = robot.kp_nm_per_rad * (self._targets - joint_pos_rad) - robot.kd_nm_s_per_rad * joint_vel_rad_s
+        return torque.clamp(-robot.servo.stall_torque_nm, robot.servo.stall_torque_nm)
+
+    def render(self) -> np.ndarray:
+        """Return a picture of the first robot, (height, width, 3), uint8.
+
+        Raises:
+            MachineError: the scene was built without a camera, or the machine cannot render.
+        """
+        if self._camera is None:
+            raise MachineError("this scene was built without a camera: build it with camera=True")
+        try:
+            picture = self._camera.render(rgb=True)[0]
+        except Exception as error:
+            raise MachineError(f"this machine cannot render ({error}): see ./install_genesis.sh --check") from error
+        return np.asarray(picture)[..., :3]
+
+    def close(self) -> None:
+        """Free what the simulator holds; the scene is of no use afterwards."""
+        self._scene.destroy()
+
+
+def _as_range(indices: list[int]) -> range | list[int]:
+    """Return consecutive indices as a range, which Genesis reads without gathering, and others as they are."""
+    first = indices[0]
+    return range(first, first + len(indices)) if indices == list(range(first, first + len(indices))) else indices

@@ -1,0 +1,95 @@
+"""The scene protocol: all that the environment knows of a simulator."""
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from biped.errors import MachineError
+from biped.mdp.state import BipedState
+from biped_config import EnvConfig
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+"""Relative paths in the configuration start here."""
+
+SCENES = {"genesis": "biped.sim.genesis_scene:GenesisScene"}
+"""Simulator name to class; the module is imported only when it is asked for."""
+
+
+@dataclass(frozen=True)
+class ResetPose:
+    """Where episodes start; velocities start at zero."""
+
+    base_pos_w: Tensor
+    """(num_envs, 3), m."""
+    base_quat_w: Tensor
+    """(num_envs, 4), wxyz."""
+    joint_pos_rad: Tensor
+    """(num_envs, num_joints), rad."""
+
+
+class Scene(Protocol):
+    """A batch of robots on a ground plane; every tensor lives on `device`."""
+
+    num_envs: int
+    """Robots in the batch."""
+    device: torch.device
+    """Where the tensors live."""
+
+    def step(self, targets_rad: Tensor) -> BipedState:
+        """Hold joint position targets (num_envs, num_joints), rad, for one control step; return the state after it."""
+        ...
+
+    def reset(self, mask: Tensor, pose: ResetPose) -> None:
+        """Put the robots where `mask` (num_envs,) is True into their pose, at rest, and clear their errors."""
+        ...
+
+    def read_state(self) -> BipedState:
+        """Return the state as it is; never from the middle of a step."""
+        ...
+
+    def render(self) -> np.ndarray:
+        """Return a picture of the first robot, (height, width, 3), uint8.
+
+        Raises:
+            MachineError: the scene was built without a camera, or the machine cannot render.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free what the simulator holds; the scene is of no use afterwards."""
+        ...
+
+
+def make_scene(sim: str, cfg: EnvConfig, device: torch.device, *, camera: bool = False) -> Scene:
+    """Build the scene of a simulator by its name.
+
+    Args:
+        sim: a key of `SCENES`.
+        cfg: robot, time steps and number of environments.
+        device: where its tensors live.
+        camera: whether `render` will be called.
+
+    Raises:
+        KeyError: there is no simulator of that name.
+        MachineError: the simulator cannot be imported or built here.
+    """
+    module_name, class_name = SCENES[sim].split(":")
+    scene_class = getattr(importlib.import_module(module_name), class_name)
+    return scene_class(cfg, device, camera=camera)
+
+
+def model_file(cfg: EnvConfig) -> Path:
+    """Return the robot's model file.
+
+    Raises:
+        MachineError: it is not there.
+    """
+    path = REPOSITORY / cfg.robot.model_path
+    if not path.is_file():
+        raise MachineError(f"the robot model {path} is missing: restore it, or set env.robot.model_path")
+    return path

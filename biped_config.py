@@ -1,0 +1,479 @@
+"""Every number of the application, as frozen dataclasses with a docstring under each field.
+
+Nothing ever writes into a config: `dataclasses.replace` makes a changed copy, and on the command line
+`--set env.gait.frequency_hz=1.6` does the same. Units and frames are in the names: `_s`, `_m`, `_rad`, `_n` (newton),
+`_nm` (newton metre), `_w` (world frame), `_b` (base frame). Angles are radians.
+
+A preset is a whole `Config`; `PRESETS` names them. This module imports only the standard library.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
+from typing import Any
+
+
+class ConfigError(ValueError):
+    """A value that the configuration cannot hold. The message is one line: what is wrong and what to do."""
+
+
+def _checked(default: Any, rule: str, holds: Callable[[Any], bool]) -> Any:
+    return field(default=default, metadata={"rule": rule, "holds": holds})
+
+
+def _positive(default: float) -> Any:
+    return _checked(default, "a number above 0", lambda value: math.isfinite(value) and value > 0)
+
+
+def _not_negative(default: float) -> Any:
+    return _checked(default, "a number of at least 0", lambda value: math.isfinite(value) and value >= 0)
+
+
+def _finite(default: float) -> Any:
+    return _checked(default, "a finite number", math.isfinite)
+
+
+def _fraction(default: float) -> Any:
+    return _checked(default, "between 0 and 1", lambda value: 0.0 <= value <= 1.0)
+
+
+def _interval(low: float, high: float) -> Any:
+    return _checked(
+        (low, high), "a pair (low, high), low first", lambda pair: -math.inf < pair[0] <= pair[1] < math.inf
+    )
+
+
+def _widths(*default: int) -> Any:
+    return _checked(default, "at least one width above 0", lambda widths: len(widths) > 0 and min(widths) > 0)
+
+
+def _choice(default: Any, *others: Any) -> Any:
+    options = (default, *others)
+    return _checked(default, "one of " + ", ".join(map(str, options)), lambda value: value in options)
+
+
+def _section(factory: type) -> Any:
+    return field(default_factory=factory)
+
+
+@dataclass(frozen=True)
+class Section:
+    """Base of every part of the configuration: checks each field against its rule when it is made.
+
+    Raises:
+        ConfigError: a field's value breaks its rule.
+    """
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            if "rule" in item.metadata:
+                self._require(item.metadata["holds"](getattr(self, item.name)), item.name, item.metadata["rule"])
+
+    def _require(self, condition: bool, name: str, rule: str) -> None:
+        if not condition:
+            raise ConfigError(f"{type(self).__name__}.{name} is {getattr(self, name)!r}, but it must be {rule}")
+
+
+JOINT_NAMES = (
+    "left_hip_roll",
+    "left_hip_pitch",
+    "left_knee",
+    "left_ankle",
+    "right_hip_roll",
+    "right_hip_pitch",
+    "right_knee",
+    "right_ankle",
+    "torso_yaw",
+)
+"""The actuated joints, in the order of actions and of every per-joint tensor."""
+
+
+@dataclass(frozen=True)
+class ServoConfig(Section):
+    """The actuator: ROBOTIS XM430-W210-T at 12 V, from the e-Manual's specification table."""
+
+    stall_torque_nm: float = _positive(3.0)
+    """Torque at standstill (N·m); the simulator clamps every joint to it."""
+    no_load_speed_rad_s: float = _positive(8.06)
+    """Speed at which no torque is left (rad/s); 77 rev/min."""
+
+
+@dataclass(frozen=True)
+class RobotConfig(Section):
+    """The robot model and the pose that it starts from and that actions are measured from."""
+
+    model_path: str = "assets/biped/biped.xml"
+    """The MJCF, relative to the repository (or absolute)."""
+    base_link: str = "pelvis"
+    """The floating base: its frame is the base frame `_b` (x forward, y left, z up)."""
+    foot_links: tuple[str, str] = ("left_foot", "right_foot")
+    """The feet, left first."""
+    foot_sole_offset_m: tuple[float, float, float] = (0.015, 0.0, -0.035)
+    """Centre of the sole in the foot link's frame (m)."""
+    joint_names: tuple[str, ...] = JOINT_NAMES
+    """Actuated joints, in the order of actions."""
+    default_joint_pos_rad: tuple[float, ...] = (0.0, -0.35, 0.7, -0.35, 0.0, -0.35, 0.7, -0.35, 0.0)
+    """Joint positions of the default pose: standing with bent knees (rad)."""
+    default_base_height_m: float = _positive(0.404)
+    """Height of the base over the ground in the default pose (m)."""
+    kp_nm_per_rad: float = _positive(20.0)
+    """Proportional gain of every joint's position controller (N·m/rad)."""
+    kd_nm_s_per_rad: float = _not_negative(0.5)
+    """Derivative gain of every joint's position controller (N·m·s/rad)."""
+    servo: ServoConfig = _section(ServoConfig)
+    """Torque and speed limits of the actuators."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        count = len(self.joint_names)
+        self._require(len(self.default_joint_pos_rad) == count, "default_joint_pos_rad", f"{count} values, one a joint")
+
+
+@dataclass(frozen=True)
+class SimConfig(Section):
+    """How the physics is integrated."""
+
+    control_dt_s: float = _positive(0.02)
+    """Time between two actions (s): 50 Hz."""
+    substeps: int = _positive(2)
+    """Physics steps per action."""
+    max_collision_pairs: int = _positive(20)
+    """Upper bound of contact candidates an environment; only the feet and the ground collide."""
+    performance_mode: bool = False
+    """Genesis' static arrays: about a quarter faster, with a longer first build."""
+    kernel_seed: int = _checked(1, "between 0 and 4294967295", lambda value: 0 <= value < 2**32)
+    """Genesis' own seed. It is part of the compiled kernels' cache key, so it stays fixed; `seed` seeds the run."""
+
+
+@dataclass(frozen=True)
+class ControlConfig(Section):
+    """From actions to joint targets: target = default pose + scale × clipped action."""
+
+    action_scale_rad: float = _positive(0.25)
+    """Joint offset for an action of 1 (rad)."""
+    action_clip: float = _positive(4.0)
+    """Actions are clipped to ± this before they are scaled."""
+    action_latency_steps: int = _choice(0, 1)
+    """Control steps between choosing an action and its taking effect: 0 or 1."""
+
+
+@dataclass(frozen=True)
+class CommandConfig(Section):
+    """Velocity commands in the base frame, drawn uniformly and drawn anew on a timer."""
+
+    lin_vel_x_m_s: tuple[float, float] = _interval(-0.2, 0.6)
+    """Range of the forward velocity (m/s)."""
+    lin_vel_y_m_s: tuple[float, float] = _interval(-0.15, 0.15)
+    """Range of the velocity to the left (m/s)."""
+    ang_vel_rad_s: tuple[float, float] = _interval(-0.6, 0.6)
+    """Range of the yaw rate, counter-clockwise (rad/s)."""
+    resample_s: float = _positive(8.0)
+    """Time until a new command (s)."""
+    standing_fraction: float = _fraction(0.1)
+    """Share of commands that are exactly zero: stand still."""
+    turning_lever_m: float = _positive(0.2)
+    """A yaw rate of 1 rad/s counts as this speed (m/s) when commands are compared by size."""
+    moving_threshold_m_s: float = _positive(0.1)
+    """Commands smaller than this ask to stand; the gait terms do not pay."""
+
+
+@dataclass(frozen=True)
+class GaitConfig(Section):
+    """The phase clock, the sinusoidal joint reference and what counts as a step."""
+
+    frequency_hz: float = _positive(1.4)
+    """Strides a second; each foot steps once a stride."""
+    hip_amplitude_rad: float = _not_negative(0.35)
+    """Hip flexion at mid-swing over the default pose (rad)."""
+    knee_amplitude_rad: float = _not_negative(0.70)
+    """Knee flexion at mid-swing over the default pose (rad)."""
+    ankle_amplitude_rad: float = _not_negative(0.35)
+    """Ankle flexion at mid-swing over the default pose (rad)."""
+    contact_on_n: float = _positive(3.0)
+    """Vertical force at which a foot counts as landed (N)."""
+    contact_off_n: float = _positive(1.0)
+    """Vertical force under which a landed foot counts as lifted (N)."""
+    min_swing_s: float = _positive(0.10)
+    """A shorter time in the air is chatter, not a step (s)."""
+    max_swing_s: float = _positive(0.60)
+    """A longer time in the air is a leg held up, not a step (s)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require(self.contact_off_n <= self.contact_on_n, "contact_off_n", "at most contact_on_n")
+        self._require(self.min_swing_s < self.max_swing_s, "min_swing_s", "less than max_swing_s")
+
+
+@dataclass(frozen=True)
+class RewardWeights(Section):
+    """One weight a term of `biped.mdp.rewards.TERMS`, per second; the control step multiplies at use; 0 switches off."""
+
+    tracking_lin_vel_x: float = _finite(1.5)
+    """Follow the commanded forward velocity."""
+    tracking_lin_vel_y: float = _finite(0.5)
+    """Follow the commanded velocity to the left."""
+    tracking_ang_vel: float = _finite(0.5)
+    """Follow the commanded yaw rate."""
+    alive_bonus: float = _finite(0.3)
+    """Not having fallen."""
+    sinusoidal_gait: float = _finite(1.0)
+    """Pitch joints on the phase-clocked reference, legs in antiphase."""
+    foot_alternation: float = _finite(1.0)
+    """Touchdowns of the other foot after a swing of sensible length."""
+    height_maintenance: float = _finite(-10.0)
+    """Base height off its target."""
+    torso_stability: float = _finite(-2.0)
+    """Base tilted or rocking."""
+    lin_vel_z: float = _finite(-1.0)
+    """Base moving up and down."""
+    action_rate: float = _finite(-0.01)
+    """Actions that change quickly."""
+    similar_to_default: float = _finite(-0.05)
+    """Hip roll and torso yaw away from the default pose."""
+    foot_slip: float = _finite(-0.1)
+    """Feet sliding while on the ground."""
+    actuator_constraint: float = _finite(-0.2)
+    """Torque beyond what the servo has at that speed."""
+    fall_penalty: float = _finite(-2.0)
+    """Per fall, not per second."""
+
+
+@dataclass(frozen=True)
+class RewardConfig(Section):
+    """Weights, and the shape of the terms that have one."""
+
+    weights: RewardWeights = _section(RewardWeights)
+    """The price of each term."""
+    lin_vel_variance_m2_s2: float = _positive(0.05)
+    """Width of exp(-error² / width) for linear velocity ((m/s)²)."""
+    ang_vel_variance_rad2_s2: float = _positive(0.25)
+    """Width of exp(-error² / width) for the yaw rate ((rad/s)²)."""
+    gait_variance_rad2: float = _positive(0.25)
+    """Width of exp(-Σ error² / width) for the six pitch joints (rad²)."""
+    gait_full_pay_progress: float = _positive(0.5)
+    """Share of the commanded velocity from which the gait term pays in full; below, pay shrinks to nothing at rest."""
+    target_height_m: float = _positive(0.40)
+    """Base height that `height_maintenance` asks for (m)."""
+    rocking_scale_s2: float = _not_negative(0.01)
+    """Weight of the squared roll and pitch rate beside the squared tilt in `torso_stability` (s²)."""
+
+
+@dataclass(frozen=True)
+class TerminationConfig(Section):
+    """When an episode ends."""
+
+    min_base_height_m: float = _positive(0.30)
+    """Under this height the robot has fallen (m)."""
+    max_tilt_rad: float = _positive(math.pi / 4)
+    """Past this angle between the base's z axis and vertical the robot has fallen (rad)."""
+    episode_s: float = _positive(20.0)
+    """Time-out; counted as truncation, not as failure (s)."""
+
+
+@dataclass(frozen=True)
+class ObservationConfig(Section):
+    """Scale of each observation; the layout itself is `biped.mdp.observations.ObservationLayout`."""
+
+    ang_vel_scale: float = _positive(0.25)
+    """Multiplies base angular velocity (rad/s)."""
+    lin_vel_scale: float = _positive(2.0)
+    """Multiplies base linear velocity and the velocity commands (m/s)."""
+    joint_vel_scale: float = _positive(0.05)
+    """Multiplies joint velocity (rad/s)."""
+    clip: float = _positive(100.0)
+    """Observations are clipped to ± this."""
+
+
+@dataclass(frozen=True)
+class ResetConfig(Section):
+    """How an episode starts."""
+
+    joint_noise_rad: float = _not_negative(0.05)
+    """Joint positions start within ± this of the default pose (rad)."""
+    clearance_m: float = _not_negative(0.005)
+    """Height added to the default pose, so that no noise starts a foot in the ground (m)."""
+
+
+@dataclass(frozen=True)
+class EnvConfig(Section):
+    """The environment: robot, simulation and task."""
+
+    num_envs: int = _positive(1024)
+    """Environments stepped in parallel."""
+    robot: RobotConfig = _section(RobotConfig)
+    """Model, default pose, gains."""
+    sim: SimConfig = _section(SimConfig)
+    """Time steps and solver."""
+    control: ControlConfig = _section(ControlConfig)
+    """Actions."""
+    command: CommandConfig = _section(CommandConfig)
+    """What the robot is asked to do."""
+    gait: GaitConfig = _section(GaitConfig)
+    """Clock and steps."""
+    reward: RewardConfig = _section(RewardConfig)
+    """What it is paid for."""
+    termination: TerminationConfig = _section(TerminationConfig)
+    """When an episode ends."""
+    observation: ObservationConfig = _section(ObservationConfig)
+    """Scales."""
+    reset: ResetConfig = _section(ResetConfig)
+    """How an episode starts."""
+
+
+@dataclass(frozen=True)
+class PolicyConfig(Section):
+    """The network: an MLP into an LSTM, one of each for the actor and for the critic."""
+
+    hidden_sizes: tuple[int, ...] = _widths(512, 256, 128)
+    """Widths of the MLP in front of the LSTM (ELU)."""
+    lstm_hidden_size: int = _positive(512)
+    """Width of the LSTM."""
+    lstm_layers: int = _positive(2)
+    """Layers of the LSTM."""
+    initial_std: float = _positive(1.0)
+    """Standard deviation of the actions at the start."""
+
+
+@dataclass(frozen=True)
+class PPOConfig(Section):
+    """Hyperparameters of recurrent PPO (Schulman et al. 2017), by their usual names."""
+
+    n_steps: int = _positive(32)
+    """Steps an environment and rollout."""
+    n_minibatches: int = _positive(4)
+    """Minibatches an epoch: batch size = num_envs × n_steps / n_minibatches."""
+    n_epochs: int = _positive(10)
+    """Passes over a rollout."""
+    learning_rate: float = _positive(1e-4)
+    """Step size of Adam; the start of the adaptive rate."""
+    adaptive_lr: bool = False
+    """Steer the learning rate by the KL divergence of each update."""
+    desired_kl: float = _positive(0.01)
+    """KL divergence that the adaptive rate aims at (nats)."""
+    min_learning_rate: float = _positive(1e-5)
+    """Lower bound of the adaptive rate."""
+    max_learning_rate: float = _positive(1e-2)
+    """Upper bound of the adaptive rate."""
+    clip_range: float = _positive(0.2)
+    """Clip of the probability ratio."""
+    gamma: float = _fraction(0.99)
+    """Discount a step."""
+    gae_lambda: float = _fraction(0.95)
+    """Lambda of generalised advantage estimation."""
+    ent_coef: float = _not_negative(0.005)
+    """Weight of the entropy bonus."""
+    vf_coef: float = _not_negative(0.5)
+    """Weight of the value loss."""
+    max_grad_norm: float = _positive(1.0)
+    """Gradients are clipped to this norm."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require(
+            self.min_learning_rate <= self.max_learning_rate, "min_learning_rate", "at most max_learning_rate"
+        )
+
+
+@dataclass(frozen=True)
+class TrainConfig(Section):
+    """The run around the learner."""
+
+    total_timesteps: int = _positive(200_000_000)
+    """Environment steps to train for, over all environments."""
+    seed: int = _checked(1, "between 0 and 4294967295", lambda value: 0 <= value < 2**32)
+    """Seeds torch, numpy, Python and every draw of the environment."""
+    device: str = _choice("auto", "cuda", "cpu")
+    """`auto` (CUDA where it is found), `cuda` (an error without) or `cpu`."""
+    sim: str = _choice("genesis")
+    """The simulator: `genesis`."""
+    torch_threads: int = _not_negative(0)
+    """CPU threads of torch; 0 leaves the choice to torch."""
+    checkpoint_every_steps: int = _positive(10_000_000)
+    """Environment steps between two checkpoints."""
+
+
+@dataclass(frozen=True)
+class WandbConfig(Section):
+    """Weights & Biases."""
+
+    enabled: bool = False
+    """Stream metrics to W&B."""
+    project: str = "biped-rl-sb3"
+    """Project name."""
+    entity: str | None = None
+    """User or team; None: the account's default."""
+    run_name: str | None = None
+    """Name of the run; None: the experiment's name."""
+
+
+@dataclass(frozen=True)
+class Config(Section):
+    """Everything about a run: what `config.json` in its directory holds."""
+
+    preset: str = "gpu"
+    """The preset that this config started from."""
+    env: EnvConfig = _section(EnvConfig)
+    """The environment."""
+    policy: PolicyConfig = _section(PolicyConfig)
+    """The network."""
+    ppo: PPOConfig = _section(PPOConfig)
+    """The learner."""
+    train: TrainConfig = _section(TrainConfig)
+    """The run."""
+    wandb: WandbConfig = _section(WandbConfig)
+    """The tracker."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.env.num_envs * self.ppo.n_steps % self.ppo.n_minibatches:
+            raise ConfigError(
+                f"a rollout of {self.env.num_envs} environments x {self.ppo.n_steps} steps does not divide into "
+                f"{self.ppo.n_minibatches} minibatches: change num_envs, ppo.n_steps or ppo.n_minibatches"
+            )
+
+    @property
+    def batch_size(self) -> int:
+        """Transitions a minibatch: num_envs × n_steps / n_minibatches."""
+        return self.env.num_envs * self.ppo.n_steps // self.ppo.n_minibatches
+
+
+def gpu_preset() -> Config:
+    """The documents' sizes: 1024 environments, 512-256-128 into a 2-layer LSTM of 512, 200 million steps."""
+    return Config(preset="gpu", train=TrainConfig(device="cuda"))
+
+
+def cpu_preset() -> Config:
+    """A small policy and 256 environments: walks forward after minutes on two CPU cores."""
+    return Config(
+        preset="cpu",
+        env=EnvConfig(
+            num_envs=256,
+            command=CommandConfig(
+                lin_vel_x_m_s=(0.2, 0.6), lin_vel_y_m_s=(0.0, 0.0), ang_vel_rad_s=(0.0, 0.0), standing_fraction=0.0
+            ),
+        ),
+        policy=PolicyConfig(hidden_sizes=(128, 64), lstm_hidden_size=64, lstm_layers=1, initial_std=0.5),
+        ppo=PPOConfig(n_steps=24, n_epochs=5, learning_rate=1e-3),
+        # One thread is a tenth slower than two on an idle machine, and three times faster on a busy one.
+        train=TrainConfig(device="cpu", torch_threads=1, total_timesteps=1_500_000, checkpoint_every_steps=250_000),
+    )
+
+
+def smoke_preset() -> Config:
+    """The whole path in seconds, to see that everything works; learns nothing to speak of."""
+    cpu = cpu_preset()
+    return replace(
+        cpu,
+        preset="smoke",
+        env=replace(cpu.env, num_envs=16),
+        policy=PolicyConfig(hidden_sizes=(32,), lstm_hidden_size=16, lstm_layers=1),
+        ppo=replace(cpu.ppo, n_steps=16, n_epochs=2),
+        train=replace(cpu.train, total_timesteps=4096, checkpoint_every_steps=2048),
+    )
+
+
+PRESETS: Mapping[str, Callable[[], Config]] = MappingProxyType(
+    {"gpu": gpu_preset, "cpu": cpu_preset, "smoke": smoke_preset}
+)
+"""Preset name to config. The command line's `auto` picks `gpu` where CUDA is found and `cpu` elsewhere."""

@@ -1,0 +1,334 @@
+"""The vectorised biped environment, and its Stable-Baselines3 face.
+
+`BipedEnv` follows `gymnasium.vector.VectorEnv` on torch tensors that never leave the simulator's device: same-step
+autoreset, `terminated` apart from `truncated`, final observations kept for bootstrapping. `BipedVecEnv` wraps it for
+Stable-Baselines3 and sb3-contrib as they are.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
+from torch import Tensor
+
+from biped.mdp.commands import CommandState, advance_commands, is_moving
+from biped.mdp.episode_stats import EpisodeStats
+from biped.mdp.gait import StepState, advance_phase, advance_steps
+from biped.mdp.observations import ObservationLayout, build_observation
+from biped.mdp.rewards import RewardInputs, RewardModel, active_terms, check_terms, compute_rewards
+from biped.mdp.state import BipedState, quat_from_yaw, quat_rotate, select_state, without_motion
+from biped.mdp.terminations import check_terminations
+from biped.sim.scene import ResetPose, Scene, make_scene
+from biped_config import EnvConfig
+
+
+class BipedEnv(VectorEnv):
+    """A batch of bipeds under velocity commands, stepped together on torch tensors.
+
+    Observations are (num_envs, layout.width), actions (num_envs, num_joints), rewards (num_envs,), all float32 on
+    `device`. An episode that ends is reset in the same step: the observation returned is the new episode's first, and
+    the last one of the old episode is `infos["final_obs"]` where `infos["_final_obs"]` is True.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+        "render_modes": ["rgb_array"],
+        "render_fps": 50,
+    }
+
+    def __init__(self, cfg: EnvConfig, scene: Scene, seed: int = 0) -> None:
+        """Stand `cfg.num_envs` robots on the scene's ground.
+
+        Args:
+            cfg: the task.
+            scene: what moves the robots, with `cfg.num_envs` of them.
+            seed: of every draw: starts, commands.
+
+        Raises:
+            ValueError: reward terms and weights do not match, or the scene has another number of robots.
+        """
+        check_terms()
+        if scene.num_envs != cfg.num_envs:
+            raise ValueError(f"the scene has {scene.num_envs} robots, the configuration {cfg.num_envs}")
+        self.cfg, self.scene = cfg, scene
+        self.num_envs, self.device = cfg.num_envs, scene.device
+        self.render_mode = "rgb_array"
+        self.layout = ObservationLayout.build(cfg)
+        bound, joints = cfg.observation.clip, len(cfg.robot.joint_names)
+        self.single_observation_space = gymnasium.spaces.Box(-bound, bound, (self.layout.width,), np.float32)
+        self.single_action_space = gymnasium.spaces.Box(
+            -cfg.control.action_clip, cfg.control.action_clip, (joints,), np.float32
+        )
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self._rewards = RewardModel.build(cfg, self.device)
+        self.stats = EpisodeStats(self.num_envs, active_terms(cfg.reward.weights), cfg.sim.control_dt_s, self.device)
+        self._default_joint_pos = self._rewards.default_joint_pos_rad
+        self._generator = torch.Generator(self.device)
+        self._generator.manual_seed(seed)
+        self._lift = torch.tensor((0.0, 0.0, cfg.reset.clearance_m), device=self.device)
+        self._all = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
+        self._standing = self._measure_standing()
+        self._at_rest = without_motion(self._standing)
+        self._phase = torch.zeros(self.num_envs, device=self.device)
+        self._episode_time_s = torch.zeros(self.num_envs, device=self.device)
+        self._previous_action = torch.zeros(self.num_envs, joints, device=self.device)
+        self._steps = StepState.initial(self.num_envs, self.device)
+        self._command = CommandState.initial(self.num_envs, self.device)
+        self._start(self._all, self._standing)
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Begin every episode anew; `seed` (one number for the whole batch) restarts the draws.
+
+        Raises:
+            ValueError: a list of seeds is given; the batch has one generator.
+        """
+        del options
+        if isinstance(seed, list):
+            raise ValueError("the batch draws from one generator: give one seed, not a list")
+        if seed is not None:
+            self._generator.manual_seed(seed)
+        self.stats.restart()
+        self._start(self._all, self._standing)
+        return self._observe(), {}
+
+    def step(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
+        """Move every robot by one control step.
+
+        Args:
+            actions: (num_envs, num_joints); clipped to the action space.
+
+        Returns:
+            Observations, rewards, terminated, truncated, and infos: `final_obs` (num_envs, width) with its mask
+            `_final_obs`, and `episode_return`, `episode_length` up to this step, (num_envs,) each.
+        """
+        cfg = self.cfg
+        actions = actions.to(self.device).clamp(-cfg.control.action_clip, cfg.control.action_clip)
+        applied = self._previous_action if cfg.control.action_latency_steps else actions
+        state = self.scene.step(self._default_joint_pos + cfg.control.action_scale_rad * applied)
+
+        dt_s = cfg.sim.control_dt_s
+        self._episode_time_s = self._episode_time_s + dt_s
+        self._phase = advance_phase(self._phase, cfg.gait.frequency_hz, dt_s)
+        self._steps, events = advance_steps(self._steps, state.foot_force_n, dt_s, cfg.gait)
+        ends = check_terminations(state, self._episode_time_s, cfg.termination)
+        rewards, shares = compute_rewards(
+            RewardInputs(
+                state=state,
+                command=self._command.velocity,
+                action=actions,
+                previous_action=self._previous_action,
+                phase=self._phase,
+                contacts=self._steps.contacts,
+                steps=events,
+                fell=ends.fell,
+                moving=is_moving(self._command.velocity, cfg.command),
+            ),
+            self._rewards,
+        )
+        # Where the physics broke nothing is paid and nothing is seen, so that no NaN gets any further.
+        rewards, shares = rewards.masked_fill(ends.error, 0.0), shares.masked_fill(ends.error[:, None], 0.0)
+        returns, lengths = self.stats.add(rewards, shares, ends)
+
+        self._state, self._previous_action = state, actions
+        final_obs = self._observe().masked_fill(ends.error[:, None], 0.0)
+        self._start(ends.done, state)
+        infos = {
+            "final_obs": final_obs,
+            "_final_obs": ends.done,
+            "episode_return": returns,
+            "episode_length": lengths,
+        }
+        return self._observe(), rewards, ends.terminated, ends.truncated, infos
+
+    def render(self) -> np.ndarray:
+        """Return a picture of the first robot, (height, width, 3), uint8."""
+        return self.scene.render()
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Free the simulator."""
+        del kwargs
+        self.scene.close()
+
+    @property
+    def state(self) -> BipedState:
+        """The physical state of the running episodes."""
+        return self._state
+
+    @property
+    def command(self) -> Tensor:
+        """The velocity commands in force, (num_envs, 3): m/s, m/s, rad/s."""
+        return self._command.velocity
+
+    def _measure_standing(self) -> BipedState:
+        """Return the state of robots that stand in the default pose, as the simulator sees it."""
+        base_pos_w = torch.zeros(self.num_envs, 3, device=self.device)
+        base_pos_w[:, 2] = self.cfg.robot.default_base_height_m
+        upright = quat_from_yaw(torch.zeros(self.num_envs, device=self.device))
+        joint_pos_rad = self._default_joint_pos.expand(self.num_envs, -1)
+        self.scene.reset(self._all, ResetPose(base_pos_w, upright, joint_pos_rad))
+        standing = self.scene.step(joint_pos_rad)
+        return replace(standing, base_pos_w=base_pos_w, base_quat_w=upright, error=torch.zeros_like(standing.error))
+
+    def _draw_start(self) -> BipedState:
+        """Return the state of robots that are about to start: at rest, any heading, near the default pose."""
+        reset, rest = self.cfg.reset, self._at_rest
+        draws = 2.0 * torch.rand(*rest.joint_pos_rad.shape, generator=self._generator, device=self.device) - 1.0
+        yaw_rad = 2.0 * torch.pi * torch.rand(self.num_envs, generator=self._generator, device=self.device)
+        quat = quat_from_yaw(yaw_rad)
+        base_pos_w = rest.base_pos_w + self._lift
+        return replace(
+            rest,
+            base_pos_w=base_pos_w,
+            base_quat_w=quat,
+            joint_pos_rad=self._default_joint_pos + reset.joint_noise_rad * draws,
+            # Where the default pose has them: joint noise moves them by millimetres, until the first step reads them.
+            foot_pos_w=base_pos_w[:, None] + quat_rotate(quat[:, None], rest.foot_pos_w - rest.base_pos_w[:, None]),
+        )
+
+    def _start(self, mask: Tensor, state: BipedState) -> None:
+        """Begin new episodes where `mask` (num_envs,) is True; elsewhere `state` goes on, and commands run on."""
+        cfg = self.cfg
+        start = self._draw_start()
+        self.scene.reset(mask, ResetPose(start.base_pos_w, start.base_quat_w, start.joint_pos_rad))
+        self._state = select_state(mask, start, state)
+        phase = torch.rand(self.num_envs, generator=self._generator, device=self.device)
+        self._phase = torch.where(mask, phase, self._phase)
+        self._episode_time_s = torch.where(mask, 0.0, self._episode_time_s)
+        self._previous_action = torch.where(mask[:, None], 0.0, self._previous_action)
+        self._steps = self._steps.reset(mask)
+        self._command = advance_commands(self._command, mask, cfg.sim.control_dt_s, cfg.command, self._generator)
+
+    def _observe(self) -> Tensor:
+        return build_observation(
+            self.layout,
+            self.cfg,
+            self._state,
+            self._command.velocity,
+            self._steps.contacts,
+            self._previous_action,
+            self._phase,
+            self._default_joint_pos,
+        )
+
+
+class BipedVecEnv(VecEnv):
+    """A `BipedEnv` as a Stable-Baselines3 `VecEnv`: numpy at the edge, for stock algorithms and wrappers.
+
+    `env` is the tensor environment inside. An `info` of an episode that ended holds `terminal_observation`,
+    `TimeLimit.truncated` and `episode` (`r` return, `l` length, `t` seconds since the start).
+    """
+
+    def __init__(self, env: BipedEnv) -> None:
+        """Wrap `env`."""
+        self.env = env
+        self._actions: Tensor | None = None
+        self._started_s = time.monotonic()
+        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
+
+    def reset(self) -> np.ndarray:
+        """Begin every episode anew, with the seed of the last `seed` call if there is one; (num_envs, width)."""
+        observations, _ = self.env.reset(seed=self._seeds[0])
+        self._reset_seeds()
+        self._reset_options()
+        return observations.cpu().numpy()
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Take the actions (num_envs, num_joints) of the coming step."""
+        self._actions = torch.as_tensor(actions, dtype=torch.float32)
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Step, and return observations, rewards, dones and one info dictionary an environment.
+
+        Raises:
+            RuntimeError: `step_async` was not called before.
+        """
+        if self._actions is None:
+            raise RuntimeError("step_async must be called before step_wait")
+        observations, rewards, terminated, truncated, extra = self.env.step(self._actions)
+        self._actions = None
+        dones = (terminated | truncated).cpu().numpy()
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        if ended := np.flatnonzero(dones).tolist():
+            self._describe_ends(infos, ended, truncated, extra)
+        return observations.cpu().numpy(), rewards.cpu().numpy(), dones, infos
+
+    def _describe_ends(
+        self, infos: list[dict[str, Any]], ended: list[int], truncated: Tensor, extra: dict[str, Any]
+    ) -> None:
+        elapsed_s = round(time.monotonic() - self._started_s, 6)
+        final_obs = extra["final_obs"].cpu().numpy()
+        cut, returns, lengths = (
+            values.tolist() for values in (truncated, extra["episode_return"], extra["episode_length"])
+        )
+        for index in ended:
+            infos[index] = {
+                "terminal_observation": final_obs[index],
+                "TimeLimit.truncated": cut[index],
+                "episode": {"r": returns[index], "l": int(lengths[index]), "t": elapsed_s},
+            }
+
+    def close(self) -> None:
+        """Free the simulator."""
+        self.env.close()
+
+    def get_images(self) -> Sequence[np.ndarray | None]:
+        """Return a picture of the first robot; the others have none."""
+        return [self.env.render(), *[None] * (self.num_envs - 1)]
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """Return an attribute of the batch, once for each environment asked for."""
+        return [getattr(self.env, attr_name)] * len(self._indices(indices))
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Set an attribute of the batch.
+
+        Raises:
+            ValueError: only some environments are asked for; the batch is one object.
+        """
+        self._require_whole_batch(indices)
+        setattr(self.env, attr_name, value)
+
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
+    ) -> list[Any]:
+        """Call a method of the batch once, and return its result for each environment.
+
+        Raises:
+            ValueError: only some environments are asked for; the batch is one object.
+        """
+        self._require_whole_batch(indices)
+        return [getattr(self.env, method_name)(*method_args, **method_kwargs)] * self.num_envs
+
+    def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
+        """Return False for each environment asked for: no single-environment wrapper is inside."""
+        del wrapper_class
+        return [False] * len(self._indices(indices))
+
+    def _indices(self, indices: VecEnvIndices) -> Sequence[int]:
+        return list(self._get_indices(indices))
+
+    def _require_whole_batch(self, indices: VecEnvIndices) -> None:
+        if len(self._indices(indices)) != self.num_envs:
+            raise ValueError("the environments are one batch: leave indices out")
+
+
+def make_env(
+    cfg: EnvConfig, device: torch.device | str = "cpu", *, sim: str = "genesis", seed: int = 0, camera: bool = False
+) -> BipedEnv:
+    """Build the environment on a simulator by its name.
+
+    Raises:
+        MachineError: the simulator cannot be imported or built here.
+    """
+    return BipedEnv(cfg, make_scene(sim, cfg, torch.device(device), camera=camera), seed=seed)

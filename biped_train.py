@@ -1,0 +1,355 @@
+"""Train a walking biped: flags -> config -> environment -> model -> learn.
+
+    python biped_train.py                              the preset that fits this machine
+    python biped_train.py --preset cpu --seed 3        a small policy on a CPU
+    python biped_train.py --continue_training          go on from the latest checkpoint
+    python biped_train.py --set env.gait.frequency_hz=1.6 --set ppo.n_epochs=5
+
+Exit codes: 0 trained, 1 the machine cannot, 2 the command line asks for what cannot be, 130 interrupted.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from sb3_contrib import RecurrentPPO
+from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.common.vec_env import VecEnv
+
+from biped.config_io import differences, parse_setting, to_dict, with_settings
+from biped.errors import MachineError, UsageError
+from biped.ppo.checkpoint import Checkpoint, CheckpointError, read_checkpoint, restore, save_checkpoint
+from biped.ppo.kl_schedule import AdaptiveRate, KlSchedule
+from biped.ppo.policy import MlpIntoLstmPolicy
+from biped.runs import RunDirectory, run_path
+from biped.sinks import make_logger
+from biped_config import PRESETS, Config, ConfigError
+from biped_env import BipedVecEnv, make_env
+from wandb_callback import BipedCallback, start_wandb
+
+DEFAULT_EXP_NAME = "biped-walking-sb3-recurrentppo"
+CONSOLE_EVERY_S = 15.0
+"""Seconds between two tables on the console."""
+
+FLAG_SETTINGS = {
+    "num_envs": "env.num_envs",
+    "total_timesteps": "train.total_timesteps",
+    "seed": "train.seed",
+    "device": "train.device",
+    "sim": "train.sim",
+    "adaptive_lr": "ppo.adaptive_lr",
+    "wandb": "wandb.enabled",
+    "wandb_project": "wandb.project",
+    "wandb_entity": "wandb.entity",
+    "wandb_run_name": "wandb.run_name",
+}
+"""Flags that stand for a field of the configuration, and the path of that field."""
+
+MAY_CHANGE_ON_RESUME = ("train.total_timesteps", "train.checkpoint_every_steps", "train.device", "wandb.")
+"""Fields, or beginnings of them, that a run may be continued with another value of."""
+
+
+class _OneLineParser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def _whole_number(text: str) -> int:
+    try:
+        value = float(text) if "e" in text.lower() else int(text)
+    except ValueError:
+        value = 0
+    if value < 1 or value != int(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(value)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the command line's parser; a flag that is not given is None (or False)."""
+    parser = _OneLineParser(
+        prog="biped_train.py", description="Train a walking biped with RecurrentPPO in Genesis.", allow_abbrev=False
+    )
+    add = parser.add_argument
+    add(
+        "-e",
+        "--exp_name",
+        default=DEFAULT_EXP_NAME,
+        metavar="NAME",
+        help=f"the run's name (default {DEFAULT_EXP_NAME})",
+    )
+    add(
+        "--preset",
+        choices=("auto", *PRESETS),
+        help="sizes to start from (default auto: gpu where CUDA is found, or cpu)",
+    )
+    add("-B", "--num_envs", type=_whole_number, metavar="N", help="parallel environments (gpu: 1024, cpu: 256)")
+    add("--total_timesteps", type=_whole_number, metavar="N", help="environment steps (gpu: 200000000)")
+    add("--seed", type=int, metavar="N", help="seeds everything that is drawn (default 1)")
+    add("--device", choices=("auto", "cuda", "cpu"), help="where to simulate and to learn (default: the preset's)")
+    add("--sim", choices=("genesis",), help="the simulator")
+    add("--set", action="append", default=[], metavar="PATH=VALUE", help="any field of the configuration; repeatable")
+    add("--adaptive_lr", action="store_true", help="steer the learning rate by the updates' KL divergence")
+    add("--load_model", type=Path, metavar="PATH", help="start from the weights of this checkpoint; steps count from 0")
+    add("--continue_training", action="store_true", help="go on with the run from its latest checkpoint")
+    add("--new_run", action="store_true", help="keep an existing run under a numbered name and start anew")
+    add("--log_dir", type=Path, default=Path("logs"), metavar="DIR", help="the folder of all runs (default logs)")
+    add("--wandb", action="store_true", help="stream metrics to Weights & Biases")
+    add("--wandb_project", metavar="NAME", help="W&B project (default biped-rl-sb3)")
+    add("--wandb_entity", metavar="NAME", help="W&B user or team")
+    add("--wandb_run_name", metavar="NAME", help="name shown in W&B (default: the run's name)")
+    return parser
+
+
+def requested_settings(args: argparse.Namespace) -> list[tuple[str, Any]]:
+    """Return the fields that the command line sets, by path; `--set` comes last and wins.
+
+    Raises:
+        ConfigError: a `--set` cannot be read.
+    """
+    flags = [(path, getattr(args, name)) for name, path in FLAG_SETTINGS.items()]
+    return [(path, value) for path, value in flags if value is not None and value is not False] + [
+        parse_setting(text) for text in args.set
+    ]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command line comes to."""
+
+    config: Config
+    """The configuration of the run."""
+    start: Checkpoint | None
+    """The weights to start from."""
+    resume: RunDirectory | None
+    """The run to go on with; None for a new one."""
+
+
+def make_plan(args: argparse.Namespace) -> Plan:
+    """Turn flags into a configuration and a start; nothing is written yet.
+
+    Raises:
+        ConfigError: the configuration cannot hold a value.
+        UsageError: what is asked for cannot be.
+        MachineError: CUDA was asked for and is absent, or the disk does not let us.
+    """
+    run_path(args.log_dir, args.exp_name)
+    if args.continue_training:
+        return _continued(args)
+    config = with_settings(PRESETS[_preset(args.preset)](), requested_settings(args))
+    choose_device(config)
+    RunDirectory.check_new(args.log_dir, args.exp_name, may_exist=args.new_run)
+    return Plan(config, None if args.load_model is None else _read(args.load_model), None)
+
+
+def _continued(args: argparse.Namespace) -> Plan:
+    """Plan to go on with a run: its own configuration, save for what may change."""
+    if args.load_model is not None or args.new_run:
+        other = "--load_model" if args.load_model is not None else "--new_run"
+        raise UsageError(f"--continue_training goes on with a run as it is: leave out {other}")
+    run = RunDirectory.open(args.log_dir, args.exp_name)
+    recorded = run.read_config()
+    if args.preset not in (None, "auto", recorded.preset):
+        raise UsageError(f"the run in {run.path} has the preset {recorded.preset}: leave out --preset {args.preset}")
+    config = with_settings(recorded, requested_settings(args))
+    for path, (before, after) in differences(recorded, config).items():
+        if not path.startswith(MAY_CHANGE_ON_RESUME):
+            raise UsageError(
+                f"--continue_training keeps the run's configuration, but {path} was {before} and is now {after}: "
+                "leave it out, or start another run with -e NAME"
+            )
+    choose_device(config)
+    return Plan(config, _read(run.latest_checkpoint()), run)
+
+
+def _read(path: Path) -> Checkpoint:
+    try:
+        return read_checkpoint(path)
+    except CheckpointError as error:
+        raise UsageError(f"{error}: name another checkpoint with --load_model PATH") from error
+
+
+def _preset(name: str | None) -> str:
+    """Resolve `auto`, and say in one line what was chosen."""
+    if name not in (None, "auto"):
+        return name
+    chosen = "gpu" if torch.cuda.is_available() else "cpu"
+    config = PRESETS[chosen]()
+    network = "-".join(map(str, config.policy.hidden_sizes))
+    print(
+        f"{'CUDA found' if chosen == 'gpu' else 'no CUDA found'}: preset {chosen} ({config.env.num_envs} environments, "
+        f"MLP {network} into LSTM {config.policy.lstm_layers} x {config.policy.lstm_hidden_size}, "
+        f"{config.train.total_timesteps:,} steps)",
+        flush=True,
+    )
+    return chosen
+
+
+def choose_device(config: Config) -> str:
+    """Return `cuda` or `cpu`.
+
+    Raises:
+        MachineError: CUDA was asked for and is absent.
+    """
+    wanted = config.train.device
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise MachineError(
+            "CUDA was asked for but torch finds no CUDA device: use --preset cpu, or see ./install_genesis.sh --check"
+        )
+    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def make_model(config: Config, env: VecEnv, rate: float | Schedule) -> RecurrentPPO:
+    """Return a `RecurrentPPO` of the configuration's sizes on a Stable-Baselines3 environment.
+
+    Args:
+        config: network, hyperparameters, seed and device.
+        env: a `VecEnv`.
+        rate: the learning rate, or a Stable-Baselines3 schedule of it.
+    """
+    ppo, policy = config.ppo, config.policy
+    return RecurrentPPO(
+        MlpIntoLstmPolicy,
+        env,
+        learning_rate=rate,
+        n_steps=ppo.n_steps,
+        batch_size=config.batch_size,
+        n_epochs=ppo.n_epochs,
+        gamma=ppo.gamma,
+        gae_lambda=ppo.gae_lambda,
+        clip_range=ppo.clip_range,
+        ent_coef=ppo.ent_coef,
+        vf_coef=ppo.vf_coef,
+        max_grad_norm=ppo.max_grad_norm,
+        policy_kwargs={
+            "hidden_sizes": policy.hidden_sizes,
+            "lstm_hidden_size": policy.lstm_hidden_size,
+            "n_lstm_layers": policy.lstm_layers,
+            "initial_std": policy.initial_std,
+        },
+        seed=config.train.seed,
+        device=choose_device(config),
+    )
+
+
+def summary_metrics(summary: Any) -> dict[str, float]:
+    """Return an `EpisodeSummary` by the canonical names of `biped.metrics`."""
+    return {
+        "episode/count": summary.episodes,
+        "episode/mean_return": summary.mean_return,
+        "episode/max_return": summary.max_return,
+        "episode/mean_length": summary.mean_length,
+        "episode/mean_reward_per_step": summary.reward_per_step,
+        **{f"rewards/{name}": value for name, value in summary.reward_rates.items()},
+        **({f"terminations/{name}": value for name, value in summary.causes.items()} if summary.episodes else {}),
+    }
+
+
+def train(args: argparse.Namespace) -> None:
+    """Carry out a command line.
+
+    Raises:
+        ConfigError: the configuration cannot hold a value.
+        UsageError: what is asked for cannot be.
+        MachineError: this machine, its disk or its packages do not let us.
+        KeyboardInterrupt: the user stopped it; a checkpoint was written before.
+    """
+    plan = make_plan(args)
+    config = plan.config
+    if config.train.torch_threads:
+        torch.set_num_threads(config.train.torch_threads)
+    _say(f"building {config.env.num_envs} robots (the first time on a machine this compiles for a minute or two)")
+    env = BipedVecEnv(make_env(config.env, choose_device(config), sim=config.train.sim, seed=config.train.seed))
+    adaptive = _adaptive_rate(config, plan) if config.ppo.adaptive_lr else None
+    model = make_model(config, env, adaptive or config.ppo.learning_rate)
+    if plan.start is not None:
+        try:
+            restore(model, plan.start, counters=plan.resume is not None)
+        except CheckpointError as error:
+            raise UsageError(f"{error}: use the preset and --set policy.* that it was trained with") from error
+
+    run = plan.resume or RunDirectory.create(args.log_dir, args.exp_name, keep_old_as_numbered=args.new_run)
+    run.write_config(config)
+    done, total = model.num_timesteps, config.train.total_timesteps
+    # An interrupted run goes on to its total; a finished one is given as much again.
+    goal = total if total > done else done + total
+    resumed_from = done if plan.resume is not None else None
+    model.set_logger(
+        make_logger(
+            run.tensorboard, resume_after_step=resumed_from, console_every_s=CONSOLE_EVERY_S, more=_wandb(run, config)
+        )
+    )
+    callback = BipedCallback(
+        run,
+        drain=lambda: summary_metrics(env.env.stats.drain()),
+        save=lambda path: save_checkpoint(model, path),
+        checkpoint_every_steps=config.train.checkpoint_every_steps,
+        on_update=adaptive.update if adaptive else None,
+    )
+    _say(f"training {run.path} from {done:,} to {goal:,} steps; watch with: tensorboard --logdir {args.log_dir}")
+    _learn(model, callback, goal - done, run)
+    _say(f"trained {model.num_timesteps:,} steps: {run.final_model}")
+    env.close()
+
+
+def _learn(model: Any, callback: BipedCallback, steps: int, run: RunDirectory) -> None:
+    try:
+        model.learn(steps, callback, log_interval=None, reset_num_timesteps=False, progress_bar=sys.stdout.isatty())
+        save_checkpoint(model, run.final_model)
+    except KeyboardInterrupt:
+        callback.save_checkpoint()
+        _say(f"stopped after {model.num_timesteps:,} steps; go on with --continue_training -e {run.path.name}")
+        raise
+    finally:
+        model.logger.close()
+
+
+def _adaptive_rate(config: Config, plan: Plan) -> AdaptiveRate:
+    ppo = config.ppo
+    schedule = KlSchedule(ppo.learning_rate, ppo.desired_kl, ppo.min_learning_rate, ppo.max_learning_rate)
+    return AdaptiveRate(schedule, plan.start.learning_rate if plan.start and plan.resume else None)
+
+
+def _wandb(run: RunDirectory, config: Config) -> list[Any]:
+    if not config.wandb.enabled:
+        return []
+    settings = config.wandb
+    name = settings.run_name or run.path.name
+    writer = start_wandb(run, project=settings.project, entity=settings.entity, run_name=name, config=to_dict(config))
+    return [] if writer is None else [writer]
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    args = make_parser().parse_args(argv)
+    try:
+        train(args)
+    except (ConfigError, UsageError) as error:
+        return _fail(2, error)
+    except MachineError as error:
+        return _fail(1, error)
+    except OSError as error:
+        return _fail(1, f"{error.filename or args.log_dir}: {error.strerror or error}: free the disk, or use --log_dir")
+    except torch.OutOfMemoryError:
+        return _fail(1, "the GPU is out of memory: use fewer environments, such as --num_envs 512")
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _fail(code: int, error: object) -> int:
+    print(f"biped_train.py: {error}", file=sys.stderr, flush=True)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

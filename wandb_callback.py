@@ -1,0 +1,192 @@
+"""The Stable-Baselines3 callback of a training run, and the writer that streams its metrics to Weights & Biases.
+
+`BipedCallback` adds the reward breakdown, episodes, timings and checkpoints to what Stable-Baselines3 logs.
+`WandbWriter` stands beside TensorBoard's writer and gives every number the name that `biped.metrics` has for W&B.
+wandb is imported only by `start_wandb`. Whatever goes wrong with it is said once; training goes on.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import KVWriter
+
+from biped.metrics import METRICS, STEP_METRIC
+from biped.runs import RunDirectory
+
+
+class BipedCallback(BaseCallback):
+    """Logs each rollout together with its update, steers the learning rate and keeps checkpoints.
+
+    Stable-Baselines3 writes its log between a rollout and the update that follows, so an update's numbers come one
+    rollout late and the last ones never. Train with `log_interval=None`: this callback writes after the update.
+    """
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        drain: Callable[[], Mapping[str, float]],
+        save: Callable[[Path], None],
+        checkpoint_every_steps: int,
+        on_update: Callable[[float], None] | None = None,
+    ) -> None:
+        """Connect the callback.
+
+        Args:
+            run: where checkpoints belong.
+            drain: returns the environment's metrics since the call before, by their canonical names; called once a
+                rollout, after the update.
+            save: writes a checkpoint of the model to a path.
+            checkpoint_every_steps: environment steps between two checkpoints.
+            on_update: called after each update with its KL divergence, nats.
+        """
+        super().__init__()
+        self._run, self._drain, self._save, self._on_update = run, drain, save, on_update
+        self._every_steps = checkpoint_every_steps
+        self._saved_steps = 0
+        self._iterations = 0
+        self._episodes = 0
+        self._collection_started_s = self._learning_started_s = 0.0
+        self._collection_s = 0.0
+
+    def _on_training_start(self) -> None:
+        self._saved_steps = self.num_timesteps
+
+    def _on_rollout_start(self) -> None:
+        self._finish_iteration()
+        self._collection_started_s = time.perf_counter()
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        self._learning_started_s = time.perf_counter()
+        self._collection_s = self._learning_started_s - self._collection_started_s
+        self._iterations += 1
+
+    def _on_training_end(self) -> None:
+        self._finish_iteration()
+        self.save_checkpoint()
+
+    def save_checkpoint(self) -> None:
+        """Write a checkpoint of the model as it is, unless one of these steps was written already."""
+        path = self._run.checkpoint(self.model.num_timesteps)
+        if not path.exists():
+            self._save(path)
+        self._saved_steps = self.model.num_timesteps
+
+    def _finish_iteration(self) -> None:
+        """Log the rollout before and its update; nothing to do before the first."""
+        if self._iterations == 0:
+            return
+        learning_s = time.perf_counter() - self._learning_started_s
+        self.logger.record("time/collection_time", self._collection_s)
+        self.logger.record("time/learning_time", learning_s)
+        for name, value in self._drain().items():
+            if name == "episode/count":
+                self._episodes = value = self._episodes + int(value)
+            # A rollout in which no episode ends has no mean return: no point on the curve.
+            if np.isfinite(value):
+                self.logger.record(name, value)
+        if self._on_update is not None:
+            self._on_update(float(self.logger.name_to_value["train/approx_kl"]))
+        self.model.dump_logs(self._iterations)  # pyright: ignore[reportAttributeAccessIssue]
+        if self.model.num_timesteps - self._saved_steps >= self._every_steps:
+            self.save_checkpoint()
+
+
+class WandbWriter(KVWriter):
+    """Writes a logger's numbers to a W&B run under their W&B names; the first failure is said and ends the writing."""
+
+    def __init__(self, run: Any) -> None:
+        """Write to `run`, a `wandb.Run`."""
+        self._run: Any = run
+        self._guard(run.define_metric, STEP_METRIC)
+        self._guard(run.define_metric, "*", step_metric=STEP_METRIC)
+
+    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
+        """Log one row; `step` is the number of environment steps so far."""
+        del key_excluded
+        row: dict[str, Any] = {}
+        for name, value in key_values.items():
+            if isinstance(value, int | float | np.number):
+                metric = METRICS.get(name)
+                row[metric.wandb_name if metric else name] = value * metric.wandb_factor if metric else value
+        row[STEP_METRIC] = step
+        # Never log(step=...): W&B drops rows whose step is behind its own.
+        self._guard(self._run.log, row)
+
+    def close(self) -> None:
+        """Finish the run, waiting for the upload for a bounded time."""
+        self._guard(self._run.finish)
+
+    def _guard(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        if self._run is None:
+            return
+        try:
+            call(*args, **kwargs)
+        except Exception as error:  # W&B fails in many ways; none of them may end a training run.
+            _warn(f"W&B stopped ({_first_line(error)}); training goes on without it")
+            self._run = None
+
+
+def start_wandb(
+    run: RunDirectory, *, project: str, entity: str | None, run_name: str, config: Mapping[str, Any]
+) -> WandbWriter | None:
+    """Start or resume the W&B run of a run directory.
+
+    `WANDB_MODE` is respected. Without an account, or when the server does not answer, the run is recorded offline.
+
+    Args:
+        run: keeps the run's id, so that a resumed run is the same run.
+        project: W&B project.
+        entity: W&B user or team; None for the account's default.
+        run_name: name shown in W&B.
+        config: hyperparameters, nested.
+
+    Returns:
+        The writer, or None where wandb is missing or cannot even record offline.
+    """
+    try:
+        import wandb
+    except ImportError as error:
+        _warn(f"wandb cannot be imported ({error}): run ./install_genesis.sh; training goes on without it")
+        return None
+    settings: dict[str, Any] = {
+        "project": project,
+        "entity": entity,
+        "name": run_name,
+        "id": run.wandb_id(),
+        "resume": "allow",
+        "dir": str(run.path),
+        "config": dict(config),
+        "settings": wandb.Settings(init_timeout=20, finish_timeout=20, console="off"),
+    }
+    sync = f"wandb sync {run.path / 'wandb' / 'offline-run-*'}"
+    try:
+        # `mode` is passed only when it has to be: otherwise WANDB_MODE would have no effect.
+        if "WANDB_MODE" not in os.environ and not wandb.login(prompt=False):
+            settings["mode"] = "offline"
+            _warn(f"W&B has no account on this machine: recording offline; send it later with: {sync}")
+        return WandbWriter(wandb.init(**settings))
+    except Exception as error:  # W&B fails in many ways; none of them may end a training run.
+        _warn(f"W&B cannot start ({_first_line(error)}): recording offline; send it later with: {sync}")
+    try:
+        wandb.teardown()
+        return WandbWriter(wandb.init(**{**settings, "mode": "offline"}))
+    except Exception as error:
+        _warn(f"W&B cannot record offline either ({_first_line(error)}); training goes on without it")
+        return None
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _warn(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
