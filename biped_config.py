@@ -194,7 +194,7 @@ class GaitConfig(Section):
     """Vertical force at which a foot counts as landed (N)."""
     contact_off_n: float = _positive(1.0)
     """Vertical force under which a landed foot counts as lifted (N)."""
-    min_swing_s: float = _positive(0.10)
+    min_swing_s: float = _positive(0.20)
     """A shorter time in the air is chatter, not a step (s)."""
     max_swing_s: float = _positive(0.60)
     """A longer time in the air is a leg held up, not a step (s)."""
@@ -207,7 +207,7 @@ class GaitConfig(Section):
 
 @dataclass(frozen=True)
 class RewardWeights(Section):
-    """One weight a term of `biped.mdp.rewards.TERMS`, per second; the control step multiplies at use; 0 switches off."""
+    """One weight a term of `biped.mdp.rewards.TERMS`, per second (the control step multiplies at use); 0 is off."""
 
     tracking_lin_vel_x: float = _finite(1.5)
     """Follow the commanded forward velocity."""
@@ -217,7 +217,7 @@ class RewardWeights(Section):
     """Follow the commanded yaw rate."""
     alive_bonus: float = _finite(0.3)
     """Not having fallen."""
-    sinusoidal_gait: float = _finite(1.0)
+    sinusoidal_gait: float = _finite(1.5)
     """Pitch joints on the phase-clocked reference, legs in antiphase."""
     foot_alternation: float = _finite(1.0)
     """Touchdowns of the other foot after a swing of sensible length."""

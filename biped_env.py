@@ -21,7 +21,7 @@ from torch import Tensor
 
 from biped.mdp.commands import CommandState, advance_commands, is_moving
 from biped.mdp.episode_stats import EpisodeStats
-from biped.mdp.gait import StepState, advance_phase, advance_steps
+from biped.mdp.gait import StepEvents, StepState, advance_phase, advance_steps
 from biped.mdp.observations import ObservationLayout, build_observation
 from biped.mdp.rewards import RewardInputs, RewardModel, active_terms, check_terms, compute_rewards
 from biped.mdp.state import BipedState, quat_from_yaw, quat_rotate, select_state, without_motion
@@ -79,9 +79,11 @@ class BipedEnv(VectorEnv):
         self._standing = self._measure_standing()
         self._at_rest = without_motion(self._standing)
         self._phase = torch.zeros(self.num_envs, device=self.device)
-        self._episode_time_s = torch.zeros(self.num_envs, device=self.device)
+        self._episode_steps = torch.zeros(self.num_envs, device=self.device)
+        self._max_episode_steps = round(cfg.termination.episode_s / cfg.sim.control_dt_s)
         self._previous_action = torch.zeros(self.num_envs, joints, device=self.device)
         self._steps = StepState.initial(self.num_envs, self.device)
+        self._events = StepEvents.none(self.num_envs, self.device)
         self._command = CommandState.initial(self.num_envs, self.device)
         self._start(self._all, self._standing)
 
@@ -118,10 +120,10 @@ class BipedEnv(VectorEnv):
         state = self.scene.step(self._default_joint_pos + cfg.control.action_scale_rad * applied)
 
         dt_s = cfg.sim.control_dt_s
-        self._episode_time_s = self._episode_time_s + dt_s
+        self._episode_steps = self._episode_steps + 1
         self._phase = advance_phase(self._phase, cfg.gait.frequency_hz, dt_s)
-        self._steps, events = advance_steps(self._steps, state.foot_force_n, dt_s, cfg.gait)
-        ends = check_terminations(state, self._episode_time_s, cfg.termination)
+        self._steps, self._events = advance_steps(self._steps, state.foot_force_n, dt_s, cfg.gait)
+        ends = check_terminations(state, self._episode_steps, self._max_episode_steps, cfg.termination)
         rewards, shares = compute_rewards(
             RewardInputs(
                 state=state,
@@ -130,7 +132,7 @@ class BipedEnv(VectorEnv):
                 previous_action=self._previous_action,
                 phase=self._phase,
                 contacts=self._steps.contacts,
-                steps=events,
+                steps=self._events,
                 fell=ends.fell,
                 moving=is_moving(self._command.velocity, cfg.command),
             ),
@@ -170,6 +172,11 @@ class BipedEnv(VectorEnv):
         """The velocity commands in force, (num_envs, 3): m/s, m/s, rad/s."""
         return self._command.velocity
 
+    @property
+    def events(self) -> StepEvents:
+        """Touchdowns of the last control step; episodes that ended with it included."""
+        return self._events
+
     def _measure_standing(self) -> BipedState:
         """Return the state of robots that stand in the default pose, as the simulator sees it."""
         base_pos_w = torch.zeros(self.num_envs, 3, device=self.device)
@@ -204,7 +211,7 @@ class BipedEnv(VectorEnv):
         self._state = select_state(mask, start, state)
         phase = torch.rand(self.num_envs, generator=self._generator, device=self.device)
         self._phase = torch.where(mask, phase, self._phase)
-        self._episode_time_s = torch.where(mask, 0.0, self._episode_time_s)
+        self._episode_steps = torch.where(mask, 0.0, self._episode_steps)
         self._previous_action = torch.where(mask[:, None], 0.0, self._previous_action)
         self._steps = self._steps.reset(mask)
         self._command = advance_commands(self._command, mask, cfg.sim.control_dt_s, cfg.command, self._generator)

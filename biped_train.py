@@ -53,14 +53,20 @@ MAY_CHANGE_ON_RESUME = ("train.total_timesteps", "train.checkpoint_every_steps",
 """Fields, or beginnings of them, that a run may be continued with another value of."""
 
 
-class _OneLineParser(argparse.ArgumentParser):
+class OneLineParser(argparse.ArgumentParser):
     """An argument parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
+        """Say what is wrong and leave with exit code 2."""
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
-def _whole_number(text: str) -> int:
+def whole_number(text: str) -> int:
+    """Read a whole number above 0, such as 1000, 1_000 or 1e3.
+
+    Raises:
+        argparse.ArgumentTypeError: it is not one.
+    """
     try:
         value = float(text) if "e" in text.lower() else int(text)
     except ValueError:
@@ -72,7 +78,7 @@ def _whole_number(text: str) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the command line's parser; a flag that is not given is None (or False)."""
-    parser = _OneLineParser(
+    parser = OneLineParser(
         prog="biped_train.py", description="Train a walking biped with RecurrentPPO in Genesis.", allow_abbrev=False
     )
     add = parser.add_argument
@@ -88,8 +94,8 @@ def make_parser() -> argparse.ArgumentParser:
         choices=("auto", *PRESETS),
         help="sizes to start from (default auto: gpu where CUDA is found, or cpu)",
     )
-    add("-B", "--num_envs", type=_whole_number, metavar="N", help="parallel environments (gpu: 1024, cpu: 256)")
-    add("--total_timesteps", type=_whole_number, metavar="N", help="environment steps (gpu: 200000000)")
+    add("-B", "--num_envs", type=whole_number, metavar="N", help="parallel environments (gpu: 1024, cpu: 256)")
+    add("--total_timesteps", type=whole_number, metavar="N", help="environment steps (gpu: 200000000)")
     add("--seed", type=int, metavar="N", help="seeds everything that is drawn (default 1)")
     add("--device", choices=("auto", "cuda", "cpu"), help="where to simulate and to learn (default: the preset's)")
     add("--sim", choices=("genesis",), help="the simulator")

@@ -10,11 +10,12 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from biped.metrics import METRICS, STEP_METRIC
 from biped.runs import RunDirectory
@@ -95,7 +96,7 @@ class BipedCallback(BaseCallback):
                 self.logger.record(name, value)
         if self._on_update is not None:
             self._on_update(float(self.logger.name_to_value["train/approx_kl"]))
-        self.model.dump_logs(self._iterations)  # pyright: ignore[reportAttributeAccessIssue]
+        cast("OnPolicyAlgorithm", self.model).dump_logs(self._iterations)
         if self.model.num_timesteps - self._saved_steps >= self._every_steps:
             self.save_checkpoint()
 

@@ -40,7 +40,7 @@ _FIXED = (
         "episode/max_return", "episode/max_return", "1", "largest return of the episodes that ended in this rollout"
     ),
     Metric("episode/mean_length", "episode/mean_length", "control steps", "mean length of those episodes"),
-    Metric("episode/count", "episode/count", "1", "episodes that ended since training started"),
+    Metric("episode/count", "episode/count", "1", "episodes that ended since this process started"),
     Metric("episode/mean_reward_per_step", "episode/mean_reward_per_step", "1", "mean reward of a control step"),
     Metric("time/fps", "performance/fps", "steps/s", "environment steps a second, learning included"),
     Metric("time/iterations", "performance/iterations", "1", "rollouts since this process started"),

@@ -148,6 +148,12 @@ class StepEvents:
     alternated_swing_s: Tensor
     """Length of the swing that ended in a valid step of the other foot than the last, (num_envs,), s; 0 otherwise."""
 
+    @classmethod
+    def none(cls, num_envs: int, device: torch.device) -> "StepEvents":
+        """Nothing happened, and no foot is on the ground."""
+        feet = torch.zeros(num_envs, 2, dtype=torch.bool, device=device)
+        return cls(contact_phase(feet), feet, feet, torch.zeros(num_envs, device=device))
+
 
 def advance_steps(state: StepState, force_n: Tensor, dt_s: float, cfg: GaitConfig) -> tuple[StepState, StepEvents]:
     """Move the alternation machine on by one control step.

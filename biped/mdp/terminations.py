@@ -43,12 +43,15 @@ class Terminations:
         return self.terminated | self.time_out
 
 
-def check_terminations(state: BipedState, episode_time_s: Tensor, cfg: TerminationConfig) -> Terminations:
+def check_terminations(
+    state: BipedState, episode_steps: Tensor, max_episode_steps: int, cfg: TerminationConfig
+) -> Terminations:
     """Decide which episodes end.
 
     Args:
         state: after the control step.
-        episode_time_s: time since the episode began, (num_envs,), s.
+        episode_steps: control steps since the episode began, this one included, (num_envs,).
+        max_episode_steps: control steps until the time-out.
         cfg: bounds.
     """
     # The angle between the base's z axis and vertical has the cosine -g_z.
@@ -57,5 +60,5 @@ def check_terminations(state: BipedState, episode_time_s: Tensor, cfg: Terminati
         height=state.base_height_m < cfg.min_base_height_m,
         tilt=cos_tilt < math.cos(cfg.max_tilt_rad),
         error=state.error,
-        time_out=episode_time_s >= cfg.episode_s,
+        time_out=episode_steps >= max_episode_steps,
     )

@@ -21,6 +21,8 @@ from biped_config import EnvConfig, SimConfig
 
 CAMERA_RESOLUTION = (960, 720)
 """Width and height of rendered pictures, pixels."""
+CAMERA_OFFSET_M, LOOK_AT_OFFSET_M = (1.15, -1.0, 0.60), (0.0, 0.0, 0.28)
+"""Where the camera is and what it looks at, from the point on the ground under the first robot (m)."""
 
 
 def _import_genesis() -> Any:
@@ -90,14 +92,19 @@ class GenesisScene:
             rigid_options=gs.options.RigidOptions(
                 enable_self_collision=False, max_collision_pairs=sim.max_collision_pairs
             ),
-            vis_options=gs.options.VisOptions(rendered_envs_idx=[0], background_color=(0.85, 0.89, 0.94)),
+            vis_options=gs.options.VisOptions(
+                rendered_envs_idx=[0],
+                background_color=(0.85, 0.89, 0.94),
+                ambient_light=(0.3, 0.3, 0.3),
+                lights=[{"type": "directional", "dir": (-0.5, 1.0, -1.0), "color": (1.0, 1.0, 1.0), "intensity": 5.0}],
+            ),
             show_viewer=False,
         )
         self._scene.add_entity(gs.morphs.Plane())
         self._robot = self._scene.add_entity(gs.morphs.MJCF(file=model))
         if camera:
             self._camera = self._scene.add_camera(
-                res=CAMERA_RESOLUTION, pos=(1.15, -1.0, 0.60), lookat=(0.0, 0.0, 0.28), fov=32
+                res=CAMERA_RESOLUTION, pos=CAMERA_OFFSET_M, lookat=LOOK_AT_OFFSET_M, fov=32
             )
         self._scene.build(n_envs=self.num_envs)
 
@@ -129,7 +136,7 @@ class GenesisScene:
         self._targets = targets_rad
         self._robot.control_dofs_position(targets_rad, self._dofs)
         self._scene.step()
-        return self.read_state()
+        return self._read_state()
 
     def reset(self, mask: Tensor, pose: ResetPose) -> None:
         """Put the robots where `mask` (num_envs,) is True into their pose, at rest, and clear their errors."""
@@ -141,11 +148,7 @@ class GenesisScene:
             qpos.index_select(1, self._qpos_order), envs_idx=mask, zero_velocity=True, skip_forward=True
         )
 
-    def read_state(self) -> BipedState:
-        """Return the state as it is after the last step.
-
-        After `reset`, link positions and contact forces are those from before it, until the next step.
-        """
+    def _read_state(self) -> BipedState:
         robot = self._robot
         quat = robot.get_quat()
         vectors_w = torch.stack((robot.get_vel(), robot.get_ang(), self._gravity_w), dim=1)
@@ -183,7 +186,9 @@ class GenesisScene:
         """
         if self._camera is None:
             raise MachineError("this scene was built without a camera: build it with camera=True")
+        here = self._robot.get_pos()[0].cpu().numpy() * (1.0, 1.0, 0.0)
         try:
+            self._camera.set_pose(pos=here + CAMERA_OFFSET_M, lookat=here + LOOK_AT_OFFSET_M)
             picture = self._camera.render(rgb=True)[0]
         except Exception as error:
             raise MachineError(f"this machine cannot render ({error}): see ./install_genesis.sh --check") from error

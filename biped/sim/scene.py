@@ -45,11 +45,10 @@ class Scene(Protocol):
         ...
 
     def reset(self, mask: Tensor, pose: ResetPose) -> None:
-        """Put the robots where `mask` (num_envs,) is True into their pose, at rest, and clear their errors."""
-        ...
+        """Put the robots where `mask` (num_envs,) is True into their pose, at rest, and clear their errors.
 
-    def read_state(self) -> BipedState:
-        """Return the state as it is; never from the middle of a step."""
+        The next `step` starts from there.
+        """
         ...
 
     def render(self) -> np.ndarray:

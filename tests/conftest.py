@@ -1,0 +1,44 @@
+"""Fixtures: one real Genesis scene a number of robots, built once and shared; a run recorded once."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from biped.sim.scene import Scene, make_scene
+from biped_config import EnvConfig, cpu_preset
+from biped_env import BipedEnv
+
+ROOT = Path(__file__).parents[1]
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Small tensors: more threads only wait for each other."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def env_config() -> EnvConfig:
+    return replace(cpu_preset().env, num_envs=8)
+
+
+@pytest.fixture(scope="session")
+def scene(env_config: EnvConfig) -> Iterator[Scene]:
+    """Eight robots in Genesis."""
+    built = make_scene("genesis", env_config, CPU)
+    yield built
+    built.close()
+
+
+@pytest.fixture
+def make(scene: Scene, env_config: EnvConfig) -> Callable[..., BipedEnv]:
+    """Make an environment on the shared scene, with fields of its configuration changed."""
+
+    def build(seed: int = 0, **changes: object) -> BipedEnv:
+        return BipedEnv(replace(env_config, **changes), scene, seed=seed)
+
+    return build

@@ -1,0 +1,53 @@
+"""Hand-made inputs for the pure functions."""
+
+from dataclasses import replace
+
+import torch
+
+from biped.mdp.gait import StepEvents
+from biped.mdp.rewards import RewardInputs, RewardModel
+from biped.mdp.state import BipedState
+from biped_config import EnvConfig
+
+CPU = torch.device("cpu")
+CONFIG = EnvConfig()
+MODEL = RewardModel.build(CONFIG, CPU)
+
+
+def standing_state(count: int = 1, **changes: torch.Tensor) -> BipedState:
+    """Robots that stand in the default pose, at the height that the reward asks for."""
+    default = torch.tensor(CONFIG.robot.default_joint_pos_rad)
+    base = torch.zeros(count, 3)
+    base[:, 2] = CONFIG.reward.target_height_m
+    state = BipedState(
+        base_pos_w=base,
+        base_quat_w=torch.tensor([[1.0, 0.0, 0.0, 0.0]]).repeat(count, 1),
+        base_lin_vel_b=torch.zeros(count, 3),
+        base_ang_vel_b=torch.zeros(count, 3),
+        projected_gravity_b=torch.tensor([[0.0, 0.0, -1.0]]).repeat(count, 1),
+        joint_pos_rad=default.repeat(count, 1),
+        joint_vel_rad_s=torch.zeros(count, len(default)),
+        joint_torque_nm=torch.zeros(count, len(default)),
+        foot_pos_w=torch.zeros(count, 2, 3),
+        foot_vel_w=torch.zeros(count, 2, 3),
+        foot_force_n=torch.full((count, 2), 8.0),
+        error=torch.zeros(count, dtype=torch.bool),
+    )
+    return replace(state, **changes)
+
+
+def standing_inputs(command: tuple[float, float, float] = (0.4, 0.0, 0.0), **changes: object) -> RewardInputs:
+    """One robot that stands still under a command, both feet on the ground."""
+    joints = len(CONFIG.robot.joint_names)
+    inputs = RewardInputs(
+        state=standing_state(),
+        command=torch.tensor([command]),
+        action=torch.zeros(1, joints),
+        previous_action=torch.zeros(1, joints),
+        phase=torch.zeros(1),
+        contacts=torch.ones(1, 2, dtype=torch.bool),
+        steps=StepEvents.none(1, CPU),
+        fell=torch.zeros(1, dtype=torch.bool),
+        moving=torch.tensor([any(command)]),
+    )
+    return replace(inputs, **changes)

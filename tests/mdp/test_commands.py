@@ -1,0 +1,76 @@
+import pytest
+import torch
+
+from biped.mdp.commands import (
+    CommandState,
+    advance_commands,
+    command_progress,
+    command_speed,
+    is_moving,
+    sample_commands,
+)
+from biped_config import CommandConfig
+
+CPU = torch.device("cpu")
+CFG = CommandConfig(
+    lin_vel_x_m_s=(-0.2, 0.6), lin_vel_y_m_s=(-0.1, 0.1), ang_vel_rad_s=(0.3, 0.6), standing_fraction=0.0
+)
+NEVER = torch.zeros(4, dtype=torch.bool)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_commands_fill_their_ranges() -> None:
+    drawn = sample_commands(20_000, CFG, generator())
+    for column, (low, high) in zip(
+        drawn.T, (CFG.lin_vel_x_m_s, CFG.lin_vel_y_m_s, CFG.ang_vel_rad_s), strict=True
+    ):
+        assert low <= column.min() < low + 0.01
+        assert high - 0.01 < column.max() <= high
+        assert column.mean().item() == pytest.approx((low + high) / 2, abs=0.01)
+
+
+def test_the_standing_share_is_exactly_zero() -> None:
+    cfg = CommandConfig(standing_fraction=0.25)
+    still = (sample_commands(20_000, cfg, generator()) == 0).all(dim=1)
+    assert still.float().mean().item() == pytest.approx(0.25, abs=0.02)
+
+
+def test_commands_stay_until_their_time_is_up_and_then_change() -> None:
+    cfg, draws = CommandConfig(resample_s=0.1, standing_fraction=0.0), generator()
+    state = advance_commands(CommandState.initial(4, CPU), ~NEVER, 0.02, cfg, draws)
+    first = state.velocity
+    for _ in range(4):
+        state = advance_commands(state, NEVER, 0.02, cfg, draws)
+        torch.testing.assert_close(state.velocity, first)
+    state = advance_commands(state, NEVER, 0.0201, cfg, draws)
+    assert (state.velocity != first).all()
+
+
+def test_a_new_episode_has_a_new_command_and_leaves_the_others_alone() -> None:
+    draws = generator()
+    state = advance_commands(CommandState.initial(4, CPU), ~NEVER, 0.02, CFG, draws)
+    restart = torch.tensor([False, True, False, False])
+    after = advance_commands(state, restart, 0.02, CFG, draws)
+    changed = (after.velocity != state.velocity).any(dim=1)
+    assert changed.tolist() == restart.tolist()
+    assert after.time_left_s[1] == CFG.resample_s
+
+
+def test_the_same_seed_draws_the_same() -> None:
+    torch.testing.assert_close(sample_commands(8, CFG, generator(3)), sample_commands(8, CFG, generator(3)))
+    assert not torch.equal(sample_commands(8, CFG, generator(3)), sample_commands(8, CFG, generator(4)))
+
+
+def test_size_of_a_command_counts_yaw_by_its_lever() -> None:
+    commands = torch.tensor([[0.3, 0.4, 0.0], [0.0, 0.0, 0.4], [0.05, 0.0, 0.0]])
+    torch.testing.assert_close(command_speed(commands, CFG), torch.tensor([0.5, 0.08, 0.05]))
+    assert is_moving(commands, CFG).tolist() == [True, False, False]
+
+
+def test_progress_is_the_share_of_the_command_that_is_made_good() -> None:
+    wanted = torch.tensor([[0.4, 0.0, 0.0]] * 4 + [[0.0, 0.0, 0.0]])
+    got = torch.tensor([[0.4, 0, 0], [0.2, 0.5, 0], [0.0, 0.0, 3.0], [-0.4, 0, 0], [0.4, 0, 0]])
+    torch.testing.assert_close(command_progress(wanted, got, CFG), torch.tensor([1.0, 0.5, 0.0, -1.0, 0.0]))

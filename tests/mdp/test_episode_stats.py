@@ -1,0 +1,60 @@
+import math
+
+import pytest
+import torch
+
+from biped.mdp.episode_stats import EpisodeStats
+from biped.mdp.terminations import Terminations
+
+CPU = torch.device("cpu")
+DT_S = 0.02
+
+
+def ends(**causes: list[bool]) -> Terminations:
+    no = [False, False, False]
+    return Terminations(
+        **{name: torch.tensor(causes.get(name, no)) for name in ("height", "tilt", "error", "time_out")}
+    )
+
+
+def test_sums_over_episodes_by_hand() -> None:
+    stats = EpisodeStats(3, ("a", "b"), DT_S, CPU)
+    shares = torch.tensor([[1.0, -0.5], [2.0, 0.0], [3.0, 0.0]])
+    rewards = shares.sum(dim=1)
+    stats.add(rewards, shares, ends())
+    returns, lengths = stats.add(rewards, shares, ends(height=[True, False, False], time_out=[False, True, False]))
+    assert returns.tolist() == [1.0, 4.0, 6.0]
+    assert lengths.tolist() == [2, 2, 2]
+    stats.add(rewards, shares, ends(tilt=[True, False, False]))
+
+    summary = stats.drain()
+    assert summary.episodes == 3
+    assert summary.mean_return == pytest.approx((1.0 + 4.0 + 0.5) / 3)
+    assert summary.max_return == 4.0
+    assert summary.mean_length == pytest.approx((2 + 2 + 1) / 3)
+    assert summary.reward_per_step == pytest.approx((0.5 + 2.0 + 3.0) / 3)
+    assert summary.reward_rates == pytest.approx({"a": 2.0 / DT_S, "b": -0.5 / 3 / DT_S})
+    assert summary.causes == pytest.approx({"height": 1 / 3, "tilt": 1 / 3, "error": 0.0, "time_out": 1 / 3})
+
+
+def test_draining_starts_the_sums_anew_and_keeps_the_running_episodes() -> None:
+    stats = EpisodeStats(3, ("a",), DT_S, CPU)
+    one = torch.ones(3)
+    stats.add(one, one[:, None], ends())
+    stats.drain()
+    summary = stats.drain()
+    assert summary.episodes == 0
+    assert math.isnan(summary.mean_return)
+    assert summary.reward_per_step == 0.0
+    returns, _ = stats.add(one, one[:, None], ends(time_out=[True, True, True]))
+    assert returns.tolist() == [2.0, 2.0, 2.0]
+    assert stats.drain().mean_length == 2.0
+
+
+def test_restart_begins_every_episode_from_zero() -> None:
+    stats = EpisodeStats(3, ("a",), DT_S, CPU)
+    one = torch.ones(3)
+    stats.add(one, one[:, None], ends())
+    stats.restart()
+    returns, lengths = stats.add(one, one[:, None], ends())
+    assert returns.tolist() == lengths.tolist() == [1.0, 1.0, 1.0]

@@ -1,0 +1,198 @@
+"""The environment's contract, on a real Genesis scene."""
+
+from dataclasses import replace
+
+import gymnasium
+import pytest
+import torch
+from gymnasium.vector import AutoresetMode
+
+from biped_config import ControlConfig, TerminationConfig
+
+COUNT, JOINTS = 8, 9
+
+
+def zeros() -> torch.Tensor:
+    return torch.zeros(COUNT, JOINTS)
+
+
+def actions(seed: int, steps: int, size: float = 1.0) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [size * torch.randn(COUNT, JOINTS, generator=generator) for _ in range(steps)]
+
+
+def test_pd_control_holds_the_default_pose_for_five_seconds(make) -> None:
+    env = make()
+    env.reset(seed=1)
+    for _ in range(250):
+        _, _, terminated, truncated, _ = env.step(zeros())
+        assert not (terminated | truncated).any()
+    assert env.state.base_height_m.min() > 0.35
+    assert env.state.projected_gravity_b[:, 2].max() < -0.99
+
+
+def test_it_is_a_gymnasium_vector_environment_on_tensors(make) -> None:
+    env = make()
+    assert isinstance(env, gymnasium.vector.VectorEnv)
+    assert env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+    assert env.single_observation_space.shape == (43,)
+    assert env.single_action_space.shape == (JOINTS,)
+    assert env.observation_space.shape == (COUNT, 43)
+    observation, infos = env.reset(seed=0)
+    assert infos == {}
+    observation, reward, terminated, truncated, infos = env.step(zeros())
+    assert observation.shape == (COUNT, 43)
+    assert observation.dtype == reward.dtype == torch.float32
+    assert reward.shape == terminated.shape == truncated.shape == (COUNT,)
+    assert terminated.dtype == truncated.dtype == torch.bool
+    assert env.single_observation_space.contains(observation[0].numpy())
+    assert infos["final_obs"].shape == (COUNT, 43)
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(make) -> None:
+    def run(seed: int) -> torch.Tensor:
+        env = make()
+        observation, _ = env.reset(seed=seed)
+        seen = [observation, *(env.step(action)[0] for action in actions(5, 60, 2.0))]
+        return torch.stack(seen)
+
+    assert torch.equal(run(3), run(3))
+    assert not torch.equal(run(3)[0], run(4)[0])
+
+
+def test_a_list_of_seeds_is_refused(make) -> None:
+    with pytest.raises(ValueError, match="one seed"):
+        make().reset(seed=[1, 2])
+
+
+def test_episodes_start_at_rest_near_the_default_pose_with_any_phase(make) -> None:
+    env = make()
+    observation, _ = env.reset(seed=2)
+    seen = {name: observation[:, where] for name, where in env.layout.slices().items()}
+    assert seen["joint_pos_rad"].abs().max() <= env.cfg.reset.joint_noise_rad
+    assert seen["joint_pos_rad"].std() > 0
+    assert seen["joint_vel_rad_s"].abs().max() == seen["previous_action"].abs().max() == 0
+    assert seen["gait_phase"].std(dim=0).min() > 0.1
+    commands = seen["command_lin_vel_xy_b"][:, 0] / env.cfg.observation.lin_vel_scale
+    assert 0.2 <= commands.min() < commands.max() <= 0.6
+
+
+def test_a_fall_ends_the_episode_and_the_next_begins_in_the_same_step(make) -> None:
+    env = make()
+    env.reset(seed=0)
+    height, gravity = (env.layout.slices()[name] for name in ("base_height_m", "projected_gravity_b"))
+    for action in actions(1, 200, 3.0):
+        observation, reward, terminated, truncated, infos = env.step(action)
+        if terminated.any():
+            break
+    assert torch.equal(infos["_final_obs"], terminated | truncated)
+    last, first = infos["final_obs"][terminated], observation[terminated]
+    fallen = (last[:, height].squeeze(1) < 0.30) | (-last[:, gravity][:, 2] < 0.7072)
+    assert fallen.all()
+    assert (first[:, height] > 0.40).all()
+    assert (infos["episode_length"][terminated] > 1).all()
+    assert (reward[terminated] < -1.5).all(), "a fall costs its penalty"
+    running = ~terminated
+    torch.testing.assert_close(observation[running][:, height], infos["final_obs"][running][:, height])
+
+
+def test_the_time_out_truncates_every_20_seconds(make) -> None:
+    env = make(termination=TerminationConfig(episode_s=0.1))
+    env.reset(seed=0)
+    ends = [env.step(zeros())[2:4] for _ in range(10)]
+    truncated = [cut.all().item() for _, cut in ends]
+    assert truncated == [False, False, False, False, True] * 2
+    assert not any(over.any() for over, _ in ends)
+
+
+def test_final_observations_are_the_last_of_the_old_episode(make) -> None:
+    """At a time-out the final observation is what the observation would have been without one."""
+    sequence = actions(2, 5)
+    short, long = make(termination=TerminationConfig(episode_s=0.1)), None
+    short.reset(seed=7)
+    for action in sequence:
+        first_of_next, *_, infos = short.step(action)
+    long = make()
+    long.reset(seed=7)
+    for action in sequence:
+        expected, *_ = long.step(action)
+    torch.testing.assert_close(infos["final_obs"], expected)
+    assert not torch.allclose(first_of_next, expected)
+
+
+def test_one_step_of_latency_applies_the_action_before(make) -> None:
+    sequence = actions(4, 12)
+    direct, late = make(), make(control=ControlConfig(action_latency_steps=1))
+    late.reset(seed=5)
+    delayed = [(late.step(action), late.state.joint_pos_rad)[1] for action in sequence]
+    direct.reset(seed=5)
+    shifted = [(direct.step(action), direct.state.joint_pos_rad)[1] for action in [zeros(), *sequence[:-1]]]
+    for got, expected in zip(delayed, shifted, strict=True):
+        torch.testing.assert_close(got, expected)
+
+
+def test_actions_are_clipped_and_scaled_around_the_default_pose(make) -> None:
+    env = make()
+    env.reset(seed=0)
+    observation, *_ = env.step(torch.full((COUNT, JOINTS), 1e6))
+    where = env.layout.slices()["previous_action"]
+    assert (observation[:, where] == env.cfg.control.action_clip).all()
+    expected = torch.tensor(env.cfg.robot.default_joint_pos_rad) + 0.25 * 4.0
+    torch.testing.assert_close(env.scene._targets, expected.expand(COUNT, JOINTS))
+
+
+def test_one_broken_robot_is_reset_alone_and_counted(make) -> None:
+    """Two runs, one with a NaN put into one robot: the others never notice."""
+
+    def run(break_at: int | None) -> tuple[list, object]:
+        env = make()
+        env.reset(seed=6)
+        env.stats.drain()
+        rows = []
+        for step, action in enumerate(actions(8, 20, 0.3)):
+            if step == break_at:
+                poison = env.scene._robot.get_qpos()
+                poison[2] = torch.nan
+                only = torch.zeros(COUNT, dtype=torch.bool)
+                only[2] = True
+                env.scene._robot.set_qpos(poison, envs_idx=only, skip_forward=True)
+            rows.append(env.step(action))
+        return rows, env.stats.drain()
+
+    broken, summary = run(break_at=10)
+    healthy, _ = run(break_at=None)
+    assert summary.episodes == 1
+    assert summary.causes == {"height": 0.0, "tilt": 0.0, "error": 1.0, "time_out": 0.0}
+    _, reward, terminated, truncated, infos = broken[10]
+    assert terminated.tolist() == [index == 2 for index in range(COUNT)]
+    assert not truncated.any()
+    for observation, reward, *_, infos in broken:
+        assert observation.isfinite().all()
+        assert reward.isfinite().all()
+        assert infos["final_obs"].isfinite().all()
+    others = [index for index in range(COUNT) if index != 2]
+    for got, expected in zip(broken[:11], healthy[:11], strict=True):
+        torch.testing.assert_close(got[0][others], expected[0][others], atol=1e-4, rtol=1e-4)
+
+
+def test_walking_with_the_hands_of_a_puppeteer_is_seen_as_steps(make) -> None:
+    """Lifting the feet in turn by hand-made targets gives contacts and touchdowns on the right feet."""
+    env = make()
+    env.reset(seed=0)
+    lifted = set()
+    for step in range(150):
+        action = zeros()
+        side = 0 if (step // 25) % 2 == 0 else 4
+        action[:, side + 1 : side + 4] = torch.tensor([-1.2, 2.4, -1.2])
+        env.step(action)
+        force = env.state.foot_force_n
+        if step % 25 > 5:
+            lifted.add(("left", "right")[side // 4] if (force[:, side // 4] < 1.0).any() else None)
+    assert {"left", "right"} <= lifted
+
+
+def test_the_scene_must_have_as_many_robots_as_the_configuration(scene, env_config) -> None:
+    from biped_env import BipedEnv
+
+    with pytest.raises(ValueError, match="8 robots"):
+        BipedEnv(replace(env_config, num_envs=9), scene)
