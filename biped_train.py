@@ -26,7 +26,7 @@ from biped.ppo.checkpoint import Checkpoint, CheckpointError, read_checkpoint, r
 from biped.ppo.kl_schedule import AdaptiveRate, KlSchedule
 from biped.ppo.policy import MlpIntoLstmPolicy
 from biped.runs import RunDirectory, run_path
-from biped.sinks import make_logger
+from biped.sinks import make_logger, require_tensorboard
 from biped_config import PRESETS, Config, ConfigError
 from biped_env import BipedVecEnv, make_env
 from wandb_callback import BipedCallback, start_wandb
@@ -267,6 +267,7 @@ def train(args: argparse.Namespace) -> None:
     """
     plan = make_plan(args)
     config = plan.config
+    require_tensorboard()
     if config.train.torch_threads:
         torch.set_num_threads(config.train.torch_threads)
     _say(f"building {config.env.num_envs} robots (the first time on a machine this compiles for a minute or two)")

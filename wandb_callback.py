@@ -107,8 +107,8 @@ class WandbWriter(KVWriter):
     def __init__(self, run: Any) -> None:
         """Write to `run`, a `wandb.Run`."""
         self._run: Any = run
-        self._guard(run.define_metric, STEP_METRIC)
-        self._guard(run.define_metric, "*", step_metric=STEP_METRIC)
+        self._call("define_metric", STEP_METRIC)
+        self._call("define_metric", "*", step_metric=STEP_METRIC)
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
         """Log one row; `step` is the number of environment steps so far."""
@@ -120,17 +120,17 @@ class WandbWriter(KVWriter):
                 row[metric.wandb_name if metric else name] = value * metric.wandb_factor if metric else value
         row[STEP_METRIC] = step
         # Never log(step=...): W&B drops rows whose step is behind its own.
-        self._guard(self._run.log, row)
+        self._call("log", row)
 
     def close(self) -> None:
         """Finish the run, waiting for the upload for a bounded time."""
-        self._guard(self._run.finish)
+        self._call("finish")
 
-    def _guard(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    def _call(self, method: str, *args: Any, **kwargs: Any) -> None:
         if self._run is None:
             return
         try:
-            call(*args, **kwargs)
+            getattr(self._run, method)(*args, **kwargs)
         except Exception as error:  # W&B fails in many ways; none of them may end a training run.
             _warn(f"W&B stopped ({_first_line(error)}); training goes on without it")
             self._run = None

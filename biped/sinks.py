@@ -10,6 +10,19 @@ from stable_baselines3.common.logger import HumanOutputFormat, KVWriter, Logger,
 from biped.errors import MachineError
 
 
+def require_tensorboard() -> Any:
+    """Return TensorBoard's `SummaryWriter` class.
+
+    Raises:
+        MachineError: TensorBoard is not installed, or broken.
+    """
+    try:
+        from torch.utils.tensorboard.writer import SummaryWriter
+    except ImportError as error:
+        raise MachineError(f"TensorBoard cannot be imported ({error}): run ./install_genesis.sh") from error
+    return SummaryWriter
+
+
 class ConsoleTable(HumanOutputFormat):
     """Stable-Baselines3's table, printed at most once in `every_s` seconds."""
 
@@ -41,13 +54,9 @@ class TensorBoardWriter(TensorBoardOutputFormat):
         Raises:
             MachineError: TensorBoard is not installed, or the disk does not let us.
         """
-        try:
-            from torch.utils.tensorboard.writer import SummaryWriter
-        except ImportError as error:
-            raise MachineError(f"TensorBoard cannot be imported ({error}): run ./install_genesis.sh") from error
         purge_step = None if resume_after_step is None else resume_after_step + 1
         try:
-            self.writer = SummaryWriter(str(folder), purge_step=purge_step)
+            self.writer = require_tensorboard()(str(folder), purge_step=purge_step)
         except OSError as error:
             raise MachineError(f"cannot write {folder} ({error.strerror}): free the disk, or use --log_dir") from error
         self._is_closed = False

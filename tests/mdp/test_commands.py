@@ -24,9 +24,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def test_commands_fill_their_ranges() -> None:
     drawn = sample_commands(20_000, CFG, generator())
-    for column, (low, high) in zip(
-        drawn.T, (CFG.lin_vel_x_m_s, CFG.lin_vel_y_m_s, CFG.ang_vel_rad_s), strict=True
-    ):
+    for column, (low, high) in zip(drawn.T, (CFG.lin_vel_x_m_s, CFG.lin_vel_y_m_s, CFG.ang_vel_rad_s), strict=True):
         assert low <= column.min() < low + 0.01
         assert high - 0.01 < column.max() <= high
         assert column.mean().item() == pytest.approx((low + high) / 2, abs=0.01)

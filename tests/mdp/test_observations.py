@@ -1,9 +1,9 @@
 import pytest
 import torch
-from tests.mdp.states import CONFIG, standing_state
 
 from biped.mdp.observations import ObservationLayout, build_observation
 from biped_config import JOINT_NAMES
+from tests.mdp.states import CONFIG, standing_state
 
 LAYOUT = ObservationLayout.build(CONFIG)
 DEFAULT = torch.tensor(CONFIG.robot.default_joint_pos_rad)

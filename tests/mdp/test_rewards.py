@@ -7,11 +7,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.mdp.states import CONFIG, CPU, MODEL, standing_inputs, standing_state
 
 from biped.mdp.gait import StepEvents
 from biped.mdp.rewards import TERMS, RewardModel, active_terms, check_terms, compute_rewards
 from biped_config import JOINT_NAMES, RewardConfig, RewardWeights
+from tests.mdp.states import CONFIG, CPU, MODEL, standing_inputs, standing_state
 
 DT_S = CONFIG.sim.control_dt_s
 JOINTS = len(JOINT_NAMES)
@@ -104,7 +104,9 @@ def test_action_rate_is_the_squared_change() -> None:
 
 
 def test_posture_watches_hip_roll_and_torso_yaw_only() -> None:
-    moved = standing_state().joint_pos_rad + joints(left_hip_roll=0.2, right_hip_roll=-0.1, torso_yaw=0.3, left_knee=9.0)
+    moved = standing_state().joint_pos_rad + joints(
+        left_hip_roll=0.2, right_hip_roll=-0.1, torso_yaw=0.3, left_knee=9.0
+    )
     assert rate("similar_to_default", standing_inputs(state=standing_state(joint_pos_rad=moved))) == pytest.approx(0.6)
 
 

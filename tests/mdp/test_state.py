@@ -5,7 +5,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.mdp.states import standing_state
 
 from biped.mdp.state import (
     BipedState,
@@ -16,6 +15,7 @@ from biped.mdp.state import (
     select_state,
     without_motion,
 )
+from tests.mdp.states import standing_state
 
 component = st.floats(-1.0, 1.0, width=32)
 vectors = st.tuples(component, component, component)

@@ -2,10 +2,10 @@ import math
 
 import pytest
 import torch
-from tests.mdp.states import standing_state
 
 from biped.mdp.terminations import check_terminations
 from biped_config import TerminationConfig
+from tests.mdp.states import standing_state
 
 CFG = TerminationConfig()
 

@@ -1,0 +1,145 @@
+"""Who may import whom, and how large a file and a function may grow."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+LEARNING = {"torch", "stable_baselines3", "sb3_contrib", "gymnasium", "numpy"}
+MAY_IMPORT = {
+    "biped_config": set(),
+    "biped.errors": set(),
+    "biped.config_io": {"biped_config"},
+    "biped.metrics": {"biped_config"},
+    "biped.runs": {"biped_config", "biped.config_io", "biped.errors"},
+    "biped.sinks": {"biped.errors", "stable_baselines3", "torch"},
+    "biped.mdp": {"biped.mdp", "biped_config", "torch"},
+    "biped.sim": {"biped.sim", "biped.mdp.state", "biped.errors", "biped_config", "torch", "numpy"},
+    "biped.sim.genesis_scene": {"genesis"},
+    "biped.ppo": {"biped.ppo", *LEARNING},
+    "wandb_callback": {"biped.metrics", "biped.runs", "stable_baselines3", "numpy", "wandb"},
+    "biped_env": {
+        "biped.mdp",
+        "biped.sim.scene",
+        "biped_config",
+        "gymnasium",
+        "numpy",
+        "stable_baselines3",
+        "torch",
+    },
+    "biped_train": {
+        "biped.config_io",
+        "biped.errors",
+        "biped.ppo",
+        "biped.runs",
+        "biped.sinks",
+        "biped_config",
+        "biped_env",
+        "wandb_callback",
+        "sb3_contrib",
+        "stable_baselines3",
+        "torch",
+    },
+    "biped_eval": {
+        "biped.errors",
+        "biped.ppo",
+        "biped.runs",
+        "biped_config",
+        "biped_env",
+        "biped_train",
+        "PIL",
+        "numpy",
+        "torch",
+    },
+}
+"""Module, or room, to what it may import besides the standard library; a module in a room may both."""
+
+SOURCES = sorted([*ROOT.glob("*.py"), *(ROOT / "biped").rglob("*.py")])
+LINES = 400
+LINES_OF = {"biped_config": 480}
+"""The configuration is a list of numbers, each with its docstring; everything else has the common budget."""
+FUNCTION_LINES = 60
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(tree: ast.AST) -> set[str]:
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            assert node.module
+            found.add(node.module)
+    return found
+
+
+def is_allowed(imported: str, allowed: set[str]) -> bool:
+    return any(imported == name or imported.startswith(f"{name}.") for name in allowed)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_arrows_point_downward(path: Path) -> None:
+    import sys
+
+    name = module_name(path)
+    allowed = set(sys.stdlib_module_names)
+    for room, extra in MAY_IMPORT.items():
+        if name == room or name.startswith(f"{room}."):
+            allowed |= extra
+    forbidden = {found for found in imports(ast.parse(path.read_text())) if not is_allowed(found, allowed)}
+    assert not forbidden, f"{name} must not import {', '.join(sorted(forbidden))}"
+
+
+def test_the_test_of_arrows_would_see_a_broken_one() -> None:
+    assert imports(ast.parse("def f():\n    from biped.sim import scene\n    import genesis.utils")) == {
+        "biped.sim",
+        "genesis.utils",
+    }
+    assert not is_allowed("biped.sim", MAY_IMPORT["biped.mdp"])
+    assert not is_allowed("biped_config", MAY_IMPORT["biped.ppo"])
+
+
+def test_only_one_file_knows_genesis() -> None:
+    knowing = [
+        module_name(path)
+        for path in SOURCES
+        if any(name.split(".")[0] == "genesis" for name in imports(ast.parse(path.read_text())))
+    ]
+    assert knowing == ["biped.sim.genesis_scene"]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_files_and_functions_stay_small(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= LINES_OF.get(module_name(path), LINES)
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert length <= FUNCTION_LINES, f"{node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "biped" / "mdp").glob("*.py")), ids=module_name)
+def test_the_task_reads_nothing_back_from_the_device_while_stepping(path: Path) -> None:
+    """`.item()`, `.cpu()`, `.numpy()`, `.tolist()` and `nonzero` stall a GPU; only building and draining may."""
+    readers = {"item", "cpu", "numpy", "tolist", "nonzero"}
+    may_read = {"drain", "build"}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef) and node.name not in may_read:
+            used = {inner.attr for inner in ast.walk(node) if isinstance(inner, ast.Attribute)}
+            assert not used & readers, f"{node.name} uses {used & readers}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_observations_and_joints_are_never_cut_by_numbers(path: Path) -> None:
+    """A slice with two literal bounds, such as [:, 6:15], hides what it cuts."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Slice):
+            literal = [isinstance(bound, ast.Constant) for bound in (node.lower, node.upper)]
+            assert not all(literal), f"line {node.lineno}"

@@ -1,0 +1,365 @@
+"""The command line, run for real: a smoke training once, then what can be asked of it and what can go wrong."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import biped_eval
+import biped_train
+from biped.metrics import METRICS
+from biped.ppo.checkpoint import read_checkpoint
+from biped.runs import RunDirectory
+from tests.conftest import ROOT
+
+SMALL = ["--preset", "smoke", "--set", "train.checkpoint_every_steps=512", "--total_timesteps", "1024"]
+NOT_IN_TENSORBOARD = {"time/iterations", "time/time_elapsed", "time/total_timesteps", "train/n_updates"}
+"""Stable-Baselines3 keeps these from TensorBoard, whose own axes they are."""
+
+
+def curve(run: Path, name: str) -> list[int]:
+    """Return the steps of a TensorBoard curve, as TensorBoard itself shows it."""
+    events = EventAccumulator(str(run / "RecurrentPPO_1"), purge_orphaned_data=True)
+    events.Reload()
+    return [event.step for event in events.Scalars(name)]
+
+
+def scalars(run: Path) -> set[str]:
+    events = EventAccumulator(str(run / "RecurrentPPO_1"))
+    events.Reload()
+    return set(events.Tags()["scalars"])
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one finished run, `demo`."""
+    folder = tmp_path_factory.mktemp("logs")
+    assert biped_train.main(["-e", "demo", "--log_dir", str(folder), *SMALL]) == 0
+    return folder
+
+
+def test_a_run_leaves_what_the_documents_promise(logs: Path) -> None:
+    run = logs / "demo"
+    assert {p.name for p in run.iterdir()} == {
+        "RecurrentPPO_1",
+        "biped_model_512_steps.zip",
+        "biped_model_1024_steps.zip",
+        "cfgs.pkl",
+        "config.json",
+        "model_final.zip",
+    }
+    config = json.loads((run / "config.json").read_text())
+    assert config["preset"] == "smoke"
+    assert config["train"]["total_timesteps"] == 1024
+    assert pickle.loads((run / "cfgs.pkl").read_bytes()) == config
+    assert read_checkpoint(run / "model_final.zip").num_timesteps == 1024
+
+
+def test_every_emitted_metric_is_in_the_table_and_every_metric_of_the_table_is_emitted(logs: Path) -> None:
+    assert scalars(logs / "demo") == set(METRICS) - NOT_IN_TENSORBOARD
+
+
+def test_each_update_is_logged_with_the_rollout_that_it_learned_from(logs: Path) -> None:
+    steps = list(range(256, 1025, 256))
+    assert curve(logs / "demo", "time/fps") == steps
+    assert curve(logs / "demo", "train/loss") == steps, "the last update's numbers must not be lost"
+
+
+def test_continuing_counts_on_in_the_same_curve(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["-e", "demo", "--log_dir", str(tmp_path), *SMALL]
+    assert biped_train.main(command) == 0
+    first = read_checkpoint(tmp_path / "demo" / "model_final.zip")
+    assert biped_train.main([*command, "--continue_training"]) == 0
+    assert "from 1,024 to 2,048 steps" in capsys.readouterr().out
+    last = read_checkpoint(tmp_path / "demo" / "model_final.zip")
+    assert (first.num_timesteps, last.num_timesteps) == (1024, 2048)
+    assert last.counters["_n_updates"] == 2 * first.counters["_n_updates"]
+    assert curve(tmp_path / "demo", "time/fps") == list(range(256, 2049, 256))
+    assert {p.name for p in tmp_path.iterdir()} == {"demo"}
+    assert len(list((tmp_path / "demo").glob("RecurrentPPO_*"))) == 1
+
+
+def test_after_a_crash_the_run_goes_on_from_its_checkpoint_to_its_goal_without_overlap(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A process that died after 1024 steps, whose last checkpoint has 512, and whose curve has 1024."""
+    command = ["-e", "demo", "--log_dir", str(tmp_path), *SMALL]
+    assert biped_train.main(command) == 0
+    for lost in ("biped_model_1024_steps.zip", "model_final.zip"):
+        (tmp_path / "demo" / lost).unlink()
+    assert biped_train.main([*command, "--continue_training"]) == 0
+    assert "from 512 to 1,024 steps" in capsys.readouterr().out
+    assert curve(tmp_path / "demo", "time/fps") == [256, 512, 768, 1024]
+
+
+def test_loading_a_model_starts_a_new_run_from_its_weights(logs: Path, tmp_path: Path) -> None:
+    model = logs / "demo" / "model_final.zip"
+    assert (
+        biped_train.main(
+            [
+                "-e",
+                "tuned",
+                "--log_dir",
+                str(tmp_path),
+                *SMALL,
+                "--load_model",
+                str(model),
+                "--set",
+                "ppo.learning_rate=1e-30",
+            ]
+        )
+        == 0
+    )
+    before, after = read_checkpoint(model), read_checkpoint(tmp_path / "tuned" / "model_final.zip")
+    assert after.num_timesteps == 1024
+    for name, value in before.policy.items():
+        torch.testing.assert_close(after.policy[name], value)
+
+
+def test_the_same_seed_trains_the_same_weights_and_another_does_not(logs: Path, tmp_path: Path) -> None:
+    def weights(name: str, *flags: str) -> dict[str, torch.Tensor]:
+        assert biped_train.main(["-e", name, "--log_dir", str(tmp_path), *SMALL, *flags]) == 0
+        return read_checkpoint(tmp_path / name / "model_final.zip").policy
+
+    original = read_checkpoint(logs / "demo" / "model_final.zip").policy
+    again, other = weights("again"), weights("other", "--seed", "2")
+    assert all(torch.equal(original[name], again[name]) for name in original)
+    assert not all(torch.equal(original[name], other[name]) for name in original)
+
+
+def test_the_adaptive_rate_moves_is_what_the_optimizer_uses_and_survives_a_resume(tmp_path: Path) -> None:
+    command = ["-e", "demo", "--log_dir", str(tmp_path), *SMALL, "--adaptive_lr", "--set", "ppo.learning_rate=1e-4"]
+    assert biped_train.main(command) == 0
+    first = read_checkpoint(tmp_path / "demo" / "biped_model_1024_steps.zip").learning_rate
+    # Tiny updates: the rate rises by 1.5 after each of the first three; the fourth rise is not used yet.
+    assert first == pytest.approx(1e-4 * 1.5**3)
+    assert biped_train.main(["-e", "demo", "--log_dir", str(tmp_path), "--continue_training"]) == 0
+    events = EventAccumulator(str(tmp_path / "demo" / "RecurrentPPO_1"))
+    events.Reload()
+    rates = [event.value for event in events.Scalars("train/learning_rate")]
+    assert rates[4] == pytest.approx(first)
+
+
+def test_without_it_the_rate_is_constant(logs: Path) -> None:
+    events = EventAccumulator(str(logs / "demo" / "RecurrentPPO_1"))
+    events.Reload()
+    assert [event.value for event in events.Scalars("train/learning_rate")] == pytest.approx([1e-3] * 4)
+
+
+def test_evaluation_reads_the_run_and_writes_its_figures(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["-e", "demo", "--log_dir", str(logs), "--episodes", "8", "--command", "0.3", "0", "0"]
+    assert biped_eval.main(command) == 0
+    first = (logs / "demo" / "eval.json").read_text()
+    record = json.loads(first)
+    assert record["episodes"] == 8
+    assert 0.0 <= record["without_fall"] <= 1.0
+    assert "without_fall" in capsys.readouterr().out
+    assert biped_eval.main(command) == 0
+    assert (logs / "demo" / "eval.json").read_text() == first, "the same seed must give the same figures"
+    (logs / "demo" / "eval.json").unlink()
+
+
+def test_the_agent_that_does_nothing_stands_and_does_not_step(capsys: pytest.CaptureFixture[str]) -> None:
+    assert biped_eval.main(["--agent", "zero", "--episodes", "8", "--command", "0", "0", "0"]) == 0
+    figures = dict(line.split() for line in capsys.readouterr().out.splitlines())
+    assert float(figures["without_fall"]) == 1.0
+    assert float(figures["step_frequency_hz"]) == 0.0
+    assert float(figures["error_lin_vel_x_m_s"]) < 0.01
+
+
+def test_the_random_agent_falls(capsys: pytest.CaptureFixture[str]) -> None:
+    assert biped_eval.main(["--agent", "random", "--episodes", "8"]) == 0
+    figures = dict(line.split() for line in capsys.readouterr().out.splitlines())
+    assert float(figures["without_fall"]) == 0.0
+
+
+BAD_USAGE = {
+    "unknown flag": ["--nonsense"],
+    "abbreviated flag": ["--cont"],
+    "unknown preset": ["--preset", "tpu"],
+    "no environments": ["--num_envs", "0"],
+    "negative environments": ["--num_envs", "-8"],
+    "environments not a number": ["--num_envs", "many"],
+    "half an environment": ["--num_envs", "2.5"],
+    "negative steps": ["--total_timesteps", "-1"],
+    "steps not a number": ["--total_timesteps", "1e"],
+    "negative seed": ["--seed", "-1"],
+    "unknown simulator": ["--sim", "bullet"],
+    "unknown field": ["--set", "env.gravity=3"],
+    "mistyped field": ["--set", "env.gait.frequency_hz=fast"],
+    "setting without a value": ["--set", "env.num_envs"],
+    "minibatches that do not divide": ["--num_envs", "3", "--set", "ppo.n_steps=3"],
+    "missing model": ["--load_model", "nowhere/model.zip"],
+    "corrupt model": ["--load_model", __file__],
+    "a folder as model": ["--load_model", "."],
+    "nothing to continue": ["--continue_training", "-e", "never-started"],
+    "name that escapes": ["-e", "../elsewhere"],
+    "absolute name": ["-e", "/tmp/elsewhere"],
+    "empty name": ["-e", ""],
+    "two starts": ["--continue_training", "--load_model", "x.zip"],
+    "continue anew": ["--continue_training", "--new_run"],
+}
+
+
+def one_line(text: str) -> bool:
+    return len(text.strip().splitlines()) == 1 and "Traceback" not in text
+
+
+@pytest.mark.parametrize("flags", BAD_USAGE.values(), ids=BAD_USAGE)
+def test_bad_usage_is_one_line_and_exit_code_2_and_leaves_nothing(
+    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["--preset", "smoke", "--log_dir", str(tmp_path / "logs"), *flags]
+    try:
+        code = biped_train.main(command)
+    except SystemExit as stop:
+        code = stop.code
+    captured = capsys.readouterr()
+    assert code == 2
+    assert one_line(captured.err), captured.err
+    assert captured.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+CONTRADICTIONS = {
+    "preset": (["--preset", "cpu"], "preset"),
+    "environments": (["--num_envs", "32"], "env.num_envs was 16 and is now 32"),
+    "seed": (["--seed", "9"], "train.seed"),
+    "rate": (["--set", "ppo.learning_rate=1"], "ppo.learning_rate"),
+}
+
+
+@pytest.mark.parametrize(("flags", "named"), CONTRADICTIONS.values(), ids=CONTRADICTIONS)
+def test_continuing_with_another_configuration_is_refused_by_name(
+    logs: Path, flags: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {p: p.stat().st_mtime_ns for p in (logs / "demo").rglob("*")}
+    assert biped_train.main(["-e", "demo", "--log_dir", str(logs), "--continue_training", *flags]) == 2
+    err = capsys.readouterr().err
+    assert one_line(err)
+    assert named in err
+    assert {p: p.stat().st_mtime_ns for p in (logs / "demo").rglob("*")} == before
+
+
+def test_an_existing_run_is_refused_and_nothing_of_it_changes(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {p: p.stat().st_mtime_ns for p in (logs / "demo").rglob("*")}
+    assert biped_train.main(["-e", "demo", "--log_dir", str(logs), *SMALL]) == 2
+    err = capsys.readouterr().err
+    assert one_line(err)
+    assert all(way_out in err for way_out in ("--continue_training", "-e", "--new_run"))
+    assert {p: p.stat().st_mtime_ns for p in (logs / "demo").rglob("*")} == before
+
+
+def test_a_model_of_another_shape_is_refused(logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = str(logs / "demo" / "model_final.zip")
+    flags = ["--load_model", model, "--set", "policy.lstm_hidden_size=24"]
+    assert biped_train.main(["-e", "x", "--log_dir", str(tmp_path), *SMALL, *flags]) == 2
+    assert one_line(capsys.readouterr().err)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+@pytest.mark.parametrize("flags", [["--preset", "gpu"], ["--preset", "smoke", "--device", "cuda"]])
+def test_cuda_asked_for_and_absent_is_exit_code_1(
+    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert biped_train.main(["--log_dir", str(tmp_path / "logs"), *flags]) == 1
+    err = capsys.readouterr().err
+    assert one_line(err)
+    assert "--preset cpu" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["a file in the way", "a folder that cannot hold files"])
+def test_a_place_that_cannot_be_written_is_exit_code_1(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    place = tmp_path / "file" if kind == "a file in the way" else Path("/proc/1/task")
+    assert biped_train.main(["--log_dir", str(place), *SMALL]) == 1
+    err = capsys.readouterr().err
+    assert one_line(err)
+    assert "--log_dir" in err
+    assert (tmp_path / "file").read_text() == ""
+
+
+def run_program(*flags: str, path_first: Path) -> subprocess.CompletedProcess[str]:
+    env = dict(os.environ, PYTHONPATH=str(path_first))
+    command = [sys.executable, str(ROOT / "biped_train.py"), *SMALL, *flags]
+    return subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT, timeout=300, check=False)
+
+
+@pytest.mark.parametrize(("package", "named"), [("genesis", "Genesis"), ("tensorboard", "TensorBoard")])
+def test_a_package_that_cannot_be_imported_is_exit_code_1_and_names_the_remedy(
+    package: str, named: str, tmp_path: Path
+) -> None:
+    (tmp_path / package).mkdir()
+    (tmp_path / package / "__init__.py").write_text("raise ImportError('it is broken')\n")
+    ended = run_program("--log_dir", str(tmp_path / "logs"), path_first=tmp_path)
+    assert ended.returncode == 1
+    assert one_line(ended.stderr), ended.stderr
+    assert named in ended.stderr
+    assert "install_genesis.sh" in ended.stderr
+    assert run_program("--log_dir", str(tmp_path / "logs"), path_first=tmp_path).stderr == ended.stderr, (
+        "a failed start must not block the next one"
+    )
+
+
+FULL_DISK = """
+import resource, sys
+import biped_train
+from biped.runs import RunDirectory
+
+create, unlimited = RunDirectory.create, resource.getrlimit(resource.RLIMIT_FSIZE)
+
+def create_on_a_small_disk(*args, **kwargs):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, unlimited[1]))
+    return create(*args, **kwargs)
+
+RunDirectory.create = create_on_a_small_disk
+code = biped_train.main(sys.argv[1:])
+resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)  # Genesis keeps its kernels when it ends
+sys.exit(code)
+"""
+
+
+def test_a_disk_that_fills_up_is_exit_code_1_and_one_line(tmp_path: Path) -> None:
+    """A limit on the size of files, from the start of the run on, stands in for a disk that fills."""
+    command = [sys.executable, "-c", FULL_DISK, *SMALL, "--log_dir", str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300, check=False)
+    assert ended.returncode == 1, ended.stderr
+    assert one_line(ended.stderr), ended.stderr
+    assert "--log_dir" in ended.stderr
+    run = RunDirectory(tmp_path / "biped-walking-sb3-recurrentppo")
+    assert (run.path / "config.json").is_file()
+    assert not list(run.path.glob("*.zip"))
+
+
+def test_an_interrupt_keeps_a_checkpoint_and_says_how_to_go_on(tmp_path: Path) -> None:
+    import signal
+
+    command = [sys.executable, str(ROOT / "biped_train.py"), "--preset", "smoke", "--log_dir", str(tmp_path)]
+    with subprocess.Popen(
+        [*command, "--total_timesteps", "100000000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "total_timesteps" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--continue_training" in out
+    assert "Traceback" not in out + err
+    run = RunDirectory(tmp_path / "biped-walking-sb3-recurrentppo")
+    assert read_checkpoint(run.latest_checkpoint()).num_timesteps > 0

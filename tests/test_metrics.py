@@ -1,0 +1,46 @@
+from biped.mdp.episode_stats import EpisodeSummary
+from biped.mdp.rewards import TERMS
+from biped.metrics import METRICS, TERMINATION_CAUSES
+from biped_train import summary_metrics
+
+ASKED_OF_WANDB = {
+    "ppo/policy_loss",
+    "ppo/value_loss",
+    "ppo/entropy",
+    "ppo/kl_divergence",
+    "episode/mean_return",
+    "episode/max_return",
+    "episode/mean_length",
+    "episode/count",
+    "episode/mean_reward_per_step",
+    "performance/fps",
+    "performance/collection_time",
+    "performance/learning_time",
+    "performance/total_timesteps",
+    "info/last_lr",
+    "info/clip_frac",
+    "info/action_noise_std",
+    *(f"rewards/{name}" for name in TERMS),
+}
+
+
+def test_wandb_has_the_names_that_the_documents_ask_for() -> None:
+    assert {metric.wandb_name for metric in METRICS.values()} >= ASKED_OF_WANDB
+
+
+def test_no_two_metrics_share_a_name_in_any_sink() -> None:
+    assert len({metric.wandb_name for metric in METRICS.values()}) == len(METRICS)
+    assert all(name == metric.name for name, metric in METRICS.items())
+
+
+def test_every_metric_has_a_unit_and_a_meaning() -> None:
+    assert all(metric.unit and metric.meaning for metric in METRICS.values())
+
+
+def test_the_environments_summary_goes_by_names_of_the_table() -> None:
+    causes = dict.fromkeys(TERMINATION_CAUSES, 0.0)
+    summary = EpisodeSummary(1, 1.0, 1.0, 1.0, dict.fromkeys(TERMS, 0.0), 0.0, causes)
+    assert set(summary_metrics(summary)) <= set(METRICS)
+    assert {name for name in METRICS if name.startswith(("rewards/", "terminations/", "episode/"))} == set(
+        summary_metrics(summary)
+    )

@@ -1,0 +1,105 @@
+"""Stock Stable-Baselines3 and sb3-contrib on our environment, as anybody would use them."""
+
+import numpy as np
+import pytest
+from sb3_contrib import RecurrentPPO
+from stable_baselines3 import PPO
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
+
+from biped.ppo.checkpoint import save_checkpoint
+from biped_config import TerminationConfig
+from biped_env import BipedVecEnv
+
+COUNT, JOINTS = 8, 9
+
+
+@pytest.fixture
+def env(make) -> BipedVecEnv:
+    return BipedVecEnv(make(termination=TerminationConfig(episode_s=0.4)))
+
+
+def test_stock_ppo_learns_under_monitor_and_normalisation(env: BipedVecEnv) -> None:
+    wrapped = VecNormalize(VecMonitor(env))
+    model = PPO("MlpPolicy", wrapped, n_steps=32, batch_size=64, n_epochs=1, device="cpu", seed=0)
+    before = {name: value.clone() for name, value in model.policy.state_dict().items()}
+    model.learn(512)
+    after = model.policy.state_dict()
+    assert any((after[name] != before[name]).any() for name in before)
+    assert all(value.isfinite().all() for value in after.values())
+    assert len(model.ep_info_buffer) > 0
+    assert wrapped.obs_rms.count > 500
+
+
+def test_evaluate_policy_counts_whole_episodes(env: BipedVecEnv) -> None:
+    model = PPO("MlpPolicy", env, n_steps=8, batch_size=64, device="cpu", seed=0)
+    returns, lengths = evaluate_policy(model, VecMonitor(env), n_eval_episodes=16, return_episode_rewards=True)
+    assert len(returns) == 16
+    assert max(lengths) <= 20
+
+
+def test_stock_recurrent_ppo_trains_and_its_load_opens_our_checkpoint(env: BipedVecEnv, tmp_path) -> None:
+    from biped_config import smoke_preset
+    from biped_train import make_model
+
+    model = make_model(smoke_preset(), env, 1e-3).learn(256)
+    save_checkpoint(model, tmp_path / "model.zip")
+    stock = RecurrentPPO.load(tmp_path / "model.zip", env=env, device="cpu")
+    observation = env.reset()
+    starts, ours_state, stock_state = np.ones(COUNT, dtype=bool), None, None
+    for _ in range(5):
+        ours, ours_state = model.predict(observation, ours_state, starts, deterministic=True)
+        theirs, stock_state = stock.predict(observation, stock_state, starts, deterministic=True)
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+        observation, _, starts, _ = env.step(ours)
+    assert stock.num_timesteps == 256
+    stock.learn(256, reset_num_timesteps=False)
+    assert stock.num_timesteps == 512
+
+
+def test_time_outs_and_falls_are_told_apart_and_carry_their_last_observation(env: BipedVecEnv) -> None:
+    env.seed(3)
+    env.reset()
+    rng = np.random.default_rng(0)
+    ends = []
+    for step in range(1, 60):
+        size = 0.0 if step <= 20 else 4.0
+        observation, rewards, dones, infos = env.step(size * rng.standard_normal((COUNT, JOINTS)))
+        assert observation.dtype == rewards.dtype == np.float32
+        for index in range(COUNT):
+            assert dones[index] == ("terminal_observation" in infos[index])
+            if dones[index]:
+                info = infos[index]
+                assert not np.array_equal(info["terminal_observation"], observation[index])
+                ends.append((step, info["TimeLimit.truncated"], info["episode"]["l"]))
+    assert [end for end in ends if end[0] == 20] == [(20, True, 20)] * COUNT
+    assert any(not truncated and length < 20 for _, truncated, length in ends)
+
+
+def test_the_seed_call_seeds_the_next_reset(env: BipedVecEnv) -> None:
+    def first(seed: int) -> np.ndarray:
+        env.seed(seed)
+        return env.reset()
+
+    np.testing.assert_array_equal(first(5), first(5))
+    assert not np.array_equal(first(5), first(6))
+    assert not np.array_equal(first(5), env.reset()), "a second reset draws on"
+
+
+def test_attributes_and_methods_reach_the_batch(env: BipedVecEnv) -> None:
+    assert env.get_attr("num_envs") == [COUNT] * COUNT
+    assert env.get_attr("num_envs", indices=[0, 2]) == [COUNT] * 2
+    env.set_attr("note", "hello")
+    assert env.env.note == "hello"
+    with pytest.raises(ValueError, match="one batch"):
+        env.set_attr("note", "x", indices=[1])
+    observations, _ = env.env_method("reset", seed=1)[0]
+    assert observations.shape == (COUNT, 43)
+    with pytest.raises(ValueError, match="one batch"):
+        env.env_method("reset", indices=0)
+    assert env.env_is_wrapped(VecMonitor) == [False] * COUNT
+
+
+def test_waiting_without_actions_is_an_error(env: BipedVecEnv) -> None:
+    with pytest.raises(RuntimeError, match="step_async"):
+        env.step_wait()
