@@ -1,5 +1,6 @@
 import ast
 import dataclasses
+import itertools
 import math
 from dataclasses import FrozenInstanceError, fields, is_dataclass, replace
 
@@ -34,7 +35,7 @@ def test_every_field_has_a_docstring_and_none_can_be_written(section: type) -> N
     body = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == section.__name__).body
     documented = {
         node.target.id
-        for node, after in zip(body, body[1:], strict=False)
+        for node, after in itertools.pairwise(body)
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and _is_docstring(after)
     }
     assert documented == {item.name for item in fields(section)}

@@ -43,7 +43,7 @@ def run(pattern: str) -> tuple[list[tuple[int, int]], list[float]]:
 
 
 def test_a_walk_is_paid_the_seconds_of_each_alternating_swing() -> None:
-    # The right foot swings for 10 steps of 0.02 s, then the left one, and so on. The first step alternates with nothing.
+    # The right foot swings for 0.2 s, then the left one, and so on; the first step alternates with nothing.
     walk = "BB" + ("L" * 10 + "BB" + "R" * 10 + "BB") * 3
     steps, paid = run(walk)
     assert [foot for _, foot in steps] == [RIGHT, LEFT] * 3

@@ -1,0 +1,49 @@
+# Two commands on a fresh machine: `make train` and `make test`. Both install what is missing first.
+#
+#   make train ARGS="-e mine --seed 2"     flags for biped_train.py
+#   make test ARGS="tests/mdp -k gait"     arguments for pytest
+#   make install INSTALL="--cuda"          options for install_genesis.sh
+
+VENV ?= .venv
+PY := $(VENV)/bin/python
+ARGS ?=
+INSTALL ?=
+STAMP := $(VENV)/.installed
+
+.PHONY: help install check train test test-slow lint format bench picture
+
+help: ## say what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+$(STAMP): install_genesis.sh constraints.txt pyproject.toml
+	./install_genesis.sh --venv $(VENV) $(INSTALL)
+	@touch $@
+
+install: $(STAMP) ## install everything into .venv
+
+check: $(STAMP) ## say what this machine has and what is missing
+	./install_genesis.sh --check --venv $(VENV)
+
+train: $(STAMP) ## train the preset that fits this machine
+	$(PY) biped_train.py $(ARGS)
+
+test: $(STAMP) ## run the test suite
+	$(PY) -m pytest $(ARGS)
+
+test-slow: $(STAMP) ## run the tests that take minutes
+	$(PY) -m pytest -m slow $(ARGS)
+
+lint: $(STAMP) ## ruff and pyright
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m pyright
+
+format: $(STAMP) ## let ruff format and fix
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+bench: $(STAMP) ## env-steps/s of the environment beside the bare simulator
+	$(PY) benchmarks/throughput.py $(ARGS)
+
+picture: $(STAMP) ## draw the standing robot for the documentation
+	$(PY) biped_eval.py --agent zero --episodes 4 --command 0 0 0 --picture docs/standing.png

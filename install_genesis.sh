@@ -1,0 +1,148 @@
+#!/usr/bin/env bash
+# Installs what the biped application needs: Genesis, torch, Stable-Baselines3, W&B, TensorBoard. Versions: constraints.txt.
+#
+#   ./install_genesis.sh               into the active conda or virtual environment, or else into .venv (made if missing)
+#   ./install_genesis.sh --check       says what is there and what is missing, one line each; installs nothing
+#
+#   --cpu                CPU build of torch, GPU or not        --cuda     CUDA build of torch, GPU or not
+#   --torch-index URL    take torch from this package index    --venv DIR install into DIR
+#   --python EXE         make the environment with this Python (3.11 to 3.13)
+#   --no-dev             without the tools for tests and checks
+#
+# Without --cpu or --cuda, a machine with an NVIDIA GPU gets the CUDA build and any other the CPU build.
+# System libraries are only checked and named, except for root in CI, where they are installed.
+# Exit codes: 0 fine, 1 the machine cannot, 2 wrong usage.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+TORCH=2.13.0
+PYTORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
+build=auto index='' venv='' python='' check=0 extras='[dev]'
+
+say() { printf '%s\n' "$*"; }
+die() { printf 'install_genesis.sh: %s\n' "$2" >&2; exit "$1"; }
+value() { [ $# -ge 2 ] && [ -n "$2" ] || die 2 "$1 needs a value"; printf '%s' "$2"; }
+
+while [ $# -gt 0 ]; do
+  case $1 in
+    --check) check=1 ;;
+    --cpu) build=cpu ;;
+    --cuda) build=cuda ;;
+    --no-dev) extras='' ;;
+    --torch-index) index=$(value "$@"); shift ;;
+    --venv) venv=$(value "$@"); shift ;;
+    --python) python=$(value "$@"); shift ;;
+    -h|--help) sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
+    *) die 2 "unknown option $1 (see --help)" ;;
+  esac
+  shift
+done
+
+supported() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }
+
+find_python() { # the Python to make an environment with
+  local exe
+  if [ -n "$python" ]; then
+    supported "$python" || die 1 "$python is not a Python 3.11, 3.12 or 3.13"
+    printf '%s' "$python"; return
+  fi
+  for exe in python3 python3.12 python3.11 python3.13 python; do
+    if command -v "$exe" >/dev/null && supported "$exe"; then printf '%s' "$exe"; return; fi
+  done
+  die 1 "no Python 3.11, 3.12 or 3.13 found: install one, or name it with --python EXE"
+}
+
+# Where to install: --venv, else the active environment, else .venv.
+env_python() {
+  if [ -n "$venv" ]; then printf '%s' "$venv/bin/python"
+  elif [ -n "${VIRTUAL_ENV:-}" ]; then printf '%s' "$VIRTUAL_ENV/bin/python"
+  elif [ -n "${CONDA_PREFIX:-}" ] && [ "${CONDA_DEFAULT_ENV:-base}" != base ]; then printf '%s' "$CONDA_PREFIX/bin/python"
+  else printf '%s' "$here/.venv/bin/python"; fi
+}
+
+has_gpu() { command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU; }
+
+# ---- system libraries -----------------------------------------------------------------------------------------------
+
+# Library and the Debian package that has it: Genesis imports the first two, its camera draws with the third.
+LIBRARIES='libGL.so.1:libgl1 libX11.so.6:libx11-6 libEGL.so.1:libegl1 libXrender.so.1:libxrender1'
+
+missing_packages() {
+  local pair
+  for pair in $LIBRARIES; do
+    "$1" -c "import ctypes; ctypes.CDLL('${pair%%:*}')" 2>/dev/null || printf '%s ' "${pair##*:}"
+  done
+}
+
+system_libraries() {
+  local missing
+  missing=$(missing_packages "$1")
+  [ -n "$missing" ] || return 0
+  if [ "${CI:-}" = true ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    say "installing system libraries: $missing"
+    # shellcheck disable=SC2086 - a list of package names
+    { apt-get -qq update && apt-get -qq install -y $missing libgl1-mesa-dri; } >/dev/null || die 1 "apt-get failed for: $missing"
+  else
+    say "system libraries are missing; Genesis needs them: sudo apt-get install $missing libgl1-mesa-dri"
+  fi
+}
+
+# ---- packages -------------------------------------------------------------------------------------------------------
+
+install_torch() { # the build of torch that this machine should have, before anything can pull in another
+  local pip=$1 kind=$2
+  local installed
+  installed=$("${pip%/pip}/python" -c 'import torch; print("cuda" if torch.version.cuda else "cpu", torch.__version__)' 2>/dev/null || true)
+  if [ "${installed#"$kind $TORCH"}" != "$installed" ] && [ -n "$installed" ]; then return; fi
+  if [ -n "$index" ]; then
+    say "installing torch $TORCH from $index"
+    # Torch alone: its dependencies come later, from where pip always looks.
+    "$pip" install -q --no-deps --index-url "$index" "torch==$TORCH" ||
+      die 1 "torch $TORCH is not on $index: check the address"
+  elif [ "$kind" = cuda ]; then
+    say "installing torch $TORCH with CUDA (several GB)"
+    "$pip" install -q "torch==$TORCH" || die 1 "torch $TORCH could not be installed: see above"
+  else
+    say "installing torch $TORCH for the CPU"
+    # First where pip is set up to look, then PyTorch's own index; a plain torch==$TORCH would bring CUDA along.
+    "$pip" install -q "torch==$TORCH+cpu" 2>/dev/null ||
+      "$pip" install -q --no-deps --index-url "$PYTORCH_CPU_INDEX" "torch==$TORCH+cpu" 2>/dev/null ||
+      die 1 "no CPU build of torch $TORCH found for this Python: name an index with --torch-index URL, another Python with --python EXE, or take the CUDA build (several GB) with --cuda"
+  fi
+}
+
+install_all() {
+  local exe pip kind
+  exe=$(env_python)
+  if [ ! -x "$exe" ]; then
+    local maker; maker=$(find_python)
+    say "making ${exe%/bin/python} with $("$maker" --version)"
+    "$maker" -m venv "${exe%/bin/python}" >/dev/null ||
+      die 1 "$maker cannot make a virtual environment: on Debian and Ubuntu, sudo apt-get install python3-venv"
+  fi
+  supported "$exe" || die 1 "$exe is $("$exe" --version 2>&1), but 3.11, 3.12 or 3.13 is needed: remove ${exe%/bin/python} or use --venv DIR"
+  pip="${exe%/python}/pip"
+  [ -x "$pip" ] || die 1 "$exe has no pip: $exe -m ensurepip"
+  system_libraries "$exe"
+  kind=$build
+  if [ "$kind" = auto ]; then if has_gpu; then kind=cuda; else kind=cpu; fi; fi
+  install_torch "$pip" "$kind"
+  say "installing Genesis, Stable-Baselines3, W&B, TensorBoard and what they need"
+  (cd "$here" && "$pip" install -q -c constraints.txt -e ".$extras") || die 1 "pip failed: see above"
+  "$pip" check >/dev/null || die 1 "the packages do not fit together: $pip check"
+  say "done: $exe"
+}
+
+# ---- check ----------------------------------------------------------------------------------------------------------
+
+run_check() {
+  local exe; exe=$(env_python)
+  if [ ! -x "$exe" ]; then
+    say "environment    MISSING  ${exe%/bin/python}: run ./install_genesis.sh"; exit 1
+  fi
+  local missing; missing=$(missing_packages "$exe")
+  if [ -n "$missing" ]; then say "libraries      MISSING  sudo apt-get install $missing libgl1-mesa-dri"; fi
+  (cd "$here" && "$exe" -m biped.check_machine) && [ -z "$missing" ]
+}
+
+if [ "$check" = 1 ]; then run_check; else install_all; fi
