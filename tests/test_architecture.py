@@ -15,6 +15,7 @@ MAY_IMPORT = {
     "biped.metrics": {"biped_config"},
     "biped.runs": {"biped_config", "biped.config_io", "biped.errors"},
     "biped.sinks": {"biped.errors", "stable_baselines3", "torch"},
+    "biped.check_machine": {"biped.errors", "biped.sim.scene", "biped_config", "torch", "psutil"},
     "biped.mdp": {"biped.mdp", "biped_config", "torch"},
     "biped.sim": {"biped.sim", "biped.mdp.state", "biped.errors", "biped_config", "torch", "numpy"},
     "biped.sim.genesis_scene": {"genesis"},

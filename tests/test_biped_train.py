@@ -331,8 +331,10 @@ sys.exit(code)
 
 def test_a_disk_that_fills_up_is_exit_code_1_and_one_line(tmp_path: Path) -> None:
     """A limit on the size of files, from the start of the run on, stands in for a disk that fills."""
-    command = [sys.executable, "-c", FULL_DISK, *SMALL, "--log_dir", str(tmp_path)]
-    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300, check=False)
+    (tmp_path / "program.py").write_text(FULL_DISK)
+    command = [sys.executable, str(tmp_path / "program.py"), *SMALL, "--log_dir", str(tmp_path)]
+    env = dict(os.environ, PYTHONPATH=str(ROOT))
+    ended = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300, check=False)
     assert ended.returncode == 1, ended.stderr
     assert one_line(ended.stderr), ended.stderr
     assert "--log_dir" in ended.stderr

@@ -133,10 +133,14 @@ class GenesisScene:
 
     def step(self, targets_rad: Tensor) -> BipedState:
         """Hold joint position targets (num_envs, num_joints), rad, for one control step; return the state after it."""
+        self.advance(targets_rad)
+        return self._read_state()
+
+    def advance(self, targets_rad: Tensor) -> None:
+        """Step without reading anything back: the bare simulator, which benchmarks compare with."""
         self._targets = targets_rad
         self._robot.control_dofs_position(targets_rad, self._dofs)
         self._scene.step()
-        return self._read_state()
 
     def reset(self, mask: Tensor, pose: ResetPose) -> None:
         """Put the robots where `mask` (num_envs,) is True into their pose, at rest, and clear their errors."""

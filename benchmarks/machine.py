@@ -1,0 +1,44 @@
+"""What a benchmark's figures belong to: the machine, the versions, the commit and the date."""
+
+import datetime
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("genesis-world", "quadrants", "torch", "stable_baselines3", "sb3_contrib", "numpy")
+
+
+def describe_machine(device: torch.device) -> dict[str, Any]:
+    """Return the circumstances of a measurement as builtin types."""
+    description: dict[str, Any] = {
+        "date": datetime.date.today().isoformat(),
+        "commit": _output("git", "rev-parse", "--short", "HEAD"),
+        "uncommitted_changes": bool(_output("git", "status", "--porcelain")),
+        "device": device.type,
+        "cpu": _cpu_name(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+    }
+    if device.type == "cuda":
+        description["gpu"] = torch.cuda.get_device_name(device)
+        description["driver"] = _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+    return description
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{len(models)} x {models[0]}" if models else platform.processor()
+
+
+def _output(*command: str) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""

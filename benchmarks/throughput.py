@@ -1,0 +1,125 @@
+"""Environment steps a second: `BipedEnv.step` beside a bare Genesis loop of the same scene, in one run.
+
+    python benchmarks/throughput.py            64, 256 and 1024 environments on the CPU
+    python benchmarks/throughput.py --gpu      and 4096 and 16384, on the GPU
+
+The bare loop sets joint targets and steps the simulator; it reads nothing back, resets nobody and computes no reward.
+Both loops get the same small actions, under which every robot stands: a robot that lies on its side has other contacts
+and costs another time. The loops take turns, and the ratio is that of neighbouring turns, so that a machine whose
+speed drifts does not matter. Prints a table and writes JSON.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.machine import describe_machine
+from biped.sim.genesis_scene import GenesisScene
+from biped_config import EnvConfig, cpu_preset
+from biped_env import BipedEnv
+
+SIZES, GPU_SIZES = (64, 256, 1024), (64, 256, 1024, 4096, 16384)
+ROUNDS = 9
+TURN_S = 1.5
+"""How long each loop runs before it is the other's turn (s)."""
+ACTION_SIZE = 0.2
+"""Standard deviation of the actions: 0.05 rad, nobody falls."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """The result for one number of environments."""
+
+    num_envs: int
+    env_steps_per_s: float
+    bare_steps_per_s: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+
+
+def seconds_per_step(loop: Callable[[int], object], steps: int, device: torch.device) -> float:
+    """Time a loop, waiting for the device at both ends."""
+    _wait(device)
+    start = time.perf_counter()
+    for step in range(steps):
+        loop(step)
+    _wait(device)
+    return (time.perf_counter() - start) / steps
+
+
+def measure(cfg: EnvConfig, device: torch.device) -> Row:
+    """Build the scene and let both loops take turns on it."""
+    scene = GenesisScene(cfg, device)
+    env = BipedEnv(cfg, scene)
+    joints = len(cfg.robot.joint_names)
+    generator = torch.Generator(device).manual_seed(0)
+    actions = [ACTION_SIZE * torch.randn(cfg.num_envs, joints, generator=generator, device=device) for _ in range(32)]
+    default = torch.tensor(cfg.robot.default_joint_pos_rad, device=device)
+    targets = [default + cfg.control.action_scale_rad * action for action in actions]
+
+    def full(step: int) -> None:
+        env.step(actions[step % len(actions)])
+
+    def bare(step: int) -> None:
+        scene.advance(targets[step % len(targets)])
+
+    env.reset(seed=0)
+    for loop in (full, bare):
+        seconds_per_step(loop, 25, device)
+    steps = max(10, int(TURN_S / seconds_per_step(full, 10, device)))
+    turns = [(seconds_per_step(full, steps, device), seconds_per_step(bare, steps, device)) for _ in range(ROUNDS)]
+    ratios = [bare_s / full_s for full_s, bare_s in turns]
+    scene.close()
+    return Row(
+        num_envs=cfg.num_envs,
+        env_steps_per_s=cfg.num_envs / statistics.median(full_s for full_s, _ in turns),
+        bare_steps_per_s=cfg.num_envs / statistics.median(bare_s for _, bare_s in turns),
+        ratio=statistics.median(ratios),
+        ratio_low=min(ratios),
+        ratio_high=max(ratios),
+    )
+
+
+def main() -> int:
+    """Measure every size, print the table and write it down."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--gpu", action="store_true", help="measure on the GPU, with 4096 and 16384 environments too")
+    parser.add_argument("--sizes", type=int, nargs="+", metavar="N", help="numbers of environments")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where the JSON goes")
+    args = parser.parse_args()
+    if args.gpu and not torch.cuda.is_available():
+        print("throughput.py: --gpu, but torch finds no CUDA device", file=sys.stderr)
+        return 1
+    device = torch.device("cuda" if args.gpu else "cpu")
+    if not args.gpu:
+        torch.set_num_threads(cpu_preset().train.torch_threads)
+
+    print(f"{'environments':>12} {'BipedEnv.step':>15} {'bare Genesis':>15} {'ratio':>7} {'lowest..highest':>17}")
+    rows = []
+    for num_envs in args.sizes or (GPU_SIZES if args.gpu else SIZES):
+        row = measure(replace(cpu_preset().env, num_envs=num_envs), device)
+        rows.append(row)
+        print(
+            f"{row.num_envs:>12,} {row.env_steps_per_s:>13,.0f}/s {row.bare_steps_per_s:>13,.0f}/s {row.ratio:>7.2f} "
+            f"{row.ratio_low:>10.2f}..{row.ratio_high:.2f}",
+            flush=True,
+        )
+    out = args.out or Path(__file__).parent / f"throughput_{device.type}.json"
+    record = {"machine": describe_machine(device), "rounds": ROUNDS, "rows": [vars(row) for row in rows]}
+    out.write_text(json.dumps(record, indent=2) + "\n")
+    print(f"written to {out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
