@@ -57,6 +57,11 @@ def seconds_per_step(loop: Callable[[int], object], steps: int, device: torch.de
     return (time.perf_counter() - start) / steps
 
 
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def measure(cfg: EnvConfig, device: torch.device) -> Row:
     """Build the scene and let both loops take turns on it."""
     scene = GenesisScene(cfg, device)
