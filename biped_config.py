@@ -381,6 +381,8 @@ class TrainConfig(Section):
 
     total_timesteps: int = _positive(200_000_000)
     """Environment steps to train for, over all environments."""
+    goal_timesteps: int = _not_negative(0)
+    """Environment steps that a continued run is heading for; 0 in a run that was never continued."""
     seed: int = _checked(1, "between 0 and 4294967295", lambda value: 0 <= value < 2**32)
     """Seeds torch, numpy, Python and every draw of the environment."""
     device: str = _choice("auto", "cuda", "cpu")
@@ -411,7 +413,7 @@ class WandbConfig(Section):
 class Config(Section):
     """Everything about a run: what `config.json` in its directory holds."""
 
-    preset: str = "gpu"
+    preset: str = _choice("gpu", "cpu", "smoke")
     """The preset that this config started from."""
     env: EnvConfig = _section(EnvConfig)
     """The environment."""
@@ -431,6 +433,8 @@ class Config(Section):
                 f"a rollout of {self.env.num_envs} environments x {self.ppo.n_steps} steps does not divide into "
                 f"{self.ppo.n_minibatches} minibatches: change num_envs, ppo.n_steps or ppo.n_minibatches"
             )
+        if self.batch_size < 2:
+            raise ConfigError(f"a minibatch of {self.batch_size} transition has no spread: use fewer ppo.n_minibatches")
 
     @property
     def batch_size(self) -> int:

@@ -8,7 +8,7 @@ Stable-Baselines3 and sb3-contrib as they are.
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -38,11 +38,7 @@ class BipedEnv(VectorEnv):
     the last one of the old episode is `infos["final_obs"]` where `infos["_final_obs"]` is True.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {
-        "autoreset_mode": AutoresetMode.SAME_STEP,
-        "render_modes": ["rgb_array"],
-        "render_fps": 50,
-    }
+    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": ["rgb_array"]}  # noqa: RUF012
 
     def __init__(self, cfg: EnvConfig, scene: Scene, seed: int = 0) -> None:
         """Stand `cfg.num_envs` robots on the scene's ground.
@@ -54,6 +50,7 @@ class BipedEnv(VectorEnv):
 
         Raises:
             ValueError: reward terms and weights do not match, or the scene has another number of robots.
+            ConfigError: the robot lacks a joint that the gait moves.
         """
         check_terms()
         if scene.num_envs != cfg.num_envs:
@@ -61,6 +58,7 @@ class BipedEnv(VectorEnv):
         self.cfg, self.scene = cfg, scene
         self.num_envs, self.device = cfg.num_envs, scene.device
         self.render_mode = "rgb_array"
+        self.metadata = {**self.metadata, "render_fps": round(1.0 / cfg.sim.control_dt_s)}
         self.layout = ObservationLayout.build(cfg)
         bound, joints = cfg.observation.clip, len(cfg.robot.joint_names)
         self.single_observation_space = gymnasium.spaces.Box(-bound, bound, (self.layout.width,), np.float32)
@@ -101,6 +99,7 @@ class BipedEnv(VectorEnv):
         if seed is not None:
             self._generator.manual_seed(seed)
         self.stats.restart()
+        self._events = StepEvents.none(self.num_envs, self.device)
         self._start(self._all, self._standing)
         return self._observe(), {}
 
@@ -115,7 +114,7 @@ class BipedEnv(VectorEnv):
             `_final_obs`, and `episode_return`, `episode_length` up to this step, (num_envs,) each.
         """
         cfg = self.cfg
-        actions = actions.to(self.device).clamp(-cfg.control.action_clip, cfg.control.action_clip)
+        actions = actions.to(self.device, torch.float32).clamp(-cfg.control.action_clip, cfg.control.action_clip)
         applied = self._previous_action if cfg.control.action_latency_steps else actions
         state = self.scene.step(self._default_joint_pos + cfg.control.action_scale_rad * applied)
 
@@ -178,7 +177,7 @@ class BipedEnv(VectorEnv):
         return self._events
 
     def _measure_standing(self) -> BipedState:
-        """Return the state of robots that stand in the default pose, as the simulator sees it."""
+        """Return the state of robots that stand in the default pose, with the feet where the simulator has them."""
         base_pos_w = torch.zeros(self.num_envs, 3, device=self.device)
         base_pos_w[:, 2] = self.cfg.robot.default_base_height_m
         upright = quat_from_yaw(torch.zeros(self.num_envs, device=self.device))
@@ -290,8 +289,8 @@ class BipedVecEnv(VecEnv):
         self.env.close()
 
     def get_images(self) -> Sequence[np.ndarray | None]:
-        """Return a picture of the first robot; the others have none."""
-        return [self.env.render(), *[None] * (self.num_envs - 1)]
+        """Return a picture of the first robot: the camera follows that one."""
+        return [self.env.render()]
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """Return an attribute of the batch, once for each environment asked for."""

@@ -19,12 +19,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from biped.command_line import OneLineParser, exit_code, seed_number, whole_number
 from biped.errors import MachineError, UsageError
+from biped.learner import choose_device, make_model
 from biped.ppo.checkpoint import CheckpointError, read_checkpoint, restore
-from biped.runs import RunDirectory
-from biped_config import PRESETS, CommandConfig, Config, ConfigError, EnvConfig
+from biped.runs import DEFAULT_EXP_NAME, RunDirectory
+from biped_config import PRESETS, CommandConfig, Config, EnvConfig
 from biped_env import BipedEnv, BipedVecEnv, make_env
-from biped_train import DEFAULT_EXP_NAME, OneLineParser, choose_device, make_model, whole_number
 
 SETTLE_S = 1.0
 """The start of an episode that tracking errors leave out (s)."""
@@ -112,7 +113,7 @@ def policy_agent(config: Config, env: BipedEnv, path: Path) -> Agent:
     Raises:
         UsageError: the file is missing, damaged, or of another network.
     """
-    model = make_model(config, BipedVecEnv(env), config.ppo.learning_rate)
+    model = make_model(config, BipedVecEnv(env), config.ppo.learning_rate, seed=0)
     try:
         restore(model, read_checkpoint(path))
     except CheckpointError as error:
@@ -156,7 +157,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--agent", choices=("policy", "zero", "random"), default="policy", help="who acts (default policy)")
     add("--episodes", type=whole_number, default=256, metavar="N", help="episodes, all in parallel (default 256)")
     add("--command", type=float, nargs=3, metavar=("VX", "VY", "WZ"), help="one command for all: m/s, m/s, rad/s")
-    add("--seed", type=int, default=0, metavar="N", help="of starts and commands (default 0)")
+    add("--seed", type=seed_number, default=0, metavar="N", help="of starts and commands (default 0)")
+    add("--device", choices=("auto", "cuda", "cpu"), default="auto", help="where to simulate (default auto)")
     add("--picture", type=Path, metavar="FILE", help="also render the first robot at the end")
     add("--log_dir", type=Path, default=Path("logs"), metavar="DIR", help="the folder of all runs (default logs)")
     return parser
@@ -175,8 +177,8 @@ def run_evaluation(args: argparse.Namespace) -> Evaluation:
         config = run.read_config()
     else:
         model, run, config = None, None, PRESETS["cpu"]()
-    config = replace(config, env=_evaluated(config.env, args), train=replace(config.train, device="auto"))
-    env = make_env(config.env, choose_device(config), sim=config.train.sim, camera=args.picture is not None)
+    config = replace(config, env=_evaluated(config.env, args), train=replace(config.train, device=args.device))
+    env = make_env(config.env, choose_device(args.device), sim=config.train.sim, camera=args.picture is not None)
     if model is not None:
         agent = policy_agent(config, env, model)
     else:
@@ -200,7 +202,10 @@ def _find_model(args: argparse.Namespace) -> tuple[Path, RunDirectory]:
     if args.model is not None:
         return args.model, RunDirectory(args.model.parent)
     run = RunDirectory.open(args.log_dir, args.exp_name)
-    return run.latest_checkpoint(), run
+    newest = next(iter(run.checkpoints()), None)
+    if newest is None:
+        raise UsageError(f"{run.path} holds no checkpoint yet: train first, or name a file with --model PATH")
+    return newest, run
 
 
 def _evaluated(cfg: EnvConfig, args: argparse.Namespace) -> EnvConfig:
@@ -217,15 +222,7 @@ def _evaluated(cfg: EnvConfig, args: argparse.Namespace) -> EnvConfig:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     args = make_parser().parse_args(argv)
-    try:
-        run_evaluation(args)
-    except (ConfigError, UsageError) as error:
-        print(f"biped_eval.py: {error}", file=sys.stderr)
-        return 2
-    except MachineError as error:
-        print(f"biped_eval.py: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return exit_code("biped_eval.py", lambda: run_evaluation(args))
 
 
 if __name__ == "__main__":

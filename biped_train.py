@@ -13,25 +13,24 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from sb3_contrib import RecurrentPPO
-from stable_baselines3.common.type_aliases import Schedule
-from stable_baselines3.common.vec_env import VecEnv
 
+from biped.command_line import OneLineParser, exit_code, seed_number, whole_number
 from biped.config_io import differences, parse_setting, to_dict, with_settings
-from biped.errors import MachineError, UsageError
+from biped.errors import UsageError
+from biped.learner import choose_device, make_model
+from biped.mdp.episode_stats import EpisodeSummary
 from biped.ppo.checkpoint import Checkpoint, CheckpointError, read_checkpoint, restore, save_checkpoint
 from biped.ppo.kl_schedule import AdaptiveRate, KlSchedule
-from biped.ppo.policy import MlpIntoLstmPolicy
-from biped.runs import RunDirectory, run_path
+from biped.runs import DEFAULT_EXP_NAME, RunDirectory, run_path
 from biped.sinks import make_logger, require_tensorboard
-from biped_config import PRESETS, Config, ConfigError
+from biped_config import PRESETS, Config
 from biped_env import BipedVecEnv, make_env
 from wandb_callback import BipedCallback, start_wandb
 
-DEFAULT_EXP_NAME = "biped-walking-sb3-recurrentppo"
 CONSOLE_EVERY_S = 15.0
 """Seconds between two tables on the console."""
 
@@ -51,29 +50,6 @@ FLAG_SETTINGS = {
 
 MAY_CHANGE_ON_RESUME = ("train.total_timesteps", "train.checkpoint_every_steps", "train.device", "wandb.")
 """Fields, or beginnings of them, that a run may be continued with another value of."""
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong and leave with exit code 2."""
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
-
-
-def whole_number(text: str) -> int:
-    """Read a whole number above 0, such as 1000, 1_000 or 1e3.
-
-    Raises:
-        argparse.ArgumentTypeError: it is not one.
-    """
-    try:
-        value = float(text) if "e" in text.lower() else int(text)
-    except ValueError:
-        value = 0
-    if value < 1 or value != int(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(value)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -96,7 +72,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add("-B", "--num_envs", type=whole_number, metavar="N", help="parallel environments (gpu: 1024, cpu: 256)")
     add("--total_timesteps", type=whole_number, metavar="N", help="environment steps (gpu: 200000000)")
-    add("--seed", type=int, metavar="N", help="seeds everything that is drawn (default 1)")
+    add("--seed", type=seed_number, metavar="N", help="seeds everything that is drawn (default 1)")
     add("--device", choices=("auto", "cuda", "cpu"), help="where to simulate and to learn (default: the preset's)")
     add("--sim", choices=("genesis",), help="the simulator")
     add("--set", action="append", default=[], metavar="PATH=VALUE", help="any field of the configuration; repeatable")
@@ -148,7 +124,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
     if args.continue_training:
         return _continued(args)
     config = with_settings(PRESETS[_preset(args.preset)](), requested_settings(args))
-    choose_device(config)
+    choose_device(config.train.device)
     RunDirectory.check_new(args.log_dir, args.exp_name, may_exist=args.new_run)
     return Plan(config, None if args.load_model is None else _read(args.load_model), None)
 
@@ -169,15 +145,29 @@ def _continued(args: argparse.Namespace) -> Plan:
                 f"--continue_training keeps the run's configuration, but {path} was {before} and is now {after}: "
                 "leave it out, or start another run with -e NAME"
             )
-    choose_device(config)
-    return Plan(config, _read(run.latest_checkpoint()), run)
+    choose_device(config.train.device)
+    start = _newest(run)
+    goal = max(config.train.goal_timesteps, config.train.total_timesteps)
+    if goal <= start.num_timesteps:
+        goal = start.num_timesteps + config.train.total_timesteps
+    return Plan(with_settings(config, [("train.goal_timesteps", goal)]), start, run)
+
+
+def _newest(run: RunDirectory) -> Checkpoint:
+    """Read the newest checkpoint that can be read, and say which ones cannot."""
+    for path in run.checkpoints():
+        try:
+            return read_checkpoint(path)
+        except CheckpointError as error:
+            _say(f"{error}: going on from the checkpoint before it")
+    raise UsageError(f"{run.path} holds no checkpoint to continue from: start anew with --new_run, or -e NAME")
 
 
 def _read(path: Path) -> Checkpoint:
     try:
         return read_checkpoint(path)
     except CheckpointError as error:
-        raise UsageError(f"{error}: name another checkpoint with --load_model PATH") from error
+        raise UsageError(f"--load_model: {error}") from error
 
 
 def _preset(name: str | None) -> str:
@@ -196,54 +186,7 @@ def _preset(name: str | None) -> str:
     return chosen
 
 
-def choose_device(config: Config) -> str:
-    """Return `cuda` or `cpu`.
-
-    Raises:
-        MachineError: CUDA was asked for and is absent.
-    """
-    wanted = config.train.device
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise MachineError(
-            "CUDA was asked for but torch finds no CUDA device: use --preset cpu, or see ./install_genesis.sh --check"
-        )
-    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
-
-
-def make_model(config: Config, env: VecEnv, rate: float | Schedule) -> RecurrentPPO:
-    """Return a `RecurrentPPO` of the configuration's sizes on a Stable-Baselines3 environment.
-
-    Args:
-        config: network, hyperparameters, seed and device.
-        env: a `VecEnv`.
-        rate: the learning rate, or a Stable-Baselines3 schedule of it.
-    """
-    ppo, policy = config.ppo, config.policy
-    return RecurrentPPO(
-        MlpIntoLstmPolicy,
-        env,
-        learning_rate=rate,
-        n_steps=ppo.n_steps,
-        batch_size=config.batch_size,
-        n_epochs=ppo.n_epochs,
-        gamma=ppo.gamma,
-        gae_lambda=ppo.gae_lambda,
-        clip_range=ppo.clip_range,
-        ent_coef=ppo.ent_coef,
-        vf_coef=ppo.vf_coef,
-        max_grad_norm=ppo.max_grad_norm,
-        policy_kwargs={
-            "hidden_sizes": policy.hidden_sizes,
-            "lstm_hidden_size": policy.lstm_hidden_size,
-            "n_lstm_layers": policy.lstm_layers,
-            "initial_std": policy.initial_std,
-        },
-        seed=config.train.seed,
-        device=choose_device(config),
-    )
-
-
-def summary_metrics(summary: Any) -> dict[str, float]:
+def summary_metrics(summary: EpisodeSummary) -> dict[str, float]:
     """Return an `EpisodeSummary` by the canonical names of `biped.metrics`."""
     return {
         "episode/count": summary.episodes,
@@ -270,10 +213,14 @@ def train(args: argparse.Namespace) -> None:
     require_tensorboard()
     if config.train.torch_threads:
         torch.set_num_threads(config.train.torch_threads)
+    # A resumed run draws on: with the same seed it would see the same starts and the same noise once more.
+    done = plan.start.num_timesteps if plan.start and plan.resume else 0
+    seed = (config.train.seed + done) % 2**32
     _say(f"building {config.env.num_envs} robots (the first time on a machine this compiles for a minute or two)")
-    env = BipedVecEnv(make_env(config.env, choose_device(config), sim=config.train.sim, seed=config.train.seed))
+    device = choose_device(config.train.device)
+    env = BipedVecEnv(make_env(config.env, device, sim=config.train.sim, seed=seed))
     adaptive = _adaptive_rate(config, plan) if config.ppo.adaptive_lr else None
-    model = make_model(config, env, adaptive or config.ppo.learning_rate)
+    model = make_model(config, env, adaptive or config.ppo.learning_rate, seed)
     if plan.start is not None:
         try:
             restore(model, plan.start, counters=plan.resume is not None)
@@ -282,13 +229,12 @@ def train(args: argparse.Namespace) -> None:
 
     run = plan.resume or RunDirectory.create(args.log_dir, args.exp_name, keep_old_as_numbered=args.new_run)
     run.write_config(config)
-    done, total = model.num_timesteps, config.train.total_timesteps
-    # An interrupted run goes on to its total; a finished one is given as much again.
-    goal = total if total > done else done + total
-    resumed_from = done if plan.resume is not None else None
     model.set_logger(
         make_logger(
-            run.tensorboard, resume_after_step=resumed_from, console_every_s=CONSOLE_EVERY_S, more=_wandb(run, config)
+            run.tensorboard,
+            resume_after_step=done if plan.resume else None,
+            console_every_s=CONSOLE_EVERY_S,
+            more=_wandb(run, config),
         )
     )
     callback = BipedCallback(
@@ -296,17 +242,26 @@ def train(args: argparse.Namespace) -> None:
         drain=lambda: summary_metrics(env.env.stats.drain()),
         save=lambda path: save_checkpoint(model, path),
         checkpoint_every_steps=config.train.checkpoint_every_steps,
-        on_update=adaptive.update if adaptive else None,
+        on_update=(lambda kl: _adapt(adaptive, model, kl)) if adaptive else None,
     )
+    goal = config.train.goal_timesteps or config.train.total_timesteps
     _say(f"training {run.path} from {done:,} to {goal:,} steps; watch with: tensorboard --logdir {args.log_dir}")
     _learn(model, callback, goal - done, run)
     _say(f"trained {model.num_timesteps:,} steps: {run.final_model}")
     env.close()
 
 
-def _learn(model: Any, callback: BipedCallback, steps: int, run: RunDirectory) -> None:
+def _adapt(adaptive: AdaptiveRate, model: RecurrentPPO, kl: float) -> None:
+    """Move the rate, in the optimizer too: a checkpoint then holds the rate of the next update, not of the last."""
+    adaptive.update(kl)
+    for group in model.policy.optimizer.param_groups:
+        group["lr"] = adaptive.value
+
+
+def _learn(model: RecurrentPPO, callback: BipedCallback, steps: int, run: RunDirectory) -> None:
     try:
-        model.learn(steps, callback, log_interval=None, reset_num_timesteps=False, progress_bar=sys.stdout.isatty())
+        never: Any = None  # BipedCallback writes the log itself
+        model.learn(steps, callback, log_interval=never, reset_num_timesteps=False, progress_bar=sys.stdout.isatty())
         save_checkpoint(model, run.final_model)
     except KeyboardInterrupt:
         callback.save_checkpoint()
@@ -338,24 +293,7 @@ def _say(text: str) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     args = make_parser().parse_args(argv)
-    try:
-        train(args)
-    except (ConfigError, UsageError) as error:
-        return _fail(2, error)
-    except MachineError as error:
-        return _fail(1, error)
-    except OSError as error:
-        return _fail(1, f"{error.filename or args.log_dir}: {error.strerror or error}: free the disk, or use --log_dir")
-    except torch.OutOfMemoryError:
-        return _fail(1, "the GPU is out of memory: use fewer environments, such as --num_envs 512")
-    except KeyboardInterrupt:
-        return 130
-    return 0
-
-
-def _fail(code: int, error: object) -> int:
-    print(f"biped_train.py: {error}", file=sys.stderr, flush=True)
-    return code
+    return exit_code("biped_train.py", lambda: train(args))
 
 
 if __name__ == "__main__":

@@ -101,13 +101,14 @@ install_torch() { # the build of torch that this machine should have, before any
       die 1 "torch $TORCH is not on $index: check the address"
   elif [ "$kind" = cuda ]; then
     say "installing torch $TORCH with CUDA (several GB)"
-    "$pip" install -q "torch==$TORCH" || die 1 "torch $TORCH could not be installed: see above"
+    "$pip" install -q -c "$here/constraints.txt" "torch==$TORCH" || die 1 "torch $TORCH could not be installed: see above"
   else
     say "installing torch $TORCH for the CPU"
     # First where pip is set up to look, then PyTorch's own index; a plain torch==$TORCH would bring CUDA along.
-    "$pip" install -q "torch==$TORCH+cpu" 2>/dev/null ||
-      "$pip" install -q --no-deps --index-url "$PYTORCH_CPU_INDEX" "torch==$TORCH+cpu" 2>/dev/null ||
-      die 1 "no CPU build of torch $TORCH found for this Python: name an index with --torch-index URL, another Python with --python EXE, or take the CUDA build (several GB) with --cuda"
+    local said
+    said=$({ "$pip" install -q --no-deps "torch==$TORCH+cpu" ||
+      "$pip" install -q --no-deps --index-url "$PYTORCH_CPU_INDEX" "torch==$TORCH+cpu"; } 2>&1) ||
+      die 1 "no CPU build of torch $TORCH could be installed for this Python (pip: $(grep -i error <<<"$said" | tail -n 1)). Name an index with --torch-index URL, another Python with --python EXE, or take the CUDA build (several GB) with --cuda"
   fi
 }
 

@@ -17,6 +17,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
+from biped.errors import first_line
 from biped.metrics import METRICS, STEP_METRIC
 from biped.runs import RunDirectory
 
@@ -49,14 +50,15 @@ class BipedCallback(BaseCallback):
         super().__init__()
         self._run, self._drain, self._save, self._on_update = run, drain, save, on_update
         self._every_steps = checkpoint_every_steps
-        self._saved_steps = 0
+        self._saved_steps: int | None = None
+        self._last_save_steps = 0
         self._iterations = 0
         self._episodes = 0
         self._collection_started_s = self._learning_started_s = 0.0
         self._collection_s = 0.0
 
     def _on_training_start(self) -> None:
-        self._saved_steps = self.num_timesteps
+        self._last_save_steps = self.num_timesteps
 
     def _on_rollout_start(self) -> None:
         self._finish_iteration()
@@ -75,11 +77,11 @@ class BipedCallback(BaseCallback):
         self.save_checkpoint()
 
     def save_checkpoint(self) -> None:
-        """Write a checkpoint of the model as it is, unless one of these steps was written already."""
-        path = self._run.checkpoint(self.model.num_timesteps)
-        if not path.exists():
-            self._save(path)
-        self._saved_steps = self.model.num_timesteps
+        """Write a checkpoint of the model as it is, unless this process wrote one of these steps already."""
+        steps = self.model.num_timesteps
+        if steps != self._saved_steps:
+            self._save(self._run.checkpoint(steps))
+        self._saved_steps = self._last_save_steps = steps
 
     def _finish_iteration(self) -> None:
         """Log the rollout before and its update; nothing to do before the first."""
@@ -97,7 +99,7 @@ class BipedCallback(BaseCallback):
         if self._on_update is not None:
             self._on_update(float(self.logger.name_to_value["train/approx_kl"]))
         cast("OnPolicyAlgorithm", self.model).dump_logs(self._iterations)
-        if self.model.num_timesteps - self._saved_steps >= self._every_steps:
+        if self.model.num_timesteps - self._last_save_steps >= self._every_steps:
             self.save_checkpoint()
 
 
@@ -132,7 +134,7 @@ class WandbWriter(KVWriter):
         try:
             getattr(self._run, method)(*args, **kwargs)
         except Exception as error:  # W&B fails in many ways; none of them may end a training run.
-            _warn(f"W&B stopped ({_first_line(error)}); training goes on without it")
+            _warn(f"W&B stopped ({first_line(error)}); training goes on without it")
             self._run = None
 
 
@@ -176,17 +178,13 @@ def start_wandb(
             _warn(f"W&B has no account on this machine: recording offline; send it later with: {sync}")
         return WandbWriter(wandb.init(**settings))
     except Exception as error:  # W&B fails in many ways; none of them may end a training run.
-        _warn(f"W&B cannot start ({_first_line(error)}): recording offline; send it later with: {sync}")
+        _warn(f"W&B cannot start ({first_line(error)}): recording offline; send it later with: {sync}")
     try:
         wandb.teardown()
         return WandbWriter(wandb.init(**{**settings, "mode": "offline"}))
     except Exception as error:
-        _warn(f"W&B cannot record offline either ({_first_line(error)}); training goes on without it")
+        _warn(f"W&B cannot record offline either ({first_line(error)}); training goes on without it")
         return None
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _warn(text: str) -> None:

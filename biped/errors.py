@@ -3,6 +3,8 @@
 The command line turns `UsageError` into exit code 2 and `MachineError` into exit code 1.
 """
 
+from pathlib import Path
+
 
 class UsageError(Exception):
     """What was asked for cannot be done as asked."""
@@ -10,3 +12,14 @@ class UsageError(Exception):
 
 class MachineError(Exception):
     """What was asked for is fine; this machine, its disk or its packages are not."""
+
+
+def disk_error(path: Path | str, error: OSError) -> MachineError:
+    """Return what a failed write means to a person."""
+    return MachineError(f"cannot write {path} ({error.strerror or error}): free the disk, or use another --log_dir")
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, or its type where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

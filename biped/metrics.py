@@ -63,25 +63,32 @@ _FIXED = (
     Metric("train/std", "info/action_noise_std", "1", "mean standard deviation of the actions"),
 )
 
-METRICS: Mapping[str, Metric] = MappingProxyType(
-    {
-        metric.name: metric
-        for metric in (
-            *_FIXED,
-            *(
-                Metric(f"terminations/{cause}", f"terminations/{cause}", "1", f"share of the ended episodes: {cause}")
-                for cause in TERMINATION_CAUSES
-            ),
-            *(
-                Metric(
-                    f"rewards/{item.name}",
-                    f"rewards/{item.name}",
-                    "1/s",
-                    f"weighted reward term {item.name}, per second",
-                )
-                for item in fields(RewardWeights)
-            ),
-        )
-    }
+ALL_METRICS = (
+    *_FIXED,
+    *(
+        Metric(f"terminations/{cause}", f"terminations/{cause}", "1", f"share of the ended episodes: {cause}")
+        for cause in TERMINATION_CAUSES
+    ),
+    *(
+        Metric(f"rewards/{item.name}", f"rewards/{item.name}", "1/s", f"weighted reward term {item.name}, per second")
+        for item in fields(RewardWeights)
+    ),
 )
-"""Every metric that training emits, by its canonical name."""
+"""Every metric that training emits."""
+
+METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in ALL_METRICS})
+"""The same by canonical name."""
+
+
+def as_markdown() -> str:
+    """Return the table as the page docs/metrics.md: `python -m biped.metrics > docs/metrics.md`."""
+    rows = [
+        f"| `{metric.name}` | `{metric.wandb_name}` | {metric.unit} | {metric.meaning} |"
+        for metric in sorted(ALL_METRICS, key=lambda metric: metric.name)
+    ]
+    head = ["# Metrics", "", "Written by `python -m biped.metrics > docs/metrics.md`; one row a quantity.", ""]
+    return "\n".join([*head, "| TensorBoard, console | W&B | unit | meaning |", "|---|---|---|---|", *rows]) + "\n"
+
+
+if __name__ == "__main__":
+    print(as_markdown(), end="")

@@ -19,8 +19,11 @@ import secrets
 from pathlib import Path
 
 from biped.config_io import from_json, to_dict, to_json
-from biped.errors import MachineError, UsageError
+from biped.errors import UsageError, disk_error
 from biped_config import Config, ConfigError
+
+DEFAULT_EXP_NAME = "biped-walking-sb3-recurrentppo"
+"""The name of a run that is given none."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _CHECKPOINT = re.compile(r"biped_model_(\d+)_steps\.zip")
@@ -53,7 +56,7 @@ class RunDirectory:
                 path.rename(_free_name(path))
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _disk_error(path, error) from error
+            raise disk_error(path, error) from error
         return cls(path)
 
     @classmethod
@@ -77,7 +80,7 @@ class RunDirectory:
             if not os.access(parent, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, f"{parent} is not writable")
         except OSError as error:
-            raise _disk_error(path, error) from error
+            raise disk_error(path, error) from error
 
     @classmethod
     def open(cls, logs: Path, exp_name: str) -> "RunDirectory":
@@ -88,9 +91,7 @@ class RunDirectory:
         """
         path = run_path(logs, exp_name)
         if not (path / "config.json").is_file():
-            raise UsageError(
-                f"there is no run in {path} to continue: leave out --continue_training, or name one with -e"
-            )
+            raise UsageError(f"there is no run in {path}: name another with -e NAME, or its folder with --log_dir DIR")
         return cls(path)
 
     @property
@@ -107,16 +108,10 @@ class RunDirectory:
         """Where the checkpoint after so many environment steps belongs."""
         return self.path / f"biped_model_{steps}_steps.zip"
 
-    def latest_checkpoint(self) -> Path:
-        """Return the checkpoint with the most steps.
-
-        Raises:
-            UsageError: there is none.
-        """
+    def checkpoints(self) -> list[Path]:
+        """Return the checkpoints, the one with the most steps first."""
         found = {int(match[1]): path for path in self.path.iterdir() if (match := _CHECKPOINT.fullmatch(path.name))}
-        if not found:
-            raise UsageError(f"{self.path} holds no checkpoint yet: start anew with --new_run, or another name with -e")
-        return found[max(found)]
+        return [found[steps] for steps in sorted(found, reverse=True)]
 
     def write_config(self, config: Config) -> None:
         """Write config.json, and cfgs.pkl for compatibility.
@@ -128,7 +123,7 @@ class RunDirectory:
             _replace_file(self.path / "config.json", to_json(config).encode())
             _replace_file(self.path / "cfgs.pkl", pickle.dumps(to_dict(config)))
         except OSError as error:
-            raise _disk_error(self.path, error) from error
+            raise disk_error(self.path, error) from error
 
     def read_config(self) -> Config:
         """Read config.json.
@@ -140,7 +135,7 @@ class RunDirectory:
         try:
             return from_json(file.read_text())
         except (OSError, UnicodeDecodeError, ConfigError) as error:
-            raise UsageError(f"{file} cannot be used ({error}): restore it, or start anew with --new_run") from error
+            raise UsageError(f"{file} cannot be used ({error}): restore it, or use another run") from error
 
     def wandb_id(self) -> str:
         """Return the id of this run in W&B, made at the first call and kept.
@@ -154,7 +149,7 @@ class RunDirectory:
                 _replace_file(file, secrets.token_hex(4).encode())
             return file.read_text().strip()
         except OSError as error:
-            raise _disk_error(file, error) from error
+            raise disk_error(file, error) from error
 
 
 def run_path(logs: Path, exp_name: str) -> Path:
@@ -187,9 +182,3 @@ def _replace_file(path: Path, content: bytes) -> None:
     part = path.with_name(f".{path.name}.part")
     part.write_bytes(content)
     part.replace(path)
-
-
-def _disk_error(path: Path, error: OSError) -> MachineError:
-    return MachineError(
-        f"cannot write {path} ({error.strerror}): free the disk, or choose another folder with --log_dir"
-    )

@@ -7,7 +7,7 @@ from typing import Any
 
 from stable_baselines3.common.logger import HumanOutputFormat, KVWriter, Logger, TensorBoardOutputFormat
 
-from biped.errors import MachineError
+from biped.errors import MachineError, disk_error
 
 
 def require_tensorboard() -> Any:
@@ -58,7 +58,7 @@ class TensorBoardWriter(TensorBoardOutputFormat):
         try:
             self.writer = require_tensorboard()(str(folder), purge_step=purge_step)
         except OSError as error:
-            raise MachineError(f"cannot write {folder} ({error.strerror}): free the disk, or use --log_dir") from error
+            raise disk_error(folder, error) from error
         self._is_closed = False
 
 

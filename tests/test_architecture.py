@@ -14,13 +14,15 @@ MAY_IMPORT = {
     "biped.config_io": {"biped_config"},
     "biped.metrics": {"biped_config"},
     "biped.runs": {"biped_config", "biped.config_io", "biped.errors"},
+    "biped.command_line": {"biped.errors", "biped_config", "torch"},
+    "biped.learner": {"biped.errors", "biped.ppo", "biped_config", "sb3_contrib", "stable_baselines3", "torch"},
     "biped.sinks": {"biped.errors", "stable_baselines3", "torch"},
     "biped.check_machine": {"biped.errors", "biped.sim.scene", "biped_config", "torch", "psutil"},
     "biped.mdp": {"biped.mdp", "biped_config", "torch"},
     "biped.sim": {"biped.sim", "biped.mdp.state", "biped.errors", "biped_config", "torch", "numpy"},
     "biped.sim.genesis_scene": {"genesis"},
     "biped.ppo": {"biped.ppo", *LEARNING},
-    "wandb_callback": {"biped.metrics", "biped.runs", "stable_baselines3", "numpy", "wandb"},
+    "wandb_callback": {"biped.errors", "biped.metrics", "biped.runs", "stable_baselines3", "numpy", "wandb"},
     "biped_env": {
         "biped.mdp",
         "biped.sim.scene",
@@ -31,6 +33,9 @@ MAY_IMPORT = {
         "torch",
     },
     "biped_train": {
+        "biped.command_line",
+        "biped.learner",
+        "biped.mdp.episode_stats",
         "biped.config_io",
         "biped.errors",
         "biped.ppo",
@@ -44,12 +49,13 @@ MAY_IMPORT = {
         "torch",
     },
     "biped_eval": {
+        "biped.command_line",
+        "biped.learner",
         "biped.errors",
         "biped.ppo",
         "biped.runs",
         "biped_config",
         "biped_env",
-        "biped_train",
         "PIL",
         "numpy",
         "torch",
@@ -59,7 +65,7 @@ MAY_IMPORT = {
 
 SOURCES = sorted([*ROOT.glob("*.py"), *(ROOT / "biped").rglob("*.py")])
 LINES = 400
-LINES_OF = {"biped_config": 480}
+LINES_OF = {"biped_config": 500}
 """The configuration is a list of numbers, each with its docstring; everything else has the common budget."""
 FUNCTION_LINES = 60
 
@@ -126,21 +132,38 @@ def test_files_and_functions_stay_small(path: Path) -> None:
             assert length <= FUNCTION_LINES, f"{node.name} has {length} lines"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "biped" / "mdp").glob("*.py")), ids=module_name)
-def test_the_task_reads_nothing_back_from_the_device_while_stepping(path: Path) -> None:
-    """`.item()`, `.cpu()`, `.numpy()`, `.tolist()` and `nonzero` stall a GPU; only building and draining may."""
-    readers = {"item", "cpu", "numpy", "tolist", "nonzero"}
-    may_read = {"drain", "build"}
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.FunctionDef) and node.name not in may_read:
-            used = {inner.attr for inner in ast.walk(node) if isinstance(inner, ast.Attribute)}
-            assert not used & readers, f"{node.name} uses {used & readers}"
+READERS = {"item", "cpu", "numpy", "tolist", "nonzero"}
+HOT_PATH = {
+    "biped_env.py": {"step", "_start", "_draw_start", "_observe"},
+    "biped/sim/genesis_scene.py": {"step", "advance", "_read_state", "_torque"},
+    **{f"biped/mdp/{path.name}": None for path in (ROOT / "biped" / "mdp").glob("*.py")},
+}
+"""Files and functions of every control step; None: all of them but those that build or drain."""
+
+
+@pytest.mark.parametrize(("file", "names"), HOT_PATH.items(), ids=HOT_PATH)
+def test_a_control_step_reads_nothing_back_from_the_device(file: str, names: set[str] | None) -> None:
+    """`.item()`, `.cpu()`, `.numpy()`, `.tolist()`, `nonzero`, `float(x)` and `bool(x)` stall a GPU."""
+    seen = set()
+    for node in ast.walk(ast.parse((ROOT / file).read_text())):
+        if not isinstance(node, ast.FunctionDef) or node.name in {"drain", "build", "step_wait", "_describe_ends"}:
+            continue
+        if names is not None and node.name not in names:
+            continue
+        seen.add(node.name)
+        inside = list(ast.walk(node))
+        read = READERS & {inner.attr for inner in inside if isinstance(inner, ast.Attribute)}
+        calls = {inner.func.id for inner in inside if isinstance(inner, ast.Call) and isinstance(inner.func, ast.Name)}
+        read |= {"float", "bool"} & calls
+        assert not read, f"{node.name} uses {read}"
+    assert names is None or seen == names
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=module_name)
 def test_observations_and_joints_are_never_cut_by_numbers(path: Path) -> None:
-    """A slice with two literal bounds, such as [:, 6:15], hides what it cuts."""
+    """Literal bounds, such as [:, 6:15], hide what they cut; x, y | z and w | xyz are the exception."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Slice):
-            literal = [isinstance(bound, ast.Constant) for bound in (node.lower, node.upper)]
-            assert not all(literal), f"line {node.lineno}"
+            bounds = [bound.value for bound in (node.lower, node.upper) if isinstance(bound, ast.Constant)]
+            assert len(bounds) < 2, f"line {node.lineno}"
+            assert all(bound in (1, 2, 3) for bound in bounds if isinstance(bound, int)), f"line {node.lineno}"

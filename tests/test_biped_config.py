@@ -1,5 +1,4 @@
 import ast
-import dataclasses
 import itertools
 import math
 from dataclasses import FrozenInstanceError, fields, is_dataclass, replace
@@ -104,4 +103,3 @@ def test_the_module_imports_only_the_standard_library() -> None:
         alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
     } | {node.module.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
     assert modules <= set(sys.stdlib_module_names)
-    assert dataclasses.fields(Config)

@@ -98,6 +98,45 @@ def test_after_a_crash_the_run_goes_on_from_its_checkpoint_to_its_goal_without_o
     assert curve(tmp_path / "demo", "time/fps") == [256, 512, 768, 1024]
 
 
+def test_an_interrupted_continuation_goes_on_to_the_goal_it_had(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["-e", "demo", "--log_dir", str(tmp_path), *SMALL]
+    assert biped_train.main(command) == 0
+    assert biped_train.main([*command, "--continue_training"]) == 0
+    (tmp_path / "demo" / "biped_model_2048_steps.zip").unlink()
+    assert biped_train.main([*command, "--continue_training"]) == 0
+    assert "from 1,536 to 2,048 steps" in capsys.readouterr().out
+    assert biped_train.main([*command, "--continue_training"]) == 0
+    assert "from 2,048 to 3,072 steps" in capsys.readouterr().out
+
+
+def test_a_resumed_run_draws_other_starts_and_noise_than_its_beginning(tmp_path: Path) -> None:
+    """With nothing learned in between, the same seed would give the same first row twice."""
+    command = ["-e", "demo", "--log_dir", str(tmp_path), *SMALL, "--set", "ppo.learning_rate=1e-30"]
+    assert biped_train.main(command) == 0
+    assert biped_train.main([*command, "--continue_training"]) == 0
+    events = EventAccumulator(str(tmp_path / "demo" / "RecurrentPPO_1"))
+    events.Reload()
+    rows = [event.value for event in events.Scalars("episode/mean_reward_per_step")]
+    assert rows[0] != pytest.approx(rows[4], rel=1e-6)
+
+
+def test_a_damaged_newest_checkpoint_is_said_and_the_one_before_it_is_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["-e", "demo", "--log_dir", str(tmp_path), *SMALL]
+    assert biped_train.main(command) == 0
+    newest = tmp_path / "demo" / "biped_model_1024_steps.zip"
+    torn = newest.read_bytes()[:1000]
+    newest.write_bytes(torn)
+    assert biped_train.main([*command, "--continue_training"]) == 0
+    out = capsys.readouterr().out
+    assert "damaged" in out
+    assert "from 512 to 1,024 steps" in out
+    assert read_checkpoint(newest).num_timesteps == 1024
+
+
 def test_loading_a_model_starts_a_new_run_from_its_weights(logs: Path, tmp_path: Path) -> None:
     model = logs / "demo" / "model_final.zip"
     assert (
@@ -137,13 +176,13 @@ def test_the_adaptive_rate_moves_is_what_the_optimizer_uses_and_survives_a_resum
     command = ["-e", "demo", "--log_dir", str(tmp_path), *SMALL, "--adaptive_lr", "--set", "ppo.learning_rate=1e-4"]
     assert biped_train.main(command) == 0
     first = read_checkpoint(tmp_path / "demo" / "biped_model_1024_steps.zip").learning_rate
-    # Tiny updates: the rate rises by 1.5 after each of the first three; the fourth rise is not used yet.
-    assert first == pytest.approx(1e-4 * 1.5**3)
+    # Tiny updates: the rate rises by 1.5 after each of the four; the checkpoint holds the rate of the fifth.
+    assert first == pytest.approx(1e-4 * 1.5**4)
     assert biped_train.main(["-e", "demo", "--log_dir", str(tmp_path), "--continue_training"]) == 0
     events = EventAccumulator(str(tmp_path / "demo" / "RecurrentPPO_1"))
     events.Reload()
     rates = [event.value for event in events.Scalars("train/learning_rate")]
-    assert rates[4] == pytest.approx(first)
+    assert rates == pytest.approx([1e-4 * 1.5**n for n in range(8)])
 
 
 def test_without_it_the_rate_is_constant(logs: Path) -> None:
@@ -153,7 +192,7 @@ def test_without_it_the_rate_is_constant(logs: Path) -> None:
 
 
 def test_evaluation_reads_the_run_and_writes_its_figures(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["-e", "demo", "--log_dir", str(logs), "--episodes", "8", "--command", "0.3", "0", "0"]
+    command = ["-e", "demo", "--log_dir", str(logs), "--device", "cpu", "--episodes", "8", "--command", "0.3", "0", "0"]
     assert biped_eval.main(command) == 0
     first = (logs / "demo" / "eval.json").read_text()
     record = json.loads(first)
@@ -166,7 +205,7 @@ def test_evaluation_reads_the_run_and_writes_its_figures(logs: Path, capsys: pyt
 
 
 def test_the_agent_that_does_nothing_stands_and_does_not_step(capsys: pytest.CaptureFixture[str]) -> None:
-    assert biped_eval.main(["--agent", "zero", "--episodes", "8", "--command", "0", "0", "0"]) == 0
+    assert biped_eval.main(["--agent", "zero", "--device", "cpu", "--episodes", "8", "--command", "0", "0", "0"]) == 0
     figures = dict(line.split() for line in capsys.readouterr().out.splitlines())
     assert float(figures["without_fall"]) == 1.0
     assert float(figures["step_frequency_hz"]) == 0.0
@@ -174,7 +213,7 @@ def test_the_agent_that_does_nothing_stands_and_does_not_step(capsys: pytest.Cap
 
 
 def test_the_random_agent_falls(capsys: pytest.CaptureFixture[str]) -> None:
-    assert biped_eval.main(["--agent", "random", "--episodes", "8"]) == 0
+    assert biped_eval.main(["--agent", "random", "--device", "cpu", "--episodes", "8"]) == 0
     figures = dict(line.split() for line in capsys.readouterr().out.splitlines())
     assert float(figures["without_fall"]) == 0.0
 
@@ -187,6 +226,9 @@ BAD_USAGE = {
     "negative environments": ["--num_envs", "-8"],
     "environments not a number": ["--num_envs", "many"],
     "half an environment": ["--num_envs", "2.5"],
+    "infinitely many environments": ["--num_envs", "1e400"],
+    "one transition a minibatch": ["--set", "ppo.n_minibatches=256"],
+    "preset that is none": ["--set", "preset=tpu"],
     "negative steps": ["--total_timesteps", "-1"],
     "steps not a number": ["--total_timesteps", "1e"],
     "negative seed": ["--seed", "-1"],
@@ -276,6 +318,45 @@ def test_cuda_asked_for_and_absent_is_exit_code_1(
     assert list(tmp_path.iterdir()) == []
 
 
+BAD_ROBOTS = {
+    "feet that are not there": ["--set", "env.robot.foot_links=['a', 'b']"],
+    "another base": ["--set", "env.robot.base_link=torso"],
+    "joints that are not there": ["--set", "env.robot.joint_names=['a','b','c','d','e','f','g','h','i']"],
+    "a model that is none": ["--set", "env.robot.model_path=README.md"],
+    "a missing model": ["--set", "env.robot.model_path=nothing.xml"],
+}
+
+
+@pytest.mark.parametrize("flags", BAD_ROBOTS.values(), ids=BAD_ROBOTS)
+def test_a_robot_that_does_not_fit_is_exit_code_1_and_leaves_nothing(
+    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert biped_train.main(["--log_dir", str(tmp_path / "logs"), *SMALL, *flags]) == 1
+    assert one_line(capsys.readouterr().err)
+    assert list(tmp_path.iterdir()) == []
+
+
+BAD_EVALUATION = {
+    "no episodes": ["--episodes", "0"],
+    "negative seed": ["--agent", "random", "--seed", "-1"],
+    "missing model": ["--model", "nowhere/model.zip"],
+    "no such run": ["-e", "never-started"],
+    "command that is no number": ["--agent", "zero", "--command", "nan", "0", "0"],
+}
+
+
+@pytest.mark.parametrize("flags", BAD_EVALUATION.values(), ids=BAD_EVALUATION)
+def test_bad_usage_of_the_evaluation_is_one_line_and_exit_code_2(
+    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        code = biped_eval.main(["--device", "cpu", "--log_dir", str(tmp_path), *flags])
+    except SystemExit as stop:
+        code = stop.code
+    assert code == 2
+    assert one_line(capsys.readouterr().err)
+
+
 @pytest.mark.parametrize("kind", ["a file in the way", "a folder that cannot hold files"])
 def test_a_place_that_cannot_be_written_is_exit_code_1(
     kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -289,8 +370,14 @@ def test_a_place_that_cannot_be_written_is_exit_code_1(
     assert (tmp_path / "file").read_text() == ""
 
 
+def environment(path_first: Path) -> dict[str, str]:
+    """Return the environment of a fresh shell: Genesis leaves variables of its own in this process."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("QD_", "GS_"))}
+    return {**inherited, "PYTHONPATH": str(path_first)}
+
+
 def run_program(*flags: str, path_first: Path) -> subprocess.CompletedProcess[str]:
-    env = dict(os.environ, PYTHONPATH=str(path_first))
+    env = environment(path_first)
     command = [sys.executable, str(ROOT / "biped_train.py"), *SMALL, *flags]
     return subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT, timeout=300, check=False)
 
@@ -333,7 +420,7 @@ def test_a_disk_that_fills_up_is_exit_code_1_and_one_line(tmp_path: Path) -> Non
     """A limit on the size of files, from the start of the run on, stands in for a disk that fills."""
     (tmp_path / "program.py").write_text(FULL_DISK)
     command = [sys.executable, str(tmp_path / "program.py"), *SMALL, "--log_dir", str(tmp_path)]
-    env = dict(os.environ, PYTHONPATH=str(ROOT))
+    env = environment(ROOT)
     ended = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300, check=False)
     assert ended.returncode == 1, ended.stderr
     assert one_line(ended.stderr), ended.stderr
@@ -364,4 +451,4 @@ def test_an_interrupt_keeps_a_checkpoint_and_says_how_to_go_on(tmp_path: Path) -
     assert "--continue_training" in out
     assert "Traceback" not in out + err
     run = RunDirectory(tmp_path / "biped-walking-sb3-recurrentppo")
-    assert read_checkpoint(run.latest_checkpoint()).num_timesteps > 0
+    assert read_checkpoint(run.checkpoints()[0]).num_timesteps > 0

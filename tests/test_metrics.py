@@ -1,7 +1,8 @@
-from biped.mdp.episode_stats import EpisodeSummary
+from biped.mdp.episode_stats import CAUSES, EpisodeSummary
 from biped.mdp.rewards import TERMS
-from biped.metrics import METRICS, TERMINATION_CAUSES
+from biped.metrics import ALL_METRICS, METRICS, TERMINATION_CAUSES, as_markdown
 from biped_train import summary_metrics
+from tests.conftest import ROOT
 
 ASKED_OF_WANDB = {
     "ppo/policy_loss",
@@ -29,8 +30,16 @@ def test_wandb_has_the_names_that_the_documents_ask_for() -> None:
 
 
 def test_no_two_metrics_share_a_name_in_any_sink() -> None:
-    assert len({metric.wandb_name for metric in METRICS.values()}) == len(METRICS)
-    assert all(name == metric.name for name, metric in METRICS.items())
+    for names in ([metric.name for metric in ALL_METRICS], [metric.wandb_name for metric in ALL_METRICS]):
+        assert len(set(names)) == len(names)
+
+
+def test_the_page_is_the_table() -> None:
+    assert (ROOT / "docs" / "metrics.md").read_text() == as_markdown()
+
+
+def test_the_table_knows_the_causes_that_are_counted() -> None:
+    assert TERMINATION_CAUSES == CAUSES
 
 
 def test_every_metric_has_a_unit_and_a_meaning() -> None:

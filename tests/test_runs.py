@@ -86,7 +86,7 @@ def test_the_pickle_is_never_read(tmp_path: Path) -> None:
 def test_a_damaged_config_is_refused_with_a_remedy(tmp_path: Path, content: bytes) -> None:
     run = RunDirectory.create(tmp_path, "demo")
     (run.path / "config.json").write_bytes(content)
-    with pytest.raises(UsageError, match="--new_run"):
+    with pytest.raises(UsageError, match="use another run"):
         run.read_config()
 
 
@@ -95,15 +95,14 @@ def test_only_a_run_can_be_opened(tmp_path: Path) -> None:
         RunDirectory.open(tmp_path, "demo")
 
 
-def test_the_latest_checkpoint_is_the_one_with_the_most_steps(tmp_path: Path) -> None:
+def test_checkpoints_come_with_the_most_steps_first(tmp_path: Path) -> None:
     run = RunDirectory.create(tmp_path, "demo")
-    with pytest.raises(UsageError, match="no checkpoint"):
-        run.latest_checkpoint()
+    assert run.checkpoints() == []
     for steps in (900, 10_000, 2_000):
         run.checkpoint(steps).touch()
     for other in ("biped_model_x_steps.zip", ".biped_model_99999_steps.zip.part", "biped_model_99999_steps.zip.bak"):
         (run.path / other).touch()
-    assert run.latest_checkpoint() == run.checkpoint(10_000)
+    assert run.checkpoints() == [run.checkpoint(steps) for steps in (10_000, 2_000, 900)]
 
 
 def test_the_wandb_id_is_made_once(tmp_path: Path) -> None:

@@ -39,10 +39,10 @@ def test_evaluate_policy_counts_whole_episodes(env: BipedVecEnv) -> None:
 
 
 def test_stock_recurrent_ppo_trains_and_its_load_opens_our_checkpoint(env: BipedVecEnv, tmp_path) -> None:
+    from biped.learner import make_model
     from biped_config import smoke_preset
-    from biped_train import make_model
 
-    model = make_model(smoke_preset(), env, 1e-3).learn(256)
+    model = make_model(smoke_preset(), env, 1e-3, seed=0).learn(256)
     save_checkpoint(model, tmp_path / "model.zip")
     stock = RecurrentPPO.load(tmp_path / "model.zip", env=env, device="cpu")
     observation = env.reset()
@@ -103,3 +103,13 @@ def test_attributes_and_methods_reach_the_batch(env: BipedVecEnv) -> None:
 def test_waiting_without_actions_is_an_error(env: BipedVecEnv) -> None:
     with pytest.raises(RuntimeError, match="step_async"):
         env.step_wait()
+
+
+def test_stock_rendering_shows_the_first_robot(env_config) -> None:
+    from biped_env import make_env
+
+    env = BipedVecEnv(make_env(env_config, camera=True))
+    picture = env.render(mode="rgb_array")
+    assert picture.shape == (720, 960, 3)
+    assert picture.std() > 10, "an empty picture"
+    env.close()

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from biped.mdp.terminations import Terminations
 
-_CAUSES = ("height", "tilt", "error", "time_out")
-_COUNTED = ("reward", "episodes", "return", "length", *_CAUSES)
+CAUSES = ("height", "tilt", "error", "time_out")
+"""Fields of `Terminations` that are counted."""
+_COUNTED = ("reward", "episodes", "return", "length", *CAUSES)
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class EpisodeStats:
         lengths = self.episode_length = self.episode_length + 1
         done = ends.done
         self._steps += len(rewards)
-        ended = torch.stack((torch.ones_like(rewards), returns, lengths, *(getattr(ends, c) for c in _CAUSES)), dim=1)
+        ended = torch.stack((torch.ones_like(rewards), returns, lengths, *(getattr(ends, c) for c in CAUSES)), dim=1)
         columns = (rewards[:, None], torch.where(done[:, None], ended, 0.0), shares)
         self._sums += torch.cat(columns, dim=1).sum(dim=0)
         self._max_return = torch.maximum(self._max_return, torch.where(done, returns, -torch.inf).amax())
@@ -89,7 +90,7 @@ class EpisodeStats:
             mean_length=counted["length"] / episodes if episodes else math.nan,
             reward_rates={name: total / (steps * self._dt_s) for name, total in terms.items()},
             reward_per_step=counted["reward"] / steps,
-            causes={cause: counted[cause] / episodes if episodes else 0.0 for cause in _CAUSES},
+            causes={cause: counted[cause] / episodes if episodes else 0.0 for cause in CAUSES},
         )
         self._steps = 0
         self._sums.zero_()

@@ -12,7 +12,7 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-from biped_config import GaitConfig
+from biped_config import ConfigError, GaitConfig
 
 LEFT, RIGHT = 0, 1
 """Index of each foot in every per-foot tensor."""
@@ -62,7 +62,7 @@ class GaitReference:
         """Find the pitch joints of both legs by name.
 
         Raises:
-            ValueError: a pitch joint is not among `joint_names`.
+            ConfigError: a pitch joint is not among `joint_names`.
         """
         signed = {
             "hip_pitch": -cfg.hip_amplitude_rad,
@@ -70,6 +70,8 @@ class GaitReference:
             "ankle": -cfg.ankle_amplitude_rad,
         }
         names = [f"{side}_{joint}" for side in ("left", "right") for joint in signed]
+        if missing := set(names) - set(joint_names):
+            raise ConfigError(f"robot.joint_names lacks {', '.join(sorted(missing))}, which the gait moves")
         indices = [list(joint_names).index(name) for name in names]
         return cls(
             joint_indices=torch.tensor(indices, device=device),
@@ -96,11 +98,6 @@ def update_contacts(contacts: Tensor, force_n: Tensor, cfg: GaitConfig) -> Tenso
     return (force_n >= cfg.contact_on_n) | (contacts & (force_n >= cfg.contact_off_n))
 
 
-def contact_phase(contacts: Tensor) -> Tensor:
-    """Return the `ContactPhase` of each environment, (num_envs,), int64, from contacts (num_envs, 2), bool."""
-    return contacts[:, LEFT] * ContactPhase.LEFT + contacts[:, RIGHT] * ContactPhase.RIGHT
-
-
 @dataclass(frozen=True)
 class StepState:
     """What the alternation machine remembers between two control steps."""
@@ -124,6 +121,11 @@ class StepState:
             last_step=torch.full((num_envs,), -1, dtype=torch.int64, device=device),
         )
 
+    @property
+    def phase(self) -> Tensor:
+        """The `ContactPhase` that the two contacts make up, (num_envs,), int64."""
+        return self.contacts[:, LEFT] * ContactPhase.LEFT + self.contacts[:, RIGHT] * ContactPhase.RIGHT
+
     def reset(self, mask: Tensor) -> "StepState":
         """Forget everything where `mask` (num_envs,) is True."""
         keep = ~mask
@@ -139,8 +141,6 @@ class StepState:
 class StepEvents:
     """What happened in one control step."""
 
-    phase: Tensor
-    """`ContactPhase` after the step, (num_envs,), int64."""
     touchdown: Tensor
     """Feet that landed, (num_envs, 2), bool: any landing, chatter included."""
     valid_step: Tensor
@@ -150,18 +150,19 @@ class StepEvents:
 
     @classmethod
     def none(cls, num_envs: int, device: torch.device) -> "StepEvents":
-        """Nothing happened, and no foot is on the ground."""
+        """Nothing happened."""
         feet = torch.zeros(num_envs, 2, dtype=torch.bool, device=device)
-        return cls(contact_phase(feet), feet, feet, torch.zeros(num_envs, device=device))
+        return cls(feet, feet, torch.zeros(num_envs, device=device))
 
 
 def advance_steps(state: StepState, force_n: Tensor, dt_s: float, cfg: GaitConfig) -> tuple[StepState, StepEvents]:
     """Move the alternation machine on by one control step.
 
-    The machine runs over the contact phases none, left, right, both. A foot that lifts while the other stands begins a
-    swing; its landing is a valid step when the swing lasted between `min_swing_s` and `max_swing_s` and the other foot
-    stood all the while. A valid step alternates when the last valid step was the other foot's. So neither contacts that
-    chatter, nor hopping with both feet, nor stepping twice with one foot is ever an alternation.
+    Its states are the contact phases none, left, right and both (`StepState.phase`), with the swing under way. A foot
+    that lifts while the other stands begins a swing; its landing is a valid step when the swing lasted from
+    `min_swing_s` to `max_swing_s` and the other foot stood all the while. A valid step
+    alternates when the last valid step was the other foot's. So neither contacts that chatter, nor hopping with both
+    feet, nor stepping twice with one foot is ever an alternation.
 
     Args:
         state: before the step.
@@ -180,7 +181,10 @@ def advance_steps(state: StepState, force_n: Tensor, dt_s: float, cfg: GaitConfi
     supported = torch.where(lifted, other_stands, state.supported & other_stands)
     # Two feet that land together end a jump, whatever stood before.
     landed_alone = touchdown & state.contacts.flip(1)
-    valid_step = landed_alone & state.supported & (swing_s >= cfg.min_swing_s) & (swing_s <= cfg.max_swing_s)
+    # Swings are whole control steps: half of one keeps the bounds clear of rounding.
+    margin_s = 0.5 * dt_s
+    long_enough, short_enough = swing_s > cfg.min_swing_s - margin_s, swing_s < cfg.max_swing_s + margin_s
+    valid_step = landed_alone & state.supported & long_enough & short_enough
 
     stepping_foot = torch.where(valid_step[:, RIGHT], RIGHT, LEFT)
     stepped = valid_step.any(dim=1)
@@ -194,7 +198,6 @@ def advance_steps(state: StepState, force_n: Tensor, dt_s: float, cfg: GaitConfi
         last_step=torch.where(stepped, stepping_foot, state.last_step),
     )
     events = StepEvents(
-        phase=contact_phase(contacts),
         touchdown=touchdown,
         valid_step=valid_step,
         alternated_swing_s=torch.where(alternated, swing_of_step_s, 0.0),

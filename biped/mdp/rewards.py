@@ -59,7 +59,7 @@ class RewardModel:
         """Find the joints by name.
 
         Raises:
-            ValueError: a joint that the gait moves is not one of the robot's.
+            ConfigError: a joint that the gait moves is not one of the robot's.
         """
         robot = cfg.robot
         reference = GaitReference.build(cfg.gait, robot.joint_names, robot.default_joint_pos_rad, device)
@@ -225,7 +225,6 @@ def compute_rewards(inputs: RewardInputs, model: RewardModel) -> tuple[Tensor, T
     dt_s = model.cfg.sim.control_dt_s
     names = active_terms(weights)
     if not names:
-        rewards = torch.zeros_like(inputs.phase)
-        return rewards, rewards[:, None][:, :0]
+        return torch.zeros_like(inputs.phase), inputs.phase.new_zeros(len(inputs.phase), 0)
     shares = torch.stack([TERMS[name](inputs, model) * (getattr(weights, name) * dt_s) for name in names], dim=1)
     return shares.sum(dim=1), shares

@@ -65,7 +65,7 @@ def select_state(mask: Tensor, where_true: BipedState, where_false: BipedState) 
 
 
 def without_motion(state: BipedState) -> BipedState:
-    """Return the same pose at rest: no velocity, torque or contact."""
+    """Return the same joints and places, upright and at rest: no velocity, torque or contact."""
     still = ("base_lin_vel_b", "base_ang_vel_b", "joint_vel_rad_s", "joint_torque_nm", "foot_vel_w", "foot_force_n")
     upright = torch.zeros_like(state.projected_gravity_b)
     upright[:, 2] = GRAVITY_DIRECTION_W[2]

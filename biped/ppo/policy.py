@@ -97,7 +97,8 @@ class MlpIntoLstmPolicy(RecurrentActorCriticPolicy):
 
         The parent class runs step by step as soon as any episode starts anywhere. But its own buffer cuts sequences at
         episode starts, so a start is nearly always a sequence's first step: there it is enough to clear the initial
-        state, and one call runs the whole batch.
+        state, and one call runs the whole batch. Finding out whether that holds reads one flag back from the device,
+        among the dozen values that stock training reads back for every minibatch.
 
         Args:
             features: (n_seq × length, lstm.input_size), sequence by sequence.

@@ -1,5 +1,6 @@
 """The biped in Genesis. The only file that imports genesis."""
 
+import random
 import sys
 from dataclasses import replace
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from biped.errors import MachineError
+from biped.errors import MachineError, first_line
 from biped.mdp.state import (
     GRAVITY_DIRECTION_W,
     BipedState,
@@ -19,6 +20,8 @@ from biped.mdp.state import (
 from biped.sim.scene import ResetPose, model_file
 from biped_config import EnvConfig, SimConfig
 
+BASE_QPOS = 7
+"""Numbers in front of the joints in the generalised position: base position, base quaternion."""
 CAMERA_RESOLUTION = (960, 720)
 """Width and height of rendered pictures, pixels."""
 CAMERA_OFFSET_M, LOOK_AT_OFFSET_M = (1.15, -1.0, 0.60), (0.0, 0.0, 0.28)
@@ -47,17 +50,30 @@ def start_genesis(device: torch.device, cfg: SimConfig) -> Any:
     backend = gs.cuda if device.type == "cuda" else gs.cpu
     if not getattr(gs, "_initialized", False):
         # gs.gpu would fall back to the CPU without a word; gs.cuda fails. The seed is part of the kernel cache's key.
-        # Its seeding of torch and numpy would undo the run's own seed, so both generators are put back.
-        torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()
+        # It seeds every generator of the process with it; they are put back.
+        generators = _generator_states()
         try:
             gs.init(backend=backend, seed=cfg.kernel_seed, performance_mode=cfg.performance_mode, logging_level="error")
         except Exception as error:
             raise MachineError(f"Genesis does not start on {device.type}: {error}") from error
-        torch.set_rng_state(torch_state)
-        np.random.set_state(numpy_state)
+        _restore_generators(generators)
     if gs.backend != backend:
         raise MachineError(f"Genesis runs on {gs.backend} in this process already and cannot change to {backend}")
     return gs
+
+
+def _generator_states() -> tuple[Any, ...]:
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda
+
+
+def _restore_generators(states: tuple[Any, ...]) -> None:
+    python_state, numpy_state, torch_state, cuda = states
+    random.setstate(python_state)
+    np.random.set_state(numpy_state)
+    torch.set_rng_state(torch_state)
+    if cuda:
+        torch.cuda.set_rng_state_all(cuda)
 
 
 class GenesisScene:
@@ -77,10 +93,16 @@ class GenesisScene:
         model = model_file(cfg)
         try:
             self._build(str(model), camera)
-        except self._gs.GenesisException as error:
-            raise MachineError(f"Genesis cannot build {model}: {error}") from error
-        self._index_joints()
-        self._set_actuators()
+            self._index_joints()
+            self._set_actuators()
+        except MachineError:
+            raise
+        # Genesis, its compiler and the driver below it raise many kinds of errors; running out of memory is one.
+        except Exception as error:
+            raise MachineError(
+                f"Genesis cannot build {cfg.num_envs} robots of {model} on {device.type} ({first_line(error)}); "
+                "where memory is short, use fewer --num_envs"
+            ) from error
         self._targets = torch.tensor(cfg.robot.default_joint_pos_rad, device=self.device).expand(self.num_envs, -1)
         self._gravity_w = torch.tensor(GRAVITY_DIRECTION_W, device=self.device).expand(self.num_envs, 3)
         self._sole_offset = torch.tensor(cfg.robot.foot_sole_offset_m, device=self.device).expand(self.num_envs, 2, 3)
@@ -113,12 +135,16 @@ class GenesisScene:
         joints = [robot.get_joint(name) for name in names.joint_names]
         self._dofs = _as_range([joint.dofs_idx_local[0] for joint in joints])
         qpos = [joint.qs_idx_local[0] for joint in joints]
-        if len(qpos) + 7 != robot.n_qs:
-            raise MachineError(f"the model has {robot.n_qs - 7} joints besides its base, the configuration {len(qpos)}")
+        if len(qpos) + BASE_QPOS != robot.n_qs:
+            raise MachineError(
+                f"the model has {robot.n_qs - BASE_QPOS} joints besides its base, the configuration {len(qpos)}"
+            )
+        if robot.base_link.name != names.base_link:
+            raise MachineError(f"the model's base is {robot.base_link.name}, the configuration's {names.base_link}")
         # Column of qpos to column of (base position, base quaternion, joints in the configured order).
         order = torch.empty(robot.n_qs, dtype=torch.int64)
-        order[:7] = torch.arange(7)
-        order[torch.tensor(qpos)] = torch.arange(7, robot.n_qs)
+        order[:BASE_QPOS] = torch.arange(BASE_QPOS)
+        order[torch.tensor(qpos)] = torch.arange(BASE_QPOS, robot.n_qs)
         self._qpos_order = order.to(self.device)
         left, right = (robot.get_link(name).idx_local for name in names.foot_links)
         # A strided slice reads both feet without gathering; torch knows no negative strides.

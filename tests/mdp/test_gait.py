@@ -30,12 +30,12 @@ CFG = GaitConfig(min_swing_s=0.1, max_swing_s=0.6)
 ON_GROUND = {"B": (True, True), "L": (True, False), "R": (False, True), ".": (False, False)}
 
 
-def run(pattern: str) -> tuple[list[tuple[int, int]], list[float]]:
+def run(pattern: str, cfg: GaitConfig = CFG) -> tuple[list[tuple[int, int]], list[float]]:
     """Return the valid steps (time index, foot) and the paid seconds of swing of a pattern."""
     state, steps, paid = StepState.initial(1, CPU), [], []
     for index, letter in enumerate(pattern):
         force = torch.tensor([[10.0 if on else 0.0 for on in ON_GROUND[letter]]])
-        state, events = advance_steps(state, force, DT_S, CFG)
+        state, events = advance_steps(state, force, DT_S, cfg)
         steps += [(index, foot) for foot in (LEFT, RIGHT) if events.valid_step[0, foot]]
         if (seconds := events.alternated_swing_s.item()) > 0:
             paid.append(seconds)
@@ -71,6 +71,16 @@ def test_a_swing_during_which_the_other_foot_leaves_the_ground_does_not_count() 
 
 def test_a_leg_held_up_for_too_long_is_not_a_step() -> None:
     assert run("BB" + "L" * 40 + "BB") == ([], [])
+
+
+@pytest.mark.parametrize(("min_steps", "max_steps"), [(10, 30), (7, 35), (15, 29)])
+def test_swings_of_exactly_the_shortest_and_the_longest_time_count(min_steps: int, max_steps: int) -> None:
+    cfg = GaitConfig(min_swing_s=min_steps * DT_S, max_swing_s=max_steps * DT_S)
+
+    def counts(length: int) -> bool:
+        return len(run("BB" + "L" * length + "BB", cfg)[0]) == 1
+
+    assert [counts(n) for n in (min_steps - 1, min_steps, max_steps, max_steps + 1)] == [False, True, True, False]
 
 
 def test_running_from_foot_to_foot_without_double_support_alternates() -> None:
@@ -132,8 +142,8 @@ def test_reset_forgets_the_last_step_of_the_masked_environments_alone() -> None:
 def test_contact_phases_name_the_feet() -> None:
     state = StepState.initial(4, CPU)
     force = torch.tensor([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0], [9.0, 9.0]])
-    _, events = advance_steps(state, force, DT_S, CFG)
-    assert events.phase.tolist() == [ContactPhase.NONE, ContactPhase.LEFT, ContactPhase.RIGHT, ContactPhase.BOTH]
+    state, _ = advance_steps(state, force, DT_S, CFG)
+    assert state.phase.tolist() == [ContactPhase.NONE, ContactPhase.LEFT, ContactPhase.RIGHT, ContactPhase.BOTH]
 
 
 def test_contacts_have_hysteresis() -> None:

@@ -62,6 +62,15 @@ def test_velocities_agree_with_the_change_of_position(scene, env_config) -> None
         quat_rotate(after.base_quat_w, after.base_lin_vel_b) + quat_rotate(before.base_quat_w, before.base_lin_vel_b)
     )
     torch.testing.assert_close(mean_vel_w, moved_w, atol=0.03, rtol=0.1)
+    # For small turns the vector part of the quaternion between is half of the angle: ω = 2 (q' q*) / dt.
+    w, xyz = before.base_quat_w[:, :1], before.base_quat_w[:, 1:]
+    w_after, xyz_after = after.base_quat_w[:, :1], after.base_quat_w[:, 1:]
+    between = w * xyz_after - w_after * xyz - torch.linalg.cross(xyz_after, xyz)
+    mean_ang_vel_w = 0.5 * (
+        quat_rotate(after.base_quat_w, after.base_ang_vel_b) + quat_rotate(before.base_quat_w, before.base_ang_vel_b)
+    )
+    torch.testing.assert_close(mean_ang_vel_w, 2.0 * between / dt_s, atol=0.05, rtol=0.1)
+    assert mean_ang_vel_w.abs().max() > 0.1, "nothing turned: the comparison would be empty"
     turned = (after.joint_pos_rad - before.joint_pos_rad) / dt_s
     torch.testing.assert_close(0.5 * (after.joint_vel_rad_s + before.joint_vel_rad_s), turned, atol=0.2, rtol=0.1)
     assert turned.abs().max() > 0.2, "nothing moved: the comparison would be empty"

@@ -1,0 +1,81 @@
+"""What the command lines have in common: one-line errors, exit codes, numbers read from flags."""
+
+import argparse
+import math
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+import torch
+
+from biped.errors import MachineError, UsageError, disk_error, first_line
+from biped_config import ConfigError
+
+DONE, MACHINE, USAGE, INTERRUPTED = 0, 1, 2, 130
+"""Exit codes."""
+
+OUT_OF_MEMORY = "out of memory: use fewer environments, such as --num_envs 512"
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and leave with exit code 2."""
+        self.exit(USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def whole_number(text: str) -> int:
+    """Read a whole number above 0, such as 1000, 1_000 or 1e3.
+
+    Raises:
+        argparse.ArgumentTypeError: it is not one.
+    """
+    try:
+        value = float(text) if "e" in text.lower() else int(text)
+    except ValueError:
+        value = 0
+    if not math.isfinite(value) or value < 1 or value != int(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(value)
+
+
+def seed_number(text: str) -> int:
+    """Read a seed, a whole number from 0 to 2³² - 1.
+
+    Raises:
+        argparse.ArgumentTypeError: it is not one.
+    """
+    if not (text.isascii() and text.isdigit() and int(text) < 2**32):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 4294967295")
+    return int(text)
+
+
+def exit_code(program: str, command: Callable[[], object]) -> int:
+    """Carry out a command and return its exit code; what a person can mend is said in one line, without a traceback."""
+    try:
+        command()
+    except (ConfigError, UsageError) as error:
+        return _fail(program, USAGE, str(error))
+    except MachineError as error:
+        return _fail(program, MACHINE, str(error))
+    except BrokenPipeError:
+        # Whoever read our output has gone, as in `... | head`; there is nobody left to tell.
+        sys.stdout = None  # pyright: ignore[reportAttributeAccessIssue] - or Python complains once more at its end
+        return MACHINE
+    except OSError as error:
+        return _fail(program, MACHINE, str(disk_error(error.filename or "its output", error)))
+    except (torch.OutOfMemoryError, MemoryError):
+        return _fail(program, MACHINE, OUT_OF_MEMORY)
+    except RuntimeError as error:
+        if "out of memory" not in str(error).lower() and "can't allocate memory" not in str(error).lower():
+            raise
+        return _fail(program, MACHINE, f"{OUT_OF_MEMORY} ({first_line(error)})")
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return DONE
+
+
+def _fail(program: str, code: int, text: str) -> int:
+    print(f"{program}: {' '.join(text.split())}", file=sys.stderr, flush=True)
+    return code
