@@ -18,6 +18,12 @@ class ConfigError(ValueError):
     """A value that the configuration cannot hold. The message is one line: what is wrong and what to do."""
 
 
+def short(value: Any) -> str:
+    """Return a value as it is written in Python, cut where it is too long for a line."""
+    text = repr(value) if not isinstance(value, int) or abs(value) < 10**60 else "a number of over 60 digits"
+    return text if len(text) <= 60 else f"{text:.57}..."
+
+
 def _checked(default: Any, rule: str, holds: Callable[[Any], bool]) -> Any:
     return field(default=default, metadata={"rule": rule, "holds": holds})
 
@@ -34,14 +40,22 @@ def _finite(default: float) -> Any:
     return _checked(default, "a finite number", math.isfinite)
 
 
+def _between(default: float, low: float, high: float) -> Any:
+    return _checked(default, f"between {low} and {high}", lambda value: low <= value <= high)
+
+
 def _fraction(default: float) -> Any:
-    return _checked(default, "between 0 and 1", lambda value: 0.0 <= value <= 1.0)
+    return _between(default, 0, 1)
 
 
 def _interval(low: float, high: float) -> Any:
     return _checked(
         (low, high), "a pair (low, high), low first", lambda pair: -math.inf < pair[0] <= pair[1] < math.inf
     )
+
+
+def _finite_each(*default: float) -> Any:
+    return _checked(default, "finite numbers", lambda values: all(map(math.isfinite, values)))
 
 
 def _widths(*default: int) -> Any:
@@ -68,11 +82,15 @@ class Section:
     def __post_init__(self) -> None:
         for item in fields(self):
             if "rule" in item.metadata:
-                self._require(item.metadata["holds"](getattr(self, item.name)), item.name, item.metadata["rule"])
+                try:
+                    holds = item.metadata["holds"](getattr(self, item.name))
+                except OverflowError:  # a whole number of hundreds of digits
+                    holds = False
+                self._require(holds, item.name, item.metadata["rule"])
 
     def _require(self, condition: bool, name: str, rule: str) -> None:
         if not condition:
-            raise ConfigError(f"{type(self).__name__}.{name} is {getattr(self, name)!r}, but it must be {rule}")
+            raise ConfigError(f"{type(self).__name__}.{name} is {short(getattr(self, name))}, but it must be {rule}")
 
 
 JOINT_NAMES = (
@@ -109,11 +127,11 @@ class RobotConfig(Section):
     """The floating base: its frame is the base frame `_b` (x forward, y left, z up)."""
     foot_links: tuple[str, str] = ("left_foot", "right_foot")
     """The feet, left first."""
-    foot_sole_offset_m: tuple[float, float, float] = (0.015, 0.0, -0.035)
+    foot_sole_offset_m: tuple[float, float, float] = _finite_each(0.015, 0.0, -0.035)
     """Centre of the sole in the foot link's frame (m)."""
     joint_names: tuple[str, ...] = JOINT_NAMES
     """Actuated joints, in the order of actions."""
-    default_joint_pos_rad: tuple[float, ...] = (0.0, -0.35, 0.7, -0.35, 0.0, -0.35, 0.7, -0.35, 0.0)
+    default_joint_pos_rad: tuple[float, ...] = _finite_each(0.0, -0.35, 0.7, -0.35, 0.0, -0.35, 0.7, -0.35, 0.0)
     """Joint positions of the default pose: standing with bent knees (rad)."""
     default_base_height_m: float = _positive(0.404)
     """Height of the base over the ground in the default pose (m)."""
@@ -134,7 +152,7 @@ class RobotConfig(Section):
 class SimConfig(Section):
     """How the physics is integrated."""
 
-    control_dt_s: float = _positive(0.02)
+    control_dt_s: float = _between(0.02, 0.001, 0.1)
     """Time between two actions (s): 50 Hz."""
     substeps: int = _positive(2)
     """Physics steps per action."""
@@ -265,9 +283,9 @@ class TerminationConfig(Section):
 
     min_base_height_m: float = _positive(0.30)
     """Under this height the robot has fallen (m)."""
-    max_tilt_rad: float = _positive(math.pi / 4)
+    max_tilt_rad: float = _between(math.pi / 4, 0, 3.2)
     """Past this angle between the base's z axis and vertical the robot has fallen (rad)."""
-    episode_s: float = _positive(20.0)
+    episode_s: float = _between(20.0, 0.1, 3600)
     """Time-out; counted as truncation, not as failure (s)."""
 
 
@@ -331,7 +349,7 @@ class PolicyConfig(Section):
     """Width of the LSTM."""
     lstm_layers: int = _positive(2)
     """Layers of the LSTM."""
-    initial_std: float = _positive(1.0)
+    initial_std: float = _between(1.0, 0.001, 10)
     """Standard deviation of the actions at the start."""
 
 
@@ -389,7 +407,7 @@ class TrainConfig(Section):
     """`auto` (CUDA where it is found), `cuda` (an error without) or `cpu`."""
     sim: str = _choice("genesis")
     """The simulator: `genesis`."""
-    torch_threads: int = _not_negative(0)
+    torch_threads: int = _between(0, 0, 1024)
     """CPU threads of torch; 0 leaves the choice to torch."""
     checkpoint_every_steps: int = _positive(10_000_000)
     """Environment steps between two checkpoints."""

@@ -20,13 +20,15 @@ from PIL import Image
 from torch import Tensor
 
 from biped.command_line import OneLineParser, exit_code, seed_number, whole_number
-from biped.errors import MachineError, UsageError
+from biped.errors import UsageError, disk_error
 from biped.learner import choose_device, make_model
 from biped.ppo.checkpoint import CheckpointError, read_checkpoint, restore
 from biped.runs import DEFAULT_EXP_NAME, RunDirectory
 from biped_config import PRESETS, CommandConfig, Config, EnvConfig
 from biped_env import BipedEnv, BipedVecEnv, make_env
 
+PICTURES = (".png", ".jpg")
+"""Endings of files that `--picture` can write."""
 SETTLE_S = 1.0
 """The start of an episode that tracking errors leave out (s)."""
 
@@ -172,6 +174,8 @@ def run_evaluation(args: argparse.Namespace) -> Evaluation:
         UsageError: there is no such model.
         MachineError: this machine, its disk or its packages do not let us.
     """
+    if args.picture is not None and (args.picture.suffix not in PICTURES or not args.picture.parent.is_dir()):
+        raise UsageError(f"--picture: {args.picture} is not a file in a folder that exists, ending in {PICTURES}")
     if args.agent == "policy":
         model, run = _find_model(args)
         config = run.read_config()
@@ -187,19 +191,23 @@ def run_evaluation(args: argparse.Namespace) -> Evaluation:
     for name, value in asdict(result).items():
         print(f"{name:24s} {value:10.4g}")
     try:
-        if args.picture is not None:
-            Image.fromarray(env.render()).save(args.picture)
         if run is not None:
             record = {"model": str(model), "seed": args.seed, "command": args.command, **asdict(result)}
             (run.path / "eval.json").write_text(json.dumps(record, indent=2) + "\n")
-    except (OSError, ValueError) as error:
-        raise MachineError(f"cannot write the result ({error})") from error
+        if args.picture is not None:
+            Image.fromarray(env.render()).save(args.picture)
+    except OSError as error:
+        raise disk_error(error.filename or "the result", error) from error
     env.close()
     return result
 
 
 def _find_model(args: argparse.Namespace) -> tuple[Path, RunDirectory]:
     if args.model is not None:
+        if not args.model.is_file():
+            raise UsageError(f"--model: there is no file {args.model}")
+        if not (args.model.parent / "config.json").is_file():
+            raise UsageError(f"--model: there is no config.json beside {args.model}, which says what the model is")
         return args.model, RunDirectory(args.model.parent)
     run = RunDirectory.open(args.log_dir, args.exp_name)
     newest = next(iter(run.checkpoints()), None)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from sb3_contrib import RecurrentPPO
 
-from biped.command_line import OneLineParser, exit_code, seed_number, whole_number
+from biped.command_line import OneLineParser, ending_at_once, exit_code, seed_number, whole_number
 from biped.config_io import differences, parse_setting, to_dict, with_settings
 from biped.errors import UsageError
 from biped.learner import choose_device, make_model
@@ -135,6 +135,8 @@ def _continued(args: argparse.Namespace) -> Plan:
         other = "--load_model" if args.load_model is not None else "--new_run"
         raise UsageError(f"--continue_training goes on with a run as it is: leave out {other}")
     run = RunDirectory.open(args.log_dir, args.exp_name)
+    with run.locked():  # refuse now rather than after building
+        pass
     recorded = run.read_config()
     if args.preset not in (None, "auto", recorded.preset):
         raise UsageError(f"the run in {run.path} has the preset {recorded.preset}: leave out --preset {args.preset}")
@@ -218,35 +220,38 @@ def train(args: argparse.Namespace) -> None:
     seed = (config.train.seed + done) % 2**32
     _say(f"building {config.env.num_envs} robots (the first time on a machine this compiles for a minute or two)")
     device = choose_device(config.train.device)
-    env = BipedVecEnv(make_env(config.env, device, sim=config.train.sim, seed=seed))
+    with ending_at_once():
+        env = BipedVecEnv(make_env(config.env, device, sim=config.train.sim, seed=seed))
     adaptive = _adaptive_rate(config, plan) if config.ppo.adaptive_lr else None
     model = make_model(config, env, adaptive or config.ppo.learning_rate, seed)
     if plan.start is not None:
         try:
             restore(model, plan.start, counters=plan.resume is not None)
         except CheckpointError as error:
-            raise UsageError(f"{error}: use the preset and --set policy.* that it was trained with") from error
+            remedy = (
+                "restore config.json" if plan.resume else "use the preset and --set policy.* that it was trained with"
+            )
+            raise UsageError(f"{error}: {remedy}") from error
 
-    run = plan.resume or RunDirectory.create(args.log_dir, args.exp_name, keep_old_as_numbered=args.new_run)
-    run.write_config(config)
-    model.set_logger(
-        make_logger(
-            run.tensorboard,
-            resume_after_step=done if plan.resume else None,
-            console_every_s=CONSOLE_EVERY_S,
-            more=_wandb(run, config),
-        )
-    )
-    callback = BipedCallback(
-        run,
-        drain=lambda: summary_metrics(env.env.stats.drain()),
-        save=lambda path: save_checkpoint(model, path),
-        checkpoint_every_steps=config.train.checkpoint_every_steps,
-        on_update=(lambda kl: _adapt(adaptive, model, kl)) if adaptive else None,
-    )
     goal = config.train.goal_timesteps or config.train.total_timesteps
-    _say(f"training {run.path} from {done:,} to {goal:,} steps; watch with: tensorboard --logdir {args.log_dir}")
-    _learn(model, callback, goal - done, run)
+    path = run_path(args.log_dir, args.exp_name)
+    _say(f"training {path} from {done:,} to {goal:,} steps; watch with: tensorboard --logdir {args.log_dir}")
+    run = plan.resume or RunDirectory.create(args.log_dir, args.exp_name, keep_old_as_numbered=args.new_run)
+    with run.locked():
+        run.write_config(config)
+        sinks = _wandb(run, config)
+        purge = done if plan.resume else None
+        model.set_logger(
+            make_logger(run.tensorboard, resume_after_step=purge, console_every_s=CONSOLE_EVERY_S, more=sinks)
+        )
+        callback = BipedCallback(
+            run,
+            drain=lambda: summary_metrics(env.env.stats.drain()),
+            save=lambda path: save_checkpoint(model, path),
+            checkpoint_every_steps=config.train.checkpoint_every_steps,
+            on_update=(lambda kl: _adapt(adaptive, model, kl)) if adaptive else None,
+        )
+        _learn(model, callback, goal - done, run)
     _say(f"trained {model.num_timesteps:,} steps: {run.final_model}")
     env.close()
 
@@ -263,9 +268,10 @@ def _learn(model: RecurrentPPO, callback: BipedCallback, steps: int, run: RunDir
         never: Any = None  # BipedCallback writes the log itself
         model.learn(steps, callback, log_interval=never, reset_num_timesteps=False, progress_bar=sys.stdout.isatty())
         save_checkpoint(model, run.final_model)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError):
         callback.save_checkpoint()
-        _say(f"stopped after {model.num_timesteps:,} steps; go on with --continue_training -e {run.path.name}")
+        text = f"stopped after {model.num_timesteps:,} steps; go on with --continue_training -e {run.path.name}"
+        print(text, file=sys.stderr, flush=True)
         raise
     finally:
         model.logger.close()

@@ -1,9 +1,13 @@
 """What the command lines have in common: one-line errors, exit codes, numbers read from flags."""
 
 import argparse
+import contextlib
 import math
+import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 import torch
@@ -53,6 +57,8 @@ def seed_number(text: str) -> int:
 
 def exit_code(program: str, command: Callable[[], object]) -> int:
     """Carry out a command and return its exit code; what a person can mend is said in one line, without a traceback."""
+    if sys.stdout is None:  # closed by whoever started us
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
     try:
         command()
     except (ConfigError, UsageError) as error:
@@ -60,8 +66,8 @@ def exit_code(program: str, command: Callable[[], object]) -> int:
     except MachineError as error:
         return _fail(program, MACHINE, str(error))
     except BrokenPipeError:
-        # Whoever read our output has gone, as in `... | head`; there is nobody left to tell.
-        sys.stdout = None  # pyright: ignore[reportAttributeAccessIssue] - or Python complains once more at its end
+        # Whoever read our output has gone, as in `... | head`. Python would complain once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return MACHINE
     except OSError as error:
         return _fail(program, MACHINE, str(disk_error(error.filename or "its output", error)))
@@ -74,6 +80,22 @@ def exit_code(program: str, command: Callable[[], object]) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     return DONE
+
+
+@contextlib.contextmanager
+def ending_at_once() -> Iterator[None]:
+    """Let Ctrl-C end the process at once, with exit code 130, while there is nothing to save.
+
+    Genesis and what it imports run Python inside callbacks that swallow a `KeyboardInterrupt`.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _fail(program: str, code: int, text: str) -> int:

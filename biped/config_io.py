@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
-from biped_config import Config, ConfigError
+from biped.errors import first_line
+from biped_config import Config, ConfigError, short
 
 SectionT = TypeVar("SectionT")
 
@@ -48,8 +49,8 @@ def from_json(text: str) -> Config:
     """
     try:
         values = json.loads(text)
-    except ValueError as error:
-        raise ConfigError(f"not JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"not JSON: {first_line(error)}") from error
     if not isinstance(values, dict):
         raise ConfigError("not a configuration: expected an object")
     return from_dict(values, Config)
@@ -63,8 +64,13 @@ def parse_setting(text: str) -> tuple[str, Any]:
     """
     path, separator, value = text.partition("=")
     if not separator or not path.strip() or not value.strip():
-        raise ConfigError(f"cannot read {text!r}: write it as path.to.field=value, such as env.gait.frequency_hz=1.6")
-    return path.strip(), _literal(value.strip())
+        raise ConfigError(
+            f"cannot read {short(text)}: write it as path.to.field=value, such as env.gait.frequency_hz=1.6"
+        )
+    parsed = _literal(value.strip())
+    if isinstance(parsed, dict | set):
+        raise ConfigError(f"{short(path.strip())} is {short(parsed)}: set one field at a time, as path.to.field=value")
+    return path.strip(), parsed
 
 
 def with_settings(config: Config, settings: Sequence[tuple[str, Any]]) -> Config:
@@ -132,12 +138,19 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
             return None
         return _convert(value, next(kind for kind in arguments if kind is not types.NoneType), where)
     elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        return _as_float(value, where)
     elif hint is str and isinstance(value, str | int | float):
         return str(value)
     elif isinstance(hint, type) and type(value) is hint:
         return value
-    raise ConfigError(f"{where} is {value!r}, but it must be {_describe(hint)}")
+    raise ConfigError(f"{where} is {short(value)}, but it must be {_describe(hint)}")
+
+
+def _as_float(value: float, where: str) -> float:
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ConfigError(f"{where} is {short(value)}, which is too large") from error
 
 
 def _describe(hint: Any) -> str:
@@ -145,7 +158,8 @@ def _describe(hint: Any) -> str:
     if typing.get_origin(hint) is tuple:
         arguments = typing.get_args(hint)
         if arguments[-1] is Ellipsis:
-            return f"a list, each {names.get(arguments[0], 'a value')}, such as [1, 2]"
+            example = "['a', 'b']" if arguments[0] is str else "[1, 2]"
+            return f"a list, each {names.get(arguments[0], 'a value')}, such as {example}"
         return f"a list of {len(arguments)}, each {names.get(arguments[0], 'a value')}"
     return names.get(hint, "a group of settings")
 

@@ -11,11 +11,14 @@ logs/<exp_name>/
 ```
 """
 
+import contextlib
 import errno
+import fcntl
 import os
 import pickle
 import re
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 from biped.config_io import from_json, to_dict, to_json
@@ -36,6 +39,26 @@ class RunDirectory:
         """Refer to a directory, which need not exist; `create` and `open` check."""
         self.path = path
 
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the only process that trains in this directory; the end of the process ends it too.
+
+        Raises:
+            UsageError: another process trains in it.
+            MachineError: the disk does not let us.
+        """
+        try:
+            handle = os.open(self.path, os.O_RDONLY)
+        except OSError as error:
+            raise disk_error(self.path, error) from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError as error:
+            raise UsageError(f"another process is training in {self.path}: wait for it, or use -e NAME") from error
+        finally:
+            os.close(handle)
+
     @classmethod
     def create(cls, logs: Path, exp_name: str, *, keep_old_as_numbered: bool = False) -> "RunDirectory":
         """Make the directory of a new run.
@@ -53,7 +76,8 @@ class RunDirectory:
         path = run_path(logs, exp_name)
         try:
             if _is_taken(path):
-                path.rename(_free_name(path))
+                with cls(path).locked():
+                    path.rename(_free_name(path))
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise disk_error(path, error) from error
@@ -74,7 +98,7 @@ class RunDirectory:
                     f"{path} exists already: go on with it (--continue_training), choose another name (-e NAME), "
                     "or start anew and keep it under a numbered name (--new_run)"
                 )
-            parent = next(folder for folder in path.resolve().parents if folder.exists())
+            parent = next(folder for folder in path.absolute().parents if folder.exists())
             if not parent.is_dir():
                 raise NotADirectoryError(errno.ENOTDIR, f"{parent} is a file")
             if not os.access(parent, os.W_OK | os.X_OK):

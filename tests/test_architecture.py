@@ -11,7 +11,7 @@ LEARNING = {"torch", "stable_baselines3", "sb3_contrib", "gymnasium", "numpy"}
 MAY_IMPORT = {
     "biped_config": set(),
     "biped.errors": set(),
-    "biped.config_io": {"biped_config"},
+    "biped.config_io": {"biped.errors", "biped_config"},
     "biped.metrics": {"biped_config"},
     "biped.runs": {"biped_config", "biped.config_io", "biped.errors"},
     "biped.command_line": {"biped.errors", "biped_config", "torch"},
@@ -65,7 +65,7 @@ MAY_IMPORT = {
 
 SOURCES = sorted([*ROOT.glob("*.py"), *(ROOT / "biped").rglob("*.py")])
 LINES = 400
-LINES_OF = {"biped_config": 500}
+LINES_OF = {"biped_config": 520}
 """The configuration is a list of numbers, each with its docstring; everything else has the common budget."""
 FUNCTION_LINES = 60
 

@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -229,6 +230,14 @@ BAD_USAGE = {
     "infinitely many environments": ["--num_envs", "1e400"],
     "one transition a minibatch": ["--set", "ppo.n_minibatches=256"],
     "preset that is none": ["--set", "preset=tpu"],
+    "a group as a dictionary": ["--set", "env={'num_envs': 8}"],
+    "a dictionary as text": ["--set", "wandb.entity={}"],
+    "a number of 400 digits": ["--set", "env.num_envs=" + "9" * 400],
+    "a rate of 400 digits": ["--set", "ppo.learning_rate=" + "9" * 400],
+    "a step of a nanosecond": ["--set", "env.sim.control_dt_s=1e-9"],
+    "an infinite pose": ["--set", "env.robot.default_joint_pos_rad=[1e999,0,0,0,0,0,0,0,0]"],
+    "no standard deviation": ["--set", "policy.initial_std=1e-320"],
+    "too many threads": ["--set", "train.torch_threads=1000000000000"],
     "negative steps": ["--total_timesteps", "-1"],
     "steps not a number": ["--total_timesteps", "1e"],
     "negative seed": ["--seed", "-1"],
@@ -341,6 +350,9 @@ BAD_EVALUATION = {
     "negative seed": ["--agent", "random", "--seed", "-1"],
     "missing model": ["--model", "nowhere/model.zip"],
     "no such run": ["-e", "never-started"],
+    "a model without its configuration": ["--model", __file__],
+    "a picture nowhere": ["--agent", "zero", "--picture", "nowhere/x.png"],
+    "a picture of no kind": ["--agent", "zero", "--picture", "x.xyz"],
     "command that is no number": ["--agent", "zero", "--command", "nan", "0", "0"],
 }
 
@@ -448,7 +460,53 @@ def test_an_interrupt_keeps_a_checkpoint_and_says_how_to_go_on(tmp_path: Path) -
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "--continue_training" in out
+    assert "--continue_training" in err
     assert "Traceback" not in out + err
     run = RunDirectory(tmp_path / "biped-walking-sb3-recurrentppo")
     assert read_checkpoint(run.checkpoints()[0]).num_timesteps > 0
+
+
+def test_an_interrupt_while_building_ends_at_once_and_leaves_nothing(tmp_path: Path) -> None:
+    import signal
+
+    command = [sys.executable, str(ROOT / "biped_train.py"), *SMALL, "--log_dir", str(tmp_path / "logs")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None
+        assert "building" in process.stdout.readline()
+        time.sleep(1.0)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("flags", [["--continue_training"], ["--new_run"]], ids=" ".join)
+def test_a_run_that_is_being_trained_is_left_alone(
+    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["-e", "demo", "--log_dir", str(tmp_path), *SMALL]
+    assert biped_train.main(command) == 0
+    capsys.readouterr()
+    with RunDirectory(tmp_path / "demo").locked():
+        assert biped_train.main([*command, *flags]) == 2
+    err = capsys.readouterr().err
+    assert one_line(err)
+    assert "another process is training" in err
+    assert [p.name for p in tmp_path.iterdir()] == ["demo"]
+    assert biped_train.main([*command, *flags]) == 0
+
+
+def test_a_reader_that_goes_away_costs_no_checkpoint(tmp_path: Path) -> None:
+    """As in `python biped_train.py | head -1`."""
+    command = [sys.executable, str(ROOT / "biped_train.py"), *SMALL, "--log_dir", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        err = process.stderr.read()
+    assert "Traceback" not in err
+    run = RunDirectory(tmp_path / "biped-walking-sb3-recurrentppo")
+    assert process.returncode == 1
+    assert not run.path.exists() or run.checkpoints()

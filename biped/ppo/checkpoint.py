@@ -75,12 +75,16 @@ def read_checkpoint(path: Path) -> Checkpoint:
             data = json.loads(_read_member(archive, "data"))
         counters = {name: int(data[name]) for name in _COUNTERS}
         checkpoint = Checkpoint(policy, optimizer, counters)
-        _ = checkpoint.learning_rate
+        if not (checkpoint.learning_rate > 0 and all(0 <= value < 2**62 for value in counters.values())):
+            raise ValueError("counters or learning rate make no sense")
+        finite = all(bool(value.isfinite().all()) for value in policy.values())
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no file {path}") from error
     except Exception as error:
         # Whatever a damaged or foreign file makes the readers raise, it means the same to a person.
         raise CheckpointError(f"{path} is damaged or not a checkpoint ({type(error).__name__})") from error
+    if not finite:
+        raise CheckpointError(f"{path} holds weights that are not numbers")
     return checkpoint
 
 
@@ -95,11 +99,24 @@ def restore(model: BaseAlgorithm, checkpoint: Checkpoint, *, counters: bool = Tr
     try:
         policy.load_state_dict(checkpoint.policy)
         policy.optimizer.load_state_dict(checkpoint.optimizer)
-    except (RuntimeError, ValueError, KeyError) as error:
+        _check_moments(policy.optimizer)
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError("the checkpoint is of a network of another shape or for other observations") from error
     if counters:
         for name, value in checkpoint.counters.items():
             setattr(model, name, value)
+
+
+def _check_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Check what torch does not: that each running mean has the shape of its parameter.
+
+    Raises:
+        ValueError: one has not.
+    """
+    for parameter, state in optimizer.state.items():
+        for value in state.values():
+            if isinstance(value, torch.Tensor) and value.dim() > 0 and value.shape != parameter.shape:
+                raise ValueError("an optimizer state has another shape than its parameter")
 
 
 def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
