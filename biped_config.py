@@ -478,7 +478,7 @@ def cpu_preset() -> Config:
         policy=PolicyConfig(hidden_sizes=(128, 64), lstm_hidden_size=64, lstm_layers=1, initial_std=0.5),
         ppo=PPOConfig(n_steps=24, n_epochs=5, learning_rate=1e-3),
         # One thread is a tenth slower than two on an idle machine, and three times faster on a busy one.
-        train=TrainConfig(device="cpu", torch_threads=1, total_timesteps=1_500_000, checkpoint_every_steps=250_000),
+        train=TrainConfig(device="cpu", torch_threads=1, total_timesteps=2_000_000, checkpoint_every_steps=250_000),
     )
 
 
