@@ -20,7 +20,7 @@ from sb3_contrib import RecurrentPPO
 
 from biped.command_line import OneLineParser, ending_at_once, exit_code, seed_number, whole_number
 from biped.config_io import differences, parse_setting, to_dict, with_settings
-from biped.errors import UsageError
+from biped.errors import UsageError, disk_error
 from biped.learner import choose_device, make_model
 from biped.mdp.episode_stats import EpisodeSummary
 from biped.ppo.checkpoint import Checkpoint, CheckpointError, read_checkpoint, restore, save_checkpoint
@@ -273,6 +273,8 @@ def _learn(model: RecurrentPPO, callback: BipedCallback, steps: int, run: RunDir
         text = f"stopped after {model.num_timesteps:,} steps; go on with --continue_training -e {run.path.name}"
         print(text, file=sys.stderr, flush=True)
         raise
+    except OSError as error:
+        raise disk_error(run.path, error) from error
     finally:
         model.logger.close()
 

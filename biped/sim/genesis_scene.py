@@ -1,5 +1,6 @@
 """The biped in Genesis. The only file that imports genesis."""
 
+import importlib
 import random
 import sys
 from dataclasses import replace
@@ -29,6 +30,10 @@ CAMERA_OFFSET_M, LOOK_AT_OFFSET_M = (1.15, -1.0, 0.60), (0.0, 0.0, 0.28)
 
 
 def _import_genesis() -> Any:
+    # A CUDA build of torch loads Triton when the first optimizer is made. If Genesis has compiled a kernel before that,
+    # the process dies of a segmentation fault (seen with torch 2.13.0+cu130, triton 3.7.1 and quadrants 1.3.3); loaded
+    # first, Triton and Genesis live together.
+    importlib.import_module("torch._dynamo")
     # Genesis replaces sys.excepthook when it is imported, and then prints tracebacks to standard output.
     hook = sys.excepthook
     try:
