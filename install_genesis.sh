@@ -64,7 +64,7 @@ has_gpu() { command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep
 
 # ---- system libraries -----------------------------------------------------------------------------------------------
 
-# Library and the Debian package that has it: Genesis imports the first two, its camera draws with the third.
+# Library and the Debian package that has it: Genesis imports the first two, its camera draws with the others.
 LIBRARIES='libGL.so.1:libgl1 libX11.so.6:libx11-6 libEGL.so.1:libegl1 libXrender.so.1:libxrender1'
 
 missing_packages() {

@@ -52,10 +52,11 @@ class RunDirectory:
         except OSError as error:
             raise disk_error(self.path, error) from error
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UsageError(f"another process is training in {self.path}: wait for it, or use -e NAME") from error
             yield
-        except BlockingIOError as error:
-            raise UsageError(f"another process is training in {self.path}: wait for it, or use -e NAME") from error
         finally:
             os.close(handle)
 

@@ -105,6 +105,21 @@ def test_checkpoints_come_with_the_most_steps_first(tmp_path: Path) -> None:
     assert run.checkpoints() == [run.checkpoint(steps) for steps in (10_000, 2_000, 900)]
 
 
+def test_the_lock_is_held_by_one_and_let_go(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path, "demo")
+    with run.locked(), pytest.raises(UsageError, match="another process"), RunDirectory(run.path).locked():
+        pass
+    with RunDirectory(run.path).locked():
+        pass
+
+
+def test_what_blocks_inside_the_lock_is_not_taken_for_the_lock(tmp_path: Path) -> None:
+    """Such as a console that does not take our output for a while."""
+    run = RunDirectory.create(tmp_path, "demo")
+    with pytest.raises(BlockingIOError), run.locked():
+        raise BlockingIOError("the console is slow")
+
+
 def test_the_wandb_id_is_made_once(tmp_path: Path) -> None:
     run = RunDirectory.create(tmp_path, "demo")
     first = run.wandb_id()
