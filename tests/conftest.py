@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
+import biped_train
 from biped.sim.scene import Scene, make_scene
 from biped_config import EnvConfig, cpu_preset
 from biped_env import BipedEnv
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
+SMALL = ["--preset", "smoke", "--set", "train.checkpoint_every_steps=512", "--total_timesteps", "1024"]
+"""Flags of the smallest training that has two checkpoints."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -50,3 +53,11 @@ def make(scene: Scene, env_config: EnvConfig) -> Callable[..., BipedEnv]:
         return BipedEnv(replace(env_config, **changes), scene, seed=seed)
 
     return build
+
+
+@pytest.fixture(scope="session")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one finished run, `demo`."""
+    folder = tmp_path_factory.mktemp("logs")
+    assert biped_train.main(["-e", "demo", "--log_dir", str(folder), *SMALL]) == 0
+    return folder
