@@ -15,12 +15,19 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
+from biped.ppo.normalizer import RunningNormalizer
+
 
 class MlpExtractor(BaseFeaturesExtractor):
     """A stack of linear layers with ELU, from flat observations to the LSTM's input."""
 
-    def __init__(self, observation_space: gymnasium.Space, hidden_sizes: Sequence[int] = (512, 256, 128)) -> None:
-        """Make one layer a width in `hidden_sizes`.
+    def __init__(
+        self,
+        observation_space: gymnasium.Space,
+        hidden_sizes: Sequence[int] = (512, 256, 128),
+        normalizer: RunningNormalizer | None = None,
+    ) -> None:
+        """Make one layer a width in `hidden_sizes`, behind the `normalizer` if there is one.
 
         Raises:
             ValueError: there is no layer.
@@ -34,11 +41,13 @@ class MlpExtractor(BaseFeaturesExtractor):
             for fan_in, fan_out in zip(widths, hidden_sizes, strict=False)
             for layer in (nn.Linear(fan_in, fan_out), nn.ELU())
         ]
+        self.normalizer = normalizer
         self.layers = nn.Sequential(*layers)
 
     def forward(self, observations: Tensor) -> Tensor:
         """Map observations (batch, width) to features (batch, features_dim)."""
-        return self.layers(observations.flatten(1))
+        flat = observations.flatten(1)
+        return self.layers(flat if self.normalizer is None else self.normalizer(flat))
 
 
 class MlpIntoLstmPolicy(RecurrentActorCriticPolicy):
@@ -53,6 +62,7 @@ class MlpIntoLstmPolicy(RecurrentActorCriticPolicy):
         lstm_hidden_size: int = 512,
         n_lstm_layers: int = 2,
         initial_std: float = 1.0,
+        normalize_observations: bool = False,
         **kwargs: Any,
     ) -> None:
         """Build the networks.
@@ -65,6 +75,7 @@ class MlpIntoLstmPolicy(RecurrentActorCriticPolicy):
             lstm_hidden_size: width of each LSTM.
             n_lstm_layers: layers of each LSTM.
             initial_std: standard deviation of the actions at the start.
+            normalize_observations: keep running mean and variance of the observations and normalise by them.
             **kwargs: what else Stable-Baselines3 passes to a policy.
         """
         settings: dict[str, Any] = {
@@ -77,6 +88,7 @@ class MlpIntoLstmPolicy(RecurrentActorCriticPolicy):
             "enable_critic_lstm": True,
             "shared_lstm": False,
         }
+        self._normalizes = normalize_observations
         super().__init__(
             observation_space,
             action_space,
@@ -85,6 +97,18 @@ class MlpIntoLstmPolicy(RecurrentActorCriticPolicy):
             n_lstm_layers=n_lstm_layers,
             **{**kwargs, **settings},
         )
+
+    def make_features_extractor(self) -> BaseFeaturesExtractor:
+        """Make an extractor; the actor's and the critic's share one normaliser."""
+        if not hasattr(self, "normalizer"):
+            width = get_flattened_obs_dim(self.observation_space)
+            self.normalizer = RunningNormalizer(width) if self._normalizes else None
+        return MlpExtractor(self.observation_space, normalizer=self.normalizer, **self.features_extractor_kwargs)
+
+    def observe(self, observations: Tensor) -> None:
+        """Let the normaliser take observations (n, ...) into account, if there is one."""
+        if self.normalizer is not None:
+            self.normalizer.observe(observations.flatten(1))
 
     @staticmethod
     def _process_sequence(  # pyright: ignore[reportIncompatibleMethodOverride] - the parent's annotation misses the tuple
@@ -115,8 +139,10 @@ class MlpIntoLstmPolicy(RecurrentActorCriticPolicy):
         if length > 1 and not bool(keep[1:].all()):
             return _step_by_step(features, lstm_states, episode_starts, lstm)
         sequence = features.reshape(n_seq, length, lstm.input_size).swapaxes(0, 1)
-        first = keep[0].view(1, n_seq, 1)
-        output, states = lstm(sequence, (lstm_states[0] * first, lstm_states[1] * first))
+        begins = (keep[0] == 0.0).view(1, n_seq, 1)
+        output, states = lstm(
+            sequence, (lstm_states[0].masked_fill(begins, 0.0), lstm_states[1].masked_fill(begins, 0.0))
+        )
         return output.swapaxes(0, 1).reshape(n_seq * length, -1), states
 
 

@@ -1,0 +1,251 @@
+"""The rollout buffer: tensors on the device, one LSTM state an environment, minibatches of whole environments."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from sb3_contrib.common.recurrent.type_aliases import RNNStates
+from stable_baselines3.common.preprocessing import get_obs_shape
+from torch import Tensor
+
+from biped.ppo.recurrent_pass import LstmState, Observations, forget_where
+from biped.ppo.sequences import Block, cut_at_starts
+
+_TORCH_DTYPES = {name: getattr(torch, name) for name in ("uint8", "int8", "int16", "int32", "int64")}
+
+
+def generalised_advantages(
+    rewards: Tensor,
+    values: Tensor,
+    episode_starts: Tensor,
+    last_values: Tensor,
+    last_dones: Tensor,
+    gamma: float,
+    gae_lambda: float,
+) -> Tensor:
+    """Return advantages (n_steps, n_envs): Schulman et al. 2016, "High-dimensional continuous control", equation 16.
+
+    Args:
+        rewards: (n_steps, n_envs); what a time-out cut off is added to its last reward beforehand.
+        values: (n_steps, n_envs), of the observations that were acted on.
+        episode_starts: (n_steps, n_envs), True where a step is the first of an episode.
+        last_values: (n_envs,), of the observations after the last step.
+        last_dones: (n_envs,), True where an episode ended with the last step.
+        gamma: discount.
+        gae_lambda: lambda.
+    """
+    ends = torch.cat((episode_starts[1:], last_dones[None])).to(rewards.dtype)
+    next_values = torch.cat((values[1:], last_values[None]))
+    errors = rewards + gamma * (1.0 - ends) * next_values - values
+    decays = gamma * gae_lambda * (1.0 - ends)
+    advantages = torch.empty_like(rewards)
+    advantage = torch.zeros_like(last_values)
+    for step in reversed(range(len(rewards))):
+        advantage = errors[step] + decays[step] * advantage
+        advantages[step] = advantage
+    return advantages
+
+
+@dataclass(frozen=True)
+class Minibatch:
+    """All steps of some environments: (n_slots, ...) with padding, or (n_transitions, ...), the filled slots alone."""
+
+    observations: Observations
+    """Observations that were acted on, (n_slots, ...)."""
+    actions: Tensor
+    """Actions, before any clipping, (n_slots, ...)."""
+    old_values: Tensor
+    """Values at the time of the rollout, (n_transitions,)."""
+    old_log_prob: Tensor
+    """Log-probabilities of the actions at the time of the rollout, (n_transitions,)."""
+    old_means: Tensor | None
+    """Means of the Gaussian at the time of the rollout, (n_transitions, action_width)."""
+    advantages: Tensor
+    """Generalised advantages, (n_transitions,)."""
+    returns: Tensor
+    """Advantages plus old values, (n_transitions,)."""
+    blocks: tuple[Block, ...]
+    """How the slots make sequences."""
+    filled: Tensor | None
+    """(n_transitions,) the slots that are not padding; None where none is."""
+    states: RNNStates
+    """LSTM states that the sequences start from."""
+
+    def without_padding(self, values: Tensor) -> Tensor:
+        """Return the rows (n_transitions, ...) of `values` (n_slots, ...) that are not padding."""
+        return values if self.filled is None else values.index_select(0, self.filled)
+
+
+class DeviceRolloutBuffer:
+    """A rollout: (n_steps, n_envs, ...) tensors, and the LSTM states that it began with.
+
+    Stable-Baselines3's names where it has them: `observations`, `actions`, `rewards`, `values`, `log_probs`,
+    `episode_starts`, and after `compute_returns_and_advantage` also `advantages` and `returns`.
+    """
+
+    def __init__(
+        self,
+        n_steps: int,
+        n_envs: int,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        device: torch.device,
+        *,
+        keep_means: bool = False,
+    ) -> None:
+        """Allocate the tensors.
+
+        Args:
+            n_steps: steps an environment.
+            n_envs: environments.
+            observation_space: of one environment; a dictionary of spaces makes a dictionary of tensors.
+            action_space: of one environment.
+            device: where the tensors are.
+            keep_means: keep the Gaussian's means too, for an exact KL divergence.
+        """
+        self.buffer_size, self.n_envs, self.device = n_steps, n_envs, device
+
+        def zeros(shape: tuple[int, ...] = (), dtype: torch.dtype = torch.float32) -> Tensor:
+            return torch.zeros(n_steps, n_envs, *shape, dtype=dtype, device=device)
+
+        shapes = get_obs_shape(observation_space)
+        if isinstance(shapes, dict):
+            assert isinstance(observation_space, spaces.Dict)
+            self.observations: Observations = {
+                key: zeros(shape, _dtype(observation_space[key])) for key, shape in shapes.items()
+            }
+        else:
+            self.observations = zeros(shapes, _dtype(observation_space))
+        action_shape = action_space.shape or ()
+        whole = isinstance(action_space, spaces.Discrete | spaces.MultiDiscrete)
+        self.actions = zeros(action_shape, torch.int64 if whole else torch.float32)
+        self.means = zeros(action_shape) if keep_means else None
+        self.rewards, self.values, self.log_probs, self.advantages, self.returns = (zeros() for _ in range(5))
+        self.episode_starts = zeros(dtype=torch.bool)
+        self.initial_states: RNNStates | None = None
+        self.log_std: Tensor | None = None
+        self.pos, self.full = 0, False
+        self._starts_on_host: np.ndarray | None = None
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all tensors, the LSTM states included."""
+        tensors: list[Tensor | None] = [*_leaves(self.observations), self.actions, self.means, self.episode_starts]
+        tensors += [self.rewards, self.values, self.log_probs, self.advantages, self.returns]
+        if self.initial_states is not None:
+            tensors += [*self.initial_states.pi, *self.initial_states.vf]
+        return sum(tensor.nbytes for tensor in tensors if tensor is not None)
+
+    def begin(self, states: RNNStates, log_std: Tensor | None = None) -> None:
+        """Begin a rollout over the one before.
+
+        Args:
+            states: LSTM states that it begins with, (layers, n_envs, lstm_hidden_size) each; copied.
+            log_std: log standard deviations (action_width,) of the Gaussian that acts; copied.
+        """
+        self.pos, self.full, self._starts_on_host = 0, False, None
+        self.log_std = None if log_std is None else log_std.detach().clone()
+        self.initial_states = RNNStates(
+            (states.pi[0].clone(), states.pi[1].clone()), (states.vf[0].clone(), states.vf[1].clone())
+        )
+
+    def add(
+        self,
+        observations: Observations,
+        actions: Tensor,
+        rewards: Tensor,
+        episode_starts: Tensor,
+        values: Tensor,
+        log_probs: Tensor,
+        means: Tensor | None = None,
+    ) -> None:
+        """Write one step: (n_envs, ...) each."""
+        for target, source in zip(_leaves(self.observations), _leaves(observations), strict=True):
+            target[self.pos].copy_(source.reshape(target.shape[1:]))
+        self.actions[self.pos].copy_(actions)
+        self.rewards[self.pos].copy_(rewards)
+        self.episode_starts[self.pos].copy_(episode_starts)
+        self.values[self.pos].copy_(values)
+        self.log_probs[self.pos].copy_(log_probs)
+        if self.means is not None and means is not None:
+            self.means[self.pos].copy_(means)
+        self.pos += 1
+        self.full = self.pos == self.buffer_size
+
+    def compute_returns_and_advantage(
+        self, last_values: Tensor, last_dones: Tensor, gamma: float, gae_lambda: float
+    ) -> None:
+        """Fill `advantages` and `returns`; see `generalised_advantages`."""
+        self.advantages.copy_(
+            generalised_advantages(
+                self.rewards, self.values, self.episode_starts, last_values, last_dones, gamma, gae_lambda
+            )
+        )
+        torch.add(self.advantages, self.values, out=self.returns)
+
+    def minibatches(self, count: int) -> Iterator[Minibatch]:
+        """Yield every environment once in random order, in `count` minibatches, or in fewer where there are fewer.
+
+        The first call after a rollout reads the episode starts back to the host, once. Nothing else is read.
+        """
+        assert self.full and self.initial_states is not None, "the rollout is not complete"
+        if self._starts_on_host is None:
+            self._starts_on_host = self.episode_starts.cpu().numpy()
+        # Stock draws here from numpy's generator too: a seed gives both the same noise of actions.
+        order = np.random.permutation(self.n_envs)
+        for envs in np.array_split(order, min(count, self.n_envs)):
+            yield self._minibatch(np.sort(envs))
+
+    def _minibatch(self, envs: np.ndarray) -> Minibatch:
+        assert self._starts_on_host is not None and self.initial_states is not None
+        sequences = cut_at_starts(self._starts_on_host, envs)
+        slots, rows = self._upload(sequences.slots), self._upload(sequences.envs)
+        begins = self._upload(~sequences.continues)
+        filled = None if sequences.filled is None else self._upload(sequences.filled)
+        steps = slots if filled is None else slots.index_select(0, filled)
+
+        def take(tensor: Tensor, positions: Tensor = steps) -> Tensor:
+            return tensor.flatten(0, 1).index_select(0, positions)
+
+        def of_rows(state: LstmState) -> LstmState:
+            return state[0].index_select(1, rows), state[1].index_select(1, rows)
+
+        states = RNNStates(of_rows(self.initial_states.pi), of_rows(self.initial_states.vf))
+        return Minibatch(
+            observations=map_observations(lambda tensor: take(tensor, slots), self.observations),
+            actions=take(self.actions, slots),
+            old_values=take(self.values),
+            old_log_prob=take(self.log_probs),
+            old_means=None if self.means is None else take(self.means),
+            advantages=take(self.advantages),
+            returns=take(self.returns),
+            blocks=sequences.blocks,
+            filled=filled,
+            states=forget_where(begins, states),
+        )
+
+    def _upload(self, array: np.ndarray) -> Tensor:
+        tensor = torch.from_numpy(array)
+        if self.device.type == "cuda":
+            # From pinned memory the copy is queued like a kernel; from any other the host would wait for the device.
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
+
+
+def map_observations(function: Callable[[Any], Tensor], observations: Observations) -> Observations:
+    """Apply a function to an observation, or to each entry of a dictionary of them."""
+    if isinstance(observations, dict):
+        return {key: function(value) for key, value in observations.items()}
+    return function(observations)
+
+
+def _leaves(observations: Observations) -> list[Tensor]:
+    # By key: an environment may name its entries in another order than its space does.
+    return [observations[key] for key in sorted(observations)] if isinstance(observations, dict) else [observations]
+
+
+def _dtype(space: spaces.Space) -> torch.dtype:
+    return _TORCH_DTYPES.get(str(space.dtype), torch.float32)

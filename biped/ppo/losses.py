@@ -1,0 +1,88 @@
+"""The losses of PPO as pure functions, and the exact KL divergence between Gaussians."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
+
+
+class PpoLoss(NamedTuple):
+    """The parts of a minibatch's loss and what is logged of it: scalars on the device."""
+
+    total: Tensor
+    """Surrogate + ent_coef × entropy loss + vf_coef × value loss."""
+    policy: Tensor
+    """Clipped surrogate loss."""
+    value: Tensor
+    """Mean squared error of the values."""
+    entropy: Tensor
+    """Minus the mean entropy."""
+    clip_fraction: Tensor
+    """Share of probability ratios outside the clip."""
+    approx_kl: Tensor
+    """Estimate of KL(old ‖ new) from the ratios: http://joschu.net/blog/kl-approx.html."""
+
+
+def ppo_loss(
+    *,
+    log_prob: Tensor,
+    old_log_prob: Tensor,
+    advantages: Tensor,
+    values: Tensor,
+    old_values: Tensor,
+    returns: Tensor,
+    entropy: Tensor | None,
+    clip_range: float,
+    clip_range_vf: float | None,
+    ent_coef: float,
+    vf_coef: float,
+    normalize_advantage: bool,
+) -> PpoLoss:
+    """Return the loss of a minibatch: Schulman et al. 2017, equations 7 and 9. Tensors are (n,).
+
+    Advantages are normalised over the minibatch if asked for; a single one is left as it is. Without an analytical
+    `entropy` minus the log-probability stands in.
+    """
+    if normalize_advantage and len(advantages) > 1:
+        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+    log_ratio = log_prob - old_log_prob
+    ratio = log_ratio.exp()
+    clipped = ratio.clamp(1.0 - clip_range, 1.0 + clip_range)
+    policy = -torch.min(advantages * ratio, advantages * clipped).mean()
+    if clip_range_vf is not None:
+        values = old_values + (values - old_values).clamp(-clip_range_vf, clip_range_vf)
+    value = (returns - values).square().mean()
+    entropy_loss = log_prob.mean() if entropy is None else -entropy.mean()
+    with torch.no_grad():
+        clip_fraction = ((ratio - 1.0).abs() > clip_range).float().mean()
+        approx_kl = (ratio - 1.0 - log_ratio).mean()
+    total = policy + ent_coef * entropy_loss + vf_coef * value
+    return PpoLoss(total, policy, value, entropy_loss, clip_fraction, approx_kl)
+
+
+def gaussian_log_prob(actions: Tensor, means: Tensor, log_std: Tensor) -> Tensor:
+    """Return the log-density (n,) of actions (n, width) under Gaussians: means (n, width), log_std (width,)."""
+    deviations = (actions - means) * (-log_std).exp()
+    return -0.5 * deviations.square().sum(dim=1) - (log_std + HALF_LOG_TWO_PI).sum()
+
+
+def gaussian_entropy(log_std: Tensor) -> Tensor:
+    """Return the entropy, nats, of a Gaussian with log standard deviations (width,): a scalar, whatever its mean."""
+    return (log_std + HALF_LOG_TWO_PI + 0.5).sum()
+
+
+def gaussian_kl(old_means: Tensor, old_log_std: Tensor, means: Tensor, log_std: Tensor) -> Tensor:
+    """Return KL(old ‖ new) of Gaussians, (n,), nats; means are (n, width), log standard deviations (width,)."""
+    variance = (2.0 * log_std).exp()
+    spread = ((2.0 * old_log_std).exp() + (old_means - means).square()) / (2.0 * variance)
+    return (log_std - old_log_std + spread - 0.5).sum(dim=-1)
+
+
+def explained_variance(values: Tensor, returns: Tensor) -> Tensor:
+    """Return the share of the returns' variance that the values predict, a scalar; NaN where there is no variance."""
+    variance = returns.var(correction=0)
+    share = 1.0 - (returns - values).var(correction=0) / variance
+    return torch.where(variance > 0.0, share, torch.nan)

@@ -1,0 +1,55 @@
+"""A running normaliser of observations as a module: it is saved, resumed and exported with the policy that holds it."""
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+CLIP = 10.0
+"""Normalised observations are clipped to ± this."""
+
+
+class RunningNormalizer(nn.Module):
+    """Shifts and scales observations to mean 0 and variance 1 over all that `observe` was shown."""
+
+    mean: Tensor
+    variance: Tensor
+    count: Tensor
+
+    def __init__(self, width: int) -> None:
+        """Start as the identity, but for the clip.
+
+        Args:
+            width: of the flattened observation.
+        """
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("variance", torch.ones(width))
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Normalise observations (n, width)."""
+        return ((observations - self.mean) * (self.variance + 1e-8).rsqrt()).clamp(-CLIP, CLIP)
+
+    @torch.no_grad()
+    def observe(self, observations: Tensor) -> None:
+        """Take observations (n, width) into account: Chan et al. 1979, the pairwise update of mean and variance."""
+        batch_variance, batch_mean = torch.var_mean(observations, dim=0, correction=0)
+        total = self.count + len(observations)
+        share = (len(observations) / total).to(self.mean.dtype)
+        shift = batch_mean - self.mean
+        merged = self.variance * (1.0 - share) + batch_variance * share + shift.square() * share * (1.0 - share)
+        # Observations that are not numbers are left out as a batch: they would stay in the mean for ever.
+        good = merged.isfinite().all() & batch_mean.isfinite().all()
+        self.mean.copy_(torch.where(good, self.mean + shift * share, self.mean))
+        self.variance.copy_(torch.where(good, merged, self.variance))
+        self.count.copy_(torch.where(good, total, self.count))
+
+
+@runtime_checkable
+class Observer(Protocol):
+    """A policy that learns from the observations themselves; the learner shows it each rollout after its update."""
+
+    def observe(self, observations: Tensor) -> None:
+        """Take observations (n, ...) into account."""
+        ...

@@ -1,0 +1,134 @@
+"""One pass of a recurrent actor-critic over sequences: one LSTM call a block, nothing read back to the host.
+
+sb3-contrib's policies run their LSTM through `_process_sequence`, which looks at its arguments on the host to choose
+between one call and a loop over steps. The functions here use the same modules, in the same order, on sequences that
+hold no episode start (`biped.ppo.sequences`), so there is nothing to look at. They serve a step of a rollout (sequences
+of one step), a minibatch, and any `RecurrentActorCriticPolicy`; what a policy's own `forward` or `evaluate_actions`
+does beyond that is not run.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
+from sb3_contrib.common.recurrent.type_aliases import RNNStates
+from stable_baselines3.common.distributions import Distribution
+from stable_baselines3.common.preprocessing import preprocess_obs
+from torch import Tensor, nn
+
+from biped.ppo.sequences import Block
+
+LstmState = tuple[Tensor, ...]
+"""Hidden and cell state, (layers, n_sequences, lstm_hidden_size) each."""
+
+Precision = Literal["fp32", "bf16"]
+"""Of the networks up to their heads; heads, probabilities and losses are always fp32."""
+
+Observations = Any
+"""A tensor (n, ...), or a dictionary of them."""
+
+
+def evaluate_sequences(
+    policy: RecurrentActorCriticPolicy,
+    observations: Observations,
+    blocks: Sequence[Block],
+    states: RNNStates,
+    precision: Precision = "fp32",
+) -> tuple[Distribution, Tensor, RNNStates]:
+    """Run actor and critic over blocks of sequences.
+
+    Args:
+        policy: the networks.
+        observations: (n_slots, ...), slot by slot as `biped.ppo.sequences.Sequences` has them.
+        blocks: how the slots make sequences.
+        states: LSTM states that the sequences start from.
+        precision: of the networks up to their heads.
+
+    Returns:
+        The action distribution and the values (n_slots,) slot by slot, and the states after each block's last step.
+    """
+    prepared = preprocess_obs(observations, policy.observation_space, normalize_images=policy.normalize_images)
+    with _autocast(policy, precision):
+        pi_features = policy.pi_features_extractor(prepared)
+        shared = policy.share_features_extractor
+        vf_features = pi_features if shared else policy.vf_features_extractor(prepared)
+        latent_pi, pi_state = _run_lstm(policy.lstm_actor, pi_features, blocks, states.pi)
+        if policy.lstm_critic is not None:
+            latent_vf, vf_state = _run_lstm(policy.lstm_critic, vf_features, blocks, states.vf)
+        elif policy.shared_lstm:
+            latent_vf, vf_state = latent_pi.detach(), pi_state
+        else:
+            assert policy.critic is not None
+            latent_vf, vf_state = policy.critic(vf_features), pi_state
+        latent_pi = policy.mlp_extractor.forward_actor(latent_pi)
+        latent_vf = policy.mlp_extractor.forward_critic(latent_vf)
+    with unchecked_distributions():
+        distribution = policy._get_action_dist_from_latent(latent_pi.float())
+    return distribution, policy.value_net(latent_vf.float()).flatten(), RNNStates(pi_state, vf_state)
+
+
+def predict_values(
+    policy: RecurrentActorCriticPolicy, observations: Observations, state: LstmState, precision: Precision = "fp32"
+) -> Tensor:
+    """Return the critic's values (n,) of observations (n, ...), one a sequence, that follow on the critic's `state`."""
+    prepared = preprocess_obs(observations, policy.observation_space, normalize_images=policy.normalize_images)
+    with _autocast(policy, precision):
+        features = policy.vf_features_extractor(prepared)
+        if policy.lstm_critic is not None or policy.shared_lstm:
+            lstm = policy.lstm_actor if policy.lstm_critic is None else policy.lstm_critic
+            latent, _ = _run_lstm(lstm, features, single_steps(state[0].shape[1]), state)
+        else:
+            assert policy.critic is not None
+            latent = policy.critic(features)
+        latent = policy.mlp_extractor.forward_critic(latent)
+    return policy.value_net(latent.float()).flatten()
+
+
+def single_steps(count: int) -> tuple[Block]:
+    """Return the block of `count` sequences of one step each."""
+    return (Block(1, count),)
+
+
+def forget_where(mask: Tensor, states: RNNStates) -> RNNStates:
+    """Return states that are zero where `mask` (n_sequences,) is True, even where they were not numbers."""
+    column = mask[:, None]
+
+    def cleared(state: LstmState) -> LstmState:
+        return state[0].masked_fill(column, 0.0), state[1].masked_fill(column, 0.0)
+
+    return RNNStates(cleared(states.pi), cleared(states.vf))
+
+
+@contextmanager
+def unchecked_distributions() -> Iterator[None]:
+    """Switch off torch's check of distributions' arguments: it reads each of them back to the host."""
+    checked = torch.distributions.Distribution._validate_args
+    torch.distributions.Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        torch.distributions.Distribution.set_default_validate_args(checked)
+
+
+def _run_lstm(lstm: nn.LSTM, features: Tensor, blocks: Sequence[Block], state: LstmState) -> tuple[Tensor, LstmState]:
+    if len(blocks) == 1:
+        rectangle = features.view(blocks[0].length, blocks[0].count, lstm.input_size)
+        output, state = lstm(rectangle, (state[0], state[1]))
+        return output.flatten(0, 1), state
+    outputs, hidden, cell = [], [], []
+    counts = [block.count for block in blocks]
+    parts = features.split([block.length * block.count for block in blocks])
+    initials = zip(state[0].split(counts, dim=1), state[1].split(counts, dim=1), strict=True)
+    for block, part, (h, c) in zip(blocks, parts, initials, strict=True):
+        rectangle = part.view(block.length, block.count, lstm.input_size)
+        output, (h, c) = lstm(rectangle, (h.contiguous(), c.contiguous()))
+        outputs.append(output.flatten(0, 1))
+        hidden.append(h)
+        cell.append(c)
+    return torch.cat(outputs), (torch.cat(hidden, dim=1), torch.cat(cell, dim=1))
+
+
+def _autocast(policy: RecurrentActorCriticPolicy, precision: Precision) -> torch.autocast:
+    return torch.autocast(policy.device.type, dtype=torch.bfloat16, enabled=precision == "bf16")

@@ -1,0 +1,398 @@
+"""Recurrent PPO whose data never leaves the device: sb3-contrib's, with another buffer, rollout and update.
+
+Same arguments, same losses, same names in the log, same checkpoints. What differs:
+
+- a minibatch holds all steps of some environments, so one LSTM state an environment is kept, not one a step;
+- episode starts cut those steps into blocks of sequences (`biped.ppo.sequences`): one LSTM call a block;
+- nothing is read back to the host within a step or a minibatch. Statistics come back once an update, and once an epoch
+  where the host has to decide by them (`target_kl`).
+"""
+
+import math
+import sys
+from typing import Any, cast
+
+import numpy as np
+import torch
+from sb3_contrib import RecurrentPPO
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
+from sb3_contrib.common.recurrent.type_aliases import RNNStates
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.distributions import DiagGaussianDistribution, Distribution
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.utils import FloatSchedule, update_learning_rate
+from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor
+
+from biped.ppo.buffer import DeviceRolloutBuffer, Minibatch
+from biped.ppo.guard import TOLERATED_IN_A_ROW, LastGood, StepGuard
+from biped.ppo.kl_schedule import KlSchedule, next_learning_rate
+from biped.ppo.losses import explained_variance, gaussian_entropy, gaussian_kl, gaussian_log_prob, ppo_loss
+from biped.ppo.normalizer import Observer
+from biped.ppo.recurrent_pass import (
+    Precision,
+    evaluate_sequences,
+    forget_where,
+    predict_values,
+    single_steps,
+    unchecked_distributions,
+)
+from biped.ppo.tensor_env import Step, clip_bounds, edge_of, to_device
+
+TOTAL, POLICY, VALUE, ENTROPY, CLIP_FRACTION, APPROX_KL, KL, LIVE = range(8)
+"""Columns of what is kept of a minibatch: the fields of `PpoLoss`, the KL divergence, whether its step was taken."""
+
+GIVE_UP_AFTER = 10
+"""Updates in a row that had to be undone after which training ends with an error."""
+
+
+class DeviceRecurrentPPO(RecurrentPPO):
+    """`RecurrentPPO` on tensors that stay where the policy is.
+
+    Takes any recurrent policy of sb3-contrib and any Stable-Baselines3 `VecEnv`; one that has `step_tensor`
+    (`biped.ppo.tensor_env.TensorVecEnv`) is stepped without a copy. `save` writes what stock `RecurrentPPO.load` opens.
+    """
+
+    policy: RecurrentActorCriticPolicy
+    rollout_buffer: DeviceRolloutBuffer
+    precision: Precision
+
+    def __init__(
+        self,
+        policy: str | type[RecurrentActorCriticPolicy],
+        env: VecEnv | GymEnv | str | None,
+        learning_rate: float | Schedule = 3e-4,
+        *args: Any,
+        kl_schedule: KlSchedule | None = None,
+        precision: Precision = "fp32",
+        std_range: tuple[float, float] = (1e-3, 1e3),
+        **kwargs: Any,
+    ) -> None:
+        """Set up the learner; arguments that are not named here are `RecurrentPPO`'s.
+
+        Args:
+            policy: a recurrent policy of sb3-contrib, or its name.
+            env: the environments.
+            learning_rate: the rate or a schedule of it; the adaptive rate starts from its first value.
+            *args: more of `RecurrentPPO`'s arguments.
+            kl_schedule: steer the rate by the KL divergence of each update.
+            precision: `bf16` runs the networks up to their heads in bfloat16.
+            std_range: floor and ceiling of the Gaussian's standard deviation.
+            **kwargs: more of `RecurrentPPO`'s arguments.
+
+        Raises:
+            ValueError: the policy is not recurrent, `precision` is unknown, or `std_range` is not a range above 0.
+        """
+        if precision not in ("fp32", "bf16"):
+            raise ValueError(f"precision is {precision!r}, but it must be 'fp32' or 'bf16'")
+        if not 0.0 < std_range[0] <= std_range[1]:
+            raise ValueError(f"std_range is {std_range}, but it must be (floor, ceiling) above 0")
+        self.kl_schedule, self.precision, self.std_range = kl_schedule, precision, std_range
+        self.rate_scale = 1.0
+        """What the guard has left of the scheduled learning rate."""
+        self._undone_in_a_row = 0
+        super().__init__(policy, cast("Any", env), learning_rate, *args, **kwargs)
+
+    def _setup_model(self) -> None:
+        self._setup_lr_schedule()
+        self.set_random_seed(self.seed)
+        policy = self.policy_class(
+            self.observation_space, self.action_space, self.lr_schedule, use_sde=self.use_sde, **self.policy_kwargs
+        )
+        if not isinstance(policy, RecurrentActorCriticPolicy):
+            raise ValueError(f"{self.policy_class.__name__} is not a RecurrentActorCriticPolicy")
+        self.policy = policy.to(self.device)
+        lstm = self.policy.lstm_actor
+        zeros = torch.zeros(lstm.num_layers, self.n_envs, lstm.hidden_size, device=self.device)
+        self._last_lstm_states = RNNStates((zeros, zeros), (zeros, zeros))
+        self.rollout_buffer = DeviceRolloutBuffer(
+            self.n_steps,
+            self.n_envs,
+            self.observation_space,
+            self.action_space,
+            self.device,
+            keep_means=type(self.policy.action_dist) is DiagGaussianDistribution,
+        )
+        self._last_good = LastGood()
+        self.clip_range = FloatSchedule(self.clip_range)
+        if self.clip_range_vf is not None:
+            self.clip_range_vf = FloatSchedule(self.clip_range_vf)
+
+    @property
+    def n_minibatches(self) -> int:
+        """Minibatches an epoch: as many as `batch_size` makes of a rollout, but at least one environment each."""
+        transitions = self.n_steps * self.n_envs
+        return min(self.n_envs, -(-transitions // (self.batch_size or transitions)))
+
+    # ---- rollout ----------------------------------------------------------------------------------------------------
+
+    def collect_rollouts(  # pyright: ignore[reportIncompatibleMethodOverride] - another buffer
+        self, env: VecEnv, callback: BaseCallback, rollout_buffer: DeviceRolloutBuffer, n_rollout_steps: int
+    ) -> bool:
+        """Act for `n_rollout_steps` steps and fill the buffer; False if the callback ended it early.
+
+        A callback sees in its `locals` what the environment returned: tensors from one that steps on tensors, numpy
+        and a list of `infos` from any other.
+        """
+        self.policy.set_training_mode(False)
+        edge, bounds = edge_of(env, self.device), clip_bounds(self.action_space, self.device)
+        observations = to_device(self._last_obs, self.device)
+        episode_starts = torch.as_tensor(self._last_episode_starts, device=self.device)
+        states = self._last_lstm_states
+        assert states is not None
+        episodes: list[Tensor] = []
+        rollout_buffer.begin(states, self._log_std())
+        if self.use_sde:
+            self.policy.reset_noise(env.num_envs)
+        callback.on_rollout_start()
+        with torch.no_grad(), unchecked_distributions():
+            for n_steps in range(n_rollout_steps):
+                if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
+                    self.policy.reset_noise(env.num_envs)
+                distribution, values, states = evaluate_sequences(
+                    self.policy,
+                    observations,
+                    single_steps(env.num_envs),
+                    forget_where(episode_starts, states),
+                    self.precision,
+                )
+                actions = distribution.get_actions()
+                log_probs = distribution.log_prob(actions)
+                step = edge.step(actions if bounds is None else actions.clamp(*bounds))
+                self.num_timesteps += env.num_envs
+                callback.update_locals({**locals(), **step.returned})
+                if not callback.on_step():
+                    return False
+                self._note_episodes(step, episodes)
+                means = distribution.distribution.mean if type(distribution) is DiagGaussianDistribution else None
+                rewards = self._bootstrapped(step, states)
+                rollout_buffer.add(observations, actions, rewards, episode_starts, values, log_probs, means)
+                observations, episode_starts = step.observations, step.dones
+            self._last_obs, self._last_lstm_states = observations, states
+            self._last_episode_starts = cast("Any", episode_starts)
+            last_values = predict_values(
+                self.policy, observations, forget_where(episode_starts, states).vf, self.precision
+            )
+            rollout_buffer.compute_returns_and_advantage(last_values, episode_starts, self.gamma, self.gae_lambda)
+        self._drain_episodes(episodes)
+        callback.on_rollout_end()
+        return True
+
+    def _bootstrapped(self, step: Step, states: RNNStates) -> Tensor:
+        """Return the step's rewards, with what a time-out cut off added: Pardo et al. 2018, equation 6."""
+        if step.truncated is None:
+            return step.rewards
+        cut_off = predict_values(self.policy, step.final_observations, states.vf, self.precision)
+        return step.rewards + torch.where(step.truncated, self.gamma * cut_off, 0.0)
+
+    def _note_episodes(self, step: Step, episodes: list[Tensor]) -> None:
+        """Keep return and length of the episodes that ended; on the device if that is where they are."""
+        if isinstance(step.infos, list):
+            self._update_info_buffer(step.infos, step.returned["dones"])
+        elif "episode_return" in step.infos:
+            episodes.append(torch.stack((step.dones, step.infos["episode_return"], step.infos["episode_length"])))
+
+    def _drain_episodes(self, episodes: list[Tensor]) -> None:
+        """Hand the episodes of a rollout to Stable-Baselines3's statistics, in one transfer."""
+        if not episodes:
+            return
+        assert self.ep_info_buffer is not None
+        done, returns, lengths = torch.stack(episodes, dim=1).cpu().numpy()
+        ended = done > 0
+        newest = slice(-self._stats_window_size, None)
+        for value, length in zip(returns[ended][newest].tolist(), lengths[ended][newest].tolist(), strict=True):
+            self.ep_info_buffer.append({"r": value, "l": int(length)})
+
+    # ---- update -----------------------------------------------------------------------------------------------------
+
+    def train(self) -> None:
+        """Update the policy with the rollout in the buffer."""
+        self.policy.set_training_mode(True)
+        optimizer = self.policy.optimizer
+        self._update_learning_rate(optimizer)
+        if self._last_good.is_empty:
+            self._last_good.keep(self.policy, optimizer)
+        guard = StepGuard(list(self.policy.parameters()), optimizer, self.device)
+        clips = self._clip_ranges()
+        stopped = torch.zeros((), dtype=torch.bool, device=self.device)
+        rows: list[Tensor] = []
+        for epoch in range(self.n_epochs):
+            first_row = len(rows)
+            for minibatch in self.rollout_buffer.minibatches(self.n_minibatches):
+                total, row = self._loss(minibatch, *clips)
+                rows.append(torch.cat((row, ~stopped[None])))
+                if self.target_kl is not None:
+                    stopped = stopped | (row[APPROX_KL] > 1.5 * self.target_kl)
+                optimizer.zero_grad()
+                total.backward()
+                guard.step(total, self.max_grad_norm, allowed=None if self.target_kl is None else ~stopped)
+                self._bound_std()
+            self._n_updates += 1
+            if not self._goes_on(epoch, torch.stack(rows[first_row:]), stopped):
+                break
+        self._finish_update(np.array(torch.stack(rows).tolist()), first_row, guard)
+        self.logger.record("train/clip_range", clips[0])
+        if clips[1] is not None:
+            self.logger.record("train/clip_range_vf", clips[1])
+
+    def _loss(self, minibatch: Minibatch, clip_range: float, clip_range_vf: float | None) -> tuple[Tensor, Tensor]:
+        """Return the loss of a minibatch, and what is logged of it: (LIVE,), its columns in their order."""
+        with unchecked_distributions():
+            distribution, values, _ = evaluate_sequences(
+                self.policy, minibatch.observations, minibatch.blocks, minibatch.states, self.precision
+            )
+            log_prob, entropy, kl = self._action_terms(distribution, minibatch)
+        loss = ppo_loss(
+            log_prob=log_prob,
+            old_log_prob=minibatch.old_log_prob,
+            advantages=minibatch.advantages,
+            values=minibatch.without_padding(values),
+            old_values=minibatch.old_values,
+            returns=minibatch.returns,
+            entropy=entropy,
+            clip_range=clip_range,
+            clip_range_vf=clip_range_vf,
+            ent_coef=self.ent_coef,
+            vf_coef=self.vf_coef,
+            normalize_advantage=self.normalize_advantage,
+        )
+        return loss.total, torch.stack((*loss, loss.approx_kl if kl is None else kl)).detach()
+
+    def _action_terms(
+        self, distribution: Distribution, minibatch: Minibatch
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return log-probabilities (n_transitions,), entropies, and the mean KL divergence where it is known exactly.
+
+        Padding is left out of the heads' outputs, not earlier: the gradient of a choice of rows is dear where they are
+        wide.
+        """
+        choose = minibatch.without_padding
+        old_means, old_log_std = minibatch.old_means, self.rollout_buffer.log_std
+        if old_means is None or old_log_std is None:
+            log_prob, entropy = distribution.log_prob(minibatch.actions), distribution.entropy()
+            return choose(log_prob), None if entropy is None else choose(entropy), None
+        # A Gaussian's terms in a third of the operations that torch.distributions takes.
+        means, log_std = cast("DiagGaussianDistribution", distribution).distribution.mean, self.policy.log_std
+        log_prob = choose(gaussian_log_prob(minibatch.actions, means, log_std))
+        with torch.no_grad():
+            kl = gaussian_kl(old_means, old_log_std, choose(means), log_std).mean()
+        return log_prob, gaussian_entropy(log_std), kl
+
+    def _goes_on(self, epoch: int, rows: Tensor, stopped: Tensor) -> bool:
+        """Steer the rate by an epoch's KL divergence, and say whether the next epoch is to run."""
+        if self.kl_schedule is None and self.target_kl is None:
+            return True
+        kl, stop = torch.stack((rows[:, KL].mean(), stopped)).tolist()
+        if self.kl_schedule is not None:
+            # What is logged is the last epoch's: its rate, and the divergence that the rate then acted on.
+            self.logger.record("train/learning_rate", self._rate)
+            update_learning_rate(self.policy.optimizer, next_learning_rate(self._rate, kl, self.kl_schedule))
+        if stop and self.verbose >= 1:
+            print(f"Early stopping at step {epoch} due to reaching max kl")
+        return not stop
+
+    def _finish_update(self, table: np.ndarray, last_epoch: int, guard: StepGuard) -> None:
+        """Log the update, and undo it if it went wrong.
+
+        Args:
+            table: (minibatches, LIVE + 1).
+            last_epoch: the row that the last epoch began with.
+            guard: what watched the steps.
+        """
+        buffer, policy = self.rollout_buffer, self.policy
+        std = policy.log_std.exp().mean() if hasattr(policy, "log_std") else torch.zeros((), device=self.device)
+        finite = torch.stack([parameter.isfinite().all() for parameter in policy.parameters()]).all()
+        figures = (explained_variance(buffer.values, buffer.returns), std, *guard.counts(), finite)
+        explained, std, skipped, in_a_row, finite = torch.stack(figures).tolist()
+
+        live = table[(table[:, LIVE] > 0) & np.isfinite(table).all(axis=1)]
+        means = live.mean(axis=0) if len(live) else np.full(table.shape[1], np.nan)
+        record = self.logger.record
+        record("train/entropy_loss", means[ENTROPY])
+        record("train/policy_gradient_loss", means[POLICY])
+        record("train/value_loss", means[VALUE])
+        record("train/approx_kl", table[last_epoch:, APPROX_KL].mean())
+        record("train/kl", table[last_epoch:, KL].mean())
+        record("train/clip_fraction", means[CLIP_FRACTION])
+        record("train/loss", table[-1, TOTAL])
+        record("train/explained_variance", explained)
+        record("train/skipped_steps", int(skipped))
+        if hasattr(policy, "log_std"):
+            record("train/std", std)
+        record("train/n_updates", self._n_updates, exclude="tensorboard")
+
+        if not finite or in_a_row >= TOLERATED_IN_A_ROW:
+            self._undo(f"{int(skipped)} of {len(table)} optimizer steps")
+            return
+        self._undone_in_a_row = 0
+        if not skipped:
+            self._last_good.keep(policy, policy.optimizer)
+        if isinstance(policy, Observer):
+            # Only now: the update had to see the observations as the rollout saw them.
+            policy.observe(buffer.observations.flatten(0, 1))
+
+    def _undo(self, what: str) -> None:
+        """Go back to the last good weights at half the rate.
+
+        Raises:
+            FloatingPointError: that did not help several times in a row.
+        """
+        self._undone_in_a_row += 1
+        if self._undone_in_a_row >= GIVE_UP_AFTER:
+            raise FloatingPointError(
+                f"loss or gradient was not finite in {GIVE_UP_AFTER} updates in a row, at ever smaller learning rates: "
+                "look for rewards or observations that are not finite"
+            )
+        self._last_good.restore(self.policy, self.policy.optimizer)
+        self.rate_scale *= 0.5
+        rate = 0.5 * self._rate
+        if self.kl_schedule is not None:
+            rate = max(rate, self.kl_schedule.minimum)
+        update_learning_rate(self.policy.optimizer, rate)
+        assert self._last_lstm_states is not None
+        not_finite = ~torch.stack([s.isfinite().all(dim=2).all(dim=0) for s in _tensors(self._last_lstm_states)]).all(0)
+        self._last_lstm_states = forget_where(not_finite, self._last_lstm_states)
+        print(
+            f"{what} had a loss or gradient that is not finite: back to the last good weights, learning rate halved to "
+            f"{rate:.3g}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    # ---- the rest ---------------------------------------------------------------------------------------------------
+
+    @property
+    def _rate(self) -> float:
+        """The learning rate: the optimizer's, the only one there is."""
+        return self.policy.optimizer.param_groups[0]["lr"]
+
+    def _update_learning_rate(self, optimizers: list[torch.optim.Optimizer] | torch.optim.Optimizer) -> None:
+        """Write the scheduled rate into the optimizers; an adaptive rate is there already, and stays."""
+        if self.kl_schedule is None:
+            rate = self.lr_schedule(self._current_progress_remaining) * self.rate_scale
+            for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
+                update_learning_rate(optimizer, rate)
+        self.logger.record("train/learning_rate", self._rate)
+
+    def _clip_ranges(self) -> tuple[float, float | None]:
+        progress = self._current_progress_remaining
+        policy, value = cast("Schedule", self.clip_range), cast("Schedule | None", self.clip_range_vf)
+        return policy(progress), None if value is None else value(progress)
+
+    def _log_std(self) -> Tensor | None:
+        """The Gaussian's log standard deviations, (action_width,); None for any other distribution."""
+        return self.policy.log_std if self.rollout_buffer.means is not None else None
+
+    def _bound_std(self) -> None:
+        log_std = self._log_std()
+        if log_std is not None:
+            with torch.no_grad():
+                log_std.clamp_(math.log(self.std_range[0]), math.log(self.std_range[1]))
+
+    def _excluded_save_params(self) -> list[str]:
+        # Tensors on a device that the machine that loads them may not have, and copies of the weights.
+        return [*super()._excluded_save_params(), "_last_obs", "_last_episode_starts", "_last_good"]
+
+
+def _tensors(states: RNNStates) -> tuple[Tensor, ...]:
+    return (*states.pi, *states.vf)

@@ -1,0 +1,133 @@
+"""The one face of environments that the learner knows: tensors on its device in, tensors on its device out.
+
+An environment that steps on tensors offers `step_tensor` (`TensorVecEnv`) and is used as it is. Any other
+Stable-Baselines3 `VecEnv` is converted at this edge, and only here.
+"""
+
+from typing import Any, NamedTuple, Protocol, cast
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from torch import Tensor
+
+from biped.ppo.buffer import map_observations
+from biped.ppo.recurrent_pass import Observations
+
+TensorStepReturn = tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]
+"""Observations, rewards, terminated, truncated, infos: as `gymnasium.vector.VectorEnv.step`, on tensors."""
+
+
+class TensorVecEnv(Protocol):
+    """What a `VecEnv` offers on top to stay on the device; it resets ended episodes in the same step."""
+
+    def step_tensor(self, actions: Tensor) -> TensorStepReturn:
+        """Step with actions (n_envs, ...).
+
+        Infos hold `final_obs` (n_envs, ...), read where an episode was truncated, and may hold `episode_return` and
+        `episode_length` (n_envs,), read where one ended.
+        """
+        ...
+
+
+class Step(NamedTuple):
+    """What a step of all environments came to, on the learner's device."""
+
+    observations: Observations
+    """(n_envs, ...); the new episode's first where one ended."""
+    rewards: Tensor
+    """(n_envs,) float32."""
+    dones: Tensor
+    """(n_envs,) bool: an episode ended."""
+    truncated: Tensor | None
+    """(n_envs,) bool: it was cut off rather than finished; None where the host knows that none was."""
+    final_observations: Observations
+    """(n_envs, ...), of the ended episodes, where `truncated`."""
+    infos: Any
+    """What the environment said: tensors by name, or Stable-Baselines3's list of dictionaries."""
+    returned: dict[str, Any]
+    """What the environment returned, as it returned it, by the names that callbacks know."""
+
+
+class TensorEdge:
+    """Steps an environment that works on tensors."""
+
+    def __init__(self, env: VecEnv) -> None:
+        """Use `env.step_tensor`."""
+        self._env = cast("TensorVecEnv", env)
+
+    def step(self, actions: Tensor) -> Step:
+        """Step with actions (n_envs, ...)."""
+        observations, rewards, terminated, truncated, infos = self._env.step_tensor(actions)
+        dones = terminated | truncated
+        # On the host looking is free, and in most steps it saves a pass of the critic.
+        none_cut = truncated.device.type == "cpu" and not truncated.any()
+        cut = None if none_cut else truncated & ~terminated
+        returned = {"new_obs": observations, "rewards": rewards, "dones": dones, "infos": infos}
+        return Step(observations, rewards, dones, cut, infos["final_obs"], infos, returned)
+
+
+class HostEdge:
+    """Steps any other Stable-Baselines3 `VecEnv`, converting to numpy and back."""
+
+    def __init__(self, env: VecEnv, device: torch.device) -> None:
+        """Convert what `env` returns to tensors on `device`."""
+        self._env, self._device = env, device
+
+    def step(self, actions: Tensor) -> Step:
+        """Step with actions (n_envs, ...)."""
+        observations, rewards, dones, infos = self._env.step(actions.cpu().numpy())
+        cut = [
+            index
+            for index in np.flatnonzero(dones).tolist()
+            if infos[index].get("TimeLimit.truncated", False) and infos[index].get("terminal_observation") is not None
+        ]
+        truncated, final = None, observations
+        if cut:
+            mask = np.zeros(len(dones), dtype=bool)
+            mask[cut] = True
+            truncated = torch.as_tensor(mask, device=self._device)
+            final = _with_rows(observations, cut, [infos[index]["terminal_observation"] for index in cut])
+        return Step(
+            to_device(observations, self._device),
+            torch.as_tensor(rewards, dtype=torch.float32, device=self._device),
+            torch.as_tensor(dones, dtype=torch.bool, device=self._device),
+            truncated,
+            to_device(final, self._device),
+            infos,
+            {"new_obs": observations, "rewards": rewards, "dones": dones, "infos": infos},
+        )
+
+
+def edge_of(env: VecEnv, device: torch.device) -> TensorEdge | HostEdge:
+    """Return the edge for an environment; a wrapped one is stepped through its wrapper, on numpy."""
+    # A wrapper passes unknown names on to what it wraps, `step_tensor` too; that would go around the wrapper.
+    if not isinstance(env, VecEnvWrapper) and hasattr(env, "step_tensor"):
+        return TensorEdge(env)
+    return HostEdge(env, device)
+
+
+def to_device(observations: Any, device: torch.device) -> Observations:
+    """Return observations, numpy or tensors, as tensors on `device`."""
+
+    def move(value: Any) -> Tensor:
+        return torch.as_tensor(value, device=device)
+
+    return map_observations(move, observations)
+
+
+def clip_bounds(space: spaces.Space, device: torch.device) -> tuple[Tensor, Tensor] | None:
+    """Return the bounds of a box as tensors, or None for a space without."""
+    if not isinstance(space, spaces.Box):
+        return None
+    return torch.as_tensor(space.low, device=device), torch.as_tensor(space.high, device=device)
+
+
+def _with_rows(observations: Any, rows: list[int], values: list[Any]) -> Any:
+    """Return a copy of numpy observations with some rows replaced."""
+    if isinstance(observations, dict):
+        return {key: _with_rows(value, rows, [row[key] for row in values]) for key, value in observations.items()}
+    changed = observations.copy()
+    changed[rows] = np.stack(values)
+    return changed
