@@ -351,6 +351,16 @@ class PolicyConfig(Section):
     """Layers of the LSTM."""
     initial_std: float = _between(1.0, 0.001, 10)
     """Standard deviation of the actions at the start."""
+    min_std: float = _between(0.05, 0.001, 10)
+    """Floor of the standard deviation: exploration never dries up."""
+    max_std: float = _between(2.0, 0.001, 100)
+    """Ceiling of the standard deviation."""
+    normalize_observations: bool = False
+    """Normalise observations by their running mean and variance, kept in the policy; the scales are fixed otherwise."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require(self.min_std <= self.initial_std <= self.max_std, "initial_std", "between min_std and max_std")
 
 
 @dataclass(frozen=True)
@@ -366,7 +376,7 @@ class PPOConfig(Section):
     learning_rate: float = _positive(1e-4)
     """Step size of Adam; the start of the adaptive rate."""
     adaptive_lr: bool = False
-    """Steer the learning rate by the KL divergence of each update."""
+    """Steer the learning rate by the KL divergence of each epoch."""
     desired_kl: float = _positive(0.01)
     """KL divergence that the adaptive rate aims at (nats)."""
     min_learning_rate: float = _positive(1e-5)
@@ -385,6 +395,8 @@ class PPOConfig(Section):
     """Weight of the value loss."""
     max_grad_norm: float = _positive(1.0)
     """Gradients are clipped to this norm."""
+    precision: str = _choice("fp32", "bf16")
+    """Of the networks up to their heads: `fp32`, or `bf16` for bfloat16 by autocast."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -231,8 +231,9 @@ class BipedEnv(VectorEnv):
 class BipedVecEnv(VecEnv):
     """A `BipedEnv` as a Stable-Baselines3 `VecEnv`: numpy at the edge, for stock algorithms and wrappers.
 
-    `env` is the tensor environment inside. An `info` of an episode that ended holds `terminal_observation`,
-    `TimeLimit.truncated` and `episode` (`r` return, `l` length, `t` seconds since the start).
+    `env` is the tensor environment inside, and `step_tensor` its step, for learners that stay on the device. An `info`
+    of an episode that ended holds `terminal_observation`, `TimeLimit.truncated` and `episode` (`r` return, `l` length,
+    `t` seconds since the start).
     """
 
     def __init__(self, env: BipedEnv) -> None:
@@ -248,6 +249,10 @@ class BipedVecEnv(VecEnv):
         self._reset_seeds()
         self._reset_options()
         return observations.cpu().numpy()
+
+    def step_tensor(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
+        """Step without leaving the device: see `BipedEnv.step`."""
+        return self.env.step(actions)
 
     def step_async(self, actions: np.ndarray) -> None:
         """Take the actions (num_envs, num_joints) of the coming step."""

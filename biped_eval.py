@@ -115,7 +115,7 @@ def policy_agent(config: Config, env: BipedEnv, path: Path) -> Agent:
     Raises:
         UsageError: the file is missing, damaged, or of another network.
     """
-    model = make_model(config, BipedVecEnv(env), config.ppo.learning_rate, seed=0)
+    model = make_model(config, BipedVecEnv(env), seed=0)
     try:
         restore(model, read_checkpoint(path))
     except CheckpointError as error:

@@ -16,15 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from sb3_contrib import RecurrentPPO
 
 from biped.command_line import OneLineParser, ending_at_once, exit_code, seed_number, whole_number
 from biped.config_io import differences, parse_setting, to_dict, with_settings
-from biped.errors import UsageError, disk_error
-from biped.learner import choose_device, make_model
+from biped.errors import MachineError, UsageError, disk_error
+from biped.learner import choose_device, keep_freed_memory, make_model
 from biped.mdp.episode_stats import EpisodeSummary
 from biped.ppo.checkpoint import Checkpoint, CheckpointError, read_checkpoint, restore, save_checkpoint
-from biped.ppo.kl_schedule import AdaptiveRate, KlSchedule
+from biped.ppo.recurrent_ppo import DeviceRecurrentPPO
 from biped.runs import DEFAULT_EXP_NAME, RunDirectory, run_path
 from biped.sinks import make_logger, require_tensorboard
 from biped_config import PRESETS, Config
@@ -41,6 +40,7 @@ FLAG_SETTINGS = {
     "device": "train.device",
     "sim": "train.sim",
     "adaptive_lr": "ppo.adaptive_lr",
+    "precision": "ppo.precision",
     "wandb": "wandb.enabled",
     "wandb_project": "wandb.project",
     "wandb_entity": "wandb.entity",
@@ -77,6 +77,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--sim", choices=("genesis",), help="the simulator")
     add("--set", action="append", default=[], metavar="PATH=VALUE", help="any field of the configuration; repeatable")
     add("--adaptive_lr", action="store_true", help="steer the learning rate by the updates' KL divergence")
+    add("--precision", choices=("fp32", "bf16"), help="of the networks up to their heads (default fp32)")
     add("--load_model", type=Path, metavar="PATH", help="start from the weights of this checkpoint; steps count from 0")
     add("--continue_training", action="store_true", help="go on with the run from its latest checkpoint")
     add("--new_run", action="store_true", help="keep an existing run under a numbered name and start anew")
@@ -222,8 +223,8 @@ def train(args: argparse.Namespace) -> None:
     device = choose_device(config.train.device)
     with ending_at_once():
         env = BipedVecEnv(make_env(config.env, device, sim=config.train.sim, seed=seed))
-    adaptive = _adaptive_rate(config, plan) if config.ppo.adaptive_lr else None
-    model = make_model(config, env, adaptive or config.ppo.learning_rate, seed)
+    keep_freed_memory()
+    model = make_model(config, env, seed)
     if plan.start is not None:
         try:
             restore(model, plan.start, counters=plan.resume is not None)
@@ -249,21 +250,13 @@ def train(args: argparse.Namespace) -> None:
             drain=lambda: summary_metrics(env.env.stats.drain()),
             save=lambda path: save_checkpoint(model, path),
             checkpoint_every_steps=config.train.checkpoint_every_steps,
-            on_update=(lambda kl: _adapt(adaptive, model, kl)) if adaptive else None,
         )
         _learn(model, callback, goal - done, run)
     _say(f"trained {model.num_timesteps:,} steps: {run.final_model}")
     env.close()
 
 
-def _adapt(adaptive: AdaptiveRate, model: RecurrentPPO, kl: float) -> None:
-    """Move the rate, in the optimizer too: a checkpoint then holds the rate of the next update, not of the last."""
-    adaptive.update(kl)
-    for group in model.policy.optimizer.param_groups:
-        group["lr"] = adaptive.value
-
-
-def _learn(model: RecurrentPPO, callback: BipedCallback, steps: int, run: RunDirectory) -> None:
+def _learn(model: DeviceRecurrentPPO, callback: BipedCallback, steps: int, run: RunDirectory) -> None:
     try:
         never: Any = None  # BipedCallback writes the log itself
         model.learn(steps, callback, log_interval=never, reset_num_timesteps=False, progress_bar=sys.stdout.isatty())
@@ -275,14 +268,11 @@ def _learn(model: RecurrentPPO, callback: BipedCallback, steps: int, run: RunDir
         raise
     except OSError as error:
         raise disk_error(run.path, error) from error
+    except FloatingPointError as error:
+        callback.save_checkpoint()
+        raise MachineError(f"training broke down: {error}") from error
     finally:
         model.logger.close()
-
-
-def _adaptive_rate(config: Config, plan: Plan) -> AdaptiveRate:
-    ppo = config.ppo
-    schedule = KlSchedule(ppo.learning_rate, ppo.desired_kl, ppo.min_learning_rate, ppo.max_learning_rate)
-    return AdaptiveRate(schedule, plan.start.learning_rate if plan.start and plan.resume else None)
 
 
 def _wandb(run: RunDirectory, config: Config) -> list[Any]:

@@ -23,7 +23,7 @@ from biped.runs import RunDirectory
 
 
 class BipedCallback(BaseCallback):
-    """Logs each rollout together with its update, steers the learning rate and keeps checkpoints.
+    """Logs each rollout together with its update, and keeps checkpoints.
 
     Stable-Baselines3 writes its log between a rollout and the update that follows, so an update's numbers come one
     rollout late and the last ones never. Train with `log_interval=None`: this callback writes after the update.
@@ -35,7 +35,6 @@ class BipedCallback(BaseCallback):
         drain: Callable[[], Mapping[str, float]],
         save: Callable[[Path], None],
         checkpoint_every_steps: int,
-        on_update: Callable[[float], None] | None = None,
     ) -> None:
         """Connect the callback.
 
@@ -45,10 +44,9 @@ class BipedCallback(BaseCallback):
                 rollout, after the update.
             save: writes a checkpoint of the model to a path.
             checkpoint_every_steps: environment steps between two checkpoints.
-            on_update: called after each update with its KL divergence, nats.
         """
         super().__init__()
-        self._run, self._drain, self._save, self._on_update = run, drain, save, on_update
+        self._run, self._drain, self._save = run, drain, save
         self._every_steps = checkpoint_every_steps
         self._saved_steps: int | None = None
         self._last_save_steps = 0
@@ -96,8 +94,6 @@ class BipedCallback(BaseCallback):
             # A rollout in which no episode ends has no mean return: no point on the curve.
             if np.isfinite(value):
                 self.logger.record(name, value)
-        if self._on_update is not None:
-            self._on_update(float(self.logger.name_to_value["train/approx_kl"]))
         cast("OnPolicyAlgorithm", self.model).dump_logs(self._iterations)
         if self.model.num_timesteps - self._last_save_steps >= self._every_steps:
             self.save_checkpoint()

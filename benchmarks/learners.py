@@ -98,7 +98,8 @@ class FreeEnv(VecEnv):
 class StockPassPolicy(MlpIntoLstmPolicy):
     """The network with sb3-contrib's own pass over sequences, as its users have it."""
 
-    _process_sequence = staticmethod(RecurrentActorCriticPolicy._process_sequence)
+    # The parent's annotation of the states misses the tuple.
+    _process_sequence = staticmethod(RecurrentActorCriticPolicy._process_sequence)  # pyright: ignore
 
 
 class _Silent(BaseCallback):

@@ -1,12 +1,17 @@
 """From the configuration to the device and to the model on it."""
 
+import ctypes
+import sys
+from typing import cast
+
 import torch
-from sb3_contrib import RecurrentPPO
-from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from biped.errors import MachineError
+from biped.ppo.kl_schedule import KlSchedule
 from biped.ppo.policy import MlpIntoLstmPolicy
+from biped.ppo.recurrent_pass import Precision
+from biped.ppo.recurrent_ppo import DeviceRecurrentPPO
 from biped_config import Config
 
 
@@ -23,20 +28,36 @@ def choose_device(wanted: str) -> str:
     return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
 
 
-def make_model(config: Config, env: VecEnv, rate: float | Schedule, seed: int) -> RecurrentPPO:
-    """Return a `RecurrentPPO` of the configuration's sizes on a Stable-Baselines3 environment.
+def keep_freed_memory() -> None:
+    """Tell glibc to keep the memory that is freed: the next minibatch wants it again.
+
+    By default large blocks go back to the system when they are freed, and each page of the next one costs a fault: up
+    to a tenth of an update's time on a CPU (benchmarks/README.md). Does nothing where the C library is another one.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
+        mallopt(trim_threshold, 2**31 - 1)
+        mallopt(mmap_max, 0)
+
+
+def make_model(config: Config, env: VecEnv, seed: int) -> DeviceRecurrentPPO:
+    """Return the learner, of the configuration's sizes, on a Stable-Baselines3 environment.
 
     Args:
         config: network, hyperparameters and device.
         env: a `VecEnv`.
-        rate: the learning rate, or a Stable-Baselines3 schedule of it.
         seed: of the initial weights, the exploration noise and the order of minibatches.
     """
     ppo, policy = config.ppo, config.policy
-    return RecurrentPPO(
+    schedule = KlSchedule(ppo.desired_kl, ppo.min_learning_rate, ppo.max_learning_rate)
+    return DeviceRecurrentPPO(
         MlpIntoLstmPolicy,
         env,
-        learning_rate=rate,
+        learning_rate=ppo.learning_rate,
+        kl_schedule=schedule if ppo.adaptive_lr else None,
+        precision=cast("Precision", ppo.precision),
+        std_range=(policy.min_std, policy.max_std),
         n_steps=ppo.n_steps,
         batch_size=config.batch_size,
         n_epochs=ppo.n_epochs,
@@ -51,6 +72,7 @@ def make_model(config: Config, env: VecEnv, rate: float | Schedule, seed: int) -
             "lstm_hidden_size": policy.lstm_hidden_size,
             "n_lstm_layers": policy.lstm_layers,
             "initial_std": policy.initial_std,
+            "normalize_observations": policy.normalize_observations,
         },
         seed=seed,
         device=choose_device(config.train.device),

@@ -52,14 +52,16 @@ _FIXED = (
     Metric("train/value_loss", "ppo/value_loss", "1", "squared error of the value function"),
     Metric("train/entropy_loss", "ppo/entropy", "nats", "entropy of the action distribution (SB3 logs minus it)", -1.0),
     Metric("train/approx_kl", "ppo/kl_divergence", "nats", "KL divergence of the update's last epoch, estimated"),
+    Metric("train/kl", "ppo/kl_exact", "nats", "KL divergence of the update's last epoch, exact for Gaussians"),
     Metric("train/clip_fraction", "info/clip_frac", "1", "share of probability ratios that were clipped"),
     Metric("train/clip_range", "info/clip_range", "1", "clip of the probability ratio"),
     Metric(
         "train/explained_variance", "ppo/explained_variance", "1", "share of the returns' variance that is predicted"
     ),
-    Metric("train/learning_rate", "info/last_lr", "1", "learning rate of the update"),
+    Metric("train/learning_rate", "info/last_lr", "1", "learning rate of the update's last epoch"),
     Metric("train/loss", "ppo/loss", "1", "total loss of the last minibatch"),
     Metric("train/n_updates", "info/n_updates", "1", "epochs so far"),
+    Metric("train/skipped_steps", "info/skipped_steps", "1", "optimizer steps left out: loss or gradient not finite"),
     Metric("train/std", "info/action_noise_std", "1", "mean standard deviation of the actions"),
 )
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.utils import update_learning_rate
 
 _COUNTERS = ("num_timesteps", "_n_updates", "_episode_num")
 _MAX_MEMBER_BYTES = 2 * 1024**3
@@ -33,6 +34,8 @@ class Checkpoint:
     """The optimizer's state, its learning rate included."""
     counters: dict[str, int]
     """Steps, updates and episodes so far, by their Stable-Baselines3 names."""
+    rate_scale: float = 1.0
+    """What `DeviceRecurrentPPO`'s guard has left of the scheduled learning rate."""
 
     @property
     def num_timesteps(self) -> int:
@@ -74,8 +77,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
             optimizer = _load_tensors(archive, "policy.optimizer.pth")
             data = json.loads(_read_member(archive, "data"))
         counters = {name: int(data[name]) for name in _COUNTERS}
-        checkpoint = Checkpoint(policy, optimizer, counters)
-        if not (checkpoint.learning_rate > 0 and all(0 <= value < 2**62 for value in counters.values())):
+        checkpoint = Checkpoint(policy, optimizer, counters, float(data.get("rate_scale", 1.0)))
+        sound = checkpoint.learning_rate > 0 and 0 < checkpoint.rate_scale <= 1
+        if not (sound and all(0 <= value < 2**62 for value in counters.values())):
             raise ValueError("counters or learning rate make no sense")
         finite = all(bool(value.isfinite().all()) for value in policy.values())
     except FileNotFoundError as error:
@@ -89,7 +93,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def restore(model: BaseAlgorithm, checkpoint: Checkpoint, *, counters: bool = True) -> None:
-    """Put a checkpoint's weights and optimizer state into a model of the same shape, and its counters if asked.
+    """Put a checkpoint's weights and optimizer state into a model of the same shape.
+
+    With `counters` training goes on where it was: steps count on, and so does the learning rate. Without, it starts
+    anew from the weights, at the model's own first rate.
 
     Raises:
         CheckpointError: the networks have other shapes.
@@ -103,8 +110,10 @@ def restore(model: BaseAlgorithm, checkpoint: Checkpoint, *, counters: bool = Tr
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError("the checkpoint is of a network of another shape or for other observations") from error
     if counters:
-        for name, value in checkpoint.counters.items():
+        for name, value in {**checkpoint.counters, "rate_scale": checkpoint.rate_scale}.items():
             setattr(model, name, value)
+    else:
+        update_learning_rate(policy.optimizer, model.lr_schedule(1.0))
 
 
 def _check_moments(optimizer: torch.optim.Optimizer) -> None:

@@ -1,10 +1,10 @@
 """Episodes in a rollout as blocks of sequences, so that one LSTM call runs over a whole block.
 
 A sequence is a stretch of one environment's steps in which no episode begins after the first step: an LSTM runs over
-it without forgetting on the way. A block is a rectangle of sequences, padded to the longest. Where no episode begins
-within the rollout there is one block without padding. Where many do, the short sequences get a block of their own, so
-that less is padded. (torch's ragged layout, `PackedSequence`, needs no padding at all, but runs step by step: on a CPU
-it took three times as long.)
+it without forgetting on the way. A block is a rectangle of sequences, padded at their ends. Where no episode begins
+within the rollout there is one block without padding. Where many do, the short sequences get a block of half the
+length, so that less is padded. (torch's ragged layout, `PackedSequence`, needs no padding at all, but runs step by
+step: on a CPU it took three times as long.)
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Block:
     """A rectangle of sequences."""
 
     length: int
-    """Steps of the longest sequence."""
+    """Slots of a sequence."""
     count: int
     """Sequences."""
 
@@ -36,8 +36,8 @@ class Sequences:
     blocks: tuple[Block, ...]
     """The long sequences' block, the short ones'; one alone where there is no need for two."""
     slots: NDArray[np.int64]
-    """(n_slots,) the step in each slot, as a position in the rollout flattened from (n_steps, n_envs). Padding repeats
-    the sequence's last step."""
+    """(n_slots,) the step in each slot, as a position in the rollout flattened from (n_steps, n_envs); padding
+    repeats the sequence's last step."""
     filled: NDArray[np.int64] | None
     """(n_transitions,) the slots that are not padding; None where none is."""
     envs: NDArray[np.int64]
@@ -60,21 +60,21 @@ def cut_at_starts(episode_starts: NDArray[np.bool_], envs: NDArray[np.int64]) ->
     firsts = np.flatnonzero(begins)
     lengths = np.diff(firsts, append=begins.size)
     is_short = 2 * lengths <= n_steps
+    everything = np.arange(lengths.size)
     if is_short.mean() < SHORT_SHARE or is_short.all():
-        members = [np.arange(lengths.size)]
+        members = [(n_steps, everything)]
     else:
-        members = [np.flatnonzero(~is_short), np.flatnonzero(is_short)]
+        members = [(n_steps, everything[~is_short]), (n_steps // 2, everything[is_short])]
 
     blocks, slots, filled = [], [], []
-    for sequences in members:
-        block = Block(int(lengths[sequences].max()), sequences.size)
-        time = np.arange(block.length)[:, None]
+    for length, sequences in members:
+        time = np.arange(length)[:, None]
         env, first_step = np.divmod(firsts[sequences], n_steps)
         step = first_step + np.minimum(time, lengths[sequences] - 1)
-        blocks.append(block)
+        blocks.append(Block(length, sequences.size))
         slots.append((step * n_envs + envs[env]).ravel())
         filled.append((time < lengths[sequences]).ravel())
-    order = np.concatenate(members)
+    order = np.concatenate([sequences for _, sequences in members])
     is_filled = np.concatenate(filled)
     return Sequences(
         blocks=tuple(blocks),
