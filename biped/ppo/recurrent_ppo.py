@@ -87,7 +87,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
             raise ValueError(f"precision is {precision!r}, but it must be 'fp32' or 'bf16'")
         if not 0.0 < std_range[0] <= std_range[1]:
             raise ValueError(f"std_range is {std_range}, but it must be (floor, ceiling) above 0")
-        self.kl_schedule, self.precision, self.std_range = kl_schedule, precision, std_range
+        self.kl_schedule, self.precision, self.std_range = kl_schedule, precision, tuple(std_range)
         self.rate_scale = 1.0
         """What the guard has left of the scheduled learning rate."""
         self._undone_in_a_row = 0
@@ -136,12 +136,12 @@ class DeviceRecurrentPPO(RecurrentPPO):
         """
         self.policy.set_training_mode(False)
         edge, bounds = edge_of(env, self.device), clip_bounds(self.action_space, self.device)
-        observations = to_device(self._last_obs, self.device)
+        obs_tensor = to_device(self._last_obs, self.device)
         episode_starts = torch.as_tensor(self._last_episode_starts, device=self.device)
-        states = self._last_lstm_states
-        assert states is not None
+        lstm_states = self._last_lstm_states
+        assert lstm_states is not None
         episodes: list[Tensor] = []
-        rollout_buffer.begin(states, self._log_std())
+        rollout_buffer.begin(lstm_states, self._log_std())
         if self.use_sde:
             self.policy.reset_noise(env.num_envs)
         callback.on_rollout_start()
@@ -149,29 +149,30 @@ class DeviceRecurrentPPO(RecurrentPPO):
             for n_steps in range(n_rollout_steps):
                 if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
                     self.policy.reset_noise(env.num_envs)
-                distribution, values, states = evaluate_sequences(
+                distribution, values, lstm_states = evaluate_sequences(
                     self.policy,
-                    observations,
+                    obs_tensor,
                     single_steps(env.num_envs),
-                    forget_where(episode_starts, states),
+                    forget_where(episode_starts, lstm_states),
                     self.precision,
                 )
                 actions = distribution.get_actions()
                 log_probs = distribution.log_prob(actions)
-                step = edge.step(actions if bounds is None else actions.clamp(*bounds))
+                clipped_actions = actions if bounds is None else actions.clamp(*bounds)
+                step = edge.step(clipped_actions)
                 self.num_timesteps += env.num_envs
                 callback.update_locals({**locals(), **step.returned})
                 if not callback.on_step():
                     return False
                 self._note_episodes(step, episodes)
                 means = distribution.distribution.mean if type(distribution) is DiagGaussianDistribution else None
-                rewards = self._bootstrapped(step, states)
-                rollout_buffer.add(observations, actions, rewards, episode_starts, values, log_probs, means)
-                observations, episode_starts = step.observations, step.dones
-            self._last_obs, self._last_lstm_states = observations, states
+                rewards = self._bootstrapped(step, lstm_states)
+                rollout_buffer.add(obs_tensor, actions, rewards, episode_starts, values, log_probs, means)
+                obs_tensor, episode_starts = step.observations, step.dones
+            self._last_obs, self._last_lstm_states = obs_tensor, lstm_states
             self._last_episode_starts = cast("Any", episode_starts)
             last_values = predict_values(
-                self.policy, observations, forget_where(episode_starts, states).vf, self.precision
+                self.policy, obs_tensor, forget_where(episode_starts, lstm_states).vf, self.precision
             )
             rollout_buffer.compute_returns_and_advantage(last_values, episode_starts, self.gamma, self.gae_lambda)
         self._drain_episodes(episodes)

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from biped.ppo.kl_schedule import AdaptiveRate, KlSchedule, next_learning_rate
+from biped.ppo.kl_schedule import KlSchedule, next_learning_rate
 
-SCHEDULE = KlSchedule(initial=1e-3, desired_kl=0.01, minimum=1e-5, maximum=1e-2)
+SCHEDULE = KlSchedule(desired_kl=0.01, minimum=1e-5, maximum=1e-2)
 
 
 @pytest.mark.parametrize(
@@ -31,11 +31,3 @@ def test_the_rate_stays_within_its_bounds(rate: float, divergences: list[float])
     for kl in divergences:
         rate = next_learning_rate(rate, kl, SCHEDULE)
         assert SCHEDULE.minimum <= rate <= SCHEDULE.maximum
-
-
-def test_the_rate_is_a_schedule_that_progress_does_not_move() -> None:
-    rate = AdaptiveRate(SCHEDULE)
-    assert rate(1.0) == rate(0.0) == 1e-3
-    rate.update(0.5)
-    assert rate(1.0) == pytest.approx(1e-3 / 1.5)
-    assert AdaptiveRate(SCHEDULE, learning_rate=7e-4)(0.3) == 7e-4
