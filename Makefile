@@ -10,10 +10,10 @@ ARGS ?=
 INSTALL ?=
 STAMP := $(VENV)/.installed
 
-.PHONY: help install check train test test-slow lint format bench picture
+.PHONY: help install check train test test-slow lint format bench bench-learner picture
 
 help: ## say what there is
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-13s %s\n", $$1, $$2 }'
 
 $(STAMP): install_genesis.sh constraints.txt pyproject.toml
 	./install_genesis.sh --venv $(VENV) $(INSTALL)
@@ -44,6 +44,10 @@ format: $(STAMP) ## let ruff format and fix
 
 bench: $(STAMP) ## env-steps/s of the environment beside the bare simulator
 	$(PY) benchmarks/throughput.py $(ARGS)
+
+bench-learner: $(STAMP) ## steps/s of the update beside stock, rsl_rl and a bare loop
+	$(PY) -m pip install -q -c constraints.txt -e '.[bench]'
+	$(PY) benchmarks/learner.py $(ARGS)
 
 picture: $(STAMP) ## draw the standing robot for the documentation
 	$(PY) biped_eval.py --agent zero --episodes 4 --command 0 0 0 --picture docs/standing.png

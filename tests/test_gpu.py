@@ -39,6 +39,62 @@ def test_a_step_never_waits_for_the_device() -> None:
     subprocess.run([sys.executable, "-c", NO_SYNC], cwd=ROOT, check=True, timeout=900)
 
 
+LEARNER_NO_SYNC = """
+import torch
+from dataclasses import replace
+from stable_baselines3.common.logger import Logger
+from biped.learner import make_model
+from biped_config import smoke_preset
+from biped_env import BipedVecEnv, make_env
+
+config = smoke_preset()
+config = replace(config, train=replace(config.train, device="cuda"), ppo=replace(config.ppo, precision="{precision}"))
+env = BipedVecEnv(make_env(config.env, "cuda"))
+model = make_model(config, env, seed=0)
+model.set_logger(Logger(folder=None, output_formats=[]))
+step_tensor = env.step_tensor
+
+def outside_of_our_code(actions):  # the environment's own test is the one above
+    torch.cuda.set_sync_debug_mode("default")
+    result = step_tensor(actions)
+    torch.cuda.set_sync_debug_mode("error")
+    return result
+
+env.step_tensor = outside_of_our_code
+_, callback = model._setup_learn(1, None)
+
+def silently(function):  # what drains statistics once a rollout or an update may wait, and is all that may
+    def drained(*args):
+        torch.cuda.set_sync_debug_mode("default")
+        result = function(*args)
+        torch.cuda.set_sync_debug_mode("error")
+        return result
+    return drained
+
+model._drain_episodes = silently(model._drain_episodes)
+model._finish_update = silently(model._finish_update)
+for _ in range(3):
+    model._last_obs = torch.as_tensor(model._last_obs, device="cuda")
+    model._last_episode_starts = torch.as_tensor(model._last_episode_starts, device="cuda")
+    torch.cuda.set_sync_debug_mode("error")
+    model.collect_rollouts(env, callback, model.rollout_buffer, model.n_steps)
+    torch.cuda.set_sync_debug_mode("default")
+    model.rollout_buffer._starts_on_host = model.rollout_buffer.episode_starts.cpu().numpy()
+    torch.cuda.set_sync_debug_mode("error")
+    model.train()
+    torch.cuda.set_sync_debug_mode("default")
+assert model.logger.name_to_value["train/skipped_steps"] == 0
+assert all(parameter.isfinite().all() for parameter in model.policy.parameters())
+"""
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_rollout_and_an_update_never_wait_for_the_device(precision: str) -> None:
+    program = LEARNER_NO_SYNC.replace("{precision}", precision)
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=900)
+
+
 @pytest.mark.gpu
 def test_the_gpu_trains(tmp_path) -> None:
     command = [sys.executable, "biped_train.py", "--preset", "smoke", "--device", "cuda", "--log_dir", str(tmp_path)]

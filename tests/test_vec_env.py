@@ -38,11 +38,11 @@ def test_evaluate_policy_counts_whole_episodes(env: BipedVecEnv) -> None:
     assert max(lengths) <= 20
 
 
-def test_stock_recurrent_ppo_trains_and_its_load_opens_our_checkpoint(env: BipedVecEnv, tmp_path) -> None:
+def test_stock_recurrent_ppo_opens_our_checkpoint_and_trains_on(env: BipedVecEnv, tmp_path) -> None:
     from biped.learner import make_model
     from biped_config import smoke_preset
 
-    model = make_model(smoke_preset(), env, 1e-3, seed=0).learn(256)
+    model = make_model(smoke_preset(), env, seed=0).learn(256)
     save_checkpoint(model, tmp_path / "model.zip")
     stock = RecurrentPPO.load(tmp_path / "model.zip", env=env, device="cpu")
     observation = env.reset()

@@ -231,7 +231,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
             self._n_updates += 1
             if not self._goes_on(epoch, torch.stack(rows[first_row:]), stopped):
                 break
-        self._finish_update(np.array(torch.stack(rows).tolist()), first_row, guard)
+        self._finish_update(torch.stack(rows), first_row, guard)
         self.logger.record("train/clip_range", clips[0])
         if clips[1] is not None:
             self.logger.record("train/clip_range_vf", clips[1])
@@ -292,11 +292,11 @@ class DeviceRecurrentPPO(RecurrentPPO):
             print(f"Early stopping at step {epoch} due to reaching max kl")
         return not stop
 
-    def _finish_update(self, table: np.ndarray, last_epoch: int, guard: StepGuard) -> None:
+    def _finish_update(self, rows: Tensor, last_epoch: int, guard: StepGuard) -> None:
         """Log the update, and undo it if it went wrong.
 
         Args:
-            table: (minibatches, LIVE + 1).
+            rows: what is kept of the minibatches, (n, LIVE + 1).
             last_epoch: the row that the last epoch began with.
             guard: what watched the steps.
         """
@@ -305,7 +305,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
         finite = torch.stack([parameter.isfinite().all() for parameter in policy.parameters()]).all()
         figures = (explained_variance(buffer.values, buffer.returns), std, *guard.counts(), finite)
         explained, std, skipped, in_a_row, finite = torch.stack(figures).tolist()
-
+        table = rows.cpu().numpy()
         live = table[(table[:, LIVE] > 0) & np.isfinite(table).all(axis=1)]
         means = live.mean(axis=0) if len(live) else np.full(table.shape[1], np.nan)
         record = self.logger.record

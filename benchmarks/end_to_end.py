@@ -1,0 +1,140 @@
+"""Training on the Genesis biped with `DeviceRecurrentPPO` and with stock `RecurrentPPO`, in one run."""
+
+import statistics
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from sb3_contrib import RecurrentPPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
+
+from benchmarks.learners import StockPassPolicy
+from biped.learner import make_model
+from biped_config import PRESETS, Config
+from biped_env import BipedVecEnv, make_env
+
+WARM_UP, TURNS = 30, 8
+"""Iterations before the first turn (robots learn to stand, so that episodes are longer than a rollout), and turns."""
+
+
+class SharesOfTime(BaseCallback):
+    """Times rollouts; what is not the rollout is the update."""
+
+    def __init__(self) -> None:
+        """Start with nothing measured."""
+        super().__init__()
+        self.rollout_s = 0.0
+        self._began_s = 0.0
+
+    def _on_rollout_start(self) -> None:
+        self._began_s = _now_s()
+
+    def _on_rollout_end(self) -> None:
+        self.rollout_s = _now_s() - self._began_s
+
+    def _on_step(self) -> bool:
+        return True
+
+
+class TimedEnv(BipedVecEnv):
+    """Adds up the time within the environment's step."""
+
+    step_s = 0.0
+
+    def step_tensor(self, actions: torch.Tensor) -> Any:
+        """Step, and add up."""
+        began_s = _now_s()
+        result = super().step_tensor(actions)
+        self.step_s += _now_s() - began_s
+        return result
+
+    def step_wait(self) -> Any:
+        """Step, and add up."""
+        began_s = _now_s()
+        result = super().step_wait()
+        self.step_s += _now_s() - began_s
+        return result
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """Seconds of one rollout and its update."""
+
+    env_s: float
+    """In the environment's step."""
+    inference_s: float
+    """In the rest of the rollout: the policy, the buffer, conversions."""
+    update_s: float
+    """In the update."""
+
+    @property
+    def total_s(self) -> float:
+        """Of the whole."""
+        return self.env_s + self.inference_s + self.update_s
+
+
+def _now_s() -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def _stock(config: Config, env: BipedVecEnv) -> RecurrentPPO:
+    """Stock, with the arguments that `make_model` gives ours."""
+    ours = make_model(config, env, seed=1)
+    names = "n_steps batch_size n_epochs gamma gae_lambda clip_range ent_coef vf_coef max_grad_norm policy_kwargs"
+    settings = {name: getattr(ours, name) for name in names.split()}
+    return RecurrentPPO(
+        StockPassPolicy, env, learning_rate=config.ppo.learning_rate, seed=1, device=ours.device, **settings
+    )
+
+
+def _iterate(model: RecurrentPPO, env: TimedEnv, callback: SharesOfTime) -> Iteration:
+    env.step_s, began_s = 0.0, _now_s()
+    model.collect_rollouts(env, callback, model.rollout_buffer, model.n_steps)
+    collected_s = _now_s()
+    model.train()
+    return Iteration(env.step_s, collected_s - began_s - env.step_s, _now_s() - collected_s)
+
+
+def measure_end_to_end(device: str) -> dict[str, Any]:
+    """Let both train the preset of the device in turns, on the same simulator, and print where the time goes."""
+    config = PRESETS["gpu" if device == "cuda" else "cpu"]()
+    if config.train.torch_threads:
+        torch.set_num_threads(config.train.torch_threads)
+    env = TimedEnv(make_env(config.env, device, seed=1))
+    models: dict[str, RecurrentPPO] = {"ours": make_model(config, env, seed=1), "stock": _stock(config, env)}
+    turns: dict[str, list[Iteration]] = {name: [] for name in models}
+    callbacks = {}
+    for name, model in models.items():
+        callbacks[name] = model._setup_learn(1, SharesOfTime())[1]
+        model.set_logger(Logger(folder=None, output_formats=[]))
+        for _ in range(WARM_UP if name == "ours" else 1):
+            _iterate(model, env, callbacks[name])
+    # The same robots doing the same: stock starts its turns with our weights.
+    models["stock"].policy.load_state_dict(models["ours"].policy.state_dict())
+    for _ in range(TURNS):
+        for name, model in models.items():
+            turns[name].append(_iterate(model, env, callbacks[name]))
+    return _report(config, turns)
+
+
+def _report(config: Config, turns: dict[str, list[Iteration]]) -> dict[str, Any]:
+    transitions = config.env.num_envs * config.ppo.n_steps
+    ratio = statistics.median(s.total_s / o.total_s for o, s in zip(turns["ours"], turns["stock"], strict=True))
+    print(f"preset {config.preset}, {config.env.num_envs} x {config.ppo.n_steps}, {config.ppo.n_epochs} epochs")
+    record: dict[str, Any] = {"preset": config.preset, "ours_over_stock": ratio}
+    for name, iterations in turns.items():
+        parts = {
+            part: statistics.median(getattr(iteration, part) for iteration in iterations)
+            for part in ("env_s", "inference_s", "update_s", "total_s")
+        }
+        record[name] = {"steps_per_s": transitions / parts["total_s"], **parts}
+        shares = ", ".join(
+            f"{part.removesuffix('_s')} {parts[part] / parts['total_s']:.0%}" for part in list(parts)[:3]
+        )
+        print(f"  {name:6s} {transitions / parts['total_s']:>9,.0f} steps/s   {shares}")
+    print(f"  ours / stock {ratio:.2f}")
+    return record

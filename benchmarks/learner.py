@@ -1,0 +1,208 @@
+"""Recurrent PPO's update beside stock, rsl_rl and a bare loop of the same network, in one run.
+
+    python benchmarks/learner.py                 on the CPU; pip install -c constraints.txt -e '.[bench]' adds rsl_rl
+    python benchmarks/learner.py --gpu           on the GPU: 4096 environments, fp32 and bf16
+    python benchmarks/learner.py --end_to_end    training on the Genesis biped, beside stock
+
+A rollout of random observations is updated with by each learner in turn, one epoch of four minibatches at a time; the
+ratio is that of neighbouring turns, so that a machine whose speed drifts does not matter. Rates are given for ten
+epochs, as the documents train. Prints tables, and writes JSON and a plot.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import psutil
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from benchmarks import learners
+from benchmarks.end_to_end import measure_end_to_end
+from benchmarks.learners import CPU_SIZES, GPU_SIZES, Size
+from benchmarks.machine import describe_machine
+from biped.learner import keep_freed_memory
+
+HERE = Path(__file__).parent
+EPOCHS = 10
+"""Epochs an update that rates are given for."""
+ENDS = (0.0, 0.001, 0.01)
+"""Chance that an episode ends with a step: never, after the biped's 20 s, after 2 s."""
+GROWTH_UPDATES = 200
+
+
+@dataclass(frozen=True)
+class Row:
+    """One learner at one size."""
+
+    size: str
+    """Network."""
+    n_envs: int
+    """Environments."""
+    n_steps: int
+    """Steps an environment."""
+    end_probability: float
+    """Chance that an episode ends with a step."""
+    learner: str
+    """Who updated."""
+    steps_per_s: float
+    """Transitions a second of an update of ten epochs, median over turns."""
+    ours_over_it: float
+    """How many times faster `DeviceRecurrentPPO` is, median over neighbouring turns."""
+
+
+def measure(size: Size, device: str, rounds: int) -> list[Row]:
+    """Let every learner update in turn; stock, which is slow, takes fewer turns."""
+    updates: dict[str, Callable[[], object]] = {"ours": learners.ours(size, device).train}
+    updates["bare loop"] = learners.bare(size, device)
+    try:
+        updates["rsl_rl"] = learners.rsl_rl(size, device)
+    except ImportError:
+        print("rsl_rl is not installed: pip install -c constraints.txt -e '.[bench]'", file=sys.stderr)
+    if device == "cuda":
+        updates["ours, bf16"] = learners.ours(size, device, "bf16").train
+    updates["stock"] = learners.stock(size, device).train
+    turns: dict[str, list[tuple[float, float]]] = {name: [] for name in updates}
+    for update in [update for name, update in updates.items() if name != "stock" for _ in range(3)]:
+        update()
+    for turn in range(rounds):
+        ours_s = _seconds(updates["ours"], device)
+        turns["ours"].append((ours_s, ours_s))
+        for name, update in updates.items():
+            if name != "ours" and (name != "stock" or turn < 2):
+                turns[name].append((ours_s, _seconds(update, device)))
+    transitions = size.n_envs * size.n_steps
+    return [
+        Row(
+            size.name,
+            size.n_envs,
+            size.n_steps,
+            size.end_probability,
+            name,
+            transitions / EPOCHS / statistics.median(its_s for _, its_s in pairs),
+            statistics.median(its_s / ours_s for ours_s, its_s in pairs),
+        )
+        for name, pairs in turns.items()
+    ]
+
+
+def _seconds(update: Callable[[], object], device: str) -> float:
+    _wait(device)
+    start = time.perf_counter()
+    update()
+    _wait(device)
+    return time.perf_counter() - start
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def measure_buffer(size: Size) -> dict[str, Any]:
+    """Return bytes a transition of both buffers, and how the process grows over many updates."""
+    stock = learners.stock(replace(size, n_envs=4), "cpu").rollout_buffer
+    stock_bytes = sum(value.nbytes for value in vars(stock).values() if isinstance(value, np.ndarray))
+    per_stock = stock_bytes / (4 * size.n_steps)
+    result: dict[str, Any] = {"stock_bytes": per_stock}
+    for n_steps in (size.n_steps, 128):
+        buffer = learners.ours(replace(size, n_envs=4, n_steps=n_steps), "cpu").rollout_buffer
+        states = buffer.initial_states
+        assert states is not None
+        state_bytes = sum(tensor.nbytes for tensor in (*states.pi, *states.vf))
+        transitions = 4 * n_steps
+        result[f"bytes_{n_steps}_steps"] = buffer.n_bytes / transitions
+        result[f"bytes_{n_steps}_steps_without_states"] = (buffer.n_bytes - state_bytes) / transitions
+    small = learners.ours(replace(learners.SMALL, n_envs=64), "cpu")
+    resident = []
+    for update in range(GROWTH_UPDATES + 20):
+        small.collect_rollouts(small.env, small._init_callback(None), small.rollout_buffer, small.n_steps)  # pyright: ignore
+        small.train()
+        if update >= 20:
+            resident.append(psutil.Process().memory_info().rss / 2**20)
+    result["resident_mib_first_and_last"] = (resident[0], resident[-1])
+    return result
+
+
+def show(rows: list[Row]) -> None:
+    """Print one size."""
+    first = rows[0]
+    print(f"\n{first.size}, {first.n_envs} x {first.n_steps}, episodes end with chance {first.end_probability} a step")
+    for row in rows:
+        print(f"  {row.learner:12s} {row.steps_per_s:>10,.0f} steps/s   ours / it {row.ours_over_it:>7.2f}", flush=True)
+
+
+def plot(rows: list[Row], out: Path) -> None:
+    """Draw rates on a logarithmic axis, a group of bars a size."""
+    by_bar = {((row.size, row.n_envs, row.n_steps), row.learner): row.steps_per_s for row in rows}
+    groups = list(dict.fromkeys(group for group, _ in by_bar))
+    names = list(dict.fromkeys(row.learner for row in rows))
+    figure, axis = plt.subplots(figsize=(9, 4.5), layout="constrained")
+    width = 0.8 / len(names)
+    for index, name in enumerate(names):
+        heights = [by_bar[group, name] for group in groups]
+        bars = axis.bar([place + index * width for place in range(len(groups))], heights, width, label=name)
+        axis.bar_label(bars, [f"{height:,.0f}" for height in heights], fontsize=8)
+    axis.set_xticks(
+        [place + 0.4 - width / 2 for place in range(len(groups))],
+        [f"{size}\n{n_envs} x {n_steps}" for size, n_envs, n_steps in groups],
+    )
+    axis.set_yscale("log")
+    axis.set_ylabel("transitions a second of an update")
+    axis.set_title("An update of ten epochs; episodes of 1000 steps", fontsize=10)
+    axis.legend(fontsize=8)
+    axis.grid(axis="y", alpha=0.3)
+    figure.savefig(out, dpi=90)
+
+
+def main() -> int:
+    """Measure what is asked for, print it and write it down."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--gpu", action="store_true", help="on the GPU, with 4096 environments")
+    parser.add_argument("--end_to_end", action="store_true", help="training on the Genesis biped, beside stock")
+    parser.add_argument(
+        "--threads", type=int, default=0, metavar="N", help="torch threads on the CPU (default: torch's)"
+    )
+    parser.add_argument("--rounds", type=int, default=15, metavar="N", help="turns of each learner (default 15)")
+    args = parser.parse_args()
+    if args.gpu and not torch.cuda.is_available():
+        print("learner.py: --gpu, but torch finds no CUDA device", file=sys.stderr)
+        return 1
+    device = "cuda" if args.gpu else "cpu"
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    keep_freed_memory()
+    if args.end_to_end:
+        record = measure_end_to_end(device)
+        name = f"end_to_end_{device}"
+    else:
+        rows = []
+        for size in GPU_SIZES if args.gpu else CPU_SIZES:
+            for chance in ENDS:
+                rows.append(measure(replace(size, end_probability=chance), device, args.rounds))
+                show(rows[-1])
+        flat = [row for group in rows for row in group]
+        buffer = measure_buffer(learners.DOCUMENTS)
+        print("\nbuffer at 2 x 512:", json.dumps(buffer, indent=2))
+        record = {"rounds": args.rounds, "rows": [vars(row) for row in flat], "buffer": buffer}
+        name = f"learner_{device}"
+        plot([row for row in flat if row.end_probability == 0.001], HERE / f"{name}.png")
+    out = HERE / f"{name}.json"
+    out.write_text(json.dumps({"machine": describe_machine(torch.device(device)), **record}, indent=2) + "\n")
+    print(f"written to {out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
