@@ -163,7 +163,8 @@ def test_the_adaptive_rate_moves_is_what_the_optimizer_uses_and_survives_a_resum
     settings = ["--adaptive_lr", "--set", "ppo.learning_rate=1e-5", "--set", "ppo.desired_kl=10"]
     assert biped_train.main(["-e", "demo", "--log_dir", str(tmp_path), *SMALL, *settings]) == 0
     first = read_checkpoint(tmp_path / "demo" / "biped_model_1024_steps.zip").learning_rate
-    # However far the policy moves, it is less than desired: the rate rises by 1.5 after each of their two epochs; the checkpoint holds the rate of the ninth.
+    # However far the policy moves, it is less than desired: the rate rises by 1.5 after each of two epochs.
+    # The checkpoint holds the rate of the next, the ninth.
     assert first == pytest.approx(1e-5 * 1.5**8)
     assert biped_train.main(["-e", "demo", "--log_dir", str(tmp_path), "--continue_training"]) == 0
     events = EventAccumulator(str(tmp_path / "demo" / "RecurrentPPO_1"))

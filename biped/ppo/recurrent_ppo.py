@@ -114,6 +114,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
             keep_means=type(self.policy.action_dist) is DiagGaussianDistribution,
         )
         self._last_good = LastGood()
+        self._bounds = clip_bounds(self.action_space, self.device)
         self.clip_range = FloatSchedule(self.clip_range)
         if self.clip_range_vf is not None:
             self.clip_range_vf = FloatSchedule(self.clip_range_vf)
@@ -135,7 +136,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
         and a list of `infos` from any other.
         """
         self.policy.set_training_mode(False)
-        edge, bounds = edge_of(env, self.device), clip_bounds(self.action_space, self.device)
+        edge = edge_of(env, self.device)
         obs_tensor = to_device(self._last_obs, self.device)
         episode_starts = torch.as_tensor(self._last_episode_starts, device=self.device)
         lstm_states = self._last_lstm_states
@@ -158,7 +159,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
                 )
                 actions = distribution.get_actions()
                 log_probs = distribution.log_prob(actions)
-                clipped_actions = actions if bounds is None else actions.clamp(*bounds)
+                clipped_actions = actions if self._bounds is None else actions.clamp(*self._bounds)
                 step = edge.step(clipped_actions)
                 self.num_timesteps += env.num_envs
                 callback.update_locals({**locals(), **step.returned})
@@ -392,7 +393,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
 
     def _excluded_save_params(self) -> list[str]:
         # Tensors on a device that the machine that loads them may not have, and copies of the weights.
-        return [*super()._excluded_save_params(), "_last_obs", "_last_episode_starts", "_last_good"]
+        return [*super()._excluded_save_params(), "_last_obs", "_last_episode_starts", "_last_good", "_bounds"]
 
 
 def _tensors(states: RNNStates) -> tuple[Tensor, ...]:
