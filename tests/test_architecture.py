@@ -137,6 +137,7 @@ HOT_PATH = {
     **{f"biped/mdp/{path.name}": None for path in (ROOT / "biped" / "mdp").glob("*.py")},
     "biped/ppo/recurrent_pass.py": None,
     "biped/ppo/losses.py": None,
+    "biped/ppo/gradients.py": None,
     "biped/ppo/normalizer.py": None,
     "biped/ppo/buffer.py": {"begin", "add", "compute_returns_and_advantage", "_minibatch", "_upload"},
     "biped/ppo/recurrent_ppo.py": {
@@ -144,8 +145,7 @@ HOT_PATH = {
         "_bootstrapped",
         "_note_episodes",
         "train",
-        "_loss",
-        "_action_terms",
+        "_values",
         "_log_std",
         "_bound_std",
     },

@@ -9,58 +9,41 @@ from torch import Tensor
 HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 
 
-class PpoLoss(NamedTuple):
-    """The parts of a minibatch's loss and what is logged of it: scalars on the device."""
+class PolicyLoss(NamedTuple):
+    """The clipped surrogate loss and what is logged of it: scalars on the device."""
 
-    total: Tensor
-    """Surrogate + ent_coef × entropy loss + vf_coef × value loss."""
-    policy: Tensor
+    loss: Tensor
     """Clipped surrogate loss."""
-    value: Tensor
-    """Mean squared error of the values."""
-    entropy: Tensor
-    """Minus the mean entropy."""
     clip_fraction: Tensor
     """Share of probability ratios outside the clip."""
     approx_kl: Tensor
     """Estimate of KL(old ‖ new) from the ratios: http://joschu.net/blog/kl-approx.html."""
 
 
-def ppo_loss(
-    *,
-    log_prob: Tensor,
-    old_log_prob: Tensor,
-    advantages: Tensor,
-    values: Tensor,
-    old_values: Tensor,
-    returns: Tensor,
-    entropy: Tensor | None,
-    clip_range: float,
-    clip_range_vf: float | None,
-    ent_coef: float,
-    vf_coef: float,
-    normalize_advantage: bool,
-) -> PpoLoss:
-    """Return the loss of a minibatch: Schulman et al. 2017, equations 7 and 9. Tensors are (n,).
-
-    Advantages are normalised over the minibatch if asked for; a single one is left as it is. Without an analytical
-    `entropy` minus the log-probability stands in.
-    """
-    if normalize_advantage and len(advantages) > 1:
-        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+def policy_loss(log_prob: Tensor, old_log_prob: Tensor, advantages: Tensor, clip_range: float) -> PolicyLoss:
+    """Return the clipped surrogate loss of a minibatch: Schulman et al. 2017, equation 7. Tensors are (n,)."""
     log_ratio = log_prob - old_log_prob
     ratio = log_ratio.exp()
     clipped = ratio.clamp(1.0 - clip_range, 1.0 + clip_range)
-    policy = -torch.min(advantages * ratio, advantages * clipped).mean()
-    if clip_range_vf is not None:
-        values = old_values + (values - old_values).clamp(-clip_range_vf, clip_range_vf)
-    value = (returns - values).square().mean()
-    entropy_loss = log_prob.mean() if entropy is None else -entropy.mean()
+    loss = -torch.min(advantages * ratio, advantages * clipped).mean()
     with torch.no_grad():
         clip_fraction = ((ratio - 1.0).abs() > clip_range).float().mean()
         approx_kl = (ratio - 1.0 - log_ratio).mean()
-    total = policy + ent_coef * entropy_loss + vf_coef * value
-    return PpoLoss(total, policy, value, entropy_loss, clip_fraction, approx_kl)
+    return PolicyLoss(loss, clip_fraction, approx_kl)
+
+
+def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, clip_range: float | None) -> Tensor:
+    """Return the mean squared error of values (n,), which move at most by `clip_range` from `old_values` if given."""
+    if clip_range is not None:
+        values = old_values + (values - old_values).clamp(-clip_range, clip_range)
+    return (returns - values).square().mean()
+
+
+def normalised(advantages: Tensor) -> Tensor:
+    """Return advantages (n,) shifted to mean 0 and scaled to spread 1; a single one is left as it is."""
+    if len(advantages) < 2:
+        return advantages
+    return (advantages - advantages.mean()) / (advantages.std() + 1e-8)
 
 
 def gaussian_log_prob(actions: Tensor, means: Tensor, log_std: Tensor) -> Tensor:

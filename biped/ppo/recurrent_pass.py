@@ -30,6 +30,45 @@ Observations = Any
 """A tensor (n, ...), or a dictionary of them."""
 
 
+def evaluate_actor(
+    policy: RecurrentActorCriticPolicy,
+    observations: Observations,
+    blocks: Sequence[Block],
+    state: LstmState,
+    precision: Precision = "fp32",
+) -> tuple[Distribution, LstmState]:
+    """Run the actor over blocks of sequences.
+
+    Args:
+        policy: the networks.
+        observations: (n_slots, ...), slot by slot as `biped.ppo.sequences.Sequences` has them.
+        blocks: how the slots make sequences.
+        state: of the actor's LSTM, that the sequences start from.
+        precision: of the network up to its head.
+
+    Returns:
+        The action distribution slot by slot, and the state after each block's last step.
+    """
+    with _autocast(policy, precision):
+        features = policy.pi_features_extractor(_prepared(policy, observations))
+        latent, state = _run_lstm(policy.lstm_actor, features, blocks, state)
+    return _distribution(policy, latent, precision), state
+
+
+def evaluate_critic(
+    policy: RecurrentActorCriticPolicy,
+    observations: Observations,
+    blocks: Sequence[Block],
+    state: LstmState,
+    precision: Precision = "fp32",
+) -> tuple[Tensor, LstmState]:
+    """Run the critic over blocks of sequences: values (n_slots,); for the rest see `evaluate_actor`."""
+    with _autocast(policy, precision):
+        features = policy.vf_features_extractor(_prepared(policy, observations))
+        latent, state = _critic_latent(policy, features, blocks, state)
+    return _values(policy, latent, precision), state
+
+
 def evaluate_sequences(
     policy: RecurrentActorCriticPolicy,
     observations: Observations,
@@ -37,53 +76,24 @@ def evaluate_sequences(
     states: RNNStates,
     precision: Precision = "fp32",
 ) -> tuple[Distribution, Tensor, RNNStates]:
-    """Run actor and critic over blocks of sequences.
-
-    Args:
-        policy: the networks.
-        observations: (n_slots, ...), slot by slot as `biped.ppo.sequences.Sequences` has them.
-        blocks: how the slots make sequences.
-        states: LSTM states that the sequences start from.
-        precision: of the networks up to their heads.
-
-    Returns:
-        The action distribution and the values (n_slots,) slot by slot, and the states after each block's last step.
-    """
-    prepared = preprocess_obs(observations, policy.observation_space, normalize_images=policy.normalize_images)
+    """Run actor and critic, and what they share only once: see `evaluate_actor` and `evaluate_critic`."""
     with _autocast(policy, precision):
+        prepared = _prepared(policy, observations)
         pi_features = policy.pi_features_extractor(prepared)
         shared = policy.share_features_extractor
         vf_features = pi_features if shared else policy.vf_features_extractor(prepared)
         latent_pi, pi_state = _run_lstm(policy.lstm_actor, pi_features, blocks, states.pi)
-        if policy.lstm_critic is not None:
-            latent_vf, vf_state = _run_lstm(policy.lstm_critic, vf_features, blocks, states.vf)
-        elif policy.shared_lstm:
+        if policy.shared_lstm:
             latent_vf, vf_state = latent_pi.detach(), pi_state
         else:
-            assert policy.critic is not None
-            latent_vf, vf_state = policy.critic(vf_features), pi_state
-        latent_pi = policy.mlp_extractor.forward_actor(latent_pi)
-        latent_vf = policy.mlp_extractor.forward_critic(latent_vf)
-    with unchecked_distributions():
-        distribution = policy._get_action_dist_from_latent(latent_pi.float())
-    return distribution, policy.value_net(latent_vf.float()).flatten(), RNNStates(pi_state, vf_state)
+            latent_vf, vf_state = _critic_latent(policy, vf_features, blocks, states.vf)
+    distribution, values = _distribution(policy, latent_pi, precision), _values(policy, latent_vf, precision)
+    return distribution, values, RNNStates(pi_state, vf_state)
 
 
-def predict_values(
-    policy: RecurrentActorCriticPolicy, observations: Observations, state: LstmState, precision: Precision = "fp32"
-) -> Tensor:
-    """Return the critic's values (n,) of observations (n, ...), one a sequence, that follow on the critic's `state`."""
-    prepared = preprocess_obs(observations, policy.observation_space, normalize_images=policy.normalize_images)
-    with _autocast(policy, precision):
-        features = policy.vf_features_extractor(prepared)
-        if policy.lstm_critic is not None or policy.shared_lstm:
-            lstm = policy.lstm_actor if policy.lstm_critic is None else policy.lstm_critic
-            latent, _ = _run_lstm(lstm, features, single_steps(state[0].shape[1]), state)
-        else:
-            assert policy.critic is not None
-            latent = policy.critic(features)
-        latent = policy.mlp_extractor.forward_critic(latent)
-    return policy.value_net(latent.float()).flatten()
+def are_independent(policy: RecurrentActorCriticPolicy) -> bool:
+    """Say whether no parameter of the actor is one of the critic: then their gradients are two separate graphs."""
+    return policy.lstm_critic is not None and not policy.share_features_extractor
 
 
 def single_steps(count: int) -> tuple[Block]:
@@ -110,6 +120,34 @@ def unchecked_distributions() -> Iterator[None]:
         yield
     finally:
         torch.distributions.Distribution.set_default_validate_args(checked)
+
+
+def _critic_latent(
+    policy: RecurrentActorCriticPolicy, features: Tensor, blocks: Sequence[Block], state: LstmState
+) -> tuple[Tensor, LstmState]:
+    if policy.lstm_critic is not None:
+        return _run_lstm(policy.lstm_critic, features, blocks, state)
+    if policy.shared_lstm:
+        latent, state = _run_lstm(policy.lstm_actor, features, blocks, state)
+        return latent.detach(), state
+    assert policy.critic is not None
+    return policy.critic(features), state
+
+
+def _distribution(policy: RecurrentActorCriticPolicy, latent: Tensor, precision: Precision) -> Distribution:
+    with _autocast(policy, precision):
+        latent = policy.mlp_extractor.forward_actor(latent)
+    return policy._get_action_dist_from_latent(latent.float())
+
+
+def _values(policy: RecurrentActorCriticPolicy, latent: Tensor, precision: Precision) -> Tensor:
+    with _autocast(policy, precision):
+        latent = policy.mlp_extractor.forward_critic(latent)
+    return policy.value_net(latent.float()).flatten()
+
+
+def _prepared(policy: RecurrentActorCriticPolicy, observations: Observations) -> Observations:
+    return preprocess_obs(observations, policy.observation_space, normalize_images=policy.normalize_images)
 
 
 def _run_lstm(lstm: nn.LSTM, features: Tensor, blocks: Sequence[Block], state: LstmState) -> tuple[Tensor, LstmState]:

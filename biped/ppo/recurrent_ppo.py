@@ -5,7 +5,8 @@ Same arguments, same losses, same names in the log, same checkpoints. What diffe
 - a minibatch holds all steps of some environments, so one LSTM state an environment is kept, not one a step;
 - episode starts cut those steps into blocks of sequences (`biped.ppo.sequences`): one LSTM call a block;
 - nothing is read back to the host within a step or a minibatch. Statistics come back once an update, and once an epoch
-  where the host has to decide by them (`target_kl`).
+  where the host has to decide by them (`target_kl`, the adaptive rate);
+- on a CPU an actor and a critic that share nothing are updated side by side (`biped.ppo.side_by_side`).
 """
 
 import math
@@ -18,29 +19,33 @@ from sb3_contrib import RecurrentPPO
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.distributions import DiagGaussianDistribution, Distribution
+from stable_baselines3.common.distributions import DiagGaussianDistribution
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import FloatSchedule, update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
-from biped.ppo.buffer import DeviceRolloutBuffer, Minibatch
+from biped.ppo.buffer import DeviceRolloutBuffer
+from biped.ppo.gradients import APPROX_KL, CLIP_FRACTION, ENTROPY, KL, POLICY, TOTAL, VALUE, PpoGradient
 from biped.ppo.guard import TOLERATED_IN_A_ROW, LastGood, StepGuard
 from biped.ppo.kl_schedule import KlSchedule, next_learning_rate
-from biped.ppo.losses import explained_variance, gaussian_entropy, gaussian_kl, gaussian_log_prob, ppo_loss
+from biped.ppo.losses import explained_variance
 from biped.ppo.normalizer import Observer
 from biped.ppo.recurrent_pass import (
+    Observations,
     Precision,
+    are_independent,
+    evaluate_critic,
     evaluate_sequences,
     forget_where,
-    predict_values,
     single_steps,
     unchecked_distributions,
 )
+from biped.ppo.side_by_side import SideBySide
 from biped.ppo.tensor_env import Step, clip_bounds, edge_of, to_device
 
-TOTAL, POLICY, VALUE, ENTROPY, CLIP_FRACTION, APPROX_KL, KL, LIVE = range(8)
-"""Columns of what is kept of a minibatch: the fields of `PpoLoss`, the KL divergence, whether its step was taken."""
+USED = KL + 1
+"""A column more of what is logged of a minibatch: whether its step came before `target_kl` ended the update."""
 
 GIVE_UP_AFTER = 10
 """Updates in a row that had to be undone after which training ends with an error."""
@@ -172,9 +177,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
                 obs_tensor, episode_starts = step.observations, step.dones
             self._last_obs, self._last_lstm_states = obs_tensor, lstm_states
             self._last_episode_starts = cast("Any", episode_starts)
-            last_values = predict_values(
-                self.policy, obs_tensor, forget_where(episode_starts, lstm_states).vf, self.precision
-            )
+            last_values = self._values(obs_tensor, forget_where(episode_starts, lstm_states))
             rollout_buffer.compute_returns_and_advantage(last_values, episode_starts, self.gamma, self.gae_lambda)
         self._drain_episodes(episodes)
         callback.on_rollout_end()
@@ -184,8 +187,13 @@ class DeviceRecurrentPPO(RecurrentPPO):
         """Return the step's rewards, with what a time-out cut off added: Pardo et al. 2018, equation 6."""
         if step.truncated is None:
             return step.rewards
-        cut_off = predict_values(self.policy, step.final_observations, states.vf, self.precision)
+        cut_off = self._values(step.final_observations, states)
         return step.rewards + torch.where(step.truncated, self.gamma * cut_off, 0.0)
+
+    def _values(self, observations: Observations, states: RNNStates) -> Tensor:
+        """Return the values (n_envs,) of observations that follow on `states`."""
+        step = single_steps(self.n_envs)
+        return evaluate_critic(self.policy, observations, step, states.vf, self.precision)[0]
 
     def _note_episodes(self, step: Step, episodes: list[Tensor]) -> None:
         """Keep return and length of the episodes that ended; on the device if that is where they are."""
@@ -215,70 +223,27 @@ class DeviceRecurrentPPO(RecurrentPPO):
         if self._last_good.is_empty:
             self._last_good.keep(self.policy, optimizer)
         guard = StepGuard(list(self.policy.parameters()), optimizer, self.device)
-        clips = self._clip_ranges()
+        gradient = self._gradient()
         stopped = torch.zeros((), dtype=torch.bool, device=self.device)
         rows: list[Tensor] = []
-        for epoch in range(self.n_epochs):
-            first_row = len(rows)
-            for minibatch in self.rollout_buffer.minibatches(self.n_minibatches):
-                total, row = self._loss(minibatch, *clips)
-                rows.append(torch.cat((row, ~stopped[None])))
-                if self.target_kl is not None:
-                    stopped = stopped | (row[APPROX_KL] > 1.5 * self.target_kl)
-                optimizer.zero_grad()
-                total.backward()
-                guard.step(total, self.max_grad_norm, allowed=None if self.target_kl is None else ~stopped)
-                self._bound_std()
-            self._n_updates += 1
-            if not self._goes_on(epoch, torch.stack(rows[first_row:]), stopped):
-                break
+        with SideBySide(self.device, independent=are_independent(self.policy)) as halves, unchecked_distributions():
+            for epoch in range(self.n_epochs):
+                first_row = len(rows)
+                for minibatch in self.rollout_buffer.minibatches(self.n_minibatches):
+                    optimizer.zero_grad()
+                    row = gradient.add(minibatch, halves)
+                    rows.append(torch.cat((row, ~stopped[None])))
+                    if self.target_kl is not None:
+                        stopped = stopped | (row[APPROX_KL] > 1.5 * self.target_kl)
+                    guard.step(row[TOTAL], self.max_grad_norm, allowed=None if self.target_kl is None else ~stopped)
+                    self._bound_std()
+                self._n_updates += 1
+                if not self._goes_on(epoch, torch.stack(rows[first_row:]), stopped):
+                    break
         self._finish_update(torch.stack(rows), first_row, guard)
-        self.logger.record("train/clip_range", clips[0])
-        if clips[1] is not None:
-            self.logger.record("train/clip_range_vf", clips[1])
-
-    def _loss(self, minibatch: Minibatch, clip_range: float, clip_range_vf: float | None) -> tuple[Tensor, Tensor]:
-        """Return the loss of a minibatch, and what is logged of it: (LIVE,), its columns in their order."""
-        with unchecked_distributions():
-            distribution, values, _ = evaluate_sequences(
-                self.policy, minibatch.observations, minibatch.blocks, minibatch.states, self.precision
-            )
-            log_prob, entropy, kl = self._action_terms(distribution, minibatch)
-        loss = ppo_loss(
-            log_prob=log_prob,
-            old_log_prob=minibatch.old_log_prob,
-            advantages=minibatch.advantages,
-            values=minibatch.without_padding(values),
-            old_values=minibatch.old_values,
-            returns=minibatch.returns,
-            entropy=entropy,
-            clip_range=clip_range,
-            clip_range_vf=clip_range_vf,
-            ent_coef=self.ent_coef,
-            vf_coef=self.vf_coef,
-            normalize_advantage=self.normalize_advantage,
-        )
-        return loss.total, torch.stack((*loss, loss.approx_kl if kl is None else kl)).detach()
-
-    def _action_terms(
-        self, distribution: Distribution, minibatch: Minibatch
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Return log-probabilities (n_transitions,), entropies, and the mean KL divergence where it is known exactly.
-
-        Padding is left out of the heads' outputs, not earlier: the gradient of a choice of rows is dear where they are
-        wide.
-        """
-        choose = minibatch.without_padding
-        old_means, old_log_std = minibatch.old_means, self.rollout_buffer.log_std
-        if old_means is None or old_log_std is None:
-            log_prob, entropy = distribution.log_prob(minibatch.actions), distribution.entropy()
-            return choose(log_prob), None if entropy is None else choose(entropy), None
-        # A Gaussian's terms in a third of the operations that torch.distributions takes.
-        means, log_std = cast("DiagGaussianDistribution", distribution).distribution.mean, self.policy.log_std
-        log_prob = choose(gaussian_log_prob(minibatch.actions, means, log_std))
-        with torch.no_grad():
-            kl = gaussian_kl(old_means, old_log_std, choose(means), log_std).mean()
-        return log_prob, gaussian_entropy(log_std), kl
+        self.logger.record("train/clip_range", gradient.clip_range)
+        if gradient.clip_range_vf is not None:
+            self.logger.record("train/clip_range_vf", gradient.clip_range_vf)
 
     def _goes_on(self, epoch: int, rows: Tensor, stopped: Tensor) -> bool:
         """Steer the rate by an epoch's KL divergence, and say whether the next epoch is to run."""
@@ -297,7 +262,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
         """Log the update, and undo it if it went wrong.
 
         Args:
-            rows: what is kept of the minibatches, (n, LIVE + 1).
+            rows: what is kept of the minibatches, (n, USED + 1).
             last_epoch: the row that the last epoch began with.
             guard: what watched the steps.
         """
@@ -307,7 +272,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
         figures = (explained_variance(buffer.values, buffer.returns), std, *guard.counts(), finite)
         explained, std, skipped, in_a_row, finite = torch.stack(figures).tolist()
         table = rows.cpu().numpy()
-        live = table[(table[:, LIVE] > 0) & np.isfinite(table).all(axis=1)]
+        live = table[(table[:, USED] > 0) & np.isfinite(table).all(axis=1)]
         means = live.mean(axis=0) if len(live) else np.full(table.shape[1], np.nan)
         record = self.logger.record
         record("train/entropy_loss", means[ENTROPY])
@@ -376,10 +341,19 @@ class DeviceRecurrentPPO(RecurrentPPO):
                 update_learning_rate(optimizer, rate)
         self.logger.record("train/learning_rate", self._rate)
 
-    def _clip_ranges(self) -> tuple[float, float | None]:
+    def _gradient(self) -> PpoGradient:
         progress = self._current_progress_remaining
-        policy, value = cast("Schedule", self.clip_range), cast("Schedule | None", self.clip_range_vf)
-        return policy(progress), None if value is None else value(progress)
+        clip_range, clip_range_vf = cast("Schedule", self.clip_range), cast("Schedule | None", self.clip_range_vf)
+        return PpoGradient(
+            policy=self.policy,
+            old_log_std=self.rollout_buffer.log_std,
+            clip_range=clip_range(progress),
+            clip_range_vf=None if clip_range_vf is None else clip_range_vf(progress),
+            ent_coef=self.ent_coef,
+            vf_coef=self.vf_coef,
+            normalize_advantage=self.normalize_advantage,
+            precision=self.precision,
+        )
 
     def _log_std(self) -> Tensor | None:
         """The Gaussian's log standard deviations, (action_width,); None for any other distribution."""

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from torch.distributions import Independent, Normal, kl_divergence
 
 from biped.ppo.buffer import generalised_advantages
-from biped.ppo.losses import explained_variance, gaussian_entropy, gaussian_kl, gaussian_log_prob, ppo_loss
+from biped.ppo.losses import (
+    explained_variance,
+    gaussian_entropy,
+    gaussian_kl,
+    gaussian_log_prob,
+    normalised,
+    policy_loss,
+    value_loss,
+)
 
 
 def column(*values: float) -> torch.Tensor:
@@ -46,56 +54,36 @@ def test_advantages_of_a_time_out_are_those_of_an_episode_that_went_on() -> None
     assert cut_off == pytest.approx(going_on)
 
 
-def loss(**changes):
-    arguments = {
-        "log_prob": torch.tensor([0.0, 0.0]),
-        "old_log_prob": torch.tensor([0.0, 0.0]),
-        "advantages": torch.tensor([1.0, -2.0]),
-        "values": torch.tensor([1.0, 3.0]),
-        "old_values": torch.tensor([0.0, 0.0]),
-        "returns": torch.tensor([2.0, 1.0]),
-        "entropy": torch.tensor([0.5, 0.7]),
-        "clip_range": 0.2,
-        "clip_range_vf": None,
-        "ent_coef": 0.1,
-        "vf_coef": 0.5,
-        "normalize_advantage": False,
-    }
-    return ppo_loss(**{**arguments, **changes})
+def surrogate(*log_ratios: float, advantages: tuple[float, float] = (1.0, -2.0)):
+    old = torch.tensor([-0.3, 0.4])
+    return policy_loss(old + torch.tensor(log_ratios), old, torch.tensor(advantages), 0.2)
 
 
-def test_the_loss_of_an_unchanged_policy() -> None:
-    result = loss()
-    assert result.policy.item() == pytest.approx(0.5)  # -(1 - 2) / 2
-    assert result.value.item() == pytest.approx(2.5)  # (1 + 4) / 2
-    assert result.entropy.item() == pytest.approx(-0.6)
-    assert result.total.item() == pytest.approx(0.5 - 0.06 + 1.25)
+def test_the_surrogate_of_an_unchanged_policy_is_minus_the_mean_advantage() -> None:
+    result = surrogate(0.0, 0.0)
+    assert result.loss.item() == pytest.approx(0.5)
     assert result.clip_fraction.item() == result.approx_kl.item() == 0.0
 
 
 def test_ratios_are_clipped_where_that_lowers_the_objective_and_only_there() -> None:
     up = math.log(2.0)
-    assert loss(log_prob=torch.tensor([up, 0.0])).policy.item() == pytest.approx(-(1.2 - 2.0) / 2)
-    assert loss(log_prob=torch.tensor([0.0, up])).policy.item() == pytest.approx(-(1.0 - 4.0) / 2)
-    assert loss(log_prob=torch.tensor([-up, 0.0])).policy.item() == pytest.approx(-(0.5 - 2.0) / 2)
-    assert loss(log_prob=torch.tensor([0.0, -up])).policy.item() == pytest.approx(-(1.0 - 1.6) / 2)
-    assert loss(log_prob=torch.tensor([up, 0.1])).clip_fraction.item() == 0.5
-    assert loss(log_prob=torch.tensor([up, 0.0])).approx_kl.item() == pytest.approx((1 - up) / 2)
+    assert surrogate(up, 0.0).loss.item() == pytest.approx(-(1.2 - 2.0) / 2)
+    assert surrogate(0.0, up).loss.item() == pytest.approx(-(1.0 - 4.0) / 2)
+    assert surrogate(-up, 0.0).loss.item() == pytest.approx(-(0.5 - 2.0) / 2)
+    assert surrogate(0.0, -up).loss.item() == pytest.approx(-(1.0 - 1.6) / 2)
+    assert surrogate(up, 0.1).clip_fraction.item() == 0.5
+    assert surrogate(up, 0.0).approx_kl.item() == pytest.approx((1 - up) / 2)
 
 
-def test_a_clipped_value_moves_at_most_by_the_range() -> None:
-    assert loss(clip_range_vf=0.5).value.item() == pytest.approx((1.5**2 + 0.5**2) / 2)
+def test_the_value_loss_and_its_clip() -> None:
+    values, old, returns = torch.tensor([1.0, 3.0]), torch.zeros(2), torch.tensor([2.0, 1.0])
+    assert value_loss(values, old, returns, None).item() == pytest.approx(2.5)  # (1 + 4) / 2
+    assert value_loss(values, old, returns, 0.5).item() == pytest.approx((1.5**2 + 0.5**2) / 2)
 
 
 def test_normalised_advantages_have_mean_zero_and_spread_one() -> None:
-    # (1 - -0.5) / (3 / sqrt 2) = 1 / sqrt 2, and its negative: the mean vanishes.
-    assert loss(normalize_advantage=True).policy.item() == pytest.approx(0.0, abs=1e-6)
-    scaled = loss(normalize_advantage=True, log_prob=torch.tensor([0.1, 0.0])).policy.item()
-    assert scaled == pytest.approx(-(math.exp(0.1) - 1) / math.sqrt(2) / 2, rel=1e-5)
-
-
-def test_without_an_analytical_entropy_the_log_probability_stands_in() -> None:
-    assert loss(entropy=None, log_prob=torch.tensor([0.1, 0.3])).entropy.item() == pytest.approx(0.2)
+    torch.testing.assert_close(normalised(torch.tensor([1.0, 2.0, 3.0])), torch.tensor([-1.0, 0.0, 1.0]))
+    assert normalised(torch.tensor([7.0])).item() == 7.0
 
 
 def gaussians(seed: int, n: int = 7, width: int = 3):

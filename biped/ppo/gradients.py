@@ -1,0 +1,108 @@
+"""The gradient of PPO's loss on a minibatch, actor and critic side by side where they share nothing."""
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
+from stable_baselines3.common.distributions import DiagGaussianDistribution, Distribution
+from torch import Tensor
+
+from biped.ppo.buffer import Minibatch
+from biped.ppo.losses import gaussian_entropy, gaussian_kl, gaussian_log_prob, normalised, policy_loss, value_loss
+from biped.ppo.recurrent_pass import (
+    Precision,
+    are_independent,
+    evaluate_actor,
+    evaluate_critic,
+    evaluate_sequences,
+)
+from biped.ppo.side_by_side import SideBySide
+
+TOTAL, POLICY, VALUE, ENTROPY, CLIP_FRACTION, APPROX_KL, KL = range(7)
+"""Columns of what is logged of a minibatch: its losses, and the KL divergence, estimated and (for Gaussians) exact."""
+
+
+@dataclass(frozen=True)
+class PpoGradient:
+    """PPO's loss (Schulman et al. 2017, equation 9) of a recurrent policy, and its gradient."""
+
+    policy: RecurrentActorCriticPolicy
+    """The networks."""
+    old_log_std: Tensor | None
+    """Log standard deviations (action_width,) of the Gaussian that acted; None for any other distribution."""
+    clip_range: float
+    """Clip of the probability ratio."""
+    clip_range_vf: float | None
+    """How far a value may move from that of the rollout; None: anywhere."""
+    ent_coef: float
+    """Weight of the entropy."""
+    vf_coef: float
+    """Weight of the value loss."""
+    normalize_advantage: bool
+    """Normalise advantages over the minibatch."""
+    precision: Precision
+    """Of the networks up to their heads."""
+
+    def add(self, minibatch: Minibatch, halves: SideBySide) -> Tensor:
+        """Add the gradient of a minibatch's loss to the parameters; return what is logged of it, (7,)."""
+        what = (minibatch.observations, minibatch.blocks)
+        if are_independent(self.policy):
+
+            def actor() -> Tensor:
+                distribution, _ = evaluate_actor(self.policy, *what, minibatch.states.pi, self.precision)
+                loss, logged = self._actor_loss(distribution, minibatch)
+                loss.backward()
+                return logged
+
+            def critic() -> Tensor:
+                values, _ = evaluate_critic(self.policy, *what, minibatch.states.vf, self.precision)
+                loss = self._critic_loss(values, minibatch)
+                (self.vf_coef * loss).backward()
+                return loss.detach()
+
+            logged, value = halves.run(actor, critic)
+        else:
+            distribution, values, _ = evaluate_sequences(self.policy, *what, minibatch.states, self.precision)
+            loss, logged = self._actor_loss(distribution, minibatch)
+            value = self._critic_loss(values, minibatch)
+            (loss + self.vf_coef * value).backward()
+            value = value.detach()
+        surrogate, entropy, *others = logged
+        total = surrogate + self.ent_coef * entropy + self.vf_coef * value
+        return torch.stack((total, surrogate, value, entropy, *others))
+
+    def _actor_loss(self, distribution: Distribution, minibatch: Minibatch) -> tuple[Tensor, Tensor]:
+        """Return the loss without the value's part, and POLICY, ENTROPY, CLIP_FRACTION, APPROX_KL, KL, (5,)."""
+        log_prob, entropy, kl = self._action_terms(distribution, minibatch)
+        advantages = normalised(minibatch.advantages) if self.normalize_advantage else minibatch.advantages
+        surrogate = policy_loss(log_prob, minibatch.old_log_prob, advantages, self.clip_range)
+        # Without an analytical entropy minus the log-probability stands in, as in stock.
+        entropy_loss = log_prob.mean() if entropy is None else -entropy.mean()
+        logged = (surrogate.loss, entropy_loss, surrogate.clip_fraction, surrogate.approx_kl)
+        row = torch.stack((*logged, surrogate.approx_kl if kl is None else kl))
+        return surrogate.loss + self.ent_coef * entropy_loss, row.detach()
+
+    def _critic_loss(self, values: Tensor, minibatch: Minibatch) -> Tensor:
+        values = minibatch.without_padding(values)
+        return value_loss(values, minibatch.old_values, minibatch.returns, self.clip_range_vf)
+
+    def _action_terms(
+        self, distribution: Distribution, minibatch: Minibatch
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return log-probabilities (n_transitions,), entropies, and the mean KL divergence where it is known exactly.
+
+        Padding is left out of the heads' outputs, not earlier: the gradient of a choice of rows is dear where they are
+        wide.
+        """
+        choose = minibatch.without_padding
+        old_means, old_log_std = minibatch.old_means, self.old_log_std
+        if old_means is None or old_log_std is None:
+            log_prob, entropy = distribution.log_prob(minibatch.actions), distribution.entropy()
+            return choose(log_prob), None if entropy is None else choose(entropy), None
+        # A Gaussian's terms in a third of the operations that torch.distributions takes.
+        means, log_std = cast("DiagGaussianDistribution", distribution).distribution.mean, self.policy.log_std
+        log_prob = choose(gaussian_log_prob(minibatch.actions, means, log_std))
+        with torch.no_grad():
+            kl = gaussian_kl(old_means, old_log_std, choose(means), log_std).mean()
+        return log_prob, gaussian_entropy(log_std), kl
