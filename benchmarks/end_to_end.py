@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -105,7 +105,12 @@ def measure_end_to_end(device: str) -> dict[str, Any]:
     if config.train.torch_threads:
         torch.set_num_threads(config.train.torch_threads)
     env = TimedEnv(make_env(config.env, device, seed=1))
-    models: dict[str, RecurrentPPO] = {"ours": make_model(config, env, seed=1), "stock": _stock(config, env)}
+    mixed = replace(config, ppo=replace(config.ppo, precision="bf16"))
+    models: dict[str, RecurrentPPO] = {
+        "ours": make_model(config, env, seed=1),
+        "ours, bf16": make_model(mixed, env, seed=1),
+        "stock": _stock(config, env),
+    }
     turns: dict[str, list[Iteration]] = {name: [] for name in models}
     callbacks = {}
     for name, model in models.items():
@@ -113,8 +118,9 @@ def measure_end_to_end(device: str) -> dict[str, Any]:
         model.set_logger(Logger(folder=None, output_formats=[]))
         for _ in range(WARM_UP if name == "ours" else 1):
             _iterate(model, env, callbacks[name])
-    # The same robots doing the same: stock starts its turns with our weights.
-    models["stock"].policy.load_state_dict(models["ours"].policy.state_dict())
+    # The same robots doing the same: all start their turns with the same weights.
+    for model in models.values():
+        model.policy.load_state_dict(models["ours"].policy.state_dict())
     for _ in range(TURNS):
         for name, model in models.items():
             turns[name].append(_iterate(model, env, callbacks[name]))
@@ -123,9 +129,12 @@ def measure_end_to_end(device: str) -> dict[str, Any]:
 
 def _report(config: Config, turns: dict[str, list[Iteration]]) -> dict[str, Any]:
     transitions = config.env.num_envs * config.ppo.n_steps
-    ratio = statistics.median(s.total_s / o.total_s for o, s in zip(turns["ours"], turns["stock"], strict=True))
+    over_stock = {
+        name: statistics.median(s.total_s / o.total_s for o, s in zip(iterations, turns["stock"], strict=True))
+        for name, iterations in turns.items()
+    }
     print(f"preset {config.preset}, {config.env.num_envs} x {config.ppo.n_steps}, {config.ppo.n_epochs} epochs")
-    record: dict[str, Any] = {"preset": config.preset, "ours_over_stock": ratio}
+    record: dict[str, Any] = {"preset": config.preset, "threads": torch.get_num_threads(), "over_stock": over_stock}
     for name, iterations in turns.items():
         parts = {
             part: statistics.median(getattr(iteration, part) for iteration in iterations)
@@ -135,6 +144,6 @@ def _report(config: Config, turns: dict[str, list[Iteration]]) -> dict[str, Any]
         shares = ", ".join(
             f"{part.removesuffix('_s')} {parts[part] / parts['total_s']:.0%}" for part in list(parts)[:3]
         )
-        print(f"  {name:6s} {transitions / parts['total_s']:>9,.0f} steps/s   {shares}")
-    print(f"  ours / stock {ratio:.2f}")
+        rate = transitions / parts["total_s"]
+        print(f"  {name:10s} {rate:>9,.0f} steps/s   {over_stock[name]:.2f} x stock   {shares}")
     return record

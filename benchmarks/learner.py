@@ -4,9 +4,9 @@
     python benchmarks/learner.py --gpu           on the GPU: 4096 environments, fp32 and bf16
     python benchmarks/learner.py --end_to_end    training on the Genesis biped, beside stock
 
-A rollout of random observations is updated with by each learner in turn, one epoch of four minibatches at a time; the
-ratio is that of neighbouring turns, so that a machine whose speed drifts does not matter. Rates are given for ten
-epochs, as the documents train. Prints tables, and writes JSON and a plot.
+A rollout of random observations is updated with by each learner in turn, one epoch at a time; the ratio is that of
+neighbouring turns, so that a machine whose speed drifts does not matter. Rates are given for ten epochs, as the
+documents train. Prints tables, and writes JSON and a plot.
 """
 
 import argparse
@@ -30,7 +30,7 @@ import matplotlib.pyplot as plt
 
 from benchmarks import learners
 from benchmarks.end_to_end import measure_end_to_end
-from benchmarks.learners import CPU_SIZES, GPU_SIZES, Size
+from benchmarks.learners import CPU_SIZES, GPU_SIZES, STOCK_SIZES, Size
 from benchmarks.machine import describe_machine
 from biped.learner import keep_freed_memory
 
@@ -52,6 +52,8 @@ class Row:
     """Environments."""
     n_steps: int
     """Steps an environment."""
+    n_minibatches: int
+    """Minibatches an epoch."""
     end_probability: float
     """Chance that an episode ends with a step."""
     learner: str
@@ -70,8 +72,7 @@ def measure(size: Size, device: str, rounds: int) -> list[Row]:
         updates["rsl_rl"] = learners.rsl_rl(size, device)
     except ImportError:
         print("rsl_rl is not installed: pip install -c constraints.txt -e '.[bench]'", file=sys.stderr)
-    if device == "cuda":
-        updates["ours, bf16"] = learners.ours(size, device, "bf16").train
+    updates["ours, bf16"] = learners.ours(size, device, "bf16").train
     updates["stock"] = learners.stock(size, device).train
     turns: dict[str, list[tuple[float, float]]] = {name: [] for name in updates}
     for update in [update for name, update in updates.items() if name != "stock" for _ in range(3)]:
@@ -88,6 +89,7 @@ def measure(size: Size, device: str, rounds: int) -> list[Row]:
             size.name,
             size.n_envs,
             size.n_steps,
+            size.n_minibatches,
             size.end_probability,
             name,
             transitions / EPOCHS / statistics.median(its_s for _, its_s in pairs),
@@ -138,7 +140,10 @@ def measure_buffer(size: Size) -> dict[str, Any]:
 def show(rows: list[Row]) -> None:
     """Print one size."""
     first = rows[0]
-    print(f"\n{first.size}, {first.n_envs} x {first.n_steps}, episodes end with chance {first.end_probability} a step")
+    print(
+        f"\n{first.size}, {first.n_envs} x {first.n_steps}, {first.n_minibatches} minibatches, "
+        f"episodes end with chance {first.end_probability} a step"
+    )
     for row in rows:
         print(f"  {row.learner:12s} {row.steps_per_s:>10,.0f} steps/s   ours / it {row.ours_over_it:>7.2f}", flush=True)
 
@@ -192,12 +197,15 @@ def main() -> int:
             for chance in ENDS:
                 rows.append(measure(replace(size, end_probability=chance), device, args.rounds))
                 show(rows[-1])
+        for size in STOCK_SIZES if not args.gpu else ():
+            rows.append(measure(replace(size, end_probability=0.001), device, args.rounds))
+            show(rows[-1])
         flat = [row for group in rows for row in group]
         buffer = measure_buffer(learners.DOCUMENTS)
         print("\nbuffer at 2 x 512:", json.dumps(buffer, indent=2))
         record = {"rounds": args.rounds, "rows": [vars(row) for row in flat], "buffer": buffer}
         name = f"learner_{device}"
-        plot([row for row in flat if row.end_probability == 0.001], HERE / f"{name}.png")
+        plot([row for row in flat if row.end_probability == 0.001 and row.n_minibatches == 4], HERE / f"{name}.png")
     out = HERE / f"{name}.json"
     out.write_text(json.dumps({"machine": describe_machine(torch.device(device)), **record}, indent=2) + "\n")
     print(f"written to {out}")

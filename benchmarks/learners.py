@@ -19,7 +19,6 @@ from biped.ppo.recurrent_pass import Precision
 from biped.ppo.recurrent_ppo import DeviceRecurrentPPO
 
 OBSERVATIONS, ACTIONS = 43, 9
-N_MINIBATCHES = 4
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,8 @@ class Size:
     """Steps an environment."""
     end_probability: float = 0.01
     """Chance that an episode ends with a step."""
+    n_minibatches: int = 4
+    """Minibatches an epoch: the documents' four."""
 
     @property
     def policy_kwargs(self) -> dict[str, Any]:
@@ -120,7 +121,7 @@ def _arguments(size: Size, device: str) -> dict[str, Any]:
         "env": FreeEnv(size.n_envs, size.end_probability),
         "learning_rate": 1e-4,
         "n_steps": size.n_steps,
-        "batch_size": size.n_envs * size.n_steps // N_MINIBATCHES,
+        "batch_size": size.n_envs * size.n_steps // size.n_minibatches,
         "n_epochs": 1,
         "max_grad_norm": 1.0,
         "ent_coef": 0.005,
@@ -147,7 +148,7 @@ def bare(size: Size, device: str) -> Callable[[], None]:
     space = spaces.Box(-10, 10, (OBSERVATIONS,)), spaces.Box(-1, 1, (ACTIONS,))
     policy = MlpIntoLstmPolicy(*space, lambda _: 1e-4, **size.policy_kwargs).to(device)
     optimizer = torch.optim.Adam(policy.parameters(), lr=1e-4)
-    n_envs = size.n_envs // N_MINIBATCHES
+    n_envs = size.n_envs // size.n_minibatches
     observations = torch.randn(size.n_steps, n_envs, OBSERVATIONS, device=device)
     zeros = torch.zeros(size.lstm_layers, n_envs, size.lstm_hidden_size, device=device)
     parts: list[tuple[nn.Module, nn.LSTM | None, nn.Module]] = [
@@ -156,7 +157,7 @@ def bare(size: Size, device: str) -> Callable[[], None]:
     ]
 
     def epoch() -> None:
-        for _ in range(N_MINIBATCHES):
+        for _ in range(size.n_minibatches):
             loss = torch.zeros((), device=device)
             for extractor, lstm, head in parts:
                 assert lstm is not None
@@ -198,7 +199,7 @@ def rsl_rl(size: Size, device: str) -> Callable[[], object]:
         critic,
         storage,
         num_learning_epochs=1,
-        num_mini_batches=N_MINIBATCHES,
+        num_mini_batches=size.n_minibatches,
         learning_rate=1e-4,
         schedule="fixed",
         device=device,
@@ -219,4 +220,6 @@ def rsl_rl(size: Size, device: str) -> Callable[[], object]:
 DOCUMENTS = Size("documents' policy", (512, 256, 128), 512, 2, n_envs=64)
 SMALL = Size("small policy", (128, 64), 64, 1, n_envs=256)
 CPU_SIZES = (DOCUMENTS, SMALL, replace(SMALL, n_envs=1024))
+STOCK_SIZES = (replace(DOCUMENTS, n_minibatches=16), replace(SMALL, n_minibatches=64))
+"""With minibatches of 128 transitions, which is what Stable-Baselines3 takes unless it is told otherwise."""
 GPU_SIZES = (replace(DOCUMENTS, n_envs=4096),)

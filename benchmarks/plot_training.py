@@ -18,7 +18,9 @@ PANELS = {
         "rewards/tracking_ang_vel",
     ],
     "standard deviation of actions": ["train/std"],
-    "KL divergence (nats)": ["train/approx_kl"],
+    "KL divergence (nats)": ["train/kl"],
+    "learning rate": ["train/learning_rate"],
+    "environment steps a second": ["time/fps"],
 }
 
 
@@ -30,7 +32,7 @@ def main() -> int:
     run, out = Path(sys.argv[1]), sys.argv[2]
     events = EventAccumulator(str(run / "RecurrentPPO_1"), size_guidance={"scalars": 0})
     events.Reload()
-    figure, axes = plt.subplots(2, 2, figsize=(11, 6.5), layout="constrained")
+    figure, axes = plt.subplots(2, 3, figsize=(14, 6.5), layout="constrained")
     for axis, (title, names) in zip(axes.flat, PANELS.items(), strict=True):
         for name in names:
             curve = events.Scalars(name)

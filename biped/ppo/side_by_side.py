@@ -1,8 +1,8 @@
-"""Two halves of an update at once, each on half of the CPU's cores.
+"""Two halves of an update at once, each on a core of its own.
 
 Actor and critic may share nothing: then forward and backward of one need not wait for the other. Torch's own threads
-split each small matrix product and meet after it, and lose much of what they gain to the waiting; halves meet once a
-minibatch.
+split every matrix product and meet after it, so that another busy process stalls all of them all the time; halves meet
+once a minibatch. On an idle machine both are as fast (benchmarks/README.md).
 """
 
 import os
@@ -18,32 +18,26 @@ Second = TypeVar("Second")
 
 
 class SideBySide:
-    """A context in which `run` runs two functions at once, or one after the other where that is all there is to gain.
-
-    Within it torch has half of its threads, but at least one, for each of the two.
-    """
+    """A context in which `run` runs two functions at once, or one after the other where there is nothing to gain."""
 
     def __init__(self, device: torch.device, *, independent: bool) -> None:
-        """Run at once on a CPU with more than one core, if the functions are `independent` of each other."""
-        self._at_once = independent and device.type == "cpu" and _cores() > 1
-        self._threads = torch.get_num_threads()
+        """Run at once if the functions are `independent`, and on a CPU whose other cores torch itself leaves idle."""
+        alone = torch.get_num_threads() == 1 and _cores() > 1
+        self._at_once = independent and device.type == "cpu" and alone
         self._pool: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> Self:
         """Start the second thread."""
         if self._at_once:
-            half = max(1, self._threads // 2)
-            torch.set_num_threads(half)
-            self._pool = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(half,))
+            self._pool = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End the second thread and give torch its threads back."""
+        """End the second thread."""
         if self._pool is not None:
             self._pool.shutdown()
-            torch.set_num_threads(self._threads)
 
     def run(self, first: Callable[[], First], second: Callable[[], Second]) -> tuple[First, Second]:
         """Return both results; what one of them raises is raised here, after both have ended."""

@@ -1,4 +1,4 @@
-"""Two halves at once: both run, errors arrive, torch's threads come back, and the result is the same."""
+"""Two halves at once: both run, errors arrive, and the result is the same."""
 
 import threading
 from typing import Any
@@ -55,16 +55,18 @@ def test_what_one_raises_is_raised_after_both_have_ended(who: int) -> None:
     assert ended.is_set()
 
 
-@pytest.mark.parametrize(("threads", "half"), [(1, 1), (4, 2)])
-def test_torch_has_its_threads_back_afterwards(threads: int, half: int) -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+def test_torchs_own_threads_are_enough_where_it_has_several() -> None:
+    torch.set_num_threads(2)
     try:
         with SideBySide(CPU, independent=True) as halves:
-            assert halves.run(torch.get_num_threads, torch.get_num_threads) == (half, half)
-        assert torch.get_num_threads() == threads
+            assert halves.run(threading.current_thread, threading.current_thread) == (threading.main_thread(),) * 2
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(1)
+
+
+def test_each_has_one_thread_of_torch() -> None:
+    with SideBySide(CPU, independent=True) as halves:
+        assert halves.run(torch.get_num_threads, torch.get_num_threads) == (1, 1)
 
 
 def test_the_update_is_the_same_as_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
