@@ -103,6 +103,19 @@ def test_an_existing_run_is_refused_and_nothing_of_it_changes(logs: Path, capsys
     assert {p: p.stat().st_mtime_ns for p in (logs / "demo").rglob("*")} == before
 
 
+def test_training_that_breaks_down_says_so_and_leaves_good_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [*SMALL, "--total_timesteps", "4096", "--set", "env.reward.weights.alive_bonus=3e38"]
+    assert biped_train.main(["-e", "x", "--log_dir", str(tmp_path), *flags]) == 1
+    *warnings, last = capsys.readouterr().err.strip().splitlines()
+    assert len(warnings) == 9
+    assert all("learning rate halved" in warning for warning in warnings)
+    assert "training broke down" in last
+    newest = next(iter(RunDirectory(tmp_path / "x").checkpoints()))
+    assert read_checkpoint(newest).num_timesteps == 2560  # ten updates; reading refuses weights that are not finite
+
+
 def test_a_model_of_another_shape_is_refused(logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = str(logs / "demo" / "model_final.zip")
     flags = ["--load_model", model, "--set", "policy.lstm_hidden_size=24"]

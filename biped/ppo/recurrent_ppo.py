@@ -49,6 +49,8 @@ USED = KL + 1
 
 GIVE_UP_AFTER = 10
 """Updates in a row that had to be undone after which training ends with an error."""
+RECOVER_AFTER = 100
+"""Good updates in a row after which a halved learning rate doubles again, up to the scheduled one."""
 
 
 class DeviceRecurrentPPO(RecurrentPPO):
@@ -95,7 +97,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
         self.kl_schedule, self.precision, self.std_range = kl_schedule, precision, tuple(std_range)
         self.rate_scale = 1.0
         """What the guard has left of the scheduled learning rate."""
-        self._undone_in_a_row = 0
+        self._undone_in_a_row = self._good_in_a_row = 0
         super().__init__(policy, cast("Any", env), learning_rate, *args, **kwargs)
 
     def _setup_model(self) -> None:
@@ -292,6 +294,9 @@ class DeviceRecurrentPPO(RecurrentPPO):
             self._undo(f"{int(skipped)} of {len(table)} optimizer steps")
             return
         self._undone_in_a_row = 0
+        self._good_in_a_row = 0 if skipped else self._good_in_a_row + 1
+        if self._good_in_a_row and self._good_in_a_row % RECOVER_AFTER == 0:
+            self.rate_scale = min(1.0, 2.0 * self.rate_scale)
         if not skipped:
             self._last_good.keep(policy, policy.optimizer)
         if isinstance(policy, Observer):
@@ -304,7 +309,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
         Raises:
             FloatingPointError: that did not help several times in a row.
         """
-        self._undone_in_a_row += 1
+        self._undone_in_a_row, self._good_in_a_row = self._undone_in_a_row + 1, 0
         if self._undone_in_a_row >= GIVE_UP_AFTER:
             raise FloatingPointError(
                 f"loss or gradient was not finite in {GIVE_UP_AFTER} updates in a row, at ever smaller learning rates: "

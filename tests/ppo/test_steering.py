@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnvWrapper
 
 from biped.ppo.guard import LastGood, StepGuard, make_skippable
@@ -155,6 +156,22 @@ def test_a_broken_rollout_costs_an_update_and_half_the_rate(kl_schedule: KlSched
         assert model._rate == halved == 5e-4, "the schedule undid the halving"
     else:
         assert halved < 1e-3
+
+
+def test_after_many_good_updates_the_halved_rate_doubles_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("biped.ppo.recurrent_ppo.RECOVER_AFTER", 3)
+    model = learner(Broken(range(2)), learning_rate=1e-3, n_epochs=3)
+    rates: list[float] = []
+
+    class Rates(BaseCallback):
+        def _on_rollout_end(self) -> None:
+            rates.append(self.model.rate_scale)
+
+        def _on_step(self) -> bool:
+            return True
+
+    learn(model, 12, Rates())
+    assert rates == [1, 0.5, 0.25, 0.25, 0.25, 0.5, 0.5, 0.5, 1, 1, 1, 1]
 
 
 def test_training_that_stays_broken_ends_with_an_error() -> None:
