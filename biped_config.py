@@ -351,9 +351,9 @@ class PolicyConfig(Section):
     """Layers of the LSTM."""
     initial_std: float = _between(1.0, 0.001, 10)
     """Standard deviation of the actions at the start."""
-    min_std: float = _between(0.05, 0.001, 10)
+    min_std: float = _between(0.01, 0.001, 10)
     """Floor of the standard deviation: exploration never dries up."""
-    max_std: float = _between(2.0, 0.001, 100)
+    max_std: float = _between(5.0, 0.001, 100)
     """Ceiling of the standard deviation."""
     normalize_observations: bool = False
     """Normalise observations by their running mean and variance, kept in the policy; the scales are fixed otherwise."""
@@ -403,6 +403,11 @@ class PPOConfig(Section):
         self._require(
             self.min_learning_rate <= self.max_learning_rate, "min_learning_rate", "at most max_learning_rate"
         )
+        if self.adaptive_lr:
+            within = self.min_learning_rate <= self.learning_rate <= self.max_learning_rate
+            self._require(within, "learning_rate", "between min_learning_rate and max_learning_rate where it adapts")
+            steps = self.n_epochs * self.n_minibatches
+            self._require(steps > 1, "n_epochs", "above 1 where the rate adapts: one step shows no divergence")
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,8 @@ def main() -> int:
             axis.plot([e.step / 1e6 for e in curve], [e.value for e in curve], label=name.partition("/")[2])
         axis.set_title(title, fontsize=10)
         axis.grid(alpha=0.3)
+        if title == "learning rate":
+            axis.set_yscale("log")
         if len(names) > 1:
             axis.legend(fontsize=8)
     for axis in axes[-1]:

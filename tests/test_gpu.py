@@ -48,9 +48,11 @@ from biped_config import smoke_preset
 from biped_env import BipedVecEnv, make_env
 
 config = smoke_preset()
-config = replace(config, train=replace(config.train, device="cuda"), ppo=replace(config.ppo, precision="{precision}"))
+ppo = replace(config.ppo, precision="{precision}", adaptive_lr={adaptive_lr})
+config = replace(config, train=replace(config.train, device="cuda"), ppo=ppo)
 env = BipedVecEnv(make_env(config.env, "cuda"))
 model = make_model(config, env, seed=0)
+model.target_kl = 0.5 if {adaptive_lr} else None
 model.set_logger(Logger(folder=None, output_formats=[]))
 step_tensor = env.step_tensor
 
@@ -71,7 +73,8 @@ def silently(function):  # what drains statistics once a rollout or an update ma
         return result
     return drained
 
-model._drain_episodes = silently(model._drain_episodes)
+model._drain = silently(model._drain)
+model._goes_on = silently(model._goes_on)
 model._finish_update = silently(model._finish_update)
 for _ in range(3):
     model._last_obs = torch.as_tensor(model._last_obs, device="cuda")
@@ -89,9 +92,9 @@ assert all(parameter.isfinite().all() for parameter in model.policy.parameters()
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_rollout_and_an_update_never_wait_for_the_device(precision: str) -> None:
-    program = LEARNER_NO_SYNC.replace("{precision}", precision)
+@pytest.mark.parametrize(("precision", "adaptive_lr"), [("fp32", "False"), ("fp32", "True"), ("bf16", "False")])
+def test_a_rollout_and_an_update_never_wait_for_the_device(precision: str, adaptive_lr: str) -> None:
+    program = LEARNER_NO_SYNC.replace("{precision}", precision).replace("{adaptive_lr}", adaptive_lr)
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=900)
 
 

@@ -104,8 +104,8 @@ def restore(model: BaseAlgorithm, checkpoint: Checkpoint, *, counters: bool = Tr
     policy = model.policy
     assert isinstance(policy, torch.nn.Module)
     try:
-        policy.load_state_dict(checkpoint.policy)
-        policy.optimizer.load_state_dict(checkpoint.optimizer)
+        parts: Any = {"policy": checkpoint.policy, "policy.optimizer": checkpoint.optimizer}
+        model.set_parameters(parts)
         _check_moments(policy.optimizer)
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError("the checkpoint is of a network of another shape or for other observations") from error

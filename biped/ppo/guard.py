@@ -1,6 +1,7 @@
-"""What keeps one bad minibatch from ending a training run: skipped steps, and a way back to good weights."""
+"""What keeps one bad minibatch from ending a training run: steps left out, and a way back to good weights."""
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,18 +38,28 @@ class StepGuard:
         self._in_a_row = torch.zeros((), device=device)
         self._longest = torch.zeros((), device=device)
 
-    def step(self, loss: Tensor, max_grad_norm: float, *, allowed: Tensor | None = None) -> None:
-        """Clip the gradients and step, unless something is not finite or `allowed` (a flag on the device) is False."""
+    def step(self, loss: Tensor, max_grad_norm: float, allowed: Tensor) -> Tensor:
+        """Clip the gradients and step, unless something is not finite or `allowed` (a flag on the device) is False.
+
+        Returns:
+            A flag on the device: loss and gradients were finite.
+        """
         norm = nn.utils.clip_grad_norm_(self._parameters, max_grad_norm)
         finite = loss.detach().isfinite() & norm.isfinite()
-        self._skipped += ~finite
-        self._in_a_row = torch.where(finite, 0.0, self._in_a_row + 1.0)
+        self._skipped += ~finite & allowed
+        self._in_a_row = torch.where(finite | ~allowed, 0.0, self._in_a_row + 1.0)
         self._longest = torch.maximum(self._longest, self._in_a_row)
-        take = finite if allowed is None else finite & allowed
         if self._fused:
-            self._optimizer.found_inf = (~take).float()  # pyright: ignore[reportAttributeAccessIssue] - torch's own seam
-            self._optimizer.step()
-        elif bool(take):
+            optimizer: Any = self._optimizer
+            optimizer.found_inf = (~finite | ~allowed).float()  # torch's own seam: its gradient scaler skips so
+            optimizer.step()
+            del optimizer.found_inf
+        else:
+            self._look_and_step(finite & allowed)
+        return finite
+
+    def _look_and_step(self, take: Tensor) -> None:
+        if bool(take):
             self._optimizer.step()
 
     def counts(self) -> Tensor:
@@ -57,33 +68,27 @@ class StepGuard:
 
 
 class LastGood:
-    """A copy of the weights and the optimizer's state from before things went wrong."""
+    """Weights and optimizer states to go back to: what this update began with, and what the last good one did.
+
+    Only the latter is confirmed: a whole update of finite losses has come out of it.
+    """
 
     def __init__(self) -> None:
         """Hold nothing yet."""
-        self._weights: dict[str, Tensor] | None = None
-        self._optimizer: dict | None = None
+        self._good: dict[str, Any] | None = None
+        self._candidate: dict[str, Any] | None = None
 
-    @property
-    def is_empty(self) -> bool:
-        """Nothing was kept yet."""
-        return self._weights is None
+    def note(self, module: nn.Module, optimizer: Optimizer) -> None:
+        """Copy what an update begins with."""
+        self._candidate = copy.deepcopy({"module": module.state_dict(), "optimizer": optimizer.state_dict()})
 
-    def keep(self, module: nn.Module, optimizer: Optimizer) -> None:
-        """Copy what there is now, over the copy before."""
-        state = module.state_dict()
-        if self._weights is None:
-            self._weights = {name: value.clone() for name, value in state.items()}
-        else:
-            for name, value in state.items():
-                self._weights[name].copy_(value)
-        self._optimizer = copy.deepcopy(optimizer.state_dict())
+    def confirm(self) -> None:
+        """The update was good: what it began with is what to come back to."""
+        self._good = self._candidate
 
-    def restore(self, module: nn.Module, optimizer: Optimizer) -> None:
-        """Put the copy back; the learning rate stays what it is."""
-        assert self._weights is not None and self._optimizer is not None, "nothing was kept"
-        rates = [group["lr"] for group in optimizer.param_groups]
-        module.load_state_dict(self._weights)
-        optimizer.load_state_dict(copy.deepcopy(self._optimizer))
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
+    def restore(self, module: nn.Module, optimizer: Optimizer, *, confirmed: bool) -> None:
+        """Put back what this update began with, or what is `confirmed`, if anything is."""
+        copied = (self._good if confirmed else None) or self._candidate
+        assert copied is not None, "nothing was noted"
+        module.load_state_dict(copied["module"])
+        optimizer.load_state_dict(copy.deepcopy(copied["optimizer"]))

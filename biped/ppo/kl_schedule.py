@@ -17,7 +17,7 @@ class KlSchedule:
     """What the rate aims at and how far it may go."""
 
     desired_kl: float = 0.01
-    """KL divergence between the policy that acted and the updated one that is aimed at, nats."""
+    """KL divergence that is aimed at, nats: of the policy that acted from those that an epoch's minibatches find."""
     minimum: float = 1e-5
     """Lower bound of the rate."""
     maximum: float = 1e-2
@@ -25,13 +25,13 @@ class KlSchedule:
 
 
 def next_learning_rate(learning_rate: float, kl: float, schedule: KlSchedule) -> float:
-    """Return the learning rate after the policy has moved by `kl` nats.
+    """Return the learning rate after the policy has moved by `kl` nats, within the schedule's bounds.
 
-    A move of more than twice the aim lowers the rate, one of less than half of it raises it, within the bounds. A
-    divergence that is not a number lowers it.
+    A move of more than twice the aim lowers the rate, one of less than half of it raises it. A divergence that is not a
+    number lowers it.
     """
     if not math.isfinite(kl) or kl > schedule.desired_kl * TOLERANCE:
-        return max(schedule.minimum, learning_rate / STEP)
-    if kl < schedule.desired_kl / TOLERANCE:
-        return min(schedule.maximum, learning_rate * STEP)
-    return learning_rate
+        learning_rate /= STEP
+    elif kl < schedule.desired_kl / TOLERANCE:
+        learning_rate *= STEP
+    return min(schedule.maximum, max(schedule.minimum, learning_rate))

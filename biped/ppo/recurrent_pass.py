@@ -111,6 +111,12 @@ def forget_where(mask: Tensor, states: RNNStates) -> RNNStates:
     return RNNStates(cleared(states.pi), cleared(states.vf))
 
 
+def without_non_finite(states: RNNStates) -> RNNStates:
+    """Return states that are zero for each sequence that has a number in them that is not finite."""
+    tensors = (*states.pi, *states.vf)
+    return forget_where(~torch.stack([t.isfinite().all(dim=2).all(dim=0) for t in tensors]).all(dim=0), states)
+
+
 @contextmanager
 def unchecked_distributions() -> Iterator[None]:
     """Switch off torch's check of distributions' arguments: it reads each of them back to the host."""

@@ -25,7 +25,7 @@ from stable_baselines3.common.utils import FloatSchedule, update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
-from biped.ppo.buffer import DeviceRolloutBuffer
+from biped.ppo.buffer import DeviceRolloutBuffer, map_observations
 from biped.ppo.gradients import APPROX_KL, CLIP_FRACTION, ENTROPY, KL, POLICY, TOTAL, VALUE, PpoGradient
 from biped.ppo.guard import TOLERATED_IN_A_ROW, LastGood, StepGuard
 from biped.ppo.kl_schedule import KlSchedule, next_learning_rate
@@ -40,12 +40,13 @@ from biped.ppo.recurrent_pass import (
     forget_where,
     single_steps,
     unchecked_distributions,
+    without_non_finite,
 )
 from biped.ppo.side_by_side import SideBySide
-from biped.ppo.tensor_env import Step, clip_bounds, edge_of, to_device
+from biped.ppo.tensor_env import EndedEpisodes, Step, clip_bounds, edge_of, to_device
 
 USED = KL + 1
-"""A column more of what is logged of a minibatch: whether its step came before `target_kl` ended the update."""
+"""A column more: loss and gradient were finite, and no minibatch before had ended the update by `target_kl`."""
 
 GIVE_UP_AFTER = 10
 """Updates in a row that had to be undone after which training ends with an error."""
@@ -98,6 +99,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
         self.rate_scale = 1.0
         """What the guard has left of the scheduled learning rate."""
         self._undone_in_a_row = self._good_in_a_row = 0
+        self._rate_before = 0.0
         super().__init__(policy, cast("Any", env), learning_rate, *args, **kwargs)
 
     def _setup_model(self) -> None:
@@ -122,8 +124,13 @@ class DeviceRecurrentPPO(RecurrentPPO):
         )
         self._last_good = LastGood()
         self._bounds = clip_bounds(self.action_space, self.device)
+        if self.kl_schedule is not None and self.n_epochs * self.n_minibatches < 2:
+            raise ValueError("kl_schedule: an update of one step shows no divergence; use more epochs or minibatches")
+        self.std_range = tuple(self.std_range)  # a checkpoint keeps it as a list
         self.clip_range = FloatSchedule(self.clip_range)
         if self.clip_range_vf is not None:
+            if isinstance(self.clip_range_vf, float | int) and self.clip_range_vf <= 0:
+                raise ValueError(f"clip_range_vf is {self.clip_range_vf}, but it must be above 0, or None for no clip")
             self.clip_range_vf = FloatSchedule(self.clip_range_vf)
 
     @property
@@ -144,46 +151,61 @@ class DeviceRecurrentPPO(RecurrentPPO):
         """
         self.policy.set_training_mode(False)
         edge = edge_of(env, self.device)
-        obs_tensor = to_device(self._last_obs, self.device)
-        episode_starts = torch.as_tensor(self._last_episode_starts, device=self.device)
-        lstm_states = self._last_lstm_states
-        assert lstm_states is not None
-        episodes: list[Tensor] = []
-        rollout_buffer.begin(lstm_states, self._log_std())
+        self._last_obs = to_device(self._last_obs, self.device)
+        self._last_episode_starts = cast("Any", torch.as_tensor(self._last_episode_starts, device=self.device))
+        assert self._last_lstm_states is not None
+        ended = EndedEpisodes()
+        rollout_buffer.begin(self._last_lstm_states, self._log_std())
         if self.use_sde:
             self.policy.reset_noise(env.num_envs)
         callback.on_rollout_start()
-        with torch.no_grad(), unchecked_distributions():
+        try:
             for n_steps in range(n_rollout_steps):
                 if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
                     self.policy.reset_noise(env.num_envs)
-                distribution, values, lstm_states = evaluate_sequences(
-                    self.policy,
-                    obs_tensor,
-                    single_steps(env.num_envs),
-                    forget_where(episode_starts, lstm_states),
-                    self.precision,
-                )
-                actions = distribution.get_actions()
-                log_probs = distribution.log_prob(actions)
+                obs_tensor, episode_starts = self._last_obs, cast("Tensor", self._last_episode_starts)
+                actions, values, log_probs, means, lstm_states = self._act(obs_tensor, episode_starts)
                 clipped_actions = actions if self._bounds is None else actions.clamp(*self._bounds)
                 step = edge.step(clipped_actions)
                 self.num_timesteps += env.num_envs
+                # Before the callback, which may end the rollout: the next one goes on from here.
+                self._last_obs, self._last_lstm_states = step.observations, lstm_states
+                self._last_episode_starts = cast("Any", step.dones)
+                if isinstance(step.infos, list):
+                    self._update_info_buffer(step.infos, step.returned["dones"])
+                else:
+                    ended.note(step)
                 callback.update_locals({**locals(), **step.returned})
                 if not callback.on_step():
                     return False
-                self._note_episodes(step, episodes)
-                means = distribution.distribution.mean if type(distribution) is DiagGaussianDistribution else None
                 rewards = self._bootstrapped(step, lstm_states)
                 rollout_buffer.add(obs_tensor, actions, rewards, episode_starts, values, log_probs, means)
-                obs_tensor, episode_starts = step.observations, step.dones
-            self._last_obs, self._last_lstm_states = obs_tensor, lstm_states
-            self._last_episode_starts = cast("Any", episode_starts)
-            last_values = self._values(obs_tensor, forget_where(episode_starts, lstm_states))
-            rollout_buffer.compute_returns_and_advantage(last_values, episode_starts, self.gamma, self.gae_lambda)
-        self._drain_episodes(episodes)
+        finally:
+            self._drain(ended)
+        # Of no account where an episode has just ended.
+        last_values = self._values(self._last_obs, self._last_lstm_states)
+        last_dones = cast("Tensor", self._last_episode_starts)
+        rollout_buffer.compute_returns_and_advantage(last_values, last_dones, self.gamma, self.gae_lambda)
         callback.on_rollout_end()
         return True
+
+    @torch.no_grad()
+    def _act(
+        self, observations: Observations, episode_starts: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, RNNStates]:
+        """Draw actions; return them with values, log-probabilities, the Gaussian's means, and the states after."""
+        assert self._last_lstm_states is not None
+        with unchecked_distributions():
+            distribution, values, states = evaluate_sequences(
+                self.policy,
+                observations,
+                single_steps(self.n_envs),
+                forget_where(episode_starts, self._last_lstm_states),
+                self.precision,
+            )
+            actions = distribution.get_actions()
+            means = distribution.distribution.mean if type(distribution) is DiagGaussianDistribution else None
+            return actions, values, distribution.log_prob(actions), means, states
 
     def _bootstrapped(self, step: Step, states: RNNStates) -> Tensor:
         """Return the step's rewards, with what a time-out cut off added: Pardo et al. 2018, equation 6."""
@@ -192,28 +214,16 @@ class DeviceRecurrentPPO(RecurrentPPO):
         cut_off = self._values(step.final_observations, states)
         return step.rewards + torch.where(step.truncated, self.gamma * cut_off, 0.0)
 
+    @torch.no_grad()
     def _values(self, observations: Observations, states: RNNStates) -> Tensor:
         """Return the values (n_envs,) of observations that follow on `states`."""
         step = single_steps(self.n_envs)
         return evaluate_critic(self.policy, observations, step, states.vf, self.precision)[0]
 
-    def _note_episodes(self, step: Step, episodes: list[Tensor]) -> None:
-        """Keep return and length of the episodes that ended; on the device if that is where they are."""
-        if isinstance(step.infos, list):
-            self._update_info_buffer(step.infos, step.returned["dones"])
-        elif "episode_return" in step.infos:
-            episodes.append(torch.stack((step.dones, step.infos["episode_return"], step.infos["episode_length"])))
-
-    def _drain_episodes(self, episodes: list[Tensor]) -> None:
-        """Hand the episodes of a rollout to Stable-Baselines3's statistics, in one transfer."""
-        if not episodes:
-            return
+    def _drain(self, ended: EndedEpisodes) -> None:
+        """Hand the episodes of a rollout to Stable-Baselines3's statistics."""
         assert self.ep_info_buffer is not None
-        done, returns, lengths = torch.stack(episodes, dim=1).cpu().numpy()
-        ended = done > 0
-        newest = slice(-self._stats_window_size, None)
-        for value, length in zip(returns[ended][newest].tolist(), lengths[ended][newest].tolist(), strict=True):
-            self.ep_info_buffer.append({"r": value, "l": int(length)})
+        self.ep_info_buffer.extend(ended.drain(self._stats_window_size))
 
     # ---- update -----------------------------------------------------------------------------------------------------
 
@@ -222,43 +232,44 @@ class DeviceRecurrentPPO(RecurrentPPO):
         self.policy.set_training_mode(True)
         optimizer = self.policy.optimizer
         self._update_learning_rate(optimizer)
-        if self._last_good.is_empty:
-            self._last_good.keep(self.policy, optimizer)
         guard = StepGuard(list(self.policy.parameters()), optimizer, self.device)
+        self._last_good.note(self.policy, optimizer)
         gradient = self._gradient()
-        stopped = torch.zeros((), dtype=torch.bool, device=self.device)
+        goes_on = torch.ones((), dtype=torch.bool, device=self.device)
         rows: list[Tensor] = []
         with SideBySide(self.device, independent=are_independent(self.policy)) as halves, unchecked_distributions():
             for epoch in range(self.n_epochs):
                 first_row = len(rows)
                 for minibatch in self.rollout_buffer.minibatches(self.n_minibatches):
                     optimizer.zero_grad()
-                    row = gradient.add(minibatch, halves)
-                    rows.append(torch.cat((row, ~stopped[None])))
+                    row, live = gradient.add(minibatch, halves), goes_on
                     if self.target_kl is not None:
-                        stopped = stopped | (row[APPROX_KL] > 1.5 * self.target_kl)
-                    guard.step(row[TOTAL], self.max_grad_norm, allowed=None if self.target_kl is None else ~stopped)
+                        goes_on = goes_on & (row[APPROX_KL] <= 1.5 * self.target_kl)
+                    finite = guard.step(row[TOTAL], self.max_grad_norm, allowed=goes_on)
+                    rows.append(torch.cat((row, (finite & live)[None])))
                     self._bound_std()
                 self._n_updates += 1
-                if not self._goes_on(epoch, torch.stack(rows[first_row:]), stopped):
+                if not self._goes_on(epoch, torch.stack(rows[first_row:]), goes_on):
                     break
         self._finish_update(torch.stack(rows), first_row, guard)
         self.logger.record("train/clip_range", gradient.clip_range)
         if gradient.clip_range_vf is not None:
             self.logger.record("train/clip_range_vf", gradient.clip_range_vf)
 
-    def _goes_on(self, epoch: int, rows: Tensor, stopped: Tensor) -> bool:
+    def _goes_on(self, epoch: int, rows: Tensor, goes_on: Tensor) -> bool:
         """Steer the rate by an epoch's KL divergence, and say whether the next epoch is to run."""
         if self.kl_schedule is None and self.target_kl is None:
             return True
-        kl, stop = torch.stack((rows[:, KL].mean(), stopped)).tolist()
-        if self.kl_schedule is not None:
+        used = rows[:, USED] > 0
+        kl, count, runs = torch.stack((torch.where(used, rows[:, KL], 0.0).sum(), used.sum(), goes_on)).tolist()
+        if self.kl_schedule is not None and count:
             # What is logged is the last epoch's: its rate, and the divergence that the rate then acted on.
             self.logger.record("train/learning_rate", self._rate)
-            update_learning_rate(self.policy.optimizer, next_learning_rate(self._rate, kl, self.kl_schedule))
-        if stop and self.verbose >= 1:
+            rate = next_learning_rate(self._rate, kl / count, self.kl_schedule)
+            update_learning_rate(self.policy.optimizer, rate)
+        if not runs and self.verbose >= 1:
             print(f"Early stopping at step {epoch} due to reaching max kl")
-        return not stop
+        return bool(runs)
 
     def _finish_update(self, rows: Tensor, last_epoch: int, guard: StepGuard) -> None:
         """Log the update, and undo it if it went wrong.
@@ -274,62 +285,63 @@ class DeviceRecurrentPPO(RecurrentPPO):
         figures = (explained_variance(buffer.values, buffer.returns), std, *guard.counts(), finite)
         explained, std, skipped, in_a_row, finite = torch.stack(figures).tolist()
         table = rows.cpu().numpy()
-        live = table[(table[:, USED] > 0) & np.isfinite(table).all(axis=1)]
-        means = live.mean(axis=0) if len(live) else np.full(table.shape[1], np.nan)
+        used = _mean_of_used(table)
+        of_last_epoch = _mean_of_used(table[last_epoch:])
         record = self.logger.record
-        record("train/entropy_loss", means[ENTROPY])
-        record("train/policy_gradient_loss", means[POLICY])
-        record("train/value_loss", means[VALUE])
-        record("train/approx_kl", table[last_epoch:, APPROX_KL].mean())
-        record("train/kl", table[last_epoch:, KL].mean())
-        record("train/clip_fraction", means[CLIP_FRACTION])
-        record("train/loss", table[-1, TOTAL])
+        record("train/entropy_loss", used[ENTROPY])
+        record("train/policy_gradient_loss", used[POLICY])
+        record("train/value_loss", used[VALUE])
+        record("train/approx_kl", of_last_epoch[APPROX_KL])
+        record("train/kl", of_last_epoch[KL])
+        record("train/clip_fraction", used[CLIP_FRACTION])
+        record("train/loss", _mean_of_used(table[table[:, USED] > 0][-1:])[TOTAL])
         record("train/explained_variance", explained)
         record("train/skipped_steps", int(skipped))
         if hasattr(policy, "log_std"):
             record("train/std", std)
         record("train/n_updates", self._n_updates, exclude="tensorboard")
 
-        if not finite or in_a_row >= TOLERATED_IN_A_ROW:
-            self._undo(f"{int(skipped)} of {len(table)} optimizer steps")
-            return
-        self._undone_in_a_row = 0
-        self._good_in_a_row = 0 if skipped else self._good_in_a_row + 1
-        if self._good_in_a_row and self._good_in_a_row % RECOVER_AFTER == 0:
-            self.rate_scale = min(1.0, 2.0 * self.rate_scale)
-        if not skipped:
-            self._last_good.keep(policy, policy.optimizer)
-        if isinstance(policy, Observer):
-            # Only now: the update had to see the observations as the rollout saw them.
-            policy.observe(buffer.observations.flatten(0, 1))
+        if not finite:
+            self._undo("weights are not finite after this update")
+        elif in_a_row >= TOLERATED_IN_A_ROW or skipped == len(table):
+            self._undo(f"{int(skipped)} of {len(table)} optimizer steps had a loss or gradient that is not finite")
+        else:
+            self._confirm()
 
-    def _undo(self, what: str) -> None:
+    def _confirm(self) -> None:
+        """Take note of an update that went well."""
+        self._last_good.confirm()
+        self._undone_in_a_row = 0
+        self._good_in_a_row += 1
+        if self._good_in_a_row % RECOVER_AFTER == 0:
+            self.rate_scale = min(1.0, 2.0 * self.rate_scale)
+        if isinstance(self.policy, Observer):
+            # Only now: the update had to see the observations as the rollout saw them.
+            self.policy.observe(map_observations(lambda tensor: tensor.flatten(0, 1), self.rollout_buffer.observations))
+
+    def _undo(self, why: str) -> None:
         """Go back to the last good weights at half the rate.
 
         Raises:
             FloatingPointError: that did not help several times in a row.
         """
         self._undone_in_a_row, self._good_in_a_row = self._undone_in_a_row + 1, 0
+        # First to what this update began with. If that does not help, to weights that are known to have worked.
+        self._last_good.restore(self.policy, self.policy.optimizer, confirmed=self._undone_in_a_row > 1)
+        assert self._last_lstm_states is not None
+        self._last_lstm_states = without_non_finite(self._last_lstm_states)
         if self._undone_in_a_row >= GIVE_UP_AFTER:
             raise FloatingPointError(
                 f"loss or gradient was not finite in {GIVE_UP_AFTER} updates in a row, at ever smaller learning rates: "
                 "look for rewards or observations that are not finite"
             )
-        self._last_good.restore(self.policy, self.policy.optimizer)
-        self.rate_scale *= 0.5
-        rate = 0.5 * self._rate
-        if self.kl_schedule is not None:
+        rate = 0.5 * self._rate_before
+        if self.kl_schedule is None:
+            self.rate_scale *= 0.5
+        else:
             rate = max(rate, self.kl_schedule.minimum)
         update_learning_rate(self.policy.optimizer, rate)
-        assert self._last_lstm_states is not None
-        not_finite = ~torch.stack([s.isfinite().all(dim=2).all(dim=0) for s in _tensors(self._last_lstm_states)]).all(0)
-        self._last_lstm_states = forget_where(not_finite, self._last_lstm_states)
-        print(
-            f"{what} had a loss or gradient that is not finite: back to the last good weights, learning rate halved to "
-            f"{rate:.3g}",
-            file=sys.stderr,
-            flush=True,
-        )
+        print(f"{why}: back to the last good weights, learning rate halved to {rate:.3g}", file=sys.stderr, flush=True)
 
     # ---- the rest ---------------------------------------------------------------------------------------------------
 
@@ -344,6 +356,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
             rate = self.lr_schedule(self._current_progress_remaining) * self.rate_scale
             for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
                 update_learning_rate(optimizer, rate)
+        self._rate_before = self._rate
         self.logger.record("train/learning_rate", self._rate)
 
     def _gradient(self) -> PpoGradient:
@@ -370,10 +383,17 @@ class DeviceRecurrentPPO(RecurrentPPO):
             with torch.no_grad():
                 log_std.clamp_(math.log(self.std_range[0]), math.log(self.std_range[1]))
 
+    def set_parameters(self, *args: Any, **kwargs: Any) -> None:
+        """Load weights and optimizer state, as Stable-Baselines3 does, and no longer go back to those from before."""
+        super().set_parameters(*args, **kwargs)
+        self._last_good = LastGood()
+
     def _excluded_save_params(self) -> list[str]:
         # Tensors on a device that the machine that loads them may not have, and copies of the weights.
         return [*super()._excluded_save_params(), "_last_obs", "_last_episode_starts", "_last_good", "_bounds"]
 
 
-def _tensors(states: RNNStates) -> tuple[Tensor, ...]:
-    return (*states.pi, *states.vf)
+def _mean_of_used(table: np.ndarray) -> np.ndarray:
+    """Return the mean of each column over the rows whose step was finite and came before the update ended."""
+    used = table[table[:, USED] > 0]
+    return used.mean(axis=0) if len(used) else np.full(table.shape[1], np.nan)

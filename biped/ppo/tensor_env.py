@@ -43,7 +43,7 @@ class Step(NamedTuple):
     truncated: Tensor | None
     """(n_envs,) bool: it was cut off rather than finished; None where the host knows that none was."""
     final_observations: Observations
-    """(n_envs, ...), of the ended episodes, where `truncated`."""
+    """(n_envs, ...), of the ended episodes, where `truncated`; None with it."""
     infos: Any
     """What the environment said: tensors by name, or Stable-Baselines3's list of dictionaries."""
     returned: dict[str, Any]
@@ -53,19 +53,25 @@ class Step(NamedTuple):
 class TensorEdge:
     """Steps an environment that works on tensors."""
 
-    def __init__(self, env: VecEnv) -> None:
-        """Use `env.step_tensor`."""
-        self._env = cast("TensorVecEnv", env)
+    def __init__(self, env: VecEnv, device: torch.device) -> None:
+        """Use `env.step_tensor`; tensors that are elsewhere are moved to `device`."""
+        self._env, self._device = cast("TensorVecEnv", env), device
 
     def step(self, actions: Tensor) -> Step:
         """Step with actions (n_envs, ...)."""
         observations, rewards, terminated, truncated, infos = self._env.step_tensor(actions)
-        dones = terminated | truncated
+        dones, cut = terminated | truncated, truncated & ~terminated
         # On the host looking is free, and in most steps it saves a pass of the critic.
-        none_cut = truncated.device.type == "cpu" and not truncated.any()
-        cut = None if none_cut else truncated & ~terminated
-        returned = {"new_obs": observations, "rewards": rewards, "dones": dones, "infos": infos}
-        return Step(observations, rewards, dones, cut, infos["final_obs"], infos, returned)
+        none_cut = cut.device.type == "cpu" and not cut.any()
+        return Step(
+            observations=to_device(observations, self._device),
+            rewards=rewards.to(self._device),
+            dones=dones.to(self._device),
+            truncated=None if none_cut else cut.to(self._device),
+            final_observations=None if none_cut else to_device(infos["final_obs"], self._device),
+            infos=infos,
+            returned={"new_obs": observations, "rewards": rewards, "dones": dones, "infos": infos},
+        )
 
 
 class HostEdge:
@@ -83,28 +89,52 @@ class HostEdge:
             for index in np.flatnonzero(dones).tolist()
             if infos[index].get("TimeLimit.truncated", False) and infos[index].get("terminal_observation") is not None
         ]
-        truncated, final = None, observations
+        truncated = final = None
         if cut:
             mask = np.zeros(len(dones), dtype=bool)
             mask[cut] = True
             truncated = torch.as_tensor(mask, device=self._device)
-            final = _with_rows(observations, cut, [infos[index]["terminal_observation"] for index in cut])
+            last = _with_rows(observations, cut, [infos[index]["terminal_observation"] for index in cut])
+            final = to_device(last, self._device)
         return Step(
-            to_device(observations, self._device),
-            torch.as_tensor(rewards, dtype=torch.float32, device=self._device),
-            torch.as_tensor(dones, dtype=torch.bool, device=self._device),
-            truncated,
-            to_device(final, self._device),
-            infos,
-            {"new_obs": observations, "rewards": rewards, "dones": dones, "infos": infos},
+            observations=to_device(observations, self._device),
+            rewards=torch.as_tensor(rewards, dtype=torch.float32, device=self._device),
+            dones=torch.as_tensor(dones, dtype=torch.bool, device=self._device),
+            truncated=truncated,
+            final_observations=final,
+            infos=infos,
+            returned={"new_obs": observations, "rewards": rewards, "dones": dones, "infos": infos},
         )
+
+
+class EndedEpisodes:
+    """Return and length of the episodes that end in a rollout; on the device until the rollout is over."""
+
+    def __init__(self) -> None:
+        """Hold nothing yet."""
+        self._steps: list[Tensor] = []
+
+    def note(self, step: Step) -> None:
+        """Keep what a step says of its episodes, if it does."""
+        if "episode_return" in step.infos:
+            figures = (step.dones, step.infos["episode_return"], step.infos["episode_length"])
+            self._steps.append(torch.stack([figure.to(step.rewards) for figure in figures]))
+
+    def drain(self, at_most: int) -> list[dict[str, Any]]:
+        """Return the newest ended episodes as Stable-Baselines3 knows them, in one transfer."""
+        if not self._steps:
+            return []
+        done, returns, lengths = torch.stack(self._steps, dim=1).cpu().numpy()
+        self._steps.clear()
+        ended = zip(returns[done > 0].tolist(), lengths[done > 0].tolist(), strict=True)
+        return [{"r": value, "l": int(length)} for value, length in list(ended)[-at_most:]]
 
 
 def edge_of(env: VecEnv, device: torch.device) -> TensorEdge | HostEdge:
     """Return the edge for an environment; a wrapped one is stepped through its wrapper, on numpy."""
     # A wrapper passes unknown names on to what it wraps, `step_tensor` too; that would go around the wrapper.
     if not isinstance(env, VecEnvWrapper) and hasattr(env, "step_tensor"):
-        return TensorEdge(env)
+        return TensorEdge(env, device)
     return HostEdge(env, device)
 
 

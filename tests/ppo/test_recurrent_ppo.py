@@ -1,5 +1,7 @@
 """DeviceRecurrentPPO is stock RecurrentPPO: the same rollouts, losses, gradients, steps and checkpoints."""
 
+import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from sb3_contrib import RecurrentPPO
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalCallback, StopTrainingOnMaxEpisodes
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
+from stable_baselines3.common.vec_env import VecEnvWrapper, VecMonitor, VecNormalize
 
 from biped.ppo.kl_schedule import KlSchedule
 from biped.ppo.policy import MlpIntoLstmPolicy
@@ -80,6 +82,26 @@ def test_whole_trainings_take_the_same_course(task: str) -> None:
     mine, stocks = ([(e["r"], e["l"]) for e in m.ep_info_buffer] for m in (ours, theirs))
     assert len(mine) > 5
     np.testing.assert_allclose(mine, stocks, rtol=1e-4)
+
+
+def test_target_kl_stops_within_an_epoch_too() -> None:
+    """Of eight minibatches the one that exceeds it is the last to be looked at, and no step is taken any more."""
+    model = learner(cart_poles(), n_epochs=1, learning_rate=1e-2, target_kl=1e-7, batch_size=16)
+    steps: list[bool] = []
+    step = torch.optim.Adam.step
+
+    def counted(self: Any, *args: Any) -> Any:
+        steps.append(not bool(self.found_inf))
+        return step(self, *args)
+
+    torch.optim.Adam.step = counted
+    try:
+        learn(model)
+    finally:
+        torch.optim.Adam.step = step
+    # The first minibatch finds the policy that acted; its step is the only one.
+    assert steps == [True] + [False] * 7
+    assert model.logger.name_to_value["train/skipped_steps"] == 0
 
 
 @pytest.mark.parametrize("stop_at", [0.5, 1e-7, 1e-5])
@@ -197,6 +219,26 @@ def test_an_environment_on_tensors_and_the_same_one_on_numpy_give_the_same_rollo
     np.testing.assert_allclose(sorted(on_tensors), sorted(on_arrays), atol=1e-3)
 
 
+def test_the_environment_gets_actions_within_its_bounds_and_the_buffer_those_that_were_drawn() -> None:
+    taken: list[np.ndarray] = []
+
+    class Recorded(VecEnvWrapper):
+        def reset(self) -> Any:
+            return self.venv.reset()
+
+        def step_async(self, actions: np.ndarray) -> None:
+            taken.append(actions)
+            self.venv.step_async(actions)
+
+        def step_wait(self) -> Any:
+            return self.venv.step_wait()
+
+    model = learn(learner(Recorded(pendulums()), policy_kwargs={"log_std_init": 2.0}))
+    drawn = model.rollout_buffer.actions.numpy()
+    assert np.abs(drawn).max() > 4.0
+    np.testing.assert_allclose(np.stack(taken), drawn.clip(-2.0, 2.0))
+
+
 # ---- checkpoints ----------------------------------------------------------------------------------------------------
 
 
@@ -218,7 +260,7 @@ def test_stock_opens_a_checkpoint_acts_alike_and_learns_on(policy: Any, tmp_path
 
 
 def test_a_loaded_learner_is_the_saved_one(tmp_path: Path) -> None:
-    settings = {"kl_schedule": KlSchedule(0.02, 1e-6, 1e-1), "precision": "bf16", "std_range": [0.1, 0.9]}
+    settings = {"kl_schedule": KlSchedule(0.02, 1e-6, 1e-1), "precision": "bf16", "std_range": (0.1, 0.9)}
     ours = learn(learner(pendulums(), **settings), 3)
     ours.save(tmp_path / "model.zip")
     loaded = DeviceRecurrentPPO.load(tmp_path / "model.zip", env=pendulums(), device="cpu")
@@ -229,12 +271,15 @@ def test_a_loaded_learner_is_the_saved_one(tmp_path: Path) -> None:
     learn(silenced(loaded))
 
 
-def test_checkpoints_do_not_grow_with_the_environments(tmp_path: Path) -> None:
-    sizes = []
-    for n_envs in (2, 64):
-        learn(learner(pendulums(n_envs))).save(tmp_path / "model.zip")
-        sizes.append((tmp_path / "model.zip").stat().st_size)
-    assert sizes[1] - sizes[0] < 62 * 100, "more than the last returns of each environment"
+def test_a_checkpoint_holds_nothing_that_lies_on_a_device(tmp_path: Path) -> None:
+    """A machine without that device has to open it; and rollouts do not belong into it."""
+    learn(learner(pendulums())).save(tmp_path / "model.zip")
+    with zipfile.ZipFile(tmp_path / "model.zip") as archive:
+        data = json.loads(archive.read("data"))
+    assert "policy_class" in data
+    kinds = {name: value[":type:"] for name, value in data.items() if isinstance(value, dict) and ":type:" in value}
+    assert not [name for name, kind in kinds.items() if "ensor" in kind or "RNNStates" in kind or "biped" in kind]
+    assert {"_last_obs", "_last_lstm_states", "_bounds", "_last_good", "rollout_buffer"}.isdisjoint(data)
 
 
 # ---- callbacks and wrappers -----------------------------------------------------------------------------------------
@@ -249,6 +294,26 @@ def test_stable_baselines_callbacks_and_wrappers_work() -> None:
     learn(model, 50, callbacks)
     assert 20 * 9 <= model.num_timesteps < 50 * 16 * 8
     assert model.ep_info_buffer
+
+
+def test_a_callback_that_acts_itself_does_not_disturb_the_rollout() -> None:
+    """Stable-Baselines3's policies keep their last distribution; an evaluation in between replaces it."""
+    plain = learn(learner(pendulums()))
+    watched = learner(pendulums())
+    learn(watched, 1, EvalCallback(pendulums(3), n_eval_episodes=3, eval_freq=5, deterministic=True))
+    torch.testing.assert_close(watched.rollout_buffer.means, plain.rollout_buffer.means)
+    assert watched.logger.name_to_value["train/kl"] == pytest.approx(plain.logger.name_to_value["train/kl"])
+
+
+def test_a_callback_may_train_something_of_its_own() -> None:
+    class Auxiliary(BaseCallback):
+        def _on_step(self) -> bool:
+            weight = torch.nn.Parameter(torch.ones(1))
+            (weight * 2).backward()
+            assert torch.distributions.Distribution._validate_args
+            return weight.grad is not None
+
+    assert learn(learner(pendulums()), 1, Auxiliary()).num_timesteps == 64
 
 
 def test_callbacks_see_what_stock_shows_them() -> None:
@@ -274,6 +339,21 @@ def test_a_callback_ends_the_training_within_a_rollout() -> None:
     assert model._n_updates == 0
 
 
+def test_after_a_rollout_that_was_ended_early_the_next_goes_on_from_there() -> None:
+    class Stop(BaseCallback):
+        def _on_step(self) -> bool:
+            return self.n_calls < 4
+
+    env = make_vec_env(Counter, 2)
+    model = learn(learner(env, "MultiInputLstmPolicy", policy_kwargs={"lstm_hidden_size": 8}), 1, Stop())
+    state = [tensor.clone() for tensor in model._last_lstm_states.pi]
+    model.learn(32, reset_num_timesteps=False, log_interval=None)
+    first, buffer = model.rollout_buffer.observations["b"][0, 0, 0], model.rollout_buffer
+    assert first == 4.0
+    assert not buffer.episode_starts[0].any()
+    torch.testing.assert_close(list(buffer.initial_states.pi), state)
+
+
 def test_a_batch_smaller_than_one_environments_steps_is_one_environment() -> None:
     model = learner(cart_poles(), batch_size=4)
     assert model.n_minibatches == 8
@@ -288,6 +368,7 @@ def test_a_batch_smaller_than_one_environments_steps_is_one_environment() -> Non
         ({"precision": "fp16"}, "precision"),
         ({"std_range": (0.0, 1.0)}, "std_range"),
         ({"std_range": (2, 1)}, "std_range"),
+        ({"clip_range_vf": -1.0}, "clip_range_vf"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], match: str) -> None:

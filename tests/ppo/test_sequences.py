@@ -53,11 +53,19 @@ def test_a_sequence_is_one_environments_steps_in_order_and_begins_at_a_start(rol
 
 
 @given(rollouts())
-def test_padding_repeats_a_step_of_the_same_sequence(rollout) -> None:
+def test_padding_repeats_the_last_step_of_its_own_sequence(rollout) -> None:
     starts, envs = rollout
     sequences = cut_at_starts(starts, envs)
-    chosen = {t * starts.shape[1] + e for t in range(len(starts)) for e in envs.tolist()}
-    assert set(sequences.slots.tolist()) == chosen
+    filled = np.zeros(sequences.slots.size, dtype=bool)
+    filled[slice(None) if sequences.filled is None else sequences.filled] = True
+    first = 0
+    for block in sequences.blocks:
+        end = first + block.length * block.count
+        for slots, real in zip(
+            *(a[first:end].reshape(block.length, -1).T for a in (sequences.slots, filled)), strict=True
+        ):
+            assert (slots[~real] == slots[real][-1]).all()
+        first = end
 
 
 def test_without_starts_inside_there_is_one_block_and_no_padding() -> None:

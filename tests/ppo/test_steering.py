@@ -7,13 +7,17 @@ import pytest
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnvWrapper
+from torch.distributions import Normal, kl_divergence
 
 from biped.ppo.guard import LastGood, StepGuard, make_skippable
 from biped.ppo.kl_schedule import KlSchedule
 from biped.ppo.normalizer import RunningNormalizer
 from biped.ppo.policy import MlpIntoLstmPolicy
+from biped.ppo.recurrent_pass import evaluate_actor
 from biped.ppo.recurrent_ppo import GIVE_UP_AFTER, DeviceRecurrentPPO
 from tests.ppo.tasks import learn, learner, pendulums
+
+ALLOWED = torch.tensor(True)
 
 # ---- the learning rate ----------------------------------------------------------------------------------------------
 
@@ -43,6 +47,22 @@ def test_a_bigger_step_size_moves_the_policy_further() -> None:
     assert 0 < moved[0] < 0.1 * moved[1]
 
 
+def test_the_divergence_is_that_of_the_old_gaussian_from_the_new_one() -> None:
+    """The second epoch finds the policy that the first one left: that of a learner with one epoch."""
+    settings = {"learning_rate": 0.03, "batch_size": None}
+    one, two = [learn(learner(pendulums(), n_epochs=n, **settings)) for n in (1, 2)]
+    buffer = one.rollout_buffer
+    with torch.no_grad():
+        (minibatch,) = buffer.minibatches(1)
+        distribution, _ = evaluate_actor(one.policy, minibatch.observations, minibatch.blocks, minibatch.states.pi)
+        means = minibatch.without_padding(distribution.distribution.mean)
+        old = Normal(minibatch.old_means, buffer.log_std.exp().expand_as(means))
+        new = Normal(means, one.policy.log_std.exp().expand_as(means))
+        there, back = (kl_divergence(*pair).sum(dim=1).mean().item() for pair in ((old, new), (new, old)))
+    assert two.logger.name_to_value["train/kl"] == pytest.approx(there, rel=1e-3)
+    assert abs(there - back) > 0.02 * there, "too symmetric to tell the two apart"
+
+
 def test_without_a_schedule_of_the_divergence_the_rate_is_the_scheduled_one() -> None:
     model = learn(learner(pendulums(), learning_rate=lambda progress: 1e-3 * progress), 4)
     assert model.policy.optimizer.param_groups[0]["lr"] == pytest.approx(0.0)
@@ -59,7 +79,7 @@ def test_a_step_whose_gradient_or_loss_is_not_finite_is_left_out(optimizer_class
     trail = []
     for loss, gradient in [(1.0, 1.0), (1.0, np.nan), (np.inf, 1.0), (1.0, 1.0), (1.0, np.inf)]:
         parameter.grad = torch.full((3,), gradient)
-        guard.step(torch.tensor(loss), max_grad_norm=10.0)
+        guard.step(torch.tensor(loss), 10.0, allowed=ALLOWED)
         trail.append(parameter[0].item())
     assert trail[0] < 1.0
     assert trail[0] == trail[1] == trail[2]
@@ -68,20 +88,32 @@ def test_a_step_whose_gradient_or_loss_is_not_finite_is_left_out(optimizer_class
     assert guard.counts().tolist() == [3.0, 2.0]
 
 
-def test_a_step_that_is_not_allowed_is_left_out_but_not_counted() -> None:
+@pytest.mark.parametrize("gradient", [1.0, np.nan])
+@pytest.mark.parametrize("optimizer_class", [torch.optim.Adam, torch.optim.SGD])
+def test_a_step_that_is_not_allowed_is_left_out_but_not_counted(gradient: float, optimizer_class: Any) -> None:
     parameter = torch.nn.Parameter(torch.ones(3))
-    guard = StepGuard([parameter], torch.optim.Adam([parameter]), torch.device("cpu"))
-    parameter.grad = torch.ones(3)
-    guard.step(torch.tensor(1.0), 10.0, allowed=torch.tensor(False))
+    guard = StepGuard([parameter], optimizer_class([parameter], lr=0.1), torch.device("cpu"))
+    parameter.grad = torch.full((3,), gradient)
+    guard.step(torch.tensor(1.0), 10.0, allowed=~ALLOWED)
     assert parameter.tolist() == [1.0, 1.0, 1.0]
     assert guard.counts().tolist() == [0.0, 0.0]
+
+
+def test_an_optimizer_whose_step_was_left_out_steps_for_anybody_else() -> None:
+    parameter = torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.Adam([parameter], lr=0.1)
+    parameter.grad = torch.ones(3)
+    StepGuard([parameter], optimizer, torch.device("cpu")).step(torch.tensor(np.nan), 10.0, allowed=ALLOWED)
+    parameter.grad = torch.ones(3)
+    optimizer.step()
+    assert parameter[0] < 1.0
 
 
 def test_gradients_are_clipped_to_the_norm() -> None:
     parameter = torch.nn.Parameter(torch.zeros(2))
     guard = StepGuard([parameter], torch.optim.SGD([parameter], lr=1.0), torch.device("cpu"))
     parameter.grad = torch.tensor([30.0, 40.0])
-    guard.step(torch.tensor(1.0), max_grad_norm=5.0)
+    guard.step(torch.tensor(1.0), 5.0, allowed=ALLOWED)
     torch.testing.assert_close(parameter.data, torch.tensor([-3.0, -4.0]), atol=1e-4, rtol=1e-4)
 
 
@@ -99,23 +131,24 @@ def test_the_fused_step_goes_on_from_a_plain_one() -> None:
     torch.testing.assert_close(*trails)
 
 
-def test_the_last_good_weights_come_back_with_their_moments_and_the_present_rate() -> None:
+def test_what_an_update_began_with_comes_back_and_on_request_what_is_confirmed() -> None:
     layer = torch.nn.Linear(2, 2)
     optimizer = torch.optim.Adam(layer.parameters(), lr=0.1)
     layer(torch.ones(1, 2)).sum().backward()
-    optimizer.step()
     kept = LastGood()
-    kept.keep(layer, optimizer)
-    weights, moment = layer.weight.clone(), optimizer.state[layer.weight]["exp_avg"].clone()
-    for _ in range(2):
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    for update in range(3):
         optimizer.step()
-    optimizer.param_groups[0]["lr"] = 0.05
-    for _ in range(2):  # what comes back is a copy: stepping on must not spoil it
-        kept.restore(layer, optimizer)
-        torch.testing.assert_close(layer.weight, weights)
-        torch.testing.assert_close(optimizer.state[layer.weight]["exp_avg"], moment)
-        assert optimizer.param_groups[0]["lr"] == 0.05
+        kept.note(layer, optimizer)
+        seen.append((layer.weight.detach().clone(), optimizer.state[layer.weight]["exp_avg"].clone()))
         optimizer.step()
+        if update == 1:
+            kept.confirm()
+    for confirmed, expected in [(False, seen[2]), (True, seen[1]), (False, seen[2])]:
+        kept.restore(layer, optimizer, confirmed=confirmed)
+        torch.testing.assert_close(layer.weight.detach(), expected[0])
+        torch.testing.assert_close(optimizer.state[layer.weight]["exp_avg"], expected[1])
+        optimizer.step()  # what comes back is a copy: stepping on must not spoil it
 
 
 class Broken(VecEnvWrapper):
@@ -136,7 +169,7 @@ class Broken(VecEnvWrapper):
         return observations, rewards, dones, infos
 
 
-@pytest.mark.parametrize("kl_schedule", [None, KlSchedule(desired_kl=1e9, maximum=1e-3)])
+@pytest.mark.parametrize("kl_schedule", [None, KlSchedule(desired_kl=1e9, maximum=1.0)])
 def test_a_broken_rollout_costs_an_update_and_half_the_rate(kl_schedule: KlSchedule | None, capsys: Any) -> None:
     model: DeviceRecurrentPPO = learner(Broken(range(1, 2)), learning_rate=1e-3, n_epochs=3, kl_schedule=kl_schedule)
     learn(model)
@@ -148,14 +181,89 @@ def test_a_broken_rollout_costs_an_update_and_half_the_rate(kl_schedule: KlSched
     assert "3 of 3 optimizer steps" in (said := capsys.readouterr().err)
     assert "learning rate halved" in said
     assert model.logger.name_to_value["train/skipped_steps"] == 3
-    halved = model._rate
+    # A rollout that moved nothing says nothing of the divergence: a rate that rose thrice before is halved too.
+    halved = 0.5 * (1e-3 if kl_schedule is None else 1e-3 * 1.5**3)
+    assert model._rate == pytest.approx(halved)
     learn_on()
     assert any((value != before[name]).any() for name, value in model.policy.state_dict().items())
     assert all(value.isfinite().all() for value in model.policy.state_dict().values())
-    if kl_schedule is None:
-        assert model._rate == halved == 5e-4, "the schedule undid the halving"
-    else:
-        assert halved < 1e-3
+    assert model._rate == pytest.approx(halved if kl_schedule is None else halved * 1.5**3), (
+        "something undid the halving"
+    )
+
+
+@pytest.mark.parametrize(("n_epochs", "batch_size"), [(1, None), (2, None), (1, 32)])
+def test_an_update_of_which_nothing_is_left_is_undone_however_short(n_epochs: int, batch_size: int | None) -> None:
+    model = learn(learner(Broken(range(1, 2)), n_epochs=n_epochs, batch_size=batch_size), 2)
+    assert model.rate_scale == 0.5
+
+
+class OneBroken(VecEnvWrapper):
+    """Rewards of one environment that are never numbers; all of them from some step on."""
+
+    def __init__(self, all_from: int) -> None:
+        super().__init__(pendulums())
+        self.steps, self.all_from = 0, all_from
+
+    def reset(self) -> np.ndarray:
+        return self.venv.reset()
+
+    def step_wait(self) -> Any:
+        observations, rewards, dones, infos = self.venv.step_wait()
+        rewards[: 4 if self.steps >= self.all_from else 1] = np.nan
+        self.steps += 1
+        return observations, rewards, dones, infos
+
+
+def test_training_goes_on_around_one_broken_environment_and_is_not_lost_when_all_break() -> None:
+    settings = {"n_epochs": 2, "batch_size": 16, "learning_rate": 1e-2, "kl_schedule": KlSchedule(1e9, 1e-3, 1e-2)}
+    model = learner(OneBroken(all_from=20 * 16), **settings)
+    trail: list[torch.Tensor] = []
+
+    class Trail(BaseCallback):
+        def _on_rollout_end(self) -> None:
+            trail.append(torch.cat([p.detach().flatten() for p in self.model.policy.parameters()]))
+
+        def _on_step(self) -> bool:
+            return True
+
+    learn(model, 24, Trail())
+    moved = [(after - trail[0]).norm().item() for after in trail]
+    assert moved[20] > 5 * moved[1] > 0
+    assert min(moved[21:]) > 0.9 * moved[20]
+    assert model.logger.name_to_value["train/skipped_steps"] == 8
+
+
+def test_one_minibatch_that_is_not_finite_does_not_steer_the_rate() -> None:
+    settings = {"n_epochs": 4, "batch_size": 16, "learning_rate": 1e-3}
+    model = learn(learner(OneBroken(10**9), kl_schedule=KlSchedule(1e9, 1e-9, 1.0), **settings))
+    assert model._rate == pytest.approx(1e-3 * 1.5**4), "the epochs' other minibatches moved less than desired"
+    assert np.isfinite(model.logger.name_to_value["train/kl"])
+    assert np.isfinite(model.logger.name_to_value["train/value_loss"])
+    assert model.logger.name_to_value["train/skipped_steps"] == 4
+
+
+def test_weights_that_a_step_makes_infinite_come_back(capsys: Any) -> None:
+    kwargs = {"optimizer_class": torch.optim.SGD, "lstm_hidden_size": 8}
+    settings = {"learning_rate": 3e38, "max_grad_norm": 1e9, "n_epochs": 1, "batch_size": None}
+    model = learn(learner(pendulums(), policy_kwargs=kwargs, **settings))
+    assert "weights are not finite" in capsys.readouterr().err
+    assert all(value.isfinite().all() for value in model.policy.state_dict().values())
+
+
+def test_weights_that_were_loaded_are_not_traded_for_those_from_before() -> None:
+    model = learn(learner(Broken(range(2, 3)), n_epochs=3), 2)
+    loaded = {name: value + 0.1 for name, value in model.policy.state_dict().items()}
+    model.set_parameters({"policy": loaded, "policy.optimizer": model.policy.optimizer.state_dict()})
+    model.learn(16 * 4, reset_num_timesteps=False, log_interval=None)  # pyright: ignore[reportArgumentType]
+    assert model.logger.name_to_value["train/skipped_steps"] == 3
+    for name, value in model.policy.state_dict().items():
+        torch.testing.assert_close(value, loaded[name])
+
+
+def test_one_step_an_update_cannot_steer_a_rate() -> None:
+    with pytest.raises(ValueError, match="no divergence"):
+        learner(pendulums(), n_epochs=1, batch_size=None, kl_schedule=KlSchedule())
 
 
 def test_after_many_good_updates_the_halved_rate_doubles_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,13 +290,15 @@ def test_training_that_stays_broken_ends_with_an_error() -> None:
     assert model.num_timesteps == GIVE_UP_AFTER * 16 * 4
 
 
-def test_weights_that_went_bad_come_back_and_so_do_the_memories() -> None:
-    model = learn(learner(pendulums(), n_epochs=3))
+@pytest.mark.parametrize("rollouts_before", [1, 3])
+def test_weights_that_went_bad_come_back_and_so_do_the_memories(rollouts_before: int) -> None:
+    model = learn(learner(pendulums(), n_epochs=3), rollouts_before)
     with torch.no_grad():
         model.policy.action_net.weight.fill_(torch.nan)
         for parameter in model.policy.lstm_actor.parameters():
             parameter.fill_(torch.nan)
-    model.learn(16 * 4, reset_num_timesteps=False, log_interval=None)  # pyright: ignore[reportArgumentType]
+    # The first update begins with them and goes back to them; the second goes back to those that worked.
+    model.learn(2 * 16 * 4, reset_num_timesteps=False, log_interval=None)  # pyright: ignore[reportArgumentType]
     assert all(value.isfinite().all() for value in model.policy.state_dict().values())
     states = model._last_lstm_states
     assert states is not None
