@@ -1,6 +1,5 @@
 """What keeps one bad minibatch from ending a training run: steps left out, and a way back to good weights."""
 
-import copy
 from typing import Any
 
 import torch
@@ -80,7 +79,7 @@ class LastGood:
 
     def note(self, module: nn.Module, optimizer: Optimizer) -> None:
         """Copy what an update begins with."""
-        self._candidate = copy.deepcopy({"module": module.state_dict(), "optimizer": optimizer.state_dict()})
+        self._candidate = _copied({"module": module.state_dict(), "optimizer": optimizer.state_dict()})
 
     def confirm(self) -> None:
         """The update was good: what it began with is what to come back to."""
@@ -91,4 +90,13 @@ class LastGood:
         copied = (self._good if confirmed else None) or self._candidate
         assert copied is not None, "nothing was noted"
         module.load_state_dict(copied["module"])
-        optimizer.load_state_dict(copy.deepcopy(copied["optimizer"]))
+        optimizer.load_state_dict(_copied(copied["optimizer"]))  # it would keep the tensors themselves
+
+
+def _copied(value: Any) -> Any:
+    """Return a copy of nested dictionaries, lists and tensors, queued on the device like any other work."""
+    if isinstance(value, Tensor):
+        return value.clone()
+    if isinstance(value, dict):
+        return {key: _copied(entry) for key, entry in value.items()}
+    return [_copied(entry) for entry in value] if isinstance(value, list) else value
