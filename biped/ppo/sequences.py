@@ -2,8 +2,8 @@
 
 A sequence is a stretch of one environment's steps in which no episode begins after the first step: an LSTM runs over
 it without forgetting on the way. A block is a rectangle of sequences, padded at their ends. Where no episode begins
-within the rollout there is one block without padding. Where many do, the short sequences get a block of half the
-length, so that less is padded. (torch's ragged layout, `PackedSequence`, needs no padding at all, but runs step by
+within the rollout there is one block without padding. Where many do, the short sequences get a block of their own, so
+that less is padded. (torch's ragged layout, `PackedSequence`, needs no padding at all, but runs step by
 step: on a CPU it took three times as long.)
 """
 
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 SHORT_SHARE = 1 / 8
 """Share of short sequences from which on a second call of the LSTM costs less than the padding that it saves."""
+LENGTHS = 8
+"""A block's length is one of so many: torch compiles its LSTM anew for every shape on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -61,20 +63,20 @@ def cut_at_starts(episode_starts: NDArray[np.bool_], envs: NDArray[np.int64]) ->
     lengths = np.diff(firsts, append=begins.size)
     is_short = 2 * lengths <= n_steps
     everything = np.arange(lengths.size)
-    if is_short.mean() < SHORT_SHARE or is_short.all():
-        members = [(n_steps, everything)]
-    else:
-        members = [(n_steps, everything[~is_short]), (n_steps // 2, everything[is_short])]
+    apart = is_short.mean() >= SHORT_SHARE and not is_short.all()
+    members = [everything[~is_short], everything[is_short]] if apart else [everything]
 
     blocks, slots, filled = [], [], []
-    for length, sequences in members:
+    unit = max(1, n_steps // LENGTHS)
+    for sequences in members:
+        length = min(n_steps, -(-int(lengths[sequences].max()) // unit) * unit)
         time = np.arange(length)[:, None]
         env, first_step = np.divmod(firsts[sequences], n_steps)
         step = first_step + np.minimum(time, lengths[sequences] - 1)
         blocks.append(Block(length, sequences.size))
         slots.append((step * n_envs + envs[env]).ravel())
         filled.append((time < lengths[sequences]).ravel())
-    order = np.concatenate([sequences for _, sequences in members])
+    order = np.concatenate(members)
     is_filled = np.concatenate(filled)
     return Sequences(
         blocks=tuple(blocks),

@@ -82,9 +82,9 @@ def test_a_start_inside_by_hand() -> None:
     starts = np.zeros((4, 2), dtype=bool)
     starts[3, 0] = True
     sequences = cut_at_starts(starts, np.array([0, 1]))
-    # Environment 0 comes as steps 0 to 2 and step 3; the short one has a block of its own, of half the length.
-    assert sequences.blocks == (Block(4, 2), Block(2, 1))
-    assert sequences.slots.tolist() == [0, 1, 2, 3, 4, 5, 4, 7, 6, 6]
+    # Environment 0 comes as steps 0 to 2 and step 3; the short one has a block of its own.
+    assert sequences.blocks == (Block(4, 2), Block(1, 1))
+    assert sequences.slots.tolist() == [0, 1, 2, 3, 4, 5, 4, 7, 6]
     assert sequences.filled is not None
     assert sequences.filled.tolist() == [0, 1, 2, 3, 4, 5, 7, 8]
     assert sequences.envs.tolist() == [0, 1, 0]
@@ -96,4 +96,12 @@ def test_a_few_short_sequences_are_padded_rather_than_run_alone() -> None:
     starts[6, 0] = True
     assert cut_at_starts(starts, np.arange(20)).blocks == (Block(8, 21),)
     starts[6, :5] = True
-    assert cut_at_starts(starts, np.arange(20)).blocks == (Block(8, 20), Block(4, 5))
+    assert cut_at_starts(starts, np.arange(20)).blocks == (Block(8, 20), Block(2, 5))
+
+
+def test_blocks_are_hardly_longer_than_their_longest_sequence() -> None:
+    starts = np.zeros((128, 3), dtype=bool)
+    starts[::20] = True
+    assert cut_at_starts(starts, np.arange(3)).blocks == (Block(32, 21),)
+    starts[20:40:20, 1] = False
+    assert cut_at_starts(starts, np.arange(3)).blocks == (Block(48, 20),)
