@@ -40,7 +40,7 @@ class Size:
     end_probability: float = 0.01
     """Chance that an episode ends with a step."""
     n_minibatches: int = 4
-    """Minibatches an epoch: the documents' four."""
+    """Minibatches an epoch; the presets have four."""
 
     @property
     def policy_kwargs(self) -> dict[str, Any]:
@@ -217,9 +217,9 @@ def rsl_rl(size: Size, device: str) -> Callable[[], object]:
     return algorithm.update
 
 
-DOCUMENTS = Size("documents' policy", (512, 256, 128), 512, 2, n_envs=64)
+LARGE = Size("large policy", (512, 256, 128), 512, 2, n_envs=64)
 SMALL = Size("small policy", (128, 64), 64, 1, n_envs=256)
-CPU_SIZES = (DOCUMENTS, SMALL, replace(SMALL, n_envs=1024))
-STOCK_SIZES = (replace(DOCUMENTS, n_minibatches=16), replace(SMALL, n_minibatches=64))
-"""With minibatches of 128 transitions, which is what Stable-Baselines3 takes unless it is told otherwise."""
-GPU_SIZES = (replace(DOCUMENTS, n_envs=4096),)
+CPU_SIZES = (LARGE, SMALL, replace(SMALL, n_envs=1024))
+STOCK_SIZES = (replace(LARGE, n_minibatches=16), replace(SMALL, n_minibatches=64))
+"""With minibatches of 128 transitions, which is what sb3-contrib takes unless it is told otherwise."""
+GPU_SIZES = (replace(LARGE, n_envs=4096),)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("genesis-world", "quadrants", "torch", "stable_baselines3", "sb3_contrib", "numpy")
+PACKAGES = ("genesis-world", "quadrants", "torch", "stable_baselines3", "sb3_contrib", "numpy", "rsl-rl-lib")
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
@@ -22,12 +22,19 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         "cpu": _cpu_name(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": {name: _version(name) for name in PACKAGES},
     }
     if device.type == "cuda":
         description["gpu"] = torch.cuda.get_device_name(device)
         description["driver"] = _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
     return description
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _cpu_name() -> str:

@@ -40,7 +40,7 @@ class RunningNormalizer(nn.Module):
         shift = batch_mean - self.mean
         merged = self.variance * (1.0 - share) + batch_variance * share + shift.square() * share * (1.0 - share)
         # Observations that are not numbers are left out as a batch: they would stay in the mean for ever.
-        good = merged.isfinite().all() & batch_mean.isfinite().all()
+        good = merged.isfinite().all()
         self.mean.copy_(torch.where(good, self.mean + shift * share, self.mean))
         self.variance.copy_(torch.where(good, merged, self.variance))
         self.count.copy_(torch.where(good, total, self.count))

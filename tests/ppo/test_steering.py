@@ -198,26 +198,26 @@ def test_an_update_of_which_nothing_is_left_is_undone_however_short(n_epochs: in
     assert model.rate_scale == 0.5
 
 
-class OneBroken(VecEnvWrapper):
-    """Rewards of one environment that are never numbers; all of them from some step on."""
+class SomeBroken(VecEnvWrapper):
+    """Rewards of some environments that are not numbers: of `first` at first, of `later` from some step on."""
 
-    def __init__(self, all_from: int) -> None:
+    def __init__(self, first: int, later: int = 0, later_from: int = 10**9) -> None:
         super().__init__(pendulums())
-        self.steps, self.all_from = 0, all_from
+        self.steps, self.first, self.later, self.later_from = 0, first, later, later_from
 
     def reset(self) -> np.ndarray:
         return self.venv.reset()
 
     def step_wait(self) -> Any:
         observations, rewards, dones, infos = self.venv.step_wait()
-        rewards[: 4 if self.steps >= self.all_from else 1] = np.nan
+        rewards[: self.later if self.steps >= self.later_from else self.first] = np.nan
         self.steps += 1
         return observations, rewards, dones, infos
 
 
 def test_training_goes_on_around_one_broken_environment_and_is_not_lost_when_all_break() -> None:
     settings = {"n_epochs": 2, "batch_size": 16, "learning_rate": 1e-2, "kl_schedule": KlSchedule(1e9, 1e-3, 1e-2)}
-    model = learner(OneBroken(all_from=20 * 16), **settings)
+    model = learner(SomeBroken(1, later=4, later_from=20 * 16), **settings)
     trail: list[torch.Tensor] = []
 
     class Trail(BaseCallback):
@@ -234,9 +234,17 @@ def test_training_goes_on_around_one_broken_environment_and_is_not_lost_when_all
     assert model.logger.name_to_value["train/skipped_steps"] == 8
 
 
+def test_an_update_that_is_undone_takes_back_what_it_did_to_the_rate() -> None:
+    """Three of four minibatches broken: the fourth raises the rate in each epoch, and then the update is undone."""
+    settings = {"n_epochs": 4, "batch_size": 16, "learning_rate": 1e-3, "kl_schedule": KlSchedule(1e9, 1e-9, 1.0)}
+    model = learn(learner(SomeBroken(3), **settings))
+    assert model._rate == pytest.approx(0.5e-3)
+    assert model.rate_scale == 1.0, "that belongs to scheduled rates"
+
+
 def test_one_minibatch_that_is_not_finite_does_not_steer_the_rate() -> None:
     settings = {"n_epochs": 4, "batch_size": 16, "learning_rate": 1e-3}
-    model = learn(learner(OneBroken(10**9), kl_schedule=KlSchedule(1e9, 1e-9, 1.0), **settings))
+    model = learn(learner(SomeBroken(1), kl_schedule=KlSchedule(1e9, 1e-9, 1.0), **settings))
     assert model._rate == pytest.approx(1e-3 * 1.5**4), "the epochs' other minibatches moved less than desired"
     assert np.isfinite(model.logger.name_to_value["train/kl"])
     assert np.isfinite(model.logger.name_to_value["train/value_loss"])
@@ -252,10 +260,10 @@ def test_weights_that_a_step_makes_infinite_come_back(capsys: Any) -> None:
 
 
 def test_weights_that_were_loaded_are_not_traded_for_those_from_before() -> None:
-    model = learn(learner(Broken(range(2, 3)), n_epochs=3), 2)
+    model = learn(learner(Broken(range(2, 4)), n_epochs=3), 2)
     loaded = {name: value + 0.1 for name, value in model.policy.state_dict().items()}
     model.set_parameters({"policy": loaded, "policy.optimizer": model.policy.optimizer.state_dict()})
-    model.learn(16 * 4, reset_num_timesteps=False, log_interval=None)  # pyright: ignore[reportArgumentType]
+    model.learn(2 * 16 * 4, reset_num_timesteps=False, log_interval=None)  # pyright: ignore[reportArgumentType]
     assert model.logger.name_to_value["train/skipped_steps"] == 3
     for name, value in model.policy.state_dict().items():
         torch.testing.assert_close(value, loaded[name])
