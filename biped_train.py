@@ -71,7 +71,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="sizes to start from (default auto: gpu where CUDA is found, or cpu)",
     )
     add("-B", "--num_envs", type=whole_number, metavar="N", help="parallel environments (gpu: 1024, cpu: 256)")
-    add("--total_timesteps", type=whole_number, metavar="N", help="environment steps (gpu: 200000000)")
+    add("--total_timesteps", type=whole_number, metavar="N", help="environment steps (gpu: 200000000, cpu: 2000000)")
     add("--seed", type=seed_number, metavar="N", help="seeds everything that is drawn (default 1)")
     add("--device", choices=("auto", "cuda", "cpu"), help="where to simulate and to learn (default: the preset's)")
     add("--sim", choices=("genesis",), help="the simulator")

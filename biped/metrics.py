@@ -39,7 +39,12 @@ _FIXED = (
     Metric(
         "episode/max_return", "episode/max_return", "1", "largest return of the episodes that ended in this rollout"
     ),
-    Metric("episode/mean_length", "episode/mean_length", "control steps", "mean length of those episodes"),
+    Metric(
+        "episode/mean_length",
+        "episode/mean_length",
+        "control steps",
+        "mean length of the episodes that ended in this rollout",
+    ),
     Metric("episode/count", "episode/count", "1", "episodes that ended since this process started"),
     Metric("episode/mean_reward_per_step", "episode/mean_reward_per_step", "1", "mean reward of a control step"),
     Metric("time/fps", "performance/fps", "steps/s", "environment steps a second, learning included"),
@@ -88,8 +93,15 @@ def as_markdown() -> str:
         f"| `{metric.name}` | `{metric.wandb_name}` | {metric.unit} | {metric.meaning} |"
         for metric in sorted(ALL_METRICS, key=lambda metric: metric.name)
     ]
-    head = ["# Metrics", "", "Written by `python -m biped.metrics > docs/metrics.md`; one row a quantity.", ""]
-    return "\n".join([*head, "| TensorBoard, console | W&B | unit | meaning |", "|---|---|---|---|", *rows]) + "\n"
+    head = [
+        "# Metrics",
+        "",
+        "Written by `python -m biped.metrics > docs/metrics.md`; one row a quantity. Stable-Baselines3 keeps",
+        "`time/iterations`, `time/time_elapsed`, `time/total_timesteps` and `train/n_updates` out of TensorBoard, whose",
+        "x axis is the environment steps; the console and W&B have them.",
+        "",
+    ]
+    return "\n".join([*head, "| console, TensorBoard | W&B | unit | meaning |", "|---|---|---|---|", *rows]) + "\n"
 
 
 if __name__ == "__main__":
