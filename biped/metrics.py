@@ -97,8 +97,8 @@ def as_markdown() -> str:
         "# Metrics",
         "",
         "Written by `python -m biped.metrics > docs/metrics.md`; one row a quantity. Stable-Baselines3 keeps",
-        "`time/iterations`, `time/time_elapsed`, `time/total_timesteps` and `train/n_updates` out of TensorBoard, whose",
-        "x axis is the environment steps; the console and W&B have them.",
+        "`time/iterations`, `time/time_elapsed`, `time/total_timesteps` and `train/n_updates` out of TensorBoard,",
+        "whose x axis is the environment steps; the console and W&B have them.",
         "",
     ]
     return "\n".join([*head, "| console, TensorBoard | W&B | unit | meaning |", "|---|---|---|---|", *rows]) + "\n"
