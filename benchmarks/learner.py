@@ -207,6 +207,7 @@ def main() -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     keep_freed_memory()
+    machine = describe_machine(torch.device(device))  # before this program writes into the checkout
     if args.end_to_end:
         record = measure_end_to_end(device)
         name = f"end_to_end_{device}"
@@ -227,7 +228,7 @@ def main() -> int:
         name = f"learner_{device}"
         plot([row for row in flat if row.end_probability == 0.001 and row.n_minibatches == 4], HERE / f"{name}.png")
     out = HERE / f"{name}.json"
-    out.write_text(json.dumps({"machine": describe_machine(torch.device(device)), **record}, indent=2) + "\n")
+    out.write_text(json.dumps({"machine": machine, **record}, indent=2) + "\n")
     print(f"written to {out}")
     return 0
 
