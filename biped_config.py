@@ -186,14 +186,27 @@ class CommandConfig(Section):
     """Range of the velocity to the left (m/s)."""
     ang_vel_rad_s: tuple[float, float] = _interval(-0.6, 0.6)
     """Range of the yaw rate, counter-clockwise (rad/s)."""
+    start_share: float = _fraction(0.5)
+    """Share of each range, around its middle, that commands are drawn from at first; 1: everything from the start."""
+    widen_by: float = _fraction(0.02)
+    """What the share grows by after a rollout that tracked well."""
+    widen_above: float = _fraction(0.5)
+    """Mean of the tracking terms, unweighted, from which a rollout tracked well."""
     resample_s: float = _positive(8.0)
     """Time until a new command (s)."""
     standing_fraction: float = _fraction(0.1)
     """Share of commands that are exactly zero: stand still."""
-    turning_lever_m: float = _positive(0.2)
+    turning_fraction: float = _fraction(0.1)
+    """Share of commands that turn on the spot: no linear velocity."""
+    turning_lever_m: float = _positive(0.5)
     """A yaw rate of 1 rad/s counts as this speed (m/s) when commands are compared by size."""
     moving_threshold_m_s: float = _positive(0.1)
-    """Commands smaller than this ask to stand; the gait terms do not pay."""
+    """Commands smaller than this are made zero: stand still; the gait terms do not pay."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within = self.standing_fraction + self.turning_fraction <= 1
+        self._require(within, "turning_fraction", "at most what standing_fraction leaves of 1")
 
 
 @dataclass(frozen=True)
@@ -202,12 +215,14 @@ class GaitConfig(Section):
 
     frequency_hz: float = _positive(1.4)
     """Strides a second; each foot steps once a stride."""
-    hip_amplitude_rad: float = _not_negative(0.35)
+    hip_amplitude_rad: float = _not_negative(0.25)
     """Hip flexion at mid-swing over the default pose (rad)."""
-    knee_amplitude_rad: float = _not_negative(0.70)
+    knee_amplitude_rad: float = _not_negative(0.50)
     """Knee flexion at mid-swing over the default pose (rad)."""
-    ankle_amplitude_rad: float = _not_negative(0.35)
+    ankle_amplitude_rad: float = _not_negative(0.25)
     """Ankle flexion at mid-swing over the default pose (rad)."""
+    swing_share: float = _between(0.4, 0.05, 0.5)
+    """Share of a stride that each leg swings; more than a half would be running."""
     contact_on_n: float = _positive(3.0)
     """Vertical force at which a foot counts as landed (N)."""
     contact_off_n: float = _positive(1.0)
@@ -229,9 +244,9 @@ class RewardWeights(Section):
 
     tracking_lin_vel_x: float = _finite(1.5)
     """Follow the commanded forward velocity."""
-    tracking_lin_vel_y: float = _finite(0.5)
+    tracking_lin_vel_y: float = _finite(2.5)
     """Follow the commanded velocity to the left."""
-    tracking_ang_vel: float = _finite(0.5)
+    tracking_ang_vel: float = _finite(3.0)
     """Follow the commanded yaw rate."""
     alive_bonus: float = _finite(0.3)
     """Not having fallen."""
@@ -239,6 +254,10 @@ class RewardWeights(Section):
     """Pitch joints on the phase-clocked reference, legs in antiphase."""
     foot_alternation: float = _finite(1.0)
     """Touchdowns of the other foot after a swing of sensible length."""
+    contact_schedule: float = _finite(1.0)
+    """Single support on the foot that the clock wants to stand."""
+    standing_still: float = _finite(1.0)
+    """Both feet on the ground while the command asks to stand."""
     height_maintenance: float = _finite(-10.0)
     """Base height off its target."""
     torso_stability: float = _finite(-2.0)
@@ -263,10 +282,12 @@ class RewardConfig(Section):
 
     weights: RewardWeights = _section(RewardWeights)
     """The price of each term."""
-    lin_vel_variance_m2_s2: float = _positive(0.05)
-    """Width of exp(-error² / width) for linear velocity ((m/s)²)."""
-    ang_vel_variance_rad2_s2: float = _positive(0.25)
-    """Width of exp(-error² / width) for the yaw rate ((rad/s)²)."""
+    lin_vel_x_scale_m_s: float = _positive(0.25)
+    """Scale of exp(-|error| / scale) for the forward velocity (m/s)."""
+    lin_vel_y_scale_m_s: float = _positive(0.1)
+    """Scale of exp(-|error| / scale) for the velocity to the left (m/s)."""
+    ang_vel_scale_rad_s: float = _positive(0.4)
+    """Scale of exp(-|error| / scale) for the yaw rate (rad/s)."""
     gait_variance_rad2: float = _positive(0.25)
     """Width of exp(-Σ error² / width) for the six pitch joints (rad²)."""
     gait_full_pay_progress: float = _positive(0.5)
@@ -395,6 +416,8 @@ class PPOConfig(Section):
     """Weight of the value loss."""
     max_grad_norm: float = _positive(1.0)
     """Gradients are clipped to this norm."""
+    mirror: bool = True
+    """Learn as much from the mirror image of what happened as from what happened: left is as right."""
     precision: str = _choice("fp32", "bf16")
     """Of the networks up to their heads: `fp32`, or `bf16` for bfloat16 by autocast."""
 
@@ -428,6 +451,12 @@ class TrainConfig(Section):
     """CPU threads of torch; 0 leaves the choice to torch. With 1, actor and critic are updated on a core each."""
     checkpoint_every_steps: int = _positive(10_000_000)
     """Environment steps between two checkpoints."""
+    eval_every_steps: int = _not_negative(10_000_000)
+    """Environment steps between two evaluations in the walking gate; 0 for none."""
+    eval_episodes: int = _positive(64)
+    """Episodes of each of these evaluations, all in parallel."""
+    stop_when_walking: int = _not_negative(0)
+    """Training ends once so many evaluations in a row have passed the gate; 0 for never."""
 
 
 @dataclass(frozen=True)
@@ -486,16 +515,18 @@ def cpu_preset() -> Config:
     """A small policy and 256 environments: walks forward after minutes on two CPU cores."""
     return Config(
         preset="cpu",
-        env=EnvConfig(
-            num_envs=256,
-            command=CommandConfig(
-                lin_vel_x_m_s=(0.2, 0.6), lin_vel_y_m_s=(0.0, 0.0), ang_vel_rad_s=(0.0, 0.0), standing_fraction=0.0
-            ),
-        ),
+        env=EnvConfig(num_envs=256),
         policy=PolicyConfig(hidden_sizes=(128, 64), lstm_hidden_size=64, lstm_layers=1, initial_std=0.5),
         ppo=PPOConfig(n_steps=24, n_epochs=5, learning_rate=1e-3),
         # With one thread, and actor and critic on a core each, as fast as with two, and faster on a busy machine.
-        train=TrainConfig(device="cpu", torch_threads=1, total_timesteps=2_000_000, checkpoint_every_steps=250_000),
+        train=TrainConfig(
+            device="cpu",
+            torch_threads=1,
+            total_timesteps=5_000_000,
+            checkpoint_every_steps=250_000,
+            eval_every_steps=250_000,
+            stop_when_walking=2,
+        ),
     )
 
 
@@ -505,10 +536,12 @@ def smoke_preset() -> Config:
     return replace(
         cpu,
         preset="smoke",
-        env=replace(cpu.env, num_envs=16),
+        env=replace(cpu.env, num_envs=16, termination=TerminationConfig(episode_s=4.0)),
         policy=PolicyConfig(hidden_sizes=(32,), lstm_hidden_size=16, lstm_layers=1),
         ppo=replace(cpu.ppo, n_steps=16, n_epochs=2),
-        train=replace(cpu.train, total_timesteps=4096, checkpoint_every_steps=2048),
+        train=replace(
+            cpu.train, total_timesteps=4096, checkpoint_every_steps=2048, eval_every_steps=4096, eval_episodes=8
+        ),
     )
 
 

@@ -19,11 +19,11 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 from torch import Tensor
 
-from biped.mdp.commands import CommandState, advance_commands, is_moving
-from biped.mdp.episode_stats import EpisodeStats
+from biped.mdp.commands import CommandState, advance_commands, is_moving, widened
+from biped.mdp.episode_stats import EpisodeStats, EpisodeSummary
 from biped.mdp.gait import StepEvents, StepState, advance_phase, advance_steps
 from biped.mdp.observations import ObservationLayout, build_observation
-from biped.mdp.rewards import RewardInputs, RewardModel, active_terms, check_terms, compute_rewards
+from biped.mdp.rewards import TRACKING, RewardInputs, RewardModel, active_terms, check_terms, compute_rewards
 from biped.mdp.state import BipedState, quat_from_yaw, quat_rotate, select_state, without_motion
 from biped.mdp.terminations import check_terminations
 from biped.sim.scene import ResetPose, Scene, make_scene
@@ -83,6 +83,8 @@ class BipedEnv(VectorEnv):
         self._steps = StepState.initial(self.num_envs, self.device)
         self._events = StepEvents.none(self.num_envs, self.device)
         self._command = CommandState.initial(self.num_envs, self.device)
+        self.command_share = cfg.command.start_share
+        """Share of the command ranges that is drawn from; grows as tracking succeeds."""
         self._start(self._all, self._standing)
 
     def reset(
@@ -161,6 +163,15 @@ class BipedEnv(VectorEnv):
         del kwargs
         self.scene.close()
 
+    def drain(self) -> EpisodeSummary:
+        """Read the statistics since the call before; widen the commands if they were followed well. Once a rollout."""
+        summary = self.stats.drain()
+        weights = self.cfg.reward.weights
+        tracking = [rate / getattr(weights, name) for name, rate in summary.reward_rates.items() if name in TRACKING]
+        if tracking:
+            self.command_share = widened(self.command_share, sum(tracking) / len(tracking), self.cfg.command)
+        return summary
+
     @property
     def state(self) -> BipedState:
         """The physical state of the running episodes."""
@@ -170,6 +181,17 @@ class BipedEnv(VectorEnv):
     def command(self) -> Tensor:
         """The velocity commands in force, (num_envs, 3): m/s, m/s, rad/s."""
         return self._command.velocity
+
+    @property
+    def contacts(self) -> Tensor:
+        """Feet on the ground in the running episodes, (num_envs, 2), bool; none at an episode's start."""
+        return self._steps.contacts
+
+    def hold_commands(self, velocity: Tensor) -> Tensor:
+        """Put velocity commands (num_envs, 3) in force until the episodes end; return the observations with them."""
+        forever = torch.full((self.num_envs,), torch.inf, device=self.device)
+        self._command = CommandState(velocity.to(self.device), forever)
+        return self._observe()
 
     @property
     def events(self) -> StepEvents:
@@ -213,7 +235,9 @@ class BipedEnv(VectorEnv):
         self._episode_steps = torch.where(mask, 0.0, self._episode_steps)
         self._previous_action = torch.where(mask[:, None], 0.0, self._previous_action)
         self._steps = self._steps.reset(mask)
-        self._command = advance_commands(self._command, mask, cfg.sim.control_dt_s, cfg.command, self._generator)
+        self._command = advance_commands(
+            self._command, mask, cfg.sim.control_dt_s, cfg.command, self._generator, self.command_share
+        )
 
     def _observe(self) -> Tensor:
         return build_observation(

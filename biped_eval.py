@@ -1,112 +1,53 @@
-"""Evaluate a policy: deterministic episodes, a table on the terminal, eval.json beside the model.
+"""Evaluate a policy in the walking gate: deterministic episodes, a table on the terminal, eval.json beside the model.
 
     python biped_eval.py -e walk                        the newest model of a run
     python biped_eval.py --model logs/walk/model_final.zip --command 0.4 0 0
     python biped_eval.py --agent zero --picture standing.png
 
-The configuration is the config.json beside the model. Exit codes: 0 evaluated, 1 the machine cannot, 2 wrong usage.
+The configuration is the config.json beside the model. Exit codes: 0 the gate passed, 3 it did not, 1 the machine
+cannot, 2 wrong usage.
 """
 
 import argparse
 import json
+import math
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from biped.command_line import OneLineParser, exit_code, seed_number, whole_number
+from biped.config_io import parse_setting, with_settings
 from biped.errors import UsageError, disk_error
+from biped.eval.gate import Verdict, as_json, as_table, judge
+from biped.eval.trials import Trials, count_trials
+from biped.evaluation import Agent, record_episodes, trial_commands
 from biped.learner import choose_device, make_model
+from biped.ppo.acting import DeterministicActor
 from biped.ppo.checkpoint import CheckpointError, read_checkpoint, restore
 from biped.runs import DEFAULT_EXP_NAME, RunDirectory
-from biped_config import PRESETS, CommandConfig, Config, EnvConfig
+from biped_config import PRESETS, Config
 from biped_env import BipedEnv, BipedVecEnv, make_env
 
 PICTURES = (".png", ".jpg")
 """Endings of files that `--picture` can write."""
-SETTLE_S = 1.0
-"""The start of an episode that tracking errors leave out (s)."""
-
-Agent = Callable[[Tensor, Tensor], Tensor]
-"""From observations (num_envs, width) and episode starts (num_envs,), bool, to actions (num_envs, num_joints)."""
+GATE_FAILED = 3
+"""Exit code of an evaluation whose policy did not pass."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures over one full-length episode an environment."""
+    """What came out of one command line."""
 
-    episodes: int
-    """Episodes that were run."""
-    without_fall: float
-    """Share of episodes that lasted their full time."""
-    mean_length_s: float
-    """Mean time until the fall or the end (s)."""
-    error_lin_vel_x_m_s: float
-    """Mean absolute error of the forward velocity (m/s), after the first second."""
-    error_lin_vel_y_m_s: float
-    """Mean absolute error of the velocity to the left (m/s)."""
-    error_ang_vel_rad_s: float
-    """Mean absolute error of the yaw rate (rad/s)."""
-    step_frequency_hz: float
-    """Valid steps of a foot, a second."""
-    alternating_steps: float
-    """Share of valid steps that were the other foot's turn; see `biped.mdp.gait.advance_steps`."""
-    mean_return: float
-    """Mean sum of rewards until the fall or the end."""
-
-
-@torch.inference_mode()
-def evaluate(env: BipedEnv, agent: Agent, seed: int) -> Evaluation:
-    """Run one episode in every environment, until it falls or times out.
-
-    Args:
-        env: the environments; each counts once.
-        agent: the policy.
-        seed: of the starts and the commands.
-    """
-    cfg = env.cfg
-    dt_s = cfg.sim.control_dt_s
-    observations, _ = env.reset(seed=seed)
-    running = torch.ones(env.num_envs, dtype=torch.bool, device=env.device)
-    starts = running.clone()
-    survived = torch.zeros_like(running)
-    errors = torch.zeros(env.num_envs, 3, device=env.device)
-    steps, settled, valid, alternating, returns = (torch.zeros(env.num_envs, device=env.device) for _ in range(5))
-    for step in range(round(cfg.termination.episode_s / dt_s)):
-        command = env.command
-        observations, rewards, terminated, truncated, _ = env.step(agent(observations, starts))
-        starts = terminated | truncated
-        # The state after an autoreset is the next episode's; the step that ends an episode is not measured.
-        measured = running & ~starts
-        steps += running
-        returns += rewards * running
-        valid += env.events.valid_step.any(dim=1) & measured
-        alternating += (env.events.alternated_swing_s > 0.0) & measured
-        if step * dt_s >= SETTLE_S:
-            state = env.state
-            achieved = torch.cat((state.base_lin_vel_b[:, :2], state.base_ang_vel_b[:, 2:]), dim=1)
-            errors += (command - achieved).abs() * measured[:, None]
-            settled += measured
-        survived |= running & truncated
-        running &= ~starts
-    survived |= running
-    mean_errors = (errors.sum(dim=0) / settled.sum().clamp_min(1.0)).tolist()
-    return Evaluation(
-        episodes=env.num_envs,
-        without_fall=survived.float().mean().item(),
-        mean_length_s=steps.mean().item() * dt_s,
-        error_lin_vel_x_m_s=mean_errors[0],
-        error_lin_vel_y_m_s=mean_errors[1],
-        error_ang_vel_rad_s=mean_errors[2],
-        step_frequency_hz=(valid.sum() / (2.0 * dt_s * steps.sum())).item(),
-        alternating_steps=(alternating.sum() / valid.sum().clamp_min(1.0)).item(),
-        mean_return=returns.mean().item(),
-    )
+    verdict: Verdict
+    """The gate."""
+    trials: Trials
+    """Episodes counted as trials."""
 
 
 def policy_agent(config: Config, env: BipedEnv, path: Path) -> Agent:
@@ -120,16 +61,7 @@ def policy_agent(config: Config, env: BipedEnv, path: Path) -> Agent:
         restore(model, read_checkpoint(path))
     except CheckpointError as error:
         raise UsageError(f"{error}: name a checkpoint with --model PATH, with its config.json beside it") from error
-    states: tuple[np.ndarray, ...] | None = None
-
-    def act(observations: Tensor, episode_starts: Tensor) -> Tensor:
-        nonlocal states
-        actions, states = model.predict(
-            observations.cpu().numpy(), states, episode_starts.cpu().numpy(), deterministic=True
-        )
-        return torch.as_tensor(actions)
-
-    return act
+    return DeterministicActor(model.policy, env.num_envs)
 
 
 def zero_agent(env: BipedEnv) -> Agent:
@@ -159,6 +91,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--agent", choices=("policy", "zero", "random"), default="policy", help="who acts (default policy)")
     add("--episodes", type=whole_number, default=256, metavar="N", help="episodes, all in parallel (default 256)")
     add("--command", type=float, nargs=3, metavar=("VX", "VY", "WZ"), help="one command for all: m/s, m/s, rad/s")
+    add("--set", action="append", default=[], metavar="PATH=VALUE", help="a field of the environment; repeatable")
+    add("--sim", choices=("genesis",), default="genesis", help="the simulator (default genesis)")
     add("--seed", type=seed_number, default=0, metavar="N", help="of starts and commands (default 0)")
     add("--device", choices=("auto", "cuda", "cpu"), default="auto", help="where to simulate (default auto)")
     add("--picture", type=Path, metavar="FILE", help="also render the first robot at the end")
@@ -176,30 +110,47 @@ def run_evaluation(args: argparse.Namespace) -> Evaluation:
     """
     if args.picture is not None and (args.picture.suffix not in PICTURES or not args.picture.parent.is_dir()):
         raise UsageError(f"--picture: {args.picture} is not a file in a folder that exists, ending in {PICTURES}")
+    if args.command is not None and not all(map(math.isfinite, args.command)):
+        raise UsageError(f"--command: {args.command} are not three finite numbers")
+    settings = [parse_setting(text) for text in args.set]
+    if strange := [path for path, _ in settings if not path.startswith("env.")]:
+        raise UsageError(f"--set: {strange[0]} is not of the environment: an evaluation changes env.* only")
+    model, run, config = None, None, PRESETS["cpu"]()
     if args.agent == "policy":
         model, run = _find_model(args)
         config = run.read_config()
-    else:
-        model, run, config = None, None, PRESETS["cpu"]()
-    config = replace(config, env=_evaluated(config.env, args), train=replace(config.train, device=args.device))
-    env = make_env(config.env, choose_device(args.device), sim=config.train.sim, camera=args.picture is not None)
-    if model is not None:
-        agent = policy_agent(config, env, model)
-    else:
-        agent = zero_agent(env) if args.agent == "zero" else random_agent(env, args.seed)
-    result = evaluate(env, agent, args.seed)
-    for name, value in asdict(result).items():
-        print(f"{name:24s} {value:10.4g}")
+    config = with_settings(config, [*settings, ("env.num_envs", args.episodes), ("train.device", args.device)])
+    env = make_env(config.env, choose_device(args.device), sim=args.sim, camera=args.picture is not None)
+    commands = trial_commands(args.episodes, config.env.command, args.seed)
+    if args.command is not None:
+        commands = torch.tensor(args.command).expand(args.episodes, 3)
+    record = record_episodes(env, _agent(args, config, env, model), commands, args.seed)
+    result = Evaluation(judge(record, config.env.robot.servo), count_trials(record))
+    print(as_table(result.verdict))
     try:
         if run is not None:
-            record = {"model": str(model), "seed": args.seed, "command": args.command, **asdict(result)}
-            (run.path / "eval.json").write_text(json.dumps(record, indent=2) + "\n")
+            (run.path / "eval.json").write_text(json.dumps(_as_json(args, model, result), indent=2) + "\n")
         if args.picture is not None:
             Image.fromarray(env.render()).save(args.picture)
     except OSError as error:
         raise disk_error(error.filename or "the result", error) from error
     env.close()
     return result
+
+
+def _agent(args: argparse.Namespace, config: Config, env: BipedEnv, model: Path | None) -> Agent:
+    if model is not None:
+        return policy_agent(config, env, model)
+    return zero_agent(env) if args.agent == "zero" else random_agent(env, args.seed)
+
+
+def _as_json(args: argparse.Namespace, model: Path | None, result: Evaluation) -> dict[str, Any]:
+    trials = result.trials
+    counted = {**asdict(trials), "success_rate": trials.success_rate, "fail_trials": trials.fail_trials}
+    if not trials.success_trials:
+        counted["success_precision"] = None  # JSON knows no NaN
+    asked = {"model": str(model), "sim": args.sim, "seed": args.seed, "command": args.command, "set": args.set}
+    return {**asked, **as_json(result.verdict), "trials": counted}
 
 
 def _find_model(args: argparse.Namespace) -> tuple[Path, RunDirectory]:
@@ -216,21 +167,10 @@ def _find_model(args: argparse.Namespace) -> tuple[Path, RunDirectory]:
     return newest, run
 
 
-def _evaluated(cfg: EnvConfig, args: argparse.Namespace) -> EnvConfig:
-    """Return the environment with one robot an episode and, if asked for, one command for all."""
-    command = cfg.command
-    if args.command is not None:
-        vx, vy, wz = args.command
-        command = CommandConfig(
-            lin_vel_x_m_s=(vx, vx), lin_vel_y_m_s=(vy, vy), ang_vel_rad_s=(wz, wz), standing_fraction=0.0
-        )
-    return replace(cfg, num_envs=args.episodes, command=command)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     args = make_parser().parse_args(argv)
-    return exit_code("biped_eval.py", lambda: run_evaluation(args))
+    return exit_code("biped_eval.py", lambda: 0 if run_evaluation(args).verdict.passed else GATE_FAILED)
 
 
 if __name__ == "__main__":

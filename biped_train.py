@@ -17,17 +17,26 @@ from typing import Any
 
 import torch
 
-from biped.command_line import OneLineParser, ending_at_once, exit_code, seed_number, whole_number
+from biped.command_line import (
+    OneLineParser,
+    ending_at_once,
+    exit_code,
+    seed_number,
+    whole_number,
+    whole_or_none,
+)
 from biped.config_io import differences, parse_setting, to_dict, with_settings
 from biped.errors import MachineError, UsageError, disk_error
+from biped.gate_watch import GateWatch, TrialBench
 from biped.learner import choose_device, keep_freed_memory, make_model
 from biped.mdp.episode_stats import EpisodeSummary
+from biped.ppo.acting import DeterministicActor
 from biped.ppo.checkpoint import Checkpoint, CheckpointError, read_checkpoint, restore, save_checkpoint
 from biped.ppo.recurrent_ppo import DeviceRecurrentPPO
 from biped.runs import DEFAULT_EXP_NAME, RunDirectory, run_path
 from biped.sinks import make_logger, require_tensorboard
-from biped_config import PRESETS, Config
-from biped_env import BipedVecEnv, make_env
+from biped_config import PRESETS, Config, TrainConfig
+from biped_env import BipedEnv, BipedVecEnv, make_env
 from wandb_callback import BipedCallback, start_wandb
 
 CONSOLE_EVERY_S = 15.0
@@ -41,6 +50,8 @@ FLAG_SETTINGS = {
     "sim": "train.sim",
     "adaptive_lr": "ppo.adaptive_lr",
     "precision": "ppo.precision",
+    "eval_freq": "train.eval_every_steps",
+    "stop_when_walking": "train.stop_when_walking",
     "wandb": "wandb.enabled",
     "wandb_project": "wandb.project",
     "wandb_entity": "wandb.entity",
@@ -48,7 +59,14 @@ FLAG_SETTINGS = {
 }
 """Flags that stand for a field of the configuration, and the path of that field."""
 
-MAY_CHANGE_ON_RESUME = ("train.total_timesteps", "train.checkpoint_every_steps", "train.device", "wandb.")
+MAY_CHANGE_ON_RESUME = (
+    "train.total_timesteps",
+    "train.checkpoint_every_steps",
+    "train.device",
+    "train.eval_",
+    "train.stop_when_walking",
+    "wandb.",
+)
 """Fields, or beginnings of them, that a run may be continued with another value of."""
 
 
@@ -78,6 +96,13 @@ def make_parser() -> argparse.ArgumentParser:
     add("--set", action="append", default=[], metavar="PATH=VALUE", help="any field of the configuration; repeatable")
     add("--adaptive_lr", action="store_true", help="steer the learning rate by the updates' KL divergence")
     add("--precision", choices=("fp32", "bf16"), help="of the networks up to their heads (default fp32)")
+    add("--eval_freq", type=whole_or_none, metavar="N", help="environment steps between two evaluations; 0 for none")
+    add(
+        "--stop_when_walking",
+        type=whole_or_none,
+        metavar="N",
+        help="end once the walking gate has passed N times in a row; 0 for never",
+    )
     add("--load_model", type=Path, metavar="PATH", help="start from the weights of this checkpoint; steps count from 0")
     add("--continue_training", action="store_true", help="go on with the run from its latest checkpoint")
     add("--new_run", action="store_true", help="keep an existing run under a numbered name and start anew")
@@ -223,6 +248,7 @@ def train(args: argparse.Namespace) -> None:
     device = choose_device(config.train.device)
     with ending_at_once():
         env = BipedVecEnv(make_env(config.env, device, sim=config.train.sim, seed=seed))
+        bench = TrialBench(config, device) if config.train.eval_every_steps else None
     keep_freed_memory()
     model = make_model(config, env, seed)
     if plan.start is not None:
@@ -247,13 +273,30 @@ def train(args: argparse.Namespace) -> None:
         )
         callback = BipedCallback(
             run,
-            drain=lambda: summary_metrics(env.env.stats.drain()),
+            drain=lambda: _drain(env.env),
             save=lambda path: save_checkpoint(model, path),
             checkpoint_every_steps=config.train.checkpoint_every_steps,
+            watch=None if bench is None else _watch(run, model, bench, config.train),
         )
         _learn(model, callback, goal - done, run)
     _say(f"trained {model.num_timesteps:,} steps: {run.final_model}")
     env.close()
+    if bench is not None:
+        bench.close()
+
+
+def _drain(env: BipedEnv) -> dict[str, float]:
+    return {**summary_metrics(env.drain()), "curriculum/command_share": env.command_share}
+
+
+def _watch(run: RunDirectory, model: DeviceRecurrentPPO, bench: TrialBench, cfg: TrainConfig) -> GateWatch:
+    return GateWatch(
+        run,
+        evaluate=lambda: bench.run(DeterministicActor(model.policy, cfg.eval_episodes, model.precision)),
+        save_best=lambda: save_checkpoint(model, run.best_model),
+        every_steps=cfg.eval_every_steps,
+        stop_after_passes=cfg.stop_when_walking,
+    )
 
 
 def _learn(model: DeviceRecurrentPPO, callback: BipedCallback, steps: int, run: RunDirectory) -> None:

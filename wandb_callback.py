@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
@@ -18,8 +18,25 @@ from stable_baselines3.common.logger import KVWriter
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from biped.errors import first_line
-from biped.metrics import METRICS, STEP_METRIC
+from biped.metrics import METRICS, RUN_NAME, STEP_METRIC
 from biped.runs import RunDirectory
+
+
+class Watch(Protocol):
+    """Looks at the policy while it is trained; see `biped.gate_watch.GateWatch`."""
+
+    @property
+    def should_stop(self) -> bool:
+        """Training may end."""
+        ...
+
+    def start(self, steps: int) -> None:
+        """Training begins after so many environment steps."""
+        ...
+
+    def look(self, steps: int, *, last: bool = False) -> Mapping[str, float]:
+        """Return metrics by their canonical names, or none where it is not time to look."""
+        ...
 
 
 class BipedCallback(BaseCallback):
@@ -35,6 +52,7 @@ class BipedCallback(BaseCallback):
         drain: Callable[[], Mapping[str, float]],
         save: Callable[[Path], None],
         checkpoint_every_steps: int,
+        watch: Watch | None = None,
     ) -> None:
         """Connect the callback.
 
@@ -44,26 +62,29 @@ class BipedCallback(BaseCallback):
                 rollout, after the update.
             save: writes a checkpoint of the model to a path.
             checkpoint_every_steps: environment steps between two checkpoints.
+            watch: evaluates the policy now and then, and may end the training.
         """
         super().__init__()
-        self._run, self._drain, self._save = run, drain, save
+        self._run, self._drain, self._save, self._watch = run, drain, save, watch
         self._every_steps = checkpoint_every_steps
         self._saved_steps: int | None = None
         self._last_save_steps = 0
-        self._iterations = 0
+        self._iterations = self._finished_iterations = 0
         self._episodes = 0
         self._collection_started_s = self._learning_started_s = 0.0
         self._collection_s = 0.0
 
     def _on_training_start(self) -> None:
         self._last_save_steps = self.num_timesteps
+        if self._watch is not None:
+            self._watch.start(self.num_timesteps)
 
     def _on_rollout_start(self) -> None:
         self._finish_iteration()
         self._collection_started_s = time.perf_counter()
 
     def _on_step(self) -> bool:
-        return True
+        return self._watch is None or not self._watch.should_stop
 
     def _on_rollout_end(self) -> None:
         self._learning_started_s = time.perf_counter()
@@ -71,7 +92,7 @@ class BipedCallback(BaseCallback):
         self._iterations += 1
 
     def _on_training_end(self) -> None:
-        self._finish_iteration()
+        self._finish_iteration(last=True)
         self.save_checkpoint()
 
     def save_checkpoint(self) -> None:
@@ -81,16 +102,20 @@ class BipedCallback(BaseCallback):
             self._save(self._run.checkpoint(steps))
         self._saved_steps = self._last_save_steps = steps
 
-    def _finish_iteration(self) -> None:
+    def _finish_iteration(self, *, last: bool = False) -> None:
         """Log the rollout before and its update; nothing to do before the first."""
-        if self._iterations == 0:
+        if self._iterations == self._finished_iterations:
             return
+        self._finished_iterations = self._iterations
         learning_s = time.perf_counter() - self._learning_started_s
         self.logger.record("time/collection_time", self._collection_s)
         self.logger.record("time/learning_time", learning_s)
-        for name, value in self._drain().items():
-            if name == "episode/count":
-                self._episodes = value = self._episodes + int(value)
+        figures = dict(self._drain())
+        self._episodes += int(figures.get("episode/count", 0))
+        figures["episode/count"] = self._episodes
+        if self._watch is not None:
+            figures |= self._watch.look(self.model.num_timesteps, last=last)
+        for name, value in figures.items():
             # A rollout in which no episode ends has no mean return: no point on the curve.
             if np.isfinite(value):
                 self.logger.record(name, value)
@@ -102,9 +127,10 @@ class BipedCallback(BaseCallback):
 class WandbWriter(KVWriter):
     """Writes a logger's numbers to a W&B run under their W&B names; the first failure is said and ends the writing."""
 
-    def __init__(self, run: Any) -> None:
-        """Write to `run`, a `wandb.Run`."""
+    def __init__(self, run: Any, exp_name: str) -> None:
+        """Write to `run`, a `wandb.Run`; `exp_name` is the name that evaluations are logged under."""
         self._run: Any = run
+        self._names = {name: metric.wandb_name.replace(RUN_NAME, exp_name) for name, metric in METRICS.items()}
         self._call("define_metric", STEP_METRIC)
         self._call("define_metric", "*", step_metric=STEP_METRIC)
 
@@ -115,7 +141,7 @@ class WandbWriter(KVWriter):
         for name, value in key_values.items():
             if isinstance(value, int | float | np.number):
                 metric = METRICS.get(name)
-                row[metric.wandb_name if metric else name] = value * metric.wandb_factor if metric else value
+                row[self._names.get(name, name)] = value * metric.wandb_factor if metric else value
         row[STEP_METRIC] = step
         # Never log(step=...): W&B drops rows whose step is behind its own.
         self._call("log", row)
@@ -172,12 +198,12 @@ def start_wandb(
         if "WANDB_MODE" not in os.environ and not wandb.login(prompt=False):
             settings["mode"] = "offline"
             _warn(f"W&B has no account on this machine: recording offline; send it later with: {sync}")
-        return WandbWriter(wandb.init(**settings))
+        return WandbWriter(wandb.init(**settings), run.path.name)
     except Exception as error:  # W&B fails in many ways; none of them may end a training run.
         _warn(f"W&B cannot start ({first_line(error)}): recording offline; send it later with: {sync}")
     try:
         wandb.teardown()
-        return WandbWriter(wandb.init(**{**settings, "mode": "offline"}))
+        return WandbWriter(wandb.init(**{**settings, "mode": "offline"}), run.path.name)
     except Exception as error:
         _warn(f"W&B cannot record offline either ({first_line(error)}); training goes on without it")
         return None

@@ -35,12 +35,25 @@ def whole_number(text: str) -> int:
     Raises:
         argparse.ArgumentTypeError: it is not one.
     """
+    return _whole(text, 1, "above 0")
+
+
+def whole_or_none(text: str) -> int:
+    """Read a whole number of at least 0.
+
+    Raises:
+        argparse.ArgumentTypeError: it is not one.
+    """
+    return _whole(text, 0, "of at least 0")
+
+
+def _whole(text: str, least: int, rule: str) -> int:
     try:
         value = float(text) if "e" in text.lower() else int(text)
     except ValueError:
-        value = 0
-    if not math.isfinite(value) or value < 1 or value != int(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+        value = -1
+    if not math.isfinite(value) or value < least or value != int(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {rule}")
     return int(value)
 
 
@@ -55,12 +68,15 @@ def seed_number(text: str) -> int:
     return int(text)
 
 
-def exit_code(program: str, command: Callable[[], object]) -> int:
-    """Carry out a command and return its exit code; what a person can mend is said in one line, without a traceback."""
+def exit_code(program: str, command: Callable[[], int | None]) -> int:
+    """Carry out a command and return its exit code, 0 where it returns none.
+
+    What a person can mend is said in one line, without a traceback.
+    """
     if sys.stdout is None:  # closed by whoever started us
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
     try:
-        command()
+        return command() or DONE
     except (ConfigError, UsageError) as error:
         return _fail(program, USAGE, str(error))
     except MachineError as error:
@@ -79,7 +95,6 @@ def exit_code(program: str, command: Callable[[], object]) -> int:
         return _fail(program, MACHINE, f"{OUT_OF_MEMORY} ({first_line(error)})")
     except KeyboardInterrupt:
         return INTERRUPTED
-    return DONE
 
 
 @contextlib.contextmanager

@@ -8,7 +8,10 @@ import torch
 from stable_baselines3.common.vec_env import VecEnv
 
 from biped.errors import MachineError
+from biped.mdp.observations import ObservationLayout
+from biped.mdp.symmetry import mirror_joints, mirror_observation
 from biped.ppo.kl_schedule import KlSchedule
+from biped.ppo.mirror import Mirror, Reflection
 from biped.ppo.policy import MlpIntoLstmPolicy
 from biped.ppo.recurrent_pass import Precision
 from biped.ppo.recurrent_ppo import DeviceRecurrentPPO
@@ -58,6 +61,7 @@ def make_model(config: Config, env: VecEnv, seed: int) -> DeviceRecurrentPPO:
         kl_schedule=schedule if ppo.adaptive_lr else None,
         precision=cast("Precision", ppo.precision),
         std_range=(policy.min_std, policy.max_std),
+        mirror=_mirror(config) if ppo.mirror else None,
         n_steps=ppo.n_steps,
         batch_size=config.batch_size,
         n_epochs=ppo.n_epochs,
@@ -76,4 +80,13 @@ def make_model(config: Config, env: VecEnv, seed: int) -> DeviceRecurrentPPO:
         },
         seed=seed,
         device=choose_device(config.train.device),
+    )
+
+
+def _mirror(config: Config) -> Mirror:
+    device = torch.device(choose_device(config.train.device))
+    names = config.env.robot.joint_names
+    return Mirror(
+        observations=Reflection.build(*mirror_observation(ObservationLayout.build(config.env), names), device),
+        actions=Reflection.build(*mirror_joints(names), device),
     )

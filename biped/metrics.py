@@ -15,6 +15,38 @@ STEP_METRIC = "performance/total_timesteps"
 TERMINATION_CAUSES = ("height", "tilt", "error", "time_out")
 """Why episodes end."""
 
+RUN_NAME = "<exp_name>"
+"""Stands for the run's name in names that hold it."""
+
+GATE_FIGURES: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "survival": ("1", "share of the episodes that last their full time"),
+        "error_lin_vel_x_m_s": ("m/s", "mean absolute error of the momentary forward velocity"),
+        "error_lin_vel_y_m_s": ("m/s", "mean absolute error of the momentary velocity to the left"),
+        "error_ang_vel_rad_s": ("rad/s", "mean absolute error of the momentary yaw rate"),
+        "alternation": ("1", "share of the touchdowns that follow one of the other foot"),
+        "swing_apex_left_m": ("m", "median highest point of the left sole in a swing"),
+        "swing_apex_right_m": ("m", "median highest point of the right sole in a swing"),
+        "step_frequency_left_hz": ("Hz", "touchdowns of the left foot a second"),
+        "step_frequency_right_hz": ("Hz", "touchdowns of the right foot a second"),
+        "duty_factor_left": ("1", "share of the time that the left foot is on the ground"),
+        "duty_factor_right": ("1", "share of the time that the right foot is on the ground"),
+        "flight": ("1", "share of the time that both feet are in the air"),
+        "stride_time_difference": ("1", "difference of both feet's stride times over their mean"),
+        "duty_factor_difference": ("1", "difference of both feet's duty factors"),
+        "stance_slip_m_s": ("m/s", "mean horizontal speed of a sole that is on the ground"),
+        "base_height_deviation_m": ("m", "standard deviation of the base height"),
+        "envelope_exceeded": ("1", "share of joint-steps with more torque than the servo has at that speed"),
+        "turning_survival": ("1", "survival where the command is to turn on the spot"),
+        "turning_error_ang_vel_rad_s": ("rad/s", "error of the yaw rate where the command is to turn on the spot"),
+        "standing_survival": ("1", "survival where the command is to stand"),
+        "standing_drift_m_s": ("m/s", "net displacement over time where the command is to stand"),
+        "standing_feet_on_ground": ("1", "share of the time that both feet are on the ground where they should stand"),
+        "cost_of_transport": ("1", "positive mechanical work over weight and distance"),
+    }
+)
+"""The walking gate's figures: unit and meaning. `biped.eval.gate` has their bars."""
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -47,6 +79,9 @@ _FIXED = (
     ),
     Metric("episode/count", "episode/count", "1", "episodes that ended since this process started"),
     Metric("episode/mean_reward_per_step", "episode/mean_reward_per_step", "1", "mean reward of a control step"),
+    Metric(
+        "curriculum/command_share", "curriculum/command_share", "1", "share of the ranges that commands are drawn from"
+    ),
     Metric("time/fps", "performance/fps", "steps/s", "environment steps a second, learning included"),
     Metric("time/iterations", "performance/iterations", "1", "rollouts since this process started"),
     Metric("time/time_elapsed", "performance/time_elapsed", "s", "time since this process started to train"),
@@ -70,8 +105,32 @@ _FIXED = (
     Metric("train/std", "info/action_noise_std", "1", "mean standard deviation of the actions"),
 )
 
+_EVALUATION = (
+    Metric("eval/num_trials", "eval/<exp_name>/num_trials", "1", "episodes of an evaluation"),
+    Metric(
+        "eval/success_trials",
+        "eval/<exp_name>/success_trials",
+        "1",
+        "those that last their full time and track within the gate's bars",
+    ),
+    Metric("eval/fail_trials", "eval/<exp_name>/fail_trials", "1", "those that do not"),
+    Metric("eval/success_rate", "eval/<exp_name>/success_rate", "1", "share of the episodes that succeed"),
+    Metric(
+        "eval/success_precision",
+        "eval/<exp_name>/success_precision",
+        "m/s",
+        "mean error of the horizontal velocity in those that succeed",
+    ),
+    Metric("eval/best_success_rate", "eval/<exp_name>/best_success_rate", "1", "success rate of the best model so far"),
+    Metric("gate/passed", "gate/passed", "1", "1 where every figure of the walking gate is within its bar, or 0"),
+    Metric("gate/score", "gate/score", "1", "mean over the gate's figures: 1 within the bar, up to 1/2 near it"),
+    Metric("gate/best_score", "gate/best_score", "1", "score of the best model so far"),
+)
+
 ALL_METRICS = (
     *_FIXED,
+    *_EVALUATION,
+    *(Metric(f"gate/{name}", f"gate/{name}", unit, meaning) for name, (unit, meaning) in GATE_FIGURES.items()),
     *(
         Metric(f"terminations/{cause}", f"terminations/{cause}", "1", f"share of the ended episodes: {cause}")
         for cause in TERMINATION_CAUSES

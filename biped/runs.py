@@ -6,6 +6,7 @@ logs/<exp_name>/
     cfgs.pkl                        the same, as builtin types, for tools that expect it; never read
     biped_model_<steps>_steps.zip   checkpoints
     model_final.zip                 the model at the end of training
+    best_model.zip, best_model.json the best model by the walking gate, and its figures
     RecurrentPPO_1/                 TensorBoard
     wandb_id.txt, wandb/            the W&B run, when there is one
 ```
@@ -128,6 +129,31 @@ class RunDirectory:
     def final_model(self) -> Path:
         """The model at the end of training."""
         return self.path / "model_final.zip"
+
+    @property
+    def best_model(self) -> Path:
+        """The model with the best score in the walking gate so far."""
+        return self.path / "best_model.zip"
+
+    def read_best(self) -> str:
+        """Return what `write_best` wrote.
+
+        Raises:
+            OSError: there is no such file, or it cannot be read.
+        """
+        return self._best_figures.read_text()
+
+    def write_best(self, figures: str) -> None:
+        """Write the figures of the best model beside it.
+
+        Raises:
+            OSError: the disk does not let us.
+        """
+        _replace_file(self._best_figures, figures.encode())
+
+    @property
+    def _best_figures(self) -> Path:
+        return self.path / "best_model.json"
 
     def checkpoint(self, steps: int) -> Path:
         """Where the checkpoint after so many environment steps belongs."""

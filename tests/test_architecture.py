@@ -13,9 +13,12 @@ MAY_IMPORT = {
     "biped.errors": set(),
     "biped.config_io": {"biped.errors", "biped_config"},
     "biped.metrics": {"biped_config"},
+    "biped.eval": {"biped.eval", "biped.mdp.state", "biped_config", "numpy", "torch"},
+    "biped.evaluation": {"biped.eval", "biped.mdp.commands", "biped_config", "biped_env", "torch"},
+    "biped.gate_watch": {"biped.eval", "biped.evaluation", "biped.runs", "biped_config", "biped_env"},
     "biped.runs": {"biped_config", "biped.config_io", "biped.errors"},
     "biped.command_line": {"biped.errors", "biped_config", "torch"},
-    "biped.learner": {"biped.errors", "biped.ppo", "biped_config", "stable_baselines3", "torch"},
+    "biped.learner": {"biped.errors", "biped.mdp", "biped.ppo", "biped_config", "stable_baselines3", "torch"},
     "biped.sinks": {"biped.errors", "stable_baselines3", "torch"},
     "biped.check_machine": {"biped.errors", "biped.sim.scene", "biped_config", "torch", "psutil"},
     "biped.mdp": {"biped.mdp", "biped_config", "torch"},
@@ -38,6 +41,7 @@ MAY_IMPORT = {
         "biped.mdp.episode_stats",
         "biped.config_io",
         "biped.errors",
+        "biped.gate_watch",
         "biped.ppo",
         "biped.runs",
         "biped.sinks",
@@ -49,7 +53,10 @@ MAY_IMPORT = {
     "biped_eval": {
         "biped.command_line",
         "biped.learner",
+        "biped.config_io",
         "biped.errors",
+        "biped.eval",
+        "biped.evaluation",
         "biped.ppo",
         "biped.runs",
         "biped_config",
@@ -63,7 +70,7 @@ MAY_IMPORT = {
 
 SOURCES = sorted([*ROOT.glob("*.py"), *(ROOT / "biped").rglob("*.py")])
 LINES = 400
-LINES_OF = {"biped_config": 520}
+LINES_OF = {"biped_config": 560}
 """The configuration is a list of numbers, each with its docstring; everything else has the common budget."""
 FUNCTION_LINES = 60
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode
 
-from biped_config import ControlConfig, TerminationConfig
+from biped_config import CommandConfig, ControlConfig, TerminationConfig
 
 COUNT, JOINTS = 8, 9
 
@@ -74,7 +74,31 @@ def test_episodes_start_at_rest_near_the_default_pose_with_any_phase(make) -> No
     assert seen["joint_vel_rad_s"].abs().max() == seen["previous_action"].abs().max() == 0
     assert seen["gait_phase"].std(dim=0).min() > 0.1
     commands = seen["command_lin_vel_xy_b"][:, 0] / env.cfg.observation.lin_vel_scale
-    assert 0.2 <= commands.min() < commands.max() <= 0.6
+    assert -0.2 <= commands.min() < commands.max() <= 0.6
+
+
+def test_the_clock_is_shown_while_walking_is_asked_for_and_is_still_while_standing_is(make) -> None:
+    env = make()
+    env.reset(seed=2)
+    commands = torch.zeros(COUNT, 3)
+    commands[:4, 0] = 0.4
+    observation = env.hold_commands(commands)
+    clock = env.layout.slices()["gait_phase"]
+    torch.testing.assert_close(observation[:4, clock].norm(dim=1), torch.ones(4))
+    assert (observation[4:, clock] == 0).all()
+
+
+def test_commands_that_are_held_outlast_the_timer(make) -> None:
+    env = make(command=CommandConfig(resample_s=0.1))
+    env.reset(seed=2)
+    commands = torch.tensor([0.3, 0.1, -0.2]).expand(COUNT, 3)
+    observation = env.hold_commands(commands)
+    scales = env.cfg.observation
+    for _ in range(20):
+        torch.testing.assert_close(env.command, commands)
+        asked = observation[:, env.layout.slices()["command_lin_vel_xy_b"]]
+        torch.testing.assert_close(asked, commands[:, :2] * scales.lin_vel_scale)
+        observation, *_ = env.step(zeros())
 
 
 def test_a_fall_ends_the_episode_and_the_next_begins_in_the_same_step(make) -> None:

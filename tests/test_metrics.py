@@ -1,8 +1,13 @@
+from biped.eval.gate import GATE, judge
+from biped.eval.trials import count_trials
+from biped.gate_watch import Trial
 from biped.mdp.episode_stats import CAUSES, EpisodeSummary
 from biped.mdp.rewards import TERMS
-from biped.metrics import ALL_METRICS, METRICS, TERMINATION_CAUSES, as_markdown
+from biped.metrics import ALL_METRICS, GATE_FIGURES, METRICS, TERMINATION_CAUSES, as_markdown
+from biped_config import ServoConfig
 from biped_train import summary_metrics
 from tests.conftest import ROOT
+from tests.eval.walks import walk
 
 ASKED_OF_WANDB = {
     "ppo/policy_loss",
@@ -21,6 +26,11 @@ ASKED_OF_WANDB = {
     "info/last_lr",
     "info/clip_frac",
     "info/action_noise_std",
+    "eval/<exp_name>/success_rate",
+    "eval/<exp_name>/success_precision",
+    "eval/<exp_name>/num_trials",
+    "eval/<exp_name>/success_trials",
+    "eval/<exp_name>/fail_trials",
     *(f"rewards/{name}" for name in TERMS),
 }
 
@@ -53,3 +63,12 @@ def test_the_environments_summary_goes_by_names_of_the_table() -> None:
     assert {name for name in METRICS if name.startswith(("rewards/", "terminations/", "episode/"))} == set(
         summary_metrics(summary)
     )
+
+
+def test_the_table_has_the_gates_figures_with_their_units() -> None:
+    assert {name: unit for name, (unit, _) in GATE_FIGURES.items()} == {line.name: line.unit for line in GATE}
+
+
+def test_an_evaluation_goes_by_names_of_the_table() -> None:
+    record = walk()
+    assert set(Trial(judge(record, ServoConfig()), count_trials(record)).metrics()) <= set(METRICS)

@@ -26,22 +26,46 @@ class CommandState:
         return cls(torch.zeros(num_envs, 3, device=device), torch.zeros(num_envs, device=device))
 
 
-def sample_commands(num_envs: int, cfg: CommandConfig, generator: torch.Generator) -> Tensor:
-    """Draw commands uniformly from their ranges, a share of them zero: (num_envs, 3)."""
+def sample_commands(num_envs: int, cfg: CommandConfig, generator: torch.Generator, share: float = 1.0) -> Tensor:
+    """Draw commands uniformly from `share` of their ranges, around the middle: (num_envs, 3).
+
+    A part of them turns on the spot, and a part is zero; so are those too small to ask for motion.
+    """
     # Python scalars, not a tensor of bounds: a copy from the host would stall a GPU every step.
     ranges = (cfg.lin_vel_x_m_s, cfg.lin_vel_y_m_s, cfg.ang_vel_rad_s)
-    *draws, standing_draw = torch.rand(len(ranges) + 1, num_envs, generator=generator, device=generator.device)
-    velocity = torch.stack([low + (high - low) * draw for (low, high), draw in zip(ranges, draws, strict=True)], dim=-1)
-    return velocity * (standing_draw >= cfg.standing_fraction)[:, None]
+    *draws, kind = torch.rand(len(ranges) + 1, num_envs, generator=generator, device=generator.device)
+    x, y, yaw = (
+        0.5 * (low + high) + share * (high - low) * (draw - 0.5)
+        for (low, high), draw in zip(ranges, draws, strict=True)
+    )
+    walks = kind >= cfg.standing_fraction + cfg.turning_fraction
+    velocity = torch.stack((x * walks, y * walks, yaw * (kind >= cfg.standing_fraction)), dim=-1)
+    return velocity * is_moving(velocity, cfg)[:, None]
+
+
+def widened(share: float, tracking: float, cfg: CommandConfig) -> float:
+    """Return the share of the ranges to draw from next: wider after a rollout that tracked well, never narrower.
+
+    Args:
+        share: what commands are drawn from now.
+        tracking: mean of the unweighted tracking terms over the rollout, 1 at best.
+        cfg: the curriculum.
+    """
+    return min(1.0, share + cfg.widen_by) if tracking >= cfg.widen_above else share
 
 
 def advance_commands(
-    state: CommandState, restart: Tensor, dt_s: float, cfg: CommandConfig, generator: torch.Generator
+    state: CommandState,
+    restart: Tensor,
+    dt_s: float,
+    cfg: CommandConfig,
+    generator: torch.Generator,
+    share: float = 1.0,
 ) -> CommandState:
-    """Let time pass, and draw anew where it has run out or where an episode starts (`restart`, (num_envs,), bool)."""
+    """Let time pass, and draw anew from `share` of the ranges where it has run out or an episode starts (`restart`)."""
     time_left_s = state.time_left_s - dt_s
     due = restart | (time_left_s <= 0.0)
-    fresh = sample_commands(len(due), cfg, generator)
+    fresh = sample_commands(len(due), cfg, generator, share)
     return CommandState(
         velocity=torch.where(due[:, None], fresh, state.velocity),
         time_left_s=torch.where(due, cfg.resample_s, time_left_s),

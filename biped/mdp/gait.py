@@ -38,10 +38,25 @@ def phase_features(phase: Tensor) -> Tensor:
     return torch.stack((torch.sin(angle), torch.cos(angle)), dim=-1)
 
 
-def swing_height(phase: Tensor) -> Tensor:
-    """Return the half-sine of each leg's swing, (num_envs, 2): 0 in stance, 1 at mid-swing."""
-    angle = 2.0 * math.pi * phase
-    return torch.stack((torch.sin(angle), -torch.sin(angle)), dim=-1).clamp_min(0.0)
+def swing_height(phase: Tensor, swing_share: float) -> Tensor:
+    """Return the half-sine of each leg's swing, (num_envs, 2): 0 in stance, 1 at mid-swing.
+
+    Args:
+        phase: the gait clock, (num_envs,).
+        swing_share: share of a stride that each foot is in the air, centred on its mid-swing.
+    """
+    return torch.cos(math.pi * (_from_mid_swing(phase) / swing_share).clamp_max(0.5)).clamp_min(0.0)
+
+
+def wanted_contacts(phase: Tensor, swing_share: float) -> Tensor:
+    """Return which feet the clock wants on the ground, (num_envs, 2), bool; arguments as for `swing_height`."""
+    return _from_mid_swing(phase) > 0.5 * swing_share
+
+
+def _from_mid_swing(phase: Tensor) -> Tensor:
+    """Return how far each leg is from the middle of its swing, (num_envs, 2), as a share of a stride, at most 1/2."""
+    past = torch.stack((phase - 0.25, phase - 0.75), dim=-1)
+    return (past - past.round()).abs()
 
 
 @dataclass(frozen=True)
@@ -54,6 +69,8 @@ class GaitReference:
     """Their default positions, (6,), rad."""
     amplitude_rad: Tensor
     """Their offset at mid-swing, (6,), rad: hip forward, knee bent, ankle up."""
+    swing_share: float
+    """Share of a stride that each leg swings."""
 
     @classmethod
     def build(
@@ -77,11 +94,12 @@ class GaitReference:
             joint_indices=torch.tensor(indices, device=device),
             default_rad=torch.tensor([default_rad[i] for i in indices], device=device),
             amplitude_rad=torch.tensor([*signed.values()] * 2, device=device),
+            swing_share=cfg.swing_share,
         )
 
     def at(self, phase: Tensor) -> Tensor:
         """Return the reference positions of the pitch joints at a phase (num_envs,), as (num_envs, 6), rad."""
-        return self.default_rad + self.amplitude_rad * swing_height(phase).repeat_interleave(3, dim=1)
+        return self.default_rad + self.amplitude_rad * swing_height(phase, self.swing_share).repeat_interleave(3, dim=1)
 
 
 def update_contacts(contacts: Tensor, force_n: Tensor, cfg: GaitConfig) -> Tensor:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from biped.mdp.commands import is_moving
 from biped.mdp.gait import phase_features
 from biped.mdp.state import BipedState
 from biped_config import EnvConfig
@@ -48,7 +49,7 @@ class ObservationLayout:
                 ObservationTerm("joint_vel_rad_s", joints, scales.joint_vel_scale, "rad/s"),
                 ObservationTerm("foot_contact", 2, 1.0, "1"),
                 ObservationTerm("previous_action", joints, 1.0, "1"),
-                ObservationTerm("gait_phase", 2, 1.0, "sine, cosine"),
+                ObservationTerm("gait_phase", 2, 1.0, "sine, cosine; zero while standing is asked for"),
             )
         )
 
@@ -108,6 +109,6 @@ def build_observation(
         "joint_vel_rad_s": state.joint_vel_rad_s,
         "foot_contact": contacts.float(),
         "previous_action": previous_action,
-        "gait_phase": phase_features(phase),
+        "gait_phase": phase_features(phase) * is_moving(command, cfg.command)[:, None],
     }
     return layout.assemble(values, cfg.observation.clip)

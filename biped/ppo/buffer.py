@@ -11,6 +11,7 @@ from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.preprocessing import get_obs_shape
 from torch import Tensor
 
+from biped.ppo.mirror import Mirror
 from biped.ppo.recurrent_pass import LstmState, Observations, forget_where
 from biped.ppo.sequences import Block, cut_at_starts
 
@@ -95,6 +96,7 @@ class DeviceRolloutBuffer:
         device: torch.device,
         *,
         keep_means: bool = False,
+        mirror: Mirror | None = None,
     ) -> None:
         """Allocate the tensors.
 
@@ -105,8 +107,14 @@ class DeviceRolloutBuffer:
             action_space: of one environment.
             device: where the tensors are.
             keep_means: keep the Gaussian's means too, for an exact KL divergence.
+            mirror: a symmetry of the task; a random half of each epoch's sequences is seen in it.
+
+        Raises:
+            ValueError: `mirror` is given, but observations or actions are no vectors of numbers.
         """
-        self.buffer_size, self.n_envs, self.device = n_steps, n_envs, device
+        self.buffer_size, self.n_envs, self.device, self.mirror = n_steps, n_envs, device, mirror
+        if mirror is not None:
+            _check_mirror(mirror, observation_space, action_space)
 
         def zeros(shape: tuple[int, ...] = (), dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.zeros(n_steps, n_envs, *shape, dtype=dtype, device=device)
@@ -126,6 +134,7 @@ class DeviceRolloutBuffer:
         self.rewards, self.values, self.log_probs, self.advantages, self.returns = (zeros() for _ in range(5))
         self.episode_starts = zeros(dtype=torch.bool)
         self.initial_states: RNNStates | None = None
+        self.mirrored_states: RNNStates | None = None
         self.log_std: Tensor | None = None
         self.pos, self.full = 0, False
         self._starts_on_host: np.ndarray | None = None
@@ -135,22 +144,22 @@ class DeviceRolloutBuffer:
         """Bytes of all tensors, the LSTM states included."""
         tensors: list[Tensor | None] = [*_leaves(self.observations), self.actions, self.means, self.episode_starts]
         tensors += [self.rewards, self.values, self.log_probs, self.advantages, self.returns]
-        if self.initial_states is not None:
-            tensors += [*self.initial_states.pi, *self.initial_states.vf]
+        for states in (self.initial_states, self.mirrored_states):
+            tensors += [] if states is None else [*states.pi, *states.vf]
         return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
-    def begin(self, states: RNNStates, log_std: Tensor | None = None) -> None:
+    def begin(self, states: RNNStates, log_std: Tensor | None = None, mirrored_states: RNNStates | None = None) -> None:
         """Begin a rollout over the one before.
 
         Args:
             states: LSTM states that it begins with, (layers, n_envs, lstm_hidden_size) each; copied.
             log_std: log standard deviations (action_width,) of the Gaussian that acts; copied.
+            mirrored_states: what the states would be, had everything so far been seen in the mirror; copied.
         """
         self.pos, self.full, self._starts_on_host = 0, False, None
         self.log_std = None if log_std is None else log_std.detach().clone()
-        self.initial_states = RNNStates(
-            (states.pi[0].clone(), states.pi[1].clone()), (states.vf[0].clone(), states.vf[1].clone())
-        )
+        self.initial_states = _copied(states)
+        self.mirrored_states = None if mirrored_states is None else _copied(mirrored_states)
 
     def add(
         self,
@@ -196,10 +205,12 @@ class DeviceRolloutBuffer:
             self._starts_on_host = self.episode_starts.cpu().numpy()
         # Stock draws here from numpy's generator too: a seed gives both the same noise of actions.
         order = np.random.permutation(self.n_envs)
+        in_mirror = None if self.mirror is None else self._upload(np.random.permutation(self.n_envs) % 2 == 0)
         for envs in np.array_split(order, min(count, self.n_envs)):
-            yield self._minibatch(np.sort(envs))
+            minibatch = self._minibatch(np.sort(envs), in_mirror)
+            yield minibatch
 
-    def _minibatch(self, envs: np.ndarray) -> Minibatch:
+    def _minibatch(self, envs: np.ndarray, in_mirror: Tensor | None) -> Minibatch:
         assert self._starts_on_host is not None and self.initial_states is not None
         sequences = cut_at_starts(self._starts_on_host, envs)
         slots, rows = self._upload(sequences.slots), self._upload(sequences.envs)
@@ -214,12 +225,22 @@ class DeviceRolloutBuffer:
             return state[0].index_select(1, rows), state[1].index_select(1, rows)
 
         states = RNNStates(of_rows(self.initial_states.pi), of_rows(self.initial_states.vf))
+        observations = map_observations(lambda tensor: take(tensor, slots), self.observations)
+        actions = take(self.actions, slots)
+        means = None if self.means is None else take(self.means)
+        if self.mirror is not None and in_mirror is not None and self.mirrored_states is not None:
+            chosen_slots, chosen_rows = in_mirror[slots % self.n_envs], in_mirror[rows]
+            observations = self.mirror.observations.where(chosen_slots, observations)
+            actions = self.mirror.actions.where(chosen_slots, actions)
+            means = None if means is None else self.mirror.actions.where(in_mirror[steps % self.n_envs], means)
+            mirrored = RNNStates(of_rows(self.mirrored_states.pi), of_rows(self.mirrored_states.vf))
+            states = _chosen(chosen_rows, mirrored, states)
         return Minibatch(
-            observations=map_observations(lambda tensor: take(tensor, slots), self.observations),
-            actions=take(self.actions, slots),
+            observations=observations,
+            actions=actions,
             old_values=take(self.values),
             old_log_prob=take(self.log_probs),
-            old_means=None if self.means is None else take(self.means),
+            old_means=means,
             advantages=take(self.advantages),
             returns=take(self.returns),
             blocks=sequences.blocks,
@@ -240,6 +261,28 @@ def map_observations(function: Callable[[Any], Tensor], observations: Observatio
     if isinstance(observations, dict):
         return {key: function(value) for key, value in observations.items()}
     return function(observations)
+
+
+def _copied(states: RNNStates) -> RNNStates:
+    return RNNStates((states.pi[0].clone(), states.pi[1].clone()), (states.vf[0].clone(), states.vf[1].clone()))
+
+
+def _chosen(rows: Tensor, where_true: RNNStates, where_false: RNNStates) -> RNNStates:
+    """Take whole sequences (layers, n_sequences, width) from one of two states by a mask (n_sequences,)."""
+
+    def of(one: LstmState, other: LstmState) -> LstmState:
+        return tuple(torch.where(rows[:, None], a, b) for a, b in zip(one, other, strict=True))
+
+    return RNNStates(of(where_true.pi, where_false.pi), of(where_true.vf, where_false.vf))
+
+
+def _check_mirror(mirror: Mirror, observation_space: spaces.Space, action_space: spaces.Space) -> None:
+    for what, space, reflection in (
+        ("observations", observation_space, mirror.observations),
+        ("actions", action_space, mirror.actions),
+    ):
+        if not isinstance(space, spaces.Box) or space.shape != tuple(reflection.index.shape):
+            raise ValueError(f"mirror: {what} must be vectors of {len(reflection.index)} numbers, but are {space}")
 
 
 def _leaves(observations: Observations) -> list[Tensor]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import cast
 
+import numpy as np
 import torch
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.distributions import DiagGaussianDistribution, Distribution
@@ -21,6 +22,8 @@ from biped.ppo.side_by_side import SideBySide
 
 TOTAL, POLICY, VALUE, ENTROPY, CLIP_FRACTION, APPROX_KL, KL = range(7)
 """Columns of what is logged of a minibatch: its losses, and the KL divergence, estimated and (for Gaussians) exact."""
+USED = KL + 1
+"""A column more: loss and gradient were finite, and no minibatch before had ended the update by `target_kl`."""
 
 
 @dataclass(frozen=True)
@@ -106,3 +109,28 @@ class PpoGradient:
         with torch.no_grad():
             kl = gaussian_kl(old_means, old_log_std, choose(means), log_std).mean()
         return log_prob, gaussian_entropy(log_std), kl
+
+
+def mean_of_used(table: np.ndarray) -> np.ndarray:
+    """Return the mean of each column over the rows whose step was finite and came before the update ended."""
+    used = table[table[:, USED] > 0]
+    return used.mean(axis=0) if len(used) else np.full(table.shape[1], np.nan)
+
+
+def summarise(table: np.ndarray, last_epoch: int) -> dict[str, float]:
+    """Return an update's statistics by Stable-Baselines3's names.
+
+    Args:
+        table: (n_minibatches, 8), a row for each in the order of the update.
+        last_epoch: first row of the last epoch, which the KL divergence is of.
+    """
+    used, of_last_epoch = mean_of_used(table), mean_of_used(table[last_epoch:])
+    return {
+        "entropy_loss": used[ENTROPY],
+        "policy_gradient_loss": used[POLICY],
+        "value_loss": used[VALUE],
+        "approx_kl": of_last_epoch[APPROX_KL],
+        "kl": of_last_epoch[KL],
+        "clip_fraction": used[CLIP_FRACTION],
+        "loss": mean_of_used(table[table[:, USED] > 0][-1:])[TOTAL],
+    }

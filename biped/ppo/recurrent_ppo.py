@@ -13,7 +13,6 @@ import math
 import sys
 from typing import Any, cast
 
-import numpy as np
 import torch
 from sb3_contrib import RecurrentPPO
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
@@ -26,10 +25,11 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from biped.ppo.buffer import DeviceRolloutBuffer, map_observations
-from biped.ppo.gradients import APPROX_KL, CLIP_FRACTION, ENTROPY, KL, POLICY, TOTAL, VALUE, PpoGradient
+from biped.ppo.gradients import APPROX_KL, KL, TOTAL, USED, PpoGradient, summarise
 from biped.ppo.guard import TOLERATED_IN_A_ROW, LastGood, StepGuard
 from biped.ppo.kl_schedule import KlSchedule, next_learning_rate
 from biped.ppo.losses import explained_variance
+from biped.ppo.mirror import Mirror, MirrorMemory
 from biped.ppo.normalizer import Observer
 from biped.ppo.recurrent_pass import (
     Observations,
@@ -44,9 +44,6 @@ from biped.ppo.recurrent_pass import (
 )
 from biped.ppo.side_by_side import SideBySide
 from biped.ppo.tensor_env import EndedEpisodes, Step, clip_bounds, edge_of, to_device
-
-USED = KL + 1
-"""A column more: loss and gradient were finite, and no minibatch before had ended the update by `target_kl`."""
 
 GIVE_UP_AFTER = 10
 """Updates in a row that had to be undone after which training ends with an error."""
@@ -74,6 +71,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
         kl_schedule: KlSchedule | None = None,
         precision: Precision = "fp32",
         std_range: tuple[float, float] = (1e-3, 1e3),
+        mirror: Mirror | None = None,
         **kwargs: Any,
     ) -> None:
         """Set up the learner; arguments that are not named here are `RecurrentPPO`'s.
@@ -86,6 +84,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
             kl_schedule: steer the rate by the KL divergence of each update.
             precision: `bf16` runs the networks up to their heads in bfloat16.
             std_range: floor and ceiling of the Gaussian's standard deviation.
+            mirror: a symmetry of the task; half of what the policy learns from, it sees in the mirror.
             **kwargs: more of `RecurrentPPO`'s arguments.
 
         Raises:
@@ -96,6 +95,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
         if not 0.0 < std_range[0] <= std_range[1]:
             raise ValueError(f"std_range is {std_range}, but it must be (floor, ceiling) above 0")
         self.kl_schedule, self.precision, self.std_range = kl_schedule, precision, tuple(std_range)
+        self.mirror = mirror
         self.rate_scale = 1.0
         """What the guard has left of the scheduled learning rate."""
         self._undone_in_a_row = self._good_in_a_row = 0
@@ -114,6 +114,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
         lstm = self.policy.lstm_actor
         zeros = torch.zeros(lstm.num_layers, self.n_envs, lstm.hidden_size, device=self.device)
         self._last_lstm_states = RNNStates((zeros, zeros), (zeros, zeros))
+        self._in_mirror = None if self.mirror is None else MirrorMemory(self.mirror, self._last_lstm_states)
         self.rollout_buffer = DeviceRolloutBuffer(
             self.n_steps,
             self.n_envs,
@@ -121,6 +122,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
             self.action_space,
             self.device,
             keep_means=type(self.policy.action_dist) is DiagGaussianDistribution,
+            mirror=self.mirror,
         )
         self._last_good = LastGood()
         self._bounds = clip_bounds(self.action_space, self.device)
@@ -155,7 +157,8 @@ class DeviceRecurrentPPO(RecurrentPPO):
         self._last_episode_starts = cast("Any", torch.as_tensor(self._last_episode_starts, device=self.device))
         assert self._last_lstm_states is not None
         ended = EndedEpisodes()
-        rollout_buffer.begin(self._last_lstm_states, self._log_std())
+        in_mirror = self._in_mirror
+        rollout_buffer.begin(self._last_lstm_states, self._log_std(), in_mirror and in_mirror.states)
         if self.use_sde:
             self.policy.reset_noise(env.num_envs)
         callback.on_rollout_start()
@@ -165,6 +168,8 @@ class DeviceRecurrentPPO(RecurrentPPO):
                     self.policy.reset_noise(env.num_envs)
                 obs_tensor, episode_starts = self._last_obs, cast("Tensor", self._last_episode_starts)
                 actions, values, log_probs, means, lstm_states = self._act(obs_tensor, episode_starts)
+                if in_mirror is not None:
+                    in_mirror.see(self.policy, cast("Tensor", obs_tensor), episode_starts, self.precision)
                 clipped_actions = actions if self._bounds is None else actions.clamp(*self._bounds)
                 step = edge.step(clipped_actions)
                 self.num_timesteps += env.num_envs
@@ -285,16 +290,9 @@ class DeviceRecurrentPPO(RecurrentPPO):
         figures = (explained_variance(buffer.values, buffer.returns), std, *guard.counts(), finite)
         explained, std, skipped, in_a_row, finite = torch.stack(figures).tolist()
         table = rows.cpu().numpy()
-        used = _mean_of_used(table)
-        of_last_epoch = _mean_of_used(table[last_epoch:])
         record = self.logger.record
-        record("train/entropy_loss", used[ENTROPY])
-        record("train/policy_gradient_loss", used[POLICY])
-        record("train/value_loss", used[VALUE])
-        record("train/approx_kl", of_last_epoch[APPROX_KL])
-        record("train/kl", of_last_epoch[KL])
-        record("train/clip_fraction", used[CLIP_FRACTION])
-        record("train/loss", _mean_of_used(table[table[:, USED] > 0][-1:])[TOTAL])
+        for name, value in summarise(table, last_epoch).items():
+            record(f"train/{name}", value)
         record("train/explained_variance", explained)
         record("train/skipped_steps", int(skipped))
         if hasattr(policy, "log_std"):
@@ -330,6 +328,8 @@ class DeviceRecurrentPPO(RecurrentPPO):
         self._last_good.restore(self.policy, self.policy.optimizer, confirmed=self._undone_in_a_row > 1)
         assert self._last_lstm_states is not None
         self._last_lstm_states = without_non_finite(self._last_lstm_states)
+        if self._in_mirror is not None:
+            self._in_mirror.states = without_non_finite(self._in_mirror.states)
         if self._undone_in_a_row >= GIVE_UP_AFTER:
             raise FloatingPointError(
                 f"loss or gradient was not finite in {GIVE_UP_AFTER} updates in a row, at ever smaller learning rates: "
@@ -390,10 +390,5 @@ class DeviceRecurrentPPO(RecurrentPPO):
 
     def _excluded_save_params(self) -> list[str]:
         # Tensors on a device that the machine that loads them may not have, and copies of the weights.
-        return [*super()._excluded_save_params(), "_last_obs", "_last_episode_starts", "_last_good", "_bounds"]
-
-
-def _mean_of_used(table: np.ndarray) -> np.ndarray:
-    """Return the mean of each column over the rows whose step was finite and came before the update ended."""
-    used = table[table[:, USED] > 0]
-    return used.mean(axis=0) if len(used) else np.full(table.shape[1], np.nan)
+        on_device = ("_last_obs", "_last_episode_starts", "_last_good", "_bounds", "mirror", "_in_mirror")
+        return [*super()._excluded_save_params(), *on_device]

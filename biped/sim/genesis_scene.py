@@ -109,6 +109,7 @@ class GenesisScene:
                 "where memory is short, use fewer --num_envs"
             ) from error
         self._targets = torch.tensor(cfg.robot.default_joint_pos_rad, device=self.device).expand(self.num_envs, -1)
+        self.mass_kg = float(self._robot.get_mass())
         self._gravity_w = torch.tensor(GRAVITY_DIRECTION_W, device=self.device).expand(self.num_envs, 3)
         self._sole_offset = torch.tensor(cfg.robot.foot_sole_offset_m, device=self.device).expand(self.num_envs, 2, 3)
 

@@ -39,6 +39,8 @@ class Scene(Protocol):
     """Robots in the batch."""
     device: torch.device
     """Where the tensors live."""
+    mass_kg: float
+    """Mass of one robot (kg)."""
 
     def step(self, targets_rad: Tensor) -> BipedState:
         """Hold joint position targets (num_envs, num_joints), rad, for one control step; return the state after it."""

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -9,11 +11,15 @@ from biped.mdp.commands import (
     is_moving,
     sample_commands,
 )
-from biped_config import CommandConfig
+from biped_config import CommandConfig, ConfigError
 
 CPU = torch.device("cpu")
 CFG = CommandConfig(
-    lin_vel_x_m_s=(-0.2, 0.6), lin_vel_y_m_s=(-0.1, 0.1), ang_vel_rad_s=(0.3, 0.6), standing_fraction=0.0
+    lin_vel_x_m_s=(-0.2, 0.6),
+    lin_vel_y_m_s=(-0.1, 0.1),
+    ang_vel_rad_s=(0.3, 0.6),
+    standing_fraction=0.0,
+    turning_fraction=0.0,
 )
 NEVER = torch.zeros(4, dtype=torch.bool)
 
@@ -31,9 +37,31 @@ def test_commands_fill_their_ranges() -> None:
 
 
 def test_the_standing_share_is_exactly_zero() -> None:
-    cfg = CommandConfig(standing_fraction=0.25)
+    cfg = replace(CFG, standing_fraction=0.25)
     still = (sample_commands(20_000, cfg, generator()) == 0).all(dim=1)
     assert still.float().mean().item() == pytest.approx(0.25, abs=0.02)
+
+
+def test_the_turning_share_turns_on_the_spot() -> None:
+    cfg = replace(CFG, standing_fraction=0.25, turning_fraction=0.5)
+    drawn = sample_commands(20_000, cfg, generator())
+    turning = (drawn[:, :2] == 0).all(dim=1) & (drawn[:, 2] != 0)
+    assert turning.float().mean().item() == pytest.approx(0.5, abs=0.02)
+    assert 0.3 <= drawn[turning, 2].min() < 0.31
+    assert (drawn == 0).all(dim=1).float().mean().item() == pytest.approx(0.25, abs=0.02)
+
+
+def test_commands_too_small_to_ask_for_motion_are_made_zero() -> None:
+    cfg = CommandConfig(standing_fraction=0.0, turning_fraction=0.3)
+    drawn = sample_commands(20_000, cfg, generator())
+    zero = (drawn == 0).all(dim=1)
+    assert (is_moving(drawn, cfg) == ~zero).all()
+    assert 0.02 < zero.float().mean() < 0.3
+
+
+def test_shares_of_more_than_everything_are_refused() -> None:
+    with pytest.raises(ConfigError, match="turning_fraction"):
+        CommandConfig(standing_fraction=0.6, turning_fraction=0.5)
 
 
 def test_commands_stay_until_their_time_is_up_and_then_change() -> None:
@@ -64,8 +92,8 @@ def test_the_same_seed_draws_the_same() -> None:
 
 def test_size_of_a_command_counts_yaw_by_its_lever() -> None:
     commands = torch.tensor([[0.3, 0.4, 0.0], [0.0, 0.0, 0.4], [0.05, 0.0, 0.0]])
-    torch.testing.assert_close(command_speed(commands, CFG), torch.tensor([0.5, 0.08, 0.05]))
-    assert is_moving(commands, CFG).tolist() == [True, False, False]
+    torch.testing.assert_close(command_speed(commands, CFG), torch.tensor([0.5, 0.2, 0.05]))
+    assert is_moving(commands, CFG).tolist() == [True, True, False]
 
 
 def test_progress_is_the_share_of_the_command_that_is_made_good() -> None:

@@ -21,6 +21,7 @@ from biped.mdp.gait import (
     phase_features,
     swing_height,
     update_contacts,
+    wanted_contacts,
 )
 from biped_config import JOINT_NAMES, GaitConfig, RobotConfig
 
@@ -166,9 +167,20 @@ def test_the_clock_makes_one_turn_a_stride() -> None:
 
 @given(st.floats(0.0, 1.0, exclude_max=True, width=32))
 def test_the_legs_are_in_antiphase_and_never_swing_together(phase: float) -> None:
-    now, half_a_stride_later = (swing_height(torch.tensor([p])) for p in (phase, phase + 0.5))
+    now, half_a_stride_later = (swing_height(torch.tensor([p]), 0.4) for p in (phase, phase + 0.5))
     torch.testing.assert_close(now, half_a_stride_later.flip(1), atol=1e-5, rtol=0)
     assert now.min() == 0.0
+    assert (now[wanted_contacts(torch.tensor([phase]), 0.4)] == 0.0).all()
+
+
+def test_a_leg_swings_for_its_share_of_the_stride_and_highest_in_the_middle() -> None:
+    phase = torch.arange(0.0005, 1.0, 0.001)
+    left = swing_height(phase, 0.4)[:, 0]
+    assert (left > 0).float().mean().item() == pytest.approx(0.4, abs=0.002)
+    assert phase[left.argmax()].item() == pytest.approx(0.25, abs=0.001)
+    assert left.max().item() == pytest.approx(1.0, abs=1e-4)
+    # A quarter of the stride's share away from the middle: cos(45 degrees).
+    assert swing_height(torch.tensor([0.35]), 0.4)[0, 0].item() == pytest.approx(math.cos(math.pi / 4), rel=1e-5)
 
 
 def test_the_reference_bends_the_swinging_leg_and_leaves_the_standing_one() -> None:
@@ -176,9 +188,9 @@ def test_the_reference_bends_the_swinging_leg_and_leaves_the_standing_one() -> N
     reference = GaitReference.build(GaitConfig(), JOINT_NAMES, robot.default_joint_pos_rad, CPU)
     names = [JOINT_NAMES[i] for i in reference.joint_indices.tolist()]
     target = dict(zip(names, reference.at(torch.tensor([0.25]))[0].tolist(), strict=True))
-    assert target["left_hip_pitch"] == pytest.approx(-0.35 - 0.35)
-    assert target["left_knee"] == pytest.approx(0.70 + 0.70)
-    assert target["left_ankle"] == pytest.approx(-0.35 - 0.35)
+    assert target["left_hip_pitch"] == pytest.approx(-0.35 - 0.25)
+    assert target["left_knee"] == pytest.approx(0.70 + 0.50)
+    assert target["left_ankle"] == pytest.approx(-0.35 - 0.25)
     assert target["right_hip_pitch"] == pytest.approx(-0.35)
     assert target["right_knee"] == pytest.approx(0.70)
     assert target["right_ankle"] == pytest.approx(-0.35)

@@ -35,14 +35,16 @@ def gait_pose(phase: float) -> torch.Tensor:
     return pose
 
 
-def test_tracking_is_one_on_the_command_and_falls_off_as_a_gaussian() -> None:
+def test_tracking_is_one_on_the_command_and_falls_off_exponentially() -> None:
     moving = standing_state(base_lin_vel_b=torch.tensor([[0.4, -0.1, 0.0]]))
     inputs = standing_inputs((0.4, 0.0, 0.0), state=moving)
     assert rate("tracking_lin_vel_x", inputs) == pytest.approx(1.0)
-    assert rate("tracking_lin_vel_y", inputs) == pytest.approx(math.exp(-0.01 / 0.05))
+    assert rate("tracking_lin_vel_y", inputs) == pytest.approx(math.exp(-0.1 / 0.1))
     turning = standing_state(base_ang_vel_b=torch.tensor([[0.0, 0.0, 0.5]]))
-    assert rate("tracking_ang_vel", standing_inputs((0, 0, 0.25), state=turning)) == pytest.approx(math.exp(-0.25))
-    assert rate("tracking_lin_vel_x", standing_inputs((0.4, 0, 0))) == pytest.approx(math.exp(-0.16 / 0.05))
+    assert rate("tracking_ang_vel", standing_inputs((0, 0, 0.25), state=turning)) == pytest.approx(
+        math.exp(-0.25 / 0.4)
+    )
+    assert rate("tracking_lin_vel_x", standing_inputs((0.4, 0, 0))) == pytest.approx(math.exp(-0.4 / 0.25))
 
 
 def test_alive_bonus_stops_and_fall_penalty_counts_once_at_a_fall() -> None:
@@ -58,8 +60,8 @@ def test_the_gait_pays_in_full_on_the_reference_at_the_commanded_speed() -> None
     inputs = standing_inputs((0.4, 0.0, 0.0), state=state, phase=torch.tensor([0.25]))
     assert rate("sinusoidal_gait", inputs) == pytest.approx(1.0)
     wrong_leg = replace(inputs, phase=torch.tensor([0.75]))
-    # Both legs are off by the whole swing: 2 x (0.35² + 0.70² + 0.35²) = 1.47.
-    assert rate("sinusoidal_gait", wrong_leg) == pytest.approx(math.exp(-1.47 / 0.25), rel=1e-4)
+    # Both legs are off by the whole swing: 2 x (0.25² + 0.50² + 0.25²) = 0.75.
+    assert rate("sinusoidal_gait", wrong_leg) == pytest.approx(math.exp(-0.75 / 0.25), rel=1e-4)
 
 
 @given(st.floats(0.0, 1.0, width=32))
@@ -82,9 +84,35 @@ def test_the_gait_gate_opens_in_proportion_to_progress() -> None:
 
 
 def test_alternation_is_worth_the_seconds_of_the_swing_and_only_when_walking_is_asked_for() -> None:
-    steps = replace(StepEvents.none(1, CPU), alternated_swing_s=torch.tensor([0.3]))
-    assert rate("foot_alternation", standing_inputs(steps=steps)) * DT_S == pytest.approx(0.3)
+    steps = replace(StepEvents.none(1, CPU), alternated_swing_s=torch.tensor([0.25]))
+    assert rate("foot_alternation", standing_inputs(steps=steps)) * DT_S == pytest.approx(0.25)
     assert rate("foot_alternation", standing_inputs((0.0, 0.0, 0.0), steps=steps)) == 0.0
+
+
+def test_a_swing_longer_than_the_clocks_own_is_paid_as_that() -> None:
+    steps = replace(StepEvents.none(1, CPU), alternated_swing_s=torch.tensor([0.5]))
+    assert rate("foot_alternation", standing_inputs(steps=steps)) * DT_S == pytest.approx(0.4 / 1.4)
+
+
+def test_the_contact_schedule_pays_when_exactly_the_wanted_feet_stand() -> None:
+    def paid(phase: float, left: bool, right: bool, command: tuple[float, float, float] = (0.4, 0.0, 0.0)) -> float:
+        contacts = torch.tensor([[left, right]])
+        return rate("contact_schedule", standing_inputs(command, phase=torch.tensor([phase]), contacts=contacts))
+
+    assert paid(0.25, False, True) == 1.0  # the left foot is at mid-swing
+    assert paid(0.25, True, False) == paid(0.25, True, True) == paid(0.25, False, False) == 0.0
+    assert paid(0.75, True, False) == 1.0
+    assert paid(0.04, True, True) == paid(0.48, True, True) == 1.0  # between two swings both feet stand
+    assert paid(0.04, False, True) == 0.0
+    assert paid(0.06, False, True) == 1.0  # a swing share of 0.4 begins at 0.05
+    assert paid(0.25, False, True, (0.0, 0.0, 0.0)) == 0.0
+
+
+def test_standing_still_pays_for_both_feet_on_the_ground_where_standing_is_asked_for() -> None:
+    both, one = torch.tensor([[True, True]]), torch.tensor([[True, False]])
+    assert rate("standing_still", standing_inputs((0.0, 0.0, 0.0), contacts=both)) == 1.0
+    assert rate("standing_still", standing_inputs((0.0, 0.0, 0.0), contacts=one)) == 0.0
+    assert rate("standing_still", standing_inputs((0.4, 0.0, 0.0), contacts=both)) == 0.0
 
 
 def test_height_tilt_and_bouncing_are_squared() -> None:
@@ -176,6 +204,8 @@ def test_the_documents_terms_are_all_there() -> None:
         "alive_bonus",
         "sinusoidal_gait",
         "foot_alternation",
+        "contact_schedule",
+        "standing_still",
         "height_maintenance",
         "torso_stability",
         "lin_vel_z",

@@ -1,0 +1,275 @@
+"""Figures of recorded episodes: how well they follow the command, step, and treat the servos.
+
+Every figure is a pure function of a `Recording`; NaN where there is nothing to measure, which passes no bar.
+The start of an episode, `SETTLE_S`, is left out.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biped.eval.record import Bools, Recording
+from biped_config import ServoConfig
+
+SETTLE_S = 2.0
+"""The start of an episode that figures leave out (s)."""
+WALKING_M_S = 0.1
+"""Commands of at least this horizontal speed ask to walk (m/s)."""
+CHATTER_S = 0.06
+"""A shorter time in the air is a bounce of the contact sensor, not a swing (s)."""
+GRAVITY_M_S2 = 9.81
+"""Standard gravity (m/s²)."""
+
+Figure = Callable[[Recording, ServoConfig], float]
+"""From recorded episodes and the robot's servo to a number."""
+
+
+def walking(record: Recording) -> Bools:
+    """Return the episodes whose command asks to walk, (num_envs,)."""
+    return _speed(record) >= WALKING_M_S
+
+
+def turning(record: Recording) -> Bools:
+    """Return the episodes whose command asks to turn on the spot, (num_envs,)."""
+    return (_speed(record) < WALKING_M_S) & (record.command[:, 2] != 0.0)
+
+
+def standing(record: Recording) -> Bools:
+    """Return the episodes whose command asks to stand, (num_envs,)."""
+    return ~(walking(record) | turning(record))
+
+
+def _speed(record: Recording) -> NDArray:
+    # To the nearest millimetre: a command of 0.1 m/s is not a number of binary digits.
+    return np.linalg.norm(record.command[:, :2], axis=1).round(3)
+
+
+def measured(record: Recording) -> Bools:
+    """Return the control steps that figures look at, (num_steps, num_envs): settled, and the episode still on."""
+    settled = np.arange(len(record.running)) >= round(SETTLE_S / record.dt_s)
+    return record.running & settled[:, None]
+
+
+def _mean(values: Any) -> float:
+    return float(np.mean(values, dtype=np.float64)) if np.size(values) else math.nan
+
+
+def _median(values: NDArray) -> float:
+    return float(np.median(values)) if values.size else math.nan
+
+
+# Falls and tracking
+
+
+def survival(record: Recording, _: ServoConfig) -> float:
+    """Share of the episodes that last their full time."""
+    return _mean(~record.fell)
+
+
+def error_lin_vel_x(record: Recording, _: ServoConfig) -> float:
+    """Mean absolute error of the momentary forward velocity, m/s."""
+    return _mean(tracking_errors(record)[measured(record)][:, 0])
+
+
+def error_lin_vel_y(record: Recording, _: ServoConfig) -> float:
+    """Mean absolute error of the momentary velocity to the left, m/s."""
+    return _mean(tracking_errors(record)[measured(record)][:, 1])
+
+
+def error_ang_vel(record: Recording, _: ServoConfig) -> float:
+    """Mean absolute error of the momentary yaw rate, rad/s."""
+    return _mean(tracking_errors(record)[measured(record)][:, 2])
+
+
+def tracking_errors(record: Recording) -> NDArray:
+    """Return |command - velocity|, (num_steps, num_envs, 3): m/s, m/s, rad/s."""
+    achieved = np.concatenate((record.base_lin_vel_b[..., :2], record.base_ang_vel_b[..., 2:]), axis=-1)
+    return np.abs(record.command - achieved)
+
+
+# Gait
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Unbroken stretches of True in a mask (num_steps, num_envs, 2), that begin and end within it."""
+
+    first: NDArray[np.int64]
+    """First step, (num_runs,)."""
+    end: NDArray[np.int64]
+    """The step after the last, (num_runs,)."""
+    env: NDArray[np.int64]
+    """Environment, (num_runs,)."""
+    foot: NDArray[np.int64]
+    """Foot, (num_runs,)."""
+
+
+def complete_runs(mask: Bools) -> Runs:
+    """Return the unbroken stretches of True that neither begin at the first step nor end at the last.
+
+    Args:
+        mask: (num_steps, num_envs, 2).
+    """
+    by_column = np.pad(mask.transpose(1, 2, 0), ((0, 0), (0, 0), (1, 1))).astype(np.int8)
+    change = np.diff(by_column, axis=-1)
+    env, foot, first = np.nonzero(change == 1)
+    end = np.nonzero(change == -1)[2]
+    inside = (first > 0) & (end < len(mask))
+    return Runs(first[inside], end[inside], env[inside], foot[inside])
+
+
+def steady_contacts(record: Recording) -> Bools:
+    """Return the contacts (num_steps, num_envs, 2) with bounces, gaps shorter than `CHATTER_S`, filled."""
+    contacts = record.contacts.copy()
+    air = complete_runs(~contacts)
+    for steps in range(1, round(CHATTER_S / record.dt_s)):
+        short = air.end - air.first == steps
+        for offset in range(steps):
+            contacts[air.first[short] + offset, air.env[short], air.foot[short]] = True
+    return contacts
+
+
+def _swings(record: Recording) -> Runs:
+    """Return the swings that begin and end while the episode is measured."""
+    air = complete_runs(~steady_contacts(record))
+    on = measured(record)
+    inside = on[air.first, air.env] & on[air.end, air.env]
+    return Runs(air.first[inside], air.end[inside], air.env[inside], air.foot[inside])
+
+
+def alternation(record: Recording, _: ServoConfig) -> float:
+    """Share of the touchdowns that follow one of the other foot; both feet at once is no alternation."""
+    swings = _swings(record)
+    order = np.lexsort((swings.foot, swings.end, swings.env))
+    env, foot, end = swings.env[order], swings.foot[order], swings.end[order]
+    follows = env[1:] == env[:-1]
+    alternates = (foot[1:] != foot[:-1]) & (end[1:] != end[:-1])
+    return _mean(alternates[follows])
+
+
+def swing_apex_left(record: Recording, _: ServoConfig) -> float:
+    """Median over swings of the left sole's highest point over the ground, m."""
+    return _swing_apex(record, 0)
+
+
+def swing_apex_right(record: Recording, _: ServoConfig) -> float:
+    """Median over swings of the right sole's highest point over the ground, m."""
+    return _swing_apex(record, 1)
+
+
+def _swing_apex(record: Recording, foot: int) -> float:
+    swings = _swings(record)
+    mine = swings.foot == foot
+    height = record.foot_pos_w[:, :, foot, 2]
+    bounds = zip(swings.first[mine], swings.end[mine], swings.env[mine], strict=True)
+    return _median(np.array([height[first:end, env].max() for first, end, env in bounds]))
+
+
+def step_frequency_left(record: Recording, _: ServoConfig) -> float:
+    """Touchdowns of the left foot a second, Hz."""
+    return _step_frequency(record, 0)
+
+
+def step_frequency_right(record: Recording, _: ServoConfig) -> float:
+    """Touchdowns of the right foot a second, Hz."""
+    return _step_frequency(record, 1)
+
+
+def _step_frequency(record: Recording, foot: int) -> float:
+    time_s = measured(record).sum() * record.dt_s
+    return float((_swings(record).foot == foot).sum() / time_s) if time_s else math.nan
+
+
+def duty_factor_left(record: Recording, _: ServoConfig) -> float:
+    """Share of the time that the left foot is on the ground."""
+    return _mean(steady_contacts(record)[measured(record)][:, 0])
+
+
+def duty_factor_right(record: Recording, _: ServoConfig) -> float:
+    """Share of the time that the right foot is on the ground."""
+    return _mean(steady_contacts(record)[measured(record)][:, 1])
+
+
+def flight(record: Recording, _: ServoConfig) -> float:
+    """Share of the time that both feet are in the air."""
+    return _mean(~steady_contacts(record)[measured(record)].any(axis=1))
+
+
+def stride_time_difference(record: Recording, _: ServoConfig) -> float:
+    """Difference of the mean stride times of both feet in an episode, over their mean; averaged over episodes."""
+    swings = _swings(record)
+    means = np.full((2, len(record.command)), math.nan)
+    for foot in (0, 1):
+        mine = swings.foot == foot
+        end, env = swings.end[mine], swings.env[mine]
+        same = env[1:] == env[:-1]
+        strides_s, env = np.diff(end)[same] * record.dt_s, env[1:][same]
+        count = np.bincount(env, minlength=means.shape[1])
+        total = np.bincount(env, strides_s, minlength=means.shape[1])
+        means[foot] = np.divide(total, count, out=means[foot], where=count > 0)
+    difference = np.abs(means[0] - means[1]) / means.mean(axis=0)
+    return _mean(difference[np.isfinite(difference)])
+
+
+def duty_factor_difference(record: Recording, _: ServoConfig) -> float:
+    """Difference of the duty factors of both feet in an episode; averaged over episodes."""
+    on = measured(record)
+    steps = on.sum(axis=0)
+    duty = (steady_contacts(record) & on[..., None]).sum(axis=0) / np.maximum(steps, 1)[:, None]
+    return _mean(np.abs(duty[:, 0] - duty[:, 1])[steps > 0])
+
+
+def stance_slip(record: Recording, _: ServoConfig) -> float:
+    """Mean horizontal speed of the centre of a sole while it is on the ground, m/s."""
+    speed = np.linalg.norm(record.foot_vel_w[..., :2], axis=-1)
+    return _mean(speed[record.contacts & measured(record)[..., None]])
+
+
+# Body and actuators
+
+
+def base_height_deviation(record: Recording, _: ServoConfig) -> float:
+    """Standard deviation of the base height over all episodes, m."""
+    height = record.base_pos_w[..., 2][measured(record)]
+    return float(height.std(dtype=np.float64)) if height.size else math.nan
+
+
+def envelope_exceeded(record: Recording, servo: ServoConfig) -> float:
+    """Share of joint-steps with more torque than the servo has at that speed.
+
+    The envelope is a DC motor's: τ_stall (1 - ω / ω_no_load) where the torque drives, τ_stall where it brakes.
+    """
+    torque, speed = record.joint_torque_nm, record.joint_vel_rad_s
+    driving_speed = np.maximum(speed * np.sign(torque), 0.0)
+    available = servo.stall_torque_nm * np.maximum(1.0 - driving_speed / servo.no_load_speed_rad_s, 0.0)
+    # A thousandth more than the envelope is rounding.
+    exceeded = np.abs(torque) > available + 1e-3 * servo.stall_torque_nm
+    return _mean(exceeded[measured(record)])
+
+
+def cost_of_transport(record: Recording, _: ServoConfig) -> float:
+    """Positive mechanical work over weight and the distance travelled; nothing is won back where a joint brakes."""
+    on = measured(record)
+    power_w = np.maximum(record.joint_torque_nm * record.joint_vel_rad_s, 0.0).sum(axis=-1)[on]
+    speed_m_s = np.linalg.norm(record.base_lin_vel_b[..., :2], axis=-1)[on]
+    carried = record.mass_kg * GRAVITY_M_S2 * speed_m_s.sum(dtype=np.float64)
+    return float(power_w.sum(dtype=np.float64) / carried) if carried else math.nan
+
+
+def drift(record: Recording, _: ServoConfig) -> float:
+    """Net horizontal displacement over time of robots that were to stay where they are, m/s."""
+    on = measured(record)
+    steps = on.sum(axis=0)
+    some = np.flatnonzero(steps > 1)
+    first = on.argmax(axis=0)[some]
+    start, end = record.base_pos_w[first, some, :2], record.base_pos_w[first + steps[some] - 1, some, :2]
+    return _mean(np.linalg.norm(end - start, axis=-1) / ((steps[some] - 1) * record.dt_s))
+
+
+def feet_on_ground(record: Recording, _: ServoConfig) -> float:
+    """Share of the time that both feet are on the ground."""
+    return _mean(record.contacts[measured(record)].all(axis=-1))

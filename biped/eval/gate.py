@@ -1,0 +1,171 @@
+"""The walking gate: the bar of each figure, and the verdict.
+
+Episodes are judged by what their command asks for: walking (a horizontal speed of at least `WALKING_M_S`), turning
+on the spot, or standing.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from biped.eval import figures as fig
+from biped.eval.record import Bools, Recording
+from biped_config import ServoConfig
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the gate."""
+
+    name: str
+    """What is measured; the key in eval.json."""
+    of: Callable[[Recording], Bools]
+    """Which episodes count."""
+    figure: fig.Figure
+    """How it is measured."""
+    unit: str
+    """Unit of the figure."""
+    low: float = -math.inf
+    """The least that passes."""
+    high: float = math.inf
+    """The most that passes."""
+
+
+def _all(record: Recording) -> Bools:
+    return np.ones(len(record.command), dtype=bool)
+
+
+TRACKING_BARS = (0.08, 0.08, 0.25)
+"""The most mean absolute error of vx (m/s), vy (m/s) and yaw rate (rad/s)."""
+
+GATE = (
+    Line("survival", _all, fig.survival, "1", low=0.97),
+    Line("error_lin_vel_x_m_s", fig.walking, fig.error_lin_vel_x, "m/s", high=TRACKING_BARS[0]),
+    Line("error_lin_vel_y_m_s", fig.walking, fig.error_lin_vel_y, "m/s", high=TRACKING_BARS[1]),
+    Line("error_ang_vel_rad_s", fig.walking, fig.error_ang_vel, "rad/s", high=TRACKING_BARS[2]),
+    Line("alternation", fig.walking, fig.alternation, "1", low=0.97),
+    Line("swing_apex_left_m", fig.walking, fig.swing_apex_left, "m", low=0.015),
+    Line("swing_apex_right_m", fig.walking, fig.swing_apex_right, "m", low=0.015),
+    Line("step_frequency_left_hz", fig.walking, fig.step_frequency_left, "Hz", 0.7, 3.0),
+    Line("step_frequency_right_hz", fig.walking, fig.step_frequency_right, "Hz", 0.7, 3.0),
+    Line("duty_factor_left", fig.walking, fig.duty_factor_left, "1", 0.50, 0.80),
+    Line("duty_factor_right", fig.walking, fig.duty_factor_right, "1", 0.50, 0.80),
+    Line("flight", fig.walking, fig.flight, "1", high=0.02),
+    Line("stride_time_difference", fig.walking, fig.stride_time_difference, "1", high=0.10),
+    Line("duty_factor_difference", fig.walking, fig.duty_factor_difference, "1", high=0.08),
+    Line("stance_slip_m_s", fig.walking, fig.stance_slip, "m/s", high=0.08),
+    Line("base_height_deviation_m", fig.walking, fig.base_height_deviation, "m", high=0.03),
+    Line("envelope_exceeded", _all, fig.envelope_exceeded, "1", high=0.05),
+    Line("turning_survival", fig.turning, fig.survival, "1", low=0.97),
+    Line("turning_error_ang_vel_rad_s", fig.turning, fig.error_ang_vel, "rad/s", high=TRACKING_BARS[2]),
+    Line("standing_survival", fig.standing, fig.survival, "1", low=0.97),
+    Line("standing_drift_m_s", fig.standing, fig.drift, "m/s", high=0.05),
+    Line("standing_feet_on_ground", fig.standing, fig.feet_on_ground, "1", low=0.95),
+    Line("cost_of_transport", fig.walking, fig.cost_of_transport, "1"),
+)
+"""Every figure with its bar. A line without episodes is not judged; one that is only reported has no bar."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A line of the gate with what came out."""
+
+    line: Line
+    """The figure and its bar."""
+    episodes: int
+    """Episodes that counted; with none the line is not judged."""
+    value: float
+    """The figure; NaN where there was nothing to measure."""
+
+    @property
+    def passed(self) -> bool:
+        """Within the bar, or there is nothing to judge."""
+        return self.episodes == 0 or not _has_bar(self.line) or self.line.low <= self.value <= self.line.high
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The whole gate."""
+
+    lines: tuple[Judged, ...]
+    """In the order of `GATE`."""
+
+    @property
+    def passed(self) -> bool:
+        """Every line is within its bar."""
+        return all(judged.passed for judged in self.lines)
+
+    @property
+    def score(self) -> float:
+        """Mean over the lines with a bar: 1 for one that passes; otherwise up to 1/2, the more the nearer its bar."""
+        judged = [judged for judged in self.lines if judged.episodes and _has_bar(judged.line)]
+        return float(np.mean([1.0 if line.passed else _nearness(line) for line in judged])) if judged else 1.0
+
+    def figures(self) -> Mapping[str, float]:
+        """Return the figures by name; those without episodes are left out."""
+        return {judged.line.name: judged.value for judged in self.lines if judged.episodes}
+
+
+def _nearness(judged: Judged) -> float:
+    """Return how near a missed bar is: 1/2 at the bar, 0 far from it."""
+    value, bar = judged.value, judged.line.low if judged.value < judged.line.low else judged.line.high
+    if not math.isfinite(value):
+        return 0.0
+    return 0.5 * max(0.0, 1.0 - abs(value - bar) / abs(bar)) if bar else 0.0
+
+
+def judge(record: Recording, servo: ServoConfig) -> Verdict:
+    """Measure every line of the gate."""
+    lines = []
+    for line in GATE:
+        chosen = line.of(record)
+        count = int(chosen.sum())
+        lines.append(Judged(line, count, line.figure(record.episodes(chosen), servo) if count else math.nan))
+    return Verdict(tuple(lines))
+
+
+def as_table(verdict: Verdict) -> str:
+    """Return the verdict as lines of text."""
+    rows = [f"{'figure':30s} {'value':>9s}  {'bar':16s} {'episodes':>8s}"]
+    for judged in verdict.lines:
+        if judged.episodes:
+            mark = "" if judged.passed else "  FAILED"
+            unit = "" if judged.line.unit == "1" else f" {judged.line.unit}"
+            bar = _bar(judged.line) + unit if _has_bar(judged.line) else "reported"
+            rows.append(f"{judged.line.name:30s} {judged.value:9.4f}  {bar:16s} {judged.episodes:8d}{mark}")
+    failed = sum(not judged.passed for judged in verdict.lines)
+    outcome = "passed" if verdict.passed else f"FAILED in {failed} line{'s' if failed > 1 else ''}"
+    return "\n".join([*rows, f"walking gate: {outcome} (score {verdict.score:.3f})"])
+
+
+def _bar(line: Line) -> str:
+    if math.isinf(line.low):
+        return f"at most {line.high:g}"
+    return f"at least {line.low:g}" if math.isinf(line.high) else f"{line.low:g} to {line.high:g}"
+
+
+def _has_bar(line: Line) -> bool:
+    return math.isfinite(line.low) or math.isfinite(line.high)
+
+
+def as_json(verdict: Verdict) -> dict[str, Any]:
+    """Return the verdict for eval.json: strict JSON, in which a figure that could not be measured is null."""
+    return {
+        "passed": verdict.passed,
+        "score": verdict.score,
+        "lines": {
+            judged.line.name: {
+                "value": judged.value if math.isfinite(judged.value) else None,
+                "unit": judged.line.unit,
+                "low": judged.line.low if math.isfinite(judged.line.low) else None,
+                "high": judged.line.high if math.isfinite(judged.line.high) else None,
+                "episodes": judged.episodes,
+                "passed": judged.passed,
+            }
+            for judged in verdict.lines
+            if judged.episodes
+        },
+    }

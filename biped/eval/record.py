@@ -1,0 +1,133 @@
+"""What an evaluation leaves: the trajectories of one episode in every environment, as arrays.
+
+Frames: `_w` is the world (z up), `_b` the base link (x forward, y left, z up). Feet are ordered left, right.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from biped.mdp.state import BipedState
+
+Floats = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One episode an environment, (num_steps, num_envs, ...); where `running` is False the episode is over."""
+
+    dt_s: float
+    """Control step (s)."""
+    mass_kg: float
+    """Mass of the robot (kg)."""
+    command: Floats
+    """Velocity command of each episode, (num_envs, 3): m/s, m/s, rad/s in the base frame."""
+    running: Bools
+    """The episode is on and its state is recorded, (num_steps, num_envs)."""
+    fell: Bools
+    """Episodes that ended before their time, in a fall or in an error of the solver, (num_envs,)."""
+    base_pos_w: Floats
+    """(num_steps, num_envs, 3), m."""
+    base_lin_vel_b: Floats
+    """(num_steps, num_envs, 3), m/s."""
+    base_ang_vel_b: Floats
+    """(num_steps, num_envs, 3), rad/s."""
+    joint_vel_rad_s: Floats
+    """(num_steps, num_envs, num_joints), rad/s."""
+    joint_torque_nm: Floats
+    """(num_steps, num_envs, num_joints), N·m."""
+    foot_pos_w: Floats
+    """Centres of the soles, (num_steps, num_envs, 2, 3), m."""
+    foot_vel_w: Floats
+    """(num_steps, num_envs, 2, 3), m/s."""
+    contacts: Bools
+    """Feet on the ground, (num_steps, num_envs, 2)."""
+
+    def episodes(self, chosen: Bools) -> "Recording":
+        """Return the episodes where `chosen` (num_envs,) is True."""
+        single = {"command", "fell"}
+        parts = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, np.ndarray):
+                value = value[chosen] if item.name in single else value[:, chosen]
+            parts[item.name] = value
+        return Recording(**parts)
+
+    def save(self, path: Path) -> None:
+        """Write a compressed npz."""
+        np.savez_compressed(path, **{item.name: getattr(self, item.name) for item in fields(self)})
+
+    @classmethod
+    def load(cls, path: Path) -> "Recording":
+        """Read what `save` wrote; nothing is unpickled.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: it is no recording.
+        """
+        with np.load(path, allow_pickle=False) as file:
+            names = {item.name for item in fields(cls)}
+            if set(file.files) != names:
+                raise ValueError(f"{path} is no recording")
+            parts = {name: file[name] for name in names}
+        return cls(**{**parts, "dt_s": float(parts["dt_s"]), "mass_kg": float(parts["mass_kg"])})
+
+
+RECORDED_STATE = (
+    "base_pos_w",
+    "base_lin_vel_b",
+    "base_ang_vel_b",
+    "joint_vel_rad_s",
+    "joint_torque_nm",
+    "foot_pos_w",
+    "foot_vel_w",
+)
+"""Fields of `BipedState` that are recorded."""
+
+
+class Recorder:
+    """Collects control steps on the device; `finish` brings them to the host in one go."""
+
+    def __init__(self, dt_s: float, mass_kg: float, command: Tensor) -> None:
+        """Begin; `command` (num_envs, 3) holds for whole episodes."""
+        self._dt_s, self._mass_kg, self._command = dt_s, mass_kg, command
+        self._running = torch.ones(len(command), dtype=torch.bool, device=command.device)
+        self._fell = torch.zeros_like(self._running)
+        self._steps: list[tuple[Tensor, ...]] = []
+
+    def add(self, state: BipedState, contacts: Tensor, terminated: Tensor, truncated: Tensor) -> None:
+        """Record one control step.
+
+        Args:
+            state: after the step; where an episode ended with it, the state may be the next episode's.
+            contacts: feet on the ground, (num_envs, 2), bool.
+            terminated: episodes that ended before their time, (num_envs,), bool.
+            truncated: episodes that have lasted their full time, (num_envs,), bool.
+        """
+        self._fell = self._fell | (self._running & terminated)
+        self._running = self._running & ~(terminated | truncated)
+        self._steps.append((self._running, contacts, *(getattr(state, name) for name in RECORDED_STATE)))
+
+    def finish(self) -> Recording:
+        """Return what was recorded."""
+        running, contacts, *states = (_to_host(columns) for columns in zip(*self._steps, strict=True))
+        return Recording(
+            dt_s=self._dt_s,
+            mass_kg=self._mass_kg,
+            command=self._command.cpu().numpy(),
+            running=running,
+            fell=self._fell.cpu().numpy(),
+            contacts=contacts,
+            **dict(zip(RECORDED_STATE, states, strict=True)),
+        )
+
+
+def _to_host(steps: Sequence[Tensor]) -> NDArray:
+    return torch.stack(list(steps)).cpu().numpy()

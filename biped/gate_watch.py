@@ -1,0 +1,142 @@
+"""The walking gate during training: evaluations at intervals, the best model so far, and when to stop."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from biped.eval.gate import Verdict, as_json, judge
+from biped.eval.trials import Trials, count_trials
+from biped.evaluation import Agent, record_episodes, trial_commands
+from biped.runs import RunDirectory
+from biped_config import Config
+from biped_env import make_env
+
+TRIAL_SEED = 10_000
+"""Of the evaluations' commands and starts: the same in every evaluation of every run."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What one evaluation found."""
+
+    verdict: Verdict
+    """The gate."""
+    trials: Trials
+    """Episodes counted as trials."""
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """The larger, the better: the gate's score, then the share of successful trials."""
+        return self.verdict.score, self.trials.success_rate
+
+    def metrics(self) -> dict[str, float]:
+        """Return the figures by the canonical names of `biped.metrics`; NaN where there was nothing to measure."""
+        trials = self.trials
+        return {
+            "eval/success_rate": trials.success_rate,
+            "eval/success_precision": trials.success_precision,
+            "eval/num_trials": trials.num_trials,
+            "eval/success_trials": trials.success_trials,
+            "eval/fail_trials": trials.fail_trials,
+            "gate/score": self.verdict.score,
+            "gate/passed": float(self.verdict.passed),
+            **{f"gate/{name}": value for name, value in self.verdict.figures().items()},
+        }
+
+
+class TrialBench:
+    """A small batch of environments of its own, to evaluate the policy that is being trained."""
+
+    def __init__(self, config: Config, device: str) -> None:
+        """Build `config.train.eval_episodes` robots."""
+        cfg = replace(config.env, num_envs=config.train.eval_episodes)
+        self._env = make_env(cfg, device, sim=config.train.sim)
+        self._commands = trial_commands(cfg.num_envs, cfg.command, TRIAL_SEED)
+
+    def run(self, agent: Agent) -> Trial:
+        """Evaluate a policy."""
+        record = record_episodes(self._env, agent, self._commands, TRIAL_SEED)
+        return Trial(judge(record, self._env.cfg.robot.servo), count_trials(record))
+
+    def close(self) -> None:
+        """Free the simulator."""
+        self._env.close()
+
+
+class GateWatch:
+    """Evaluates at intervals, keeps the best model, and says when the policy has walked often enough."""
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        evaluate: Callable[[], Trial],
+        save_best: Callable[[], None],
+        *,
+        every_steps: int,
+        stop_after_passes: int,
+    ) -> None:
+        """Connect the watch.
+
+        Args:
+            run: where the record of the best model is kept, so that a resumed run does not replace it by a worse one.
+            evaluate: evaluates the policy as it is.
+            save_best: writes the policy as it is to the best model's place.
+            every_steps: environment steps between two evaluations; at least 1.
+            stop_after_passes: training may stop once the gate has passed so often in a row; 0 for never.
+        """
+        self._run, self._evaluate, self._save_best = run, evaluate, save_best
+        self._every_steps, self._stop_after = every_steps, stop_after_passes
+        self._passes_in_a_row = 0
+        self._last_steps: int | None = None
+        self._best = _recorded_rank(run)
+        self._started_s = time.monotonic()
+
+    @property
+    def should_stop(self) -> bool:
+        """The gate has passed often enough."""
+        return 0 < self._stop_after <= self._passes_in_a_row
+
+    def start(self, steps: int) -> None:
+        """Count time and intervals from here; `steps` environment steps were done before."""
+        self._last_steps = steps
+        self._started_s = time.monotonic()
+
+    def look(self, steps: int, *, last: bool = False) -> Mapping[str, float]:
+        """Evaluate if it is time, or if it is the last chance; return the metrics, none where it is not time.
+
+        Args:
+            steps: environment steps so far.
+            last: training ends with this call.
+        """
+        since = steps - (self._last_steps or 0)
+        if since < (1 if last else self._every_steps):
+            return {}
+        self._last_steps = steps
+        trial = self._evaluate()
+        passed = trial.verdict.passed
+        self._passes_in_a_row = self._passes_in_a_row + 1 if passed else 0
+        if trial.rank > self._best:
+            self._best = trial.rank
+            self._save_best()
+            self._run.write_best(json.dumps(_as_record(trial, steps), indent=2))
+        after = f"after {steps:,} steps and {time.monotonic() - self._started_s:.0f} s"
+        failed = [judged.line.name for judged in trial.verdict.lines if not judged.passed]
+        print(f"walking gate {after}: {'passed' if passed else 'failed in ' + ', '.join(failed)}", flush=True)
+        score, rate = self._best
+        return {**trial.metrics(), "gate/best_score": score, "eval/best_success_rate": rate}
+
+
+def _as_record(trial: Trial, steps: int) -> dict[str, object]:
+    score, rate = trial.rank
+    return {"steps": steps, "score": score, "success_rate": rate, **as_json(trial.verdict)}
+
+
+def _recorded_rank(run: RunDirectory) -> tuple[float, float]:
+    """Return the rank of the best model so far; below every other where there is none."""
+    try:
+        record = json.loads(run.read_best())
+        return float(record["score"]), float(record["success_rate"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return -math.inf, -math.inf

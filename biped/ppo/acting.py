@@ -1,0 +1,35 @@
+"""A policy that only acts: deterministic, on tensors, with the LSTM's state kept from call to call."""
+
+import torch
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
+from torch import Tensor
+
+from biped.ppo.recurrent_pass import Observations, Precision, evaluate_actor, single_steps, unchecked_distributions
+
+
+class DeterministicActor:
+    """The most likely action of a recurrent policy, step after step, for a batch of environments."""
+
+    def __init__(self, policy: RecurrentActorCriticPolicy, n_envs: int, precision: Precision = "fp32") -> None:
+        """Begin with an empty memory; `policy` is used as it is at each call."""
+        self._policy, self._n_envs = policy, n_envs
+        self._precision: Precision = precision
+        lstm = policy.lstm_actor
+        self._state = tuple(
+            torch.zeros(lstm.num_layers, n_envs, lstm.hidden_size, device=policy.device) for _ in range(2)
+        )
+
+    @torch.no_grad()
+    def __call__(self, observations: Observations, episode_starts: Tensor) -> Tensor:
+        """Return the actions (n_envs, ...) for one step.
+
+        Args:
+            observations: (n_envs, ...), on the policy's device.
+            episode_starts: environments whose episode begins with this observation, (n_envs,), bool.
+        """
+        state = tuple(torch.where(episode_starts[:, None], 0.0, part) for part in self._state)
+        with unchecked_distributions():
+            distribution, self._state = evaluate_actor(
+                self._policy, observations, single_steps(self._n_envs), state, self._precision
+            )
+            return distribution.get_actions(deterministic=True)
