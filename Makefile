@@ -10,7 +10,7 @@ ARGS ?=
 INSTALL ?=
 STAMP := $(VENV)/.installed
 
-.PHONY: help install check train test test-slow lint format bench bench-learner picture
+.PHONY: help install check train demo test test-slow lint format bench bench-learner picture
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-13s %s\n", $$1, $$2 }'
@@ -26,6 +26,9 @@ check: $(STAMP) ## say what this machine has and what is missing
 
 train: $(STAMP) ## train the preset that fits this machine
 	$(PY) biped_train.py $(ARGS)
+
+demo: $(STAMP) ## put the shipped policy through the walking gate
+	$(PY) biped_eval.py --model assets/policies/biped_walk.zip --out logs/demo.json $(ARGS)
 
 test: $(STAMP) ## run the test suite
 	$(PY) -m pytest $(ARGS)

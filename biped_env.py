@@ -80,6 +80,7 @@ class BipedEnv(VectorEnv):
         self._episode_steps = torch.zeros(self.num_envs, device=self.device)
         self._max_episode_steps = round(cfg.termination.episode_s / cfg.sim.control_dt_s)
         self._previous_action = torch.zeros(self.num_envs, joints, device=self.device)
+        self._is_late = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
         self._steps = StepState.initial(self.num_envs, self.device)
         self._events = StepEvents.none(self.num_envs, self.device)
         self._command = CommandState.initial(self.num_envs, self.device)
@@ -117,7 +118,7 @@ class BipedEnv(VectorEnv):
         """
         cfg = self.cfg
         actions = actions.to(self.device, torch.float32).clamp(-cfg.control.action_clip, cfg.control.action_clip)
-        applied = self._previous_action if cfg.control.action_latency_steps else actions
+        applied = torch.where(self._is_late[:, None], self._previous_action, actions)
         state = self.scene.step(self._default_joint_pos + cfg.control.action_scale_rad * applied)
 
         dt_s = cfg.sim.control_dt_s
@@ -230,8 +231,9 @@ class BipedEnv(VectorEnv):
         start = self._draw_start()
         self.scene.reset(mask, ResetPose(start.base_pos_w, start.base_quat_w, start.joint_pos_rad))
         self._state = select_state(mask, start, state)
-        phase = torch.rand(self.num_envs, generator=self._generator, device=self.device)
+        phase, late = torch.rand(2, self.num_envs, generator=self._generator, device=self.device)
         self._phase = torch.where(mask, phase, self._phase)
+        self._is_late = torch.where(mask, late < cfg.control.latency_share, self._is_late)
         self._episode_steps = torch.where(mask, 0.0, self._episode_steps)
         self._previous_action = torch.where(mask[:, None], 0.0, self._previous_action)
         self._steps = self._steps.reset(mask)

@@ -95,6 +95,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--sim", choices=("genesis",), default="genesis", help="the simulator (default genesis)")
     add("--seed", type=seed_number, default=0, metavar="N", help="of starts and commands (default 0)")
     add("--device", choices=("auto", "cuda", "cpu"), default="auto", help="where to simulate (default auto)")
+    add("--out", type=Path, metavar="FILE", help="where the figures go (default eval.json beside the model)")
     add("--picture", type=Path, metavar="FILE", help="also render the first robot at the end")
     add("--log_dir", type=Path, default=Path("logs"), metavar="DIR", help="the folder of all runs (default logs)")
     return parser
@@ -110,6 +111,8 @@ def run_evaluation(args: argparse.Namespace) -> Evaluation:
     """
     if args.picture is not None and (args.picture.suffix not in PICTURES or not args.picture.parent.is_dir()):
         raise UsageError(f"--picture: {args.picture} is not a file in a folder that exists, ending in {PICTURES}")
+    if args.out is not None and not args.out.parent.is_dir():
+        raise UsageError(f"--out: there is no folder {args.out.parent}")
     if args.command is not None and not all(map(math.isfinite, args.command)):
         raise UsageError(f"--command: {args.command} are not three finite numbers")
     settings = [parse_setting(text) for text in args.set]
@@ -128,8 +131,9 @@ def run_evaluation(args: argparse.Namespace) -> Evaluation:
     result = Evaluation(judge(record, config.env.robot.servo), count_trials(record))
     print(as_table(result.verdict))
     try:
-        if run is not None:
-            (run.path / "eval.json").write_text(json.dumps(_as_json(args, model, result), indent=2) + "\n")
+        out = args.out or (None if run is None else run.path / "eval.json")
+        if out is not None:
+            out.write_text(json.dumps(_as_json(args, model, result), indent=2) + "\n")
         if args.picture is not None:
             Image.fromarray(env.render()).save(args.picture)
     except OSError as error:
@@ -149,7 +153,14 @@ def _as_json(args: argparse.Namespace, model: Path | None, result: Evaluation) -
     counted = {**asdict(trials), "success_rate": trials.success_rate, "fail_trials": trials.fail_trials}
     if not trials.success_trials:
         counted["success_precision"] = None  # JSON knows no NaN
-    asked = {"model": str(model), "sim": args.sim, "seed": args.seed, "command": args.command, "set": args.set}
+    asked = {
+        "model": model and str(model),
+        "agent": args.agent,
+        "sim": args.sim,
+        "seed": args.seed,
+        "command": args.command,
+        "set": args.set,
+    }
     return {**asked, **as_json(result.verdict), "trials": counted}
 
 

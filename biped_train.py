@@ -10,7 +10,7 @@ Exit codes: 0 trained, 1 the machine cannot, 2 the command line asks for what ca
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ from biped_config import PRESETS, Config, TrainConfig
 from biped_env import BipedEnv, BipedVecEnv, make_env
 from wandb_callback import BipedCallback, start_wandb
 
+COMMAND_SHARE = "command_share"
+"""Name, in a checkpoint's notes, of how far the commands have been widened."""
 CONSOLE_EVERY_S = 15.0
 """Seconds between two tables on the console."""
 
@@ -89,7 +91,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="sizes to start from (default auto: gpu where CUDA is found, or cpu)",
     )
     add("-B", "--num_envs", type=whole_number, metavar="N", help="parallel environments (gpu: 1024, cpu: 256)")
-    add("--total_timesteps", type=whole_number, metavar="N", help="environment steps (gpu: 200000000, cpu: 2000000)")
+    add("--total_timesteps", type=whole_number, metavar="N", help="environment steps (gpu: 200000000, cpu: 5000000)")
     add("--seed", type=seed_number, metavar="N", help="seeds everything that is drawn (default 1)")
     add("--device", choices=("auto", "cuda", "cpu"), help="where to simulate and to learn (default: the preset's)")
     add("--sim", choices=("genesis",), help="the simulator")
@@ -252,13 +254,7 @@ def train(args: argparse.Namespace) -> None:
     keep_freed_memory()
     model = make_model(config, env, seed)
     if plan.start is not None:
-        try:
-            restore(model, plan.start, counters=plan.resume is not None)
-        except CheckpointError as error:
-            remedy = (
-                "restore config.json" if plan.resume else "use the preset and --set policy.* that it was trained with"
-            )
-            raise UsageError(f"{error}: {remedy}") from error
+        _restore(model, env.env, plan.start, goes_on=plan.resume is not None)
 
     goal = config.train.goal_timesteps or config.train.total_timesteps
     path = run_path(args.log_dir, args.exp_name)
@@ -271,39 +267,61 @@ def train(args: argparse.Namespace) -> None:
         model.set_logger(
             make_logger(run.tensorboard, resume_after_step=purge, console_every_s=CONSOLE_EVERY_S, more=sinks)
         )
+
+        def save(path: Path) -> None:
+            save_checkpoint(model, path, {COMMAND_SHARE: env.env.command_share})
+
         callback = BipedCallback(
             run,
             drain=lambda: _drain(env.env),
-            save=lambda path: save_checkpoint(model, path),
+            save=save,
             checkpoint_every_steps=config.train.checkpoint_every_steps,
-            watch=None if bench is None else _watch(run, model, bench, config.train),
+            watch=None if bench is None else _watch(run, model, bench, config.train, save),
         )
-        _learn(model, callback, goal - done, run)
+        _learn(model, callback, goal - done, run, save)
     _say(f"trained {model.num_timesteps:,} steps: {run.final_model}")
     env.close()
     if bench is not None:
         bench.close()
 
 
+def _restore(model: DeviceRecurrentPPO, env: BipedEnv, start: Checkpoint, *, goes_on: bool) -> None:
+    try:
+        restore(model, start, counters=goes_on)
+    except CheckpointError as error:
+        remedy = "restore config.json" if goes_on else "use the preset and --set policy.* that it was trained with"
+        raise UsageError(f"{error}: {remedy}") from error
+    if goes_on:
+        env.command_share = start.notes.get(COMMAND_SHARE, env.command_share)
+
+
 def _drain(env: BipedEnv) -> dict[str, float]:
     return {**summary_metrics(env.drain()), "curriculum/command_share": env.command_share}
 
 
-def _watch(run: RunDirectory, model: DeviceRecurrentPPO, bench: TrialBench, cfg: TrainConfig) -> GateWatch:
+def _watch(
+    run: RunDirectory,
+    model: DeviceRecurrentPPO,
+    bench: TrialBench,
+    cfg: TrainConfig,
+    save: Callable[[Path], None],
+) -> GateWatch:
     return GateWatch(
         run,
         evaluate=lambda: bench.run(DeterministicActor(model.policy, cfg.eval_episodes, model.precision)),
-        save_best=lambda: save_checkpoint(model, run.best_model),
+        save_best=lambda: save(run.best_model),
         every_steps=cfg.eval_every_steps,
         stop_after_passes=cfg.stop_when_walking,
     )
 
 
-def _learn(model: DeviceRecurrentPPO, callback: BipedCallback, steps: int, run: RunDirectory) -> None:
+def _learn(
+    model: DeviceRecurrentPPO, callback: BipedCallback, steps: int, run: RunDirectory, save: Callable[[Path], None]
+) -> None:
     try:
         never: Any = None  # BipedCallback writes the log itself
         model.learn(steps, callback, log_interval=never, reset_num_timesteps=False, progress_bar=sys.stdout.isatty())
-        save_checkpoint(model, run.final_model)
+        save(run.final_model)
     except (KeyboardInterrupt, BrokenPipeError):
         callback.save_checkpoint()
         text = f"stopped after {model.num_timesteps:,} steps; go on with --continue_training -e {run.path.name}"

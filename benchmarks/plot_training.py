@@ -1,4 +1,4 @@
-"""Draw the learning curves of a run: `python benchmarks/plot_training.py logs/NAME OUT.png`."""
+"""Draw the learning curves of runs: `python benchmarks/plot_training.py logs/NAME [logs/NAME ...] OUT.png`."""
 
 import sys
 from pathlib import Path
@@ -10,39 +10,42 @@ import matplotlib.pyplot as plt
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 PANELS = {
-    "mean episode length (control steps)": ["rollout/ep_len_mean"],
-    "reward terms (1/s)": [
-        "rewards/tracking_lin_vel_x",
-        "rewards/sinusoidal_gait",
-        "rewards/foot_alternation",
-        "rewards/tracking_ang_vel",
-    ],
-    "standard deviation of actions": ["train/std"],
-    "KL divergence (nats)": ["train/kl"],
-    "learning rate": ["train/learning_rate"],
-    "environment steps a second": ["time/fps"],
+    "score in the walking gate": "gate/score",
+    "mean episode length (control steps)": "rollout/ep_len_mean",
+    "foot_alternation (1/s)": "rewards/foot_alternation",
+    "error of vx in the gate (m/s)": "gate/error_lin_vel_x_m_s",
+    "error of vy in the gate (m/s)": "gate/error_lin_vel_y_m_s",
+    "error of the yaw rate in the gate (rad/s)": "gate/error_ang_vel_rad_s",
+    "standard deviation of actions": "train/std",
+    "KL divergence (nats)": "train/kl",
+    "learning rate": "train/learning_rate",
 }
+BARS = {"gate/error_lin_vel_x_m_s": 0.08, "gate/error_lin_vel_y_m_s": 0.08, "gate/error_ang_vel_rad_s": 0.25}
+"""Bars of the gate, drawn where there is one."""
 
 
 def main() -> int:
-    """Draw the panels of the run named on the command line."""
-    if len(sys.argv) != 3:
-        print("usage: plot_training.py logs/NAME OUT.png", file=sys.stderr)
+    """Draw the panels, a line for each of the runs named on the command line."""
+    if len(sys.argv) < 3:
+        print("usage: plot_training.py logs/NAME [logs/NAME ...] OUT.png", file=sys.stderr)
         return 2
-    run, out = Path(sys.argv[1]), sys.argv[2]
-    events = EventAccumulator(str(run / "RecurrentPPO_1"), size_guidance={"scalars": 0})
-    events.Reload()
-    figure, axes = plt.subplots(2, 3, figsize=(14, 6.5), layout="constrained")
-    for axis, (title, names) in zip(axes.flat, PANELS.items(), strict=True):
-        for name in names:
-            curve = events.Scalars(name)
-            axis.plot([e.step / 1e6 for e in curve], [e.value for e in curve], label=name.partition("/")[2])
+    *runs, out = sys.argv[1:]
+    figure, axes = plt.subplots(3, 3, figsize=(14, 9.5), layout="constrained")
+    for run in map(Path, runs):
+        events = EventAccumulator(str(run / "RecurrentPPO_1"), size_guidance={"scalars": 0})
+        events.Reload()
+        for axis, name in zip(axes.flat, PANELS.values(), strict=True):
+            if name in events.Tags()["scalars"]:
+                curve = events.Scalars(name)
+                dots = "o-" if name.startswith("gate/") else "-"
+                axis.plot([e.step / 1e6 for e in curve], [e.value for e in curve], dots, ms=3, label=run.name)
+    for axis, (title, name) in zip(axes.flat, PANELS.items(), strict=True):
         axis.set_title(title, fontsize=10)
         axis.grid(alpha=0.3)
-        if title == "learning rate":
-            axis.set_yscale("log")
-        if len(names) > 1:
-            axis.legend(fontsize=8)
+        if name in BARS:
+            axis.axhline(BARS[name], color="black", lw=0.8, ls="--")
+    axes[2, 2].set_yscale("log")
+    axes[0, 0].legend(fontsize=8)
     for axis in axes[-1]:
         axis.set_xlabel("million environment steps")
     figure.savefig(out, dpi=90)

@@ -9,7 +9,7 @@ import torch
 
 import biped_train
 from biped.sim.scene import Scene, make_scene
-from biped_config import EnvConfig, cpu_preset
+from biped_config import ControlConfig, EnvConfig, cpu_preset
 from biped_env import BipedEnv
 
 ROOT = Path(__file__).parents[1]
@@ -34,7 +34,7 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def env_config() -> EnvConfig:
-    return replace(cpu_preset().env, num_envs=8)
+    return replace(cpu_preset().env, num_envs=8, control=ControlConfig(latency_share=0.0))
 
 
 @pytest.fixture(scope="session")

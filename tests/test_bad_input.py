@@ -162,6 +162,9 @@ BAD_EVALUATION = {
     "a model without its configuration": ["--model", __file__],
     "a picture nowhere": ["--agent", "zero", "--picture", "nowhere/x.png"],
     "a picture of no kind": ["--agent", "zero", "--picture", "x.xyz"],
+    "figures nowhere": ["--agent", "zero", "--out", "nowhere/x.json"],
+    "a setting of the learner": ["--agent", "zero", "--set", "ppo.n_epochs=3"],
+    "a setting that is none": ["--agent", "zero", "--set", "env.nothing=3"],
     "command that is no number": ["--agent", "zero", "--command", "nan", "0", "0"],
 }
 

@@ -88,6 +88,22 @@ def test_the_clock_is_shown_while_walking_is_asked_for_and_is_still_while_standi
     assert (observation[4:, clock] == 0).all()
 
 
+def test_commands_widen_when_they_are_followed(make) -> None:
+    easy = CommandConfig((0.0, 0.0), (0.0, 0.0), (0.0, 0.0), start_share=0.5, widen_by=0.1, widen_above=0.8)
+    env = make(command=easy)
+    env.reset(seed=1)
+    for _ in range(50):
+        env.step(zeros())
+    env.drain()
+    assert env.command_share == pytest.approx(0.6)
+    hard = make(command=replace(easy, lin_vel_x_m_s=(0.5, 0.6)))
+    hard.reset(seed=1)
+    for _ in range(50):
+        hard.step(zeros())
+    hard.drain()
+    assert hard.command_share == 0.5
+
+
 def test_commands_that_are_held_outlast_the_timer(make) -> None:
     env = make(command=CommandConfig(resample_s=0.1))
     env.reset(seed=2)
@@ -157,13 +173,29 @@ def test_final_observations_are_the_last_of_the_old_episode(make) -> None:
 
 def test_one_step_of_latency_applies_the_action_before(make) -> None:
     sequence = actions(4, 12)
-    direct, late = make(), make(control=ControlConfig(action_latency_steps=1))
+    direct, late = make(), make(control=ControlConfig(latency_share=1.0))
     late.reset(seed=5)
     delayed = [(late.step(action), late.state.joint_pos_rad)[1] for action in sequence]
     direct.reset(seed=5)
     shifted = [(direct.step(action), direct.state.joint_pos_rad)[1] for action in [zeros(), *sequence[:-1]]]
     for got, expected in zip(delayed, shifted, strict=True):
         torch.testing.assert_close(got, expected)
+
+
+def test_each_episode_is_late_or_not_as_a_whole(make) -> None:
+    env = make(control=ControlConfig(latency_share=0.5))
+    env.reset(seed=5)
+    default = torch.tensor(env.cfg.robot.default_joint_pos_rad)
+    previous, kinds = zeros(), set()
+    for action in actions(4, 12, 0.2):
+        env.step(action)
+        direct = env.scene._targets == default + 0.25 * action
+        late = env.scene._targets == default + 0.25 * previous
+        assert (direct.all(dim=1) ^ late.all(dim=1)).all()
+        kinds.add(tuple(late.all(dim=1).tolist()))
+        previous = action
+    (kind,) = kinds
+    assert 0 < sum(kind) < COUNT
 
 
 def test_actions_are_clipped_and_scaled_around_the_default_pose(make) -> None:

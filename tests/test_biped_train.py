@@ -230,8 +230,8 @@ def test_the_random_agent_falls(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_environment_of_an_evaluation_can_be_changed(logs: Path) -> None:
     command = ["-e", "demo", "--log_dir", str(logs), "--device", "cpu", "--episodes", "8"]
     figures = []
-    for latency in ("0", "1"):
-        biped_eval.main([*command, "--set", f"env.control.action_latency_steps={latency}"])
+    for share in ("0", "1"):
+        biped_eval.main([*command, "--set", f"env.control.latency_share={share}"])
         figures.append(json.loads((logs / "demo" / "eval.json").read_text())["lines"])
     (logs / "demo" / "eval.json").unlink()
     assert figures[0] != figures[1]

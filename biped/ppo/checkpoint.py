@@ -8,7 +8,8 @@ import io
 import json
 import os
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from stable_baselines3.common.utils import update_learning_rate
 
 _COUNTERS = ("num_timesteps", "_n_updates", "_episode_num")
 _MAX_MEMBER_BYTES = 2 * 1024**3
+_NOTES = "notes.json"
+"""Member of the zip that stock `load` passes over."""
 
 
 class CheckpointError(Exception):
@@ -36,6 +39,8 @@ class Checkpoint:
     """Steps, updates and episodes so far, by their Stable-Baselines3 names."""
     rate_scale: float = 1.0
     """What `DeviceRecurrentPPO`'s guard has left of the scheduled learning rate."""
+    notes: dict[str, float] = field(default_factory=dict)
+    """What else belongs to the run at that moment, such as how far a curriculum has come."""
 
     @property
     def num_timesteps(self) -> int:
@@ -48,16 +53,23 @@ class Checkpoint:
         return float(self.optimizer["param_groups"][0]["lr"])
 
 
-def save_checkpoint(model: BaseAlgorithm, path: Path) -> None:
+def save_checkpoint(model: BaseAlgorithm, path: Path, notes: Mapping[str, float] | None = None) -> None:
     """Write a checkpoint beside its place, then move it there: a kill leaves the old file or the new one.
+
+    Args:
+        model: the model.
+        path: where the checkpoint belongs.
+        notes: numbers to keep with it; see `Checkpoint.notes`.
 
     Raises:
         OSError: the disk is full or not writable.
     """
     part = path.with_name(f".{path.name}.part")
     try:
-        with part.open("wb") as file:
+        with part.open("w+b") as file:  # read again for the notes
             model.save(file)
+            with zipfile.ZipFile(file, "a") as archive:
+                archive.writestr(_NOTES, json.dumps(dict(notes or {})))
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
@@ -76,8 +88,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
             policy = _load_tensors(archive, "policy.pth")
             optimizer = _load_tensors(archive, "policy.optimizer.pth")
             data = json.loads(_read_member(archive, "data"))
+            notes = json.loads(_read_member(archive, _NOTES)) if _NOTES in archive.namelist() else {}
         counters = {name: int(data[name]) for name in _COUNTERS}
-        checkpoint = Checkpoint(policy, optimizer, counters, float(data.get("rate_scale", 1.0)))
+        notes = {str(name): float(value) for name, value in notes.items()}
+        checkpoint = Checkpoint(policy, optimizer, counters, float(data.get("rate_scale", 1.0)), notes)
         sound = checkpoint.learning_rate > 0 and 0 < checkpoint.rate_scale <= 1
         if not (sound and all(0 <= value < 2**62 for value in counters.values())):
             raise ValueError("counters or learning rate make no sense")

@@ -10,6 +10,7 @@ from biped.mdp.commands import (
     command_speed,
     is_moving,
     sample_commands,
+    widened,
 )
 from biped_config import CommandConfig, ConfigError
 
@@ -94,6 +95,20 @@ def test_size_of_a_command_counts_yaw_by_its_lever() -> None:
     commands = torch.tensor([[0.3, 0.4, 0.0], [0.0, 0.0, 0.4], [0.05, 0.0, 0.0]])
     torch.testing.assert_close(command_speed(commands, CFG), torch.tensor([0.5, 0.2, 0.05]))
     assert is_moving(commands, CFG).tolist() == [True, True, False]
+
+
+def test_the_share_narrows_each_range_around_its_middle() -> None:
+    drawn = sample_commands(20_000, CFG, generator(), share=0.5)
+    for column, (low, high) in zip(drawn.T, ((0.0, 0.4), (-0.05, 0.05), (0.375, 0.525)), strict=True):
+        assert low <= column.min() < low + 0.01
+        assert high - 0.01 < column.max() <= high
+
+
+def test_commands_widen_after_a_rollout_that_tracked_well_up_to_everything() -> None:
+    cfg = CommandConfig(widen_by=0.3, widen_above=0.6)
+    assert widened(0.5, 0.59, cfg) == 0.5
+    assert widened(0.5, 0.6, cfg) == pytest.approx(0.8)
+    assert widened(0.8, 0.9, cfg) == 1.0
 
 
 def test_progress_is_the_share_of_the_command_that_is_made_good() -> None:

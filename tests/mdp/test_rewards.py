@@ -41,9 +41,8 @@ def test_tracking_is_one_on_the_command_and_falls_off_exponentially() -> None:
     assert rate("tracking_lin_vel_x", inputs) == pytest.approx(1.0)
     assert rate("tracking_lin_vel_y", inputs) == pytest.approx(math.exp(-0.1 / 0.1))
     turning = standing_state(base_ang_vel_b=torch.tensor([[0.0, 0.0, 0.5]]))
-    assert rate("tracking_ang_vel", standing_inputs((0, 0, 0.25), state=turning)) == pytest.approx(
-        math.exp(-0.25 / 0.4)
-    )
+    asked = standing_inputs((0, 0, 0.25), state=turning)
+    assert rate("tracking_ang_vel", asked) == pytest.approx(math.exp(-0.25 / 0.4))
     assert rate("tracking_lin_vel_x", standing_inputs((0.4, 0, 0))) == pytest.approx(math.exp(-0.4 / 0.25))
 
 

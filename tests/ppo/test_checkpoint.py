@@ -68,6 +68,17 @@ def test_stock_recurrent_ppo_opens_it_and_acts_alike(trained: RecurrentPPO, path
         np.testing.assert_allclose(states_a[0], states_b[0], atol=1e-6)
 
 
+def test_notes_go_with_it_and_stock_passes_over_them(trained: RecurrentPPO, tmp_path: Path) -> None:
+    path = tmp_path / "noted.zip"
+    save_checkpoint(trained, path, {"curriculum": 0.75})
+    assert read_checkpoint(path).notes == {"curriculum": 0.75}
+    assert RecurrentPPO.load(path, device="cpu").num_timesteps == trained.num_timesteps
+    with pytest.raises(CheckpointError, match="damaged"):
+        read_checkpoint(rewritten(path, "notes.json", b"[1, 2]"))
+    trained.save(path)  # stock writes none
+    assert read_checkpoint(path).notes == {}
+
+
 def test_another_shape_is_refused(path: Path) -> None:
     with pytest.raises(CheckpointError, match="another shape"):
         restore(make_model(width=16), read_checkpoint(path))
