@@ -191,7 +191,7 @@ class CommandConfig(Section):
     widen_by: float = _fraction(0.02)
     """What the share grows by after a rollout that tracked well."""
     widen_above: float = _fraction(0.5)
-    """Mean of the tracking terms, unweighted, from which a rollout tracked well."""
+    """Mean share of the commanded velocity that is made good from which a rollout tracked well."""
     resample_s: float = _positive(8.0)
     """Time until a new command (s)."""
     standing_fraction: float = _fraction(0.1)
@@ -255,7 +255,7 @@ class RewardWeights(Section):
     foot_alternation: float = _finite(1.0)
     """Touchdowns of the other foot after a swing of sensible length."""
     contact_schedule: float = _finite(2.0)
-    """Single support on the foot that the clock wants to stand."""
+    """Exactly those feet on the ground that the clock wants there."""
     standing_still: float = _finite(1.0)
     """Both feet on the ground while the command asks to stand."""
     height_maintenance: float = _finite(-10.0)

@@ -19,11 +19,11 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 from torch import Tensor
 
-from biped.mdp.commands import CommandState, advance_commands, is_moving, widened
-from biped.mdp.episode_stats import EpisodeStats, EpisodeSummary
+from biped.mdp.commands import CommandState, advance_commands, command_progress, is_moving
+from biped.mdp.episode_stats import EpisodeStats
 from biped.mdp.gait import StepEvents, StepState, advance_phase, advance_steps
 from biped.mdp.observations import ObservationLayout, build_observation
-from biped.mdp.rewards import TRACKING, RewardInputs, RewardModel, active_terms, check_terms, compute_rewards
+from biped.mdp.rewards import RewardInputs, RewardModel, active_terms, check_terms, compute_rewards
 from biped.mdp.state import BipedState, quat_from_yaw, quat_rotate, select_state, without_motion
 from biped.mdp.terminations import check_terminations
 from biped.sim.scene import ResetPose, Scene, make_scene
@@ -84,8 +84,8 @@ class BipedEnv(VectorEnv):
         self._steps = StepState.initial(self.num_envs, self.device)
         self._events = StepEvents.none(self.num_envs, self.device)
         self._command = CommandState.initial(self.num_envs, self.device)
-        self.command_share = cfg.command.start_share
-        """Share of the command ranges that is drawn from; grows as tracking succeeds."""
+        self.command_share = 1.0
+        """Share of the command ranges that is drawn from, around their middle; a curriculum sets it."""
         self._start(self._all, self._standing)
 
     def reset(
@@ -126,6 +126,7 @@ class BipedEnv(VectorEnv):
         self._phase = advance_phase(self._phase, cfg.gait.frequency_hz, dt_s)
         self._steps, self._events = advance_steps(self._steps, state.foot_force_n, dt_s, cfg.gait)
         ends = check_terminations(state, self._episode_steps, self._max_episode_steps, cfg.termination)
+        moving = is_moving(self._command.velocity, cfg.command)
         rewards, shares = compute_rewards(
             RewardInputs(
                 state=state,
@@ -136,13 +137,15 @@ class BipedEnv(VectorEnv):
                 contacts=self._steps.contacts,
                 steps=self._events,
                 fell=ends.fell,
-                moving=is_moving(self._command.velocity, cfg.command),
+                moving=moving,
             ),
             self._rewards,
         )
         # Where the physics broke nothing is paid and nothing is seen, so that no NaN gets any further.
         rewards, shares = rewards.masked_fill(ends.error, 0.0), shares.masked_fill(ends.error[:, None], 0.0)
-        returns, lengths = self.stats.add(rewards, shares, ends)
+        achieved = torch.cat((state.base_lin_vel_b[:, :2], state.base_ang_vel_b[:, 2:]), dim=-1)
+        progress = command_progress(self._command.velocity, achieved, cfg.command).clamp(-1.0, 1.0)
+        returns, lengths = self.stats.add(rewards, shares, progress, moving & ~ends.error, ends)
 
         self._state, self._previous_action = state, actions
         final_obs = self._observe().masked_fill(ends.error[:, None], 0.0)
@@ -164,15 +167,6 @@ class BipedEnv(VectorEnv):
         del kwargs
         self.scene.close()
 
-    def drain(self) -> EpisodeSummary:
-        """Read the statistics since the call before; widen the commands if they were followed well. Once a rollout."""
-        summary = self.stats.drain()
-        weights = self.cfg.reward.weights
-        tracking = [rate / getattr(weights, name) for name, rate in summary.reward_rates.items() if name in TRACKING]
-        if tracking:
-            self.command_share = widened(self.command_share, sum(tracking) / len(tracking), self.cfg.command)
-        return summary
-
     @property
     def state(self) -> BipedState:
         """The physical state of the running episodes."""
@@ -189,9 +183,13 @@ class BipedEnv(VectorEnv):
         return self._steps.contacts
 
     def hold_commands(self, velocity: Tensor) -> Tensor:
-        """Put velocity commands (num_envs, 3) in force until the episodes end; return the observations with them."""
+        """Put velocity commands (num_envs, 3) in force until the episodes end; return the observations with them.
+
+        Those too small to ask for motion are made zero, as drawn ones are.
+        """
         forever = torch.full((self.num_envs,), torch.inf, device=self.device)
-        self._command = CommandState(velocity.to(self.device), forever)
+        velocity = velocity.to(self.device)
+        self._command = CommandState(velocity * is_moving(velocity, self.cfg.command)[:, None], forever)
         return self._observe()
 
     @property

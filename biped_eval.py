@@ -13,7 +13,7 @@ import json
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def policy_agent(config: Config, env: BipedEnv, path: Path) -> Agent:
         restore(model, read_checkpoint(path))
     except CheckpointError as error:
         raise UsageError(f"{error}: name a checkpoint with --model PATH, with its config.json beside it") from error
-    return DeterministicActor(model.policy, env.num_envs)
+    return DeterministicActor(model.policy, env.num_envs, model.precision)
 
 
 def zero_agent(env: BipedEnv) -> Agent:
@@ -116,19 +116,22 @@ def run_evaluation(args: argparse.Namespace) -> Evaluation:
     if args.command is not None and not all(map(math.isfinite, args.command)):
         raise UsageError(f"--command: {args.command} are not three finite numbers")
     settings = [parse_setting(text) for text in args.set]
-    if strange := [path for path, _ in settings if not path.startswith("env.")]:
-        raise UsageError(f"--set: {strange[0]} is not of the environment: an evaluation changes env.* only")
+    if strange := [path for path, _ in settings if not path.startswith("env.") or path == "env.num_envs"]:
+        raise UsageError(
+            f"--set: an evaluation changes env.* only, and its robots by --episodes: leave out {strange[0]}"
+        )
     model, run, config = None, None, PRESETS["cpu"]()
     if args.agent == "policy":
         model, run = _find_model(args)
         config = run.read_config()
-    config = with_settings(config, [*settings, ("env.num_envs", args.episodes), ("train.device", args.device)])
-    env = make_env(config.env, choose_device(args.device), sim=args.sim, camera=args.picture is not None)
-    commands = trial_commands(args.episodes, config.env.command, args.seed)
+    config = with_settings(config, [*settings, ("train.device", args.device)])
+    cfg = replace(config.env, num_envs=args.episodes)
+    env = make_env(cfg, choose_device(args.device), sim=args.sim, camera=args.picture is not None)
+    commands = trial_commands(args.episodes, cfg.command, args.seed)
     if args.command is not None:
         commands = torch.tensor(args.command).expand(args.episodes, 3)
     record = record_episodes(env, _agent(args, config, env, model), commands, args.seed)
-    result = Evaluation(judge(record, config.env.robot.servo), count_trials(record))
+    result = Evaluation(judge(record, cfg.robot.servo), count_trials(record))
     print(as_table(result.verdict))
     try:
         out = args.out or (None if run is None else run.path / "eval.json")

@@ -29,6 +29,7 @@ from biped.config_io import differences, parse_setting, to_dict, with_settings
 from biped.errors import MachineError, UsageError, disk_error
 from biped.gate_watch import GateWatch, TrialBench
 from biped.learner import choose_device, keep_freed_memory, make_model
+from biped.mdp.commands import widened
 from biped.mdp.episode_stats import EpisodeSummary
 from biped.ppo.acting import DeterministicActor
 from biped.ppo.checkpoint import Checkpoint, CheckpointError, read_checkpoint, restore, save_checkpoint
@@ -224,6 +225,7 @@ def summary_metrics(summary: EpisodeSummary) -> dict[str, float]:
         "episode/max_return": summary.max_return,
         "episode/mean_length": summary.mean_length,
         "episode/mean_reward_per_step": summary.reward_per_step,
+        "curriculum/progress": summary.progress,
         **{f"rewards/{name}": value for name, value in summary.reward_rates.items()},
         **({f"terminations/{name}": value for name, value in summary.causes.items()} if summary.episodes else {}),
     }
@@ -251,6 +253,7 @@ def train(args: argparse.Namespace) -> None:
     with ending_at_once():
         env = BipedVecEnv(make_env(config.env, device, sim=config.train.sim, seed=seed))
         bench = TrialBench(config, device) if config.train.eval_every_steps else None
+    env.env.command_share = config.env.command.start_share
     keep_freed_memory()
     model = make_model(config, env, seed)
     if plan.start is not None:
@@ -292,11 +295,14 @@ def _restore(model: DeviceRecurrentPPO, env: BipedEnv, start: Checkpoint, *, goe
         remedy = "restore config.json" if goes_on else "use the preset and --set policy.* that it was trained with"
         raise UsageError(f"{error}: {remedy}") from error
     if goes_on:
-        env.command_share = start.notes.get(COMMAND_SHARE, env.command_share)
+        env.command_share = min(1.0, start.notes.get(COMMAND_SHARE, env.command_share))
 
 
 def _drain(env: BipedEnv) -> dict[str, float]:
-    return {**summary_metrics(env.drain()), "curriculum/command_share": env.command_share}
+    """Return the metrics of a rollout, and widen the commands if they were followed well."""
+    summary = env.stats.drain()
+    env.command_share = widened(env.command_share, summary.progress, env.cfg.command)
+    return {**summary_metrics(summary), "curriculum/command_share": env.command_share}
 
 
 def _watch(

@@ -40,7 +40,7 @@ class Watch(Protocol):
 
 
 class BipedCallback(BaseCallback):
-    """Logs each rollout together with its update, and keeps checkpoints.
+    """Logs each rollout together with its update, keeps checkpoints, evaluates now and then, and may end the training.
 
     Stable-Baselines3 writes its log between a rollout and the update that follows, so an update's numbers come one
     rollout late and the last ones never. Train with `log_interval=None`: this callback writes after the update.
@@ -84,7 +84,11 @@ class BipedCallback(BaseCallback):
         self._collection_started_s = time.perf_counter()
 
     def _on_step(self) -> bool:
-        return self._watch is None or not self._watch.should_stop
+        if self._watch is None or not self._watch.should_stop:
+            return True
+        # Stable-Baselines3 asks only after a step: nothing is learned from that one, so it does not count.
+        self.model.num_timesteps -= self.training_env.num_envs
+        return False
 
     def _on_rollout_end(self) -> None:
         self._learning_started_s = time.perf_counter()
@@ -110,6 +114,9 @@ class BipedCallback(BaseCallback):
         learning_s = time.perf_counter() - self._learning_started_s
         self.logger.record("time/collection_time", self._collection_s)
         self.logger.record("time/learning_time", learning_s)
+        # Before the evaluation, which may fail.
+        if self.model.num_timesteps - self._last_save_steps >= self._every_steps:
+            self.save_checkpoint()
         figures = dict(self._drain())
         self._episodes += int(figures.get("episode/count", 0))
         figures["episode/count"] = self._episodes
@@ -120,8 +127,6 @@ class BipedCallback(BaseCallback):
             if np.isfinite(value):
                 self.logger.record(name, value)
         cast("OnPolicyAlgorithm", self.model).dump_logs(self._iterations)
-        if self.model.num_timesteps - self._last_save_steps >= self._every_steps:
-            self.save_checkpoint()
 
 
 class WandbWriter(KVWriter):

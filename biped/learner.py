@@ -15,7 +15,7 @@ from biped.ppo.mirror import Mirror, Reflection
 from biped.ppo.policy import MlpIntoLstmPolicy
 from biped.ppo.recurrent_pass import Precision
 from biped.ppo.recurrent_ppo import DeviceRecurrentPPO
-from biped_config import Config
+from biped_config import Config, ConfigError
 
 
 def choose_device(wanted: str) -> str:
@@ -51,6 +51,9 @@ def make_model(config: Config, env: VecEnv, seed: int) -> DeviceRecurrentPPO:
         config: network, hyperparameters and device.
         env: a `VecEnv`.
         seed: of the initial weights, the exploration noise and the order of minibatches.
+
+    Raises:
+        ConfigError: the robot has no mirror image, but the learner is to learn from it.
     """
     ppo, policy = config.ppo, config.policy
     schedule = KlSchedule(ppo.desired_kl, ppo.min_learning_rate, ppo.max_learning_rate)
@@ -85,8 +88,18 @@ def make_model(config: Config, env: VecEnv, seed: int) -> DeviceRecurrentPPO:
 
 def _mirror(config: Config) -> Mirror:
     device = torch.device(choose_device(config.train.device))
-    names = config.env.robot.joint_names
-    return Mirror(
-        observations=Reflection.build(*mirror_observation(ObservationLayout.build(config.env), names), device),
-        actions=Reflection.build(*mirror_joints(names), device),
-    )
+    robot = config.env.robot
+    try:
+        mirror = Mirror(
+            observations=Reflection.build(
+                *mirror_observation(ObservationLayout.build(config.env), robot.joint_names), device
+            ),
+            actions=Reflection.build(*mirror_joints(robot.joint_names), device),
+        )
+    except ValueError as error:
+        raise ConfigError(f"{error}: use --set ppo.mirror=false") from error
+    index, sign = mirror_joints(robot.joint_names)
+    pose = robot.default_joint_pos_rad
+    if any(pose[i] != pose[j] * s for i, (j, s) in enumerate(zip(index, sign, strict=True))):
+        raise ConfigError("env.robot.default_joint_pos_rad is not its own mirror image: use --set ppo.mirror=false")
+    return mirror

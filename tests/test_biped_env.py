@@ -7,6 +7,7 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode
 
+from biped.mdp.commands import widened
 from biped_config import CommandConfig, ControlConfig, TerminationConfig
 
 COUNT, JOINTS = 8, 9
@@ -88,20 +89,32 @@ def test_the_clock_is_shown_while_walking_is_asked_for_and_is_still_while_standi
     assert (observation[4:, clock] == 0).all()
 
 
-def test_commands_widen_when_they_are_followed(make) -> None:
-    easy = CommandConfig((0.0, 0.0), (0.0, 0.0), (0.0, 0.0), start_share=0.5, widen_by=0.1, widen_above=0.8)
-    env = make(command=easy)
+def test_a_robot_that_stands_still_makes_no_progress_and_does_not_widen_its_commands(make) -> None:
+    env = make(command=CommandConfig(standing_fraction=0.0))
     env.reset(seed=1)
     for _ in range(50):
         env.step(zeros())
-    env.drain()
-    assert env.command_share == pytest.approx(0.6)
-    hard = make(command=replace(easy, lin_vel_x_m_s=(0.5, 0.6)))
-    hard.reset(seed=1)
-    for _ in range(50):
-        hard.step(zeros())
-    hard.drain()
-    assert hard.command_share == 0.5
+    progress = env.stats.drain().progress
+    assert abs(progress) < 0.1
+    assert widened(0.5, progress, env.cfg.command) == 0.5
+
+
+def test_commands_are_drawn_from_the_share_that_is_set_and_from_everything_unless_told(make) -> None:
+    env = make(command=CommandConfig((0.0, 0.8), (0.0, 0.0), (0.0, 0.0), standing_fraction=0.0, turning_fraction=0.0))
+    seen = []
+    for env.command_share in (1.0, 0.25):
+        env.reset(seed=1)
+        seen.append(env.command[:, 0].clone())
+    assert seen[0].max() > 0.55
+    assert 0.3 <= seen[1].min() <= seen[1].max() <= 0.5
+    assert make().command_share == 1.0
+
+
+def test_commands_too_small_to_ask_for_motion_are_held_as_zero(make) -> None:
+    env = make()
+    env.reset(seed=1)
+    env.hold_commands(torch.tensor([[0.05, 0.0, 0.0]]).expand(COUNT, 3))
+    assert (env.command == 0).all()
 
 
 def test_commands_that_are_held_outlast_the_timer(make) -> None:

@@ -15,6 +15,7 @@ import biped_train
 from biped.eval import gate
 from biped.metrics import METRICS
 from biped.ppo.checkpoint import read_checkpoint
+from biped.runs import RunDirectory
 from tests.conftest import SMALL
 
 NOT_IN_TENSORBOARD = {"time/iterations", "time/time_elapsed", "time/total_timesteps", "train/n_updates"}
@@ -170,7 +171,15 @@ def test_the_same_seed_trains_the_same_weights_and_another_does_not(logs: Path, 
 
 
 def test_the_adaptive_rate_moves_is_what_the_optimizer_uses_and_survives_a_resume(tmp_path: Path) -> None:
-    settings = ["--adaptive_lr", "--set", "ppo.learning_rate=1e-5", "--set", "ppo.desired_kl=10"]
+    settings = [
+        "--adaptive_lr",
+        "--set",
+        "ppo.max_learning_rate=1e-2",
+        "--set",
+        "ppo.learning_rate=1e-5",
+        "--set",
+        "ppo.desired_kl=10",
+    ]
     assert biped_train.main(["-e", "demo", "--log_dir", str(tmp_path), *SMALL, *settings]) == 0
     first = read_checkpoint(tmp_path / "demo" / "biped_model_1024_steps.zip").learning_rate
     # However far the policy moves, it is less than desired: the rate rises by 1.5 after each of two epochs.
@@ -248,6 +257,31 @@ def test_training_stops_once_the_gate_has_passed_often_enough(
     assert curve(tmp_path / "demo", "gate/passed") == [256, 512]
     assert curve(tmp_path / "demo", "train/loss") == [256, 512]
     assert read_checkpoint(tmp_path / "demo" / "best_model.zip").num_timesteps == 256
+    assert read_checkpoint(tmp_path / "demo" / "model_final.zip").num_timesteps == 512
+    assert [path.name for path in RunDirectory(tmp_path / "demo").checkpoints()] == ["biped_model_512_steps.zip"]
+
+
+def test_evaluations_do_not_change_the_training(logs: Path, tmp_path: Path) -> None:
+    assert biped_train.main(["-e", "often", "--log_dir", str(tmp_path), *SMALL, "--eval_freq", "256"]) == 0
+    one, other = (read_checkpoint(run / "model_final.zip").policy for run in (logs / "demo", tmp_path / "often"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_continued_run_keeps_what_its_curriculum_had_reached(tmp_path: Path) -> None:
+    easy = ["--set", "env.command.widen_above=0", "--set", "env.command.widen_by=0.1"]
+    flags = ["-e", "demo", "--log_dir", str(tmp_path)]
+
+    def shares() -> list[float]:
+        events = EventAccumulator(str(tmp_path / "demo" / "RecurrentPPO_1"))
+        events.Reload()
+        return [event.value for event in events.Scalars("curriculum/command_share")]
+
+    assert biped_train.main([*flags, *SMALL, *easy]) == 0
+    before = shares()[-1]
+    assert before > 0.5
+    assert read_checkpoint(tmp_path / "demo" / "model_final.zip").notes == {"command_share": pytest.approx(before)}
+    assert biped_train.main([*flags, "--continue_training", "--total_timesteps", "256"]) == 0
+    assert shares()[-1] >= before
 
 
 def test_without_evaluations_there_is_no_best_model(tmp_path: Path) -> None:

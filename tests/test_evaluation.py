@@ -3,11 +3,12 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
 from biped.eval import figures as fig
 from biped.evaluation import record_episodes, trial_commands
-from biped_config import CommandConfig, TerminationConfig
+from biped_config import CommandConfig, ConfigError, TerminationConfig
 from tests.eval.walks import walk
 
 COUNT, JOINTS = 8, 9
@@ -40,7 +41,21 @@ def test_what_was_not_trained_is_not_tried() -> None:
     standing = CommandConfig((0.0, 0.0), (0.0, 0.0), (0.0, 0.0))
     assert kinds(trial_commands(64, standing, seed=1)) == (64, 0, 0)
     turning = CommandConfig((0.0, 0.0), (0.0, 0.0), (-0.6, 0.6))
-    assert kinds(trial_commands(64, turning, seed=1)) == (56, 8, 0)
+    assert kinds(trial_commands(64, turning, seed=1)) == (8, 56, 0)
+    only_turning = replace(turning, standing_fraction=0.0)
+    assert kinds(trial_commands(64, only_turning, seed=1)) == (0, 64, 0)
+
+
+def test_ranges_that_hardly_ask_for_motion_are_refused_before_anything_is_run() -> None:
+    with pytest.raises(ConfigError, match=r"env\.command"):
+        trial_commands(64, CommandConfig((-0.1001, 0.1001), (0.0, 0.0), (0.0, 0.0), turning_fraction=0.0), seed=1)
+
+
+def test_an_evaluation_ends_once_everybody_has_fallen(make) -> None:
+    env = make()
+    record = record_episodes(env, lambda *_: torch.full((COUNT, JOINTS), 4.0), torch.zeros(COUNT, 3), seed=1)
+    assert record.fell.all()
+    assert len(record.running) < 200
 
 
 def test_the_same_seed_draws_the_same_commands() -> None:
@@ -51,7 +66,7 @@ def test_the_same_seed_draws_the_same_commands() -> None:
 def test_an_episode_is_recorded_until_the_robot_falls_and_not_beyond(make) -> None:
     env = make(termination=TerminationConfig(episode_s=2.0))
     commands = torch.zeros(COUNT, 3)
-    commands[:, 0] = torch.linspace(-0.2, 0.6, COUNT)
+    commands[:, 0] = torch.linspace(0.1, 0.6, COUNT)
     thrown = torch.zeros(COUNT, JOINTS)
     thrown[:2] = 4.0  # the first two lose their balance
 

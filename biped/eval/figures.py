@@ -21,6 +21,8 @@ WALKING_M_S = 0.1
 """Commands of at least this horizontal speed ask to walk (m/s)."""
 CHATTER_S = 0.06
 """A shorter time in the air is a bounce of the contact sensor, not a swing (s)."""
+STEPPING_HZ = (0.7, 3.0)
+"""Touchdowns of a foot a second that are steps of a walk (Hz)."""
 GRAVITY_M_S2 = 9.81
 """Standard gravity (m/s²)."""
 
@@ -152,12 +154,12 @@ def alternation(record: Recording, _: ServoConfig) -> float:
 
 
 def swing_apex_left(record: Recording, _: ServoConfig) -> float:
-    """Median over swings of the left sole's highest point over the ground, m."""
+    """Median over swings of the greatest height of the left sole's centre over the ground, m."""
     return _swing_apex(record, 0)
 
 
 def swing_apex_right(record: Recording, _: ServoConfig) -> float:
-    """Median over swings of the right sole's highest point over the ground, m."""
+    """Median over swings of the greatest height of the right sole's centre over the ground, m."""
     return _swing_apex(record, 1)
 
 
@@ -182,6 +184,16 @@ def step_frequency_right(record: Recording, _: ServoConfig) -> float:
 def _step_frequency(record: Recording, foot: int) -> float:
     time_s = measured(record).sum() * record.dt_s
     return float((_swings(record).foot == foot).sum() / time_s) if time_s else math.nan
+
+
+def stepping(record: Recording, _: ServoConfig) -> float:
+    """Share of the episodes in which both feet step at `STEPPING_HZ`: a mean over episodes hides those that stand."""
+    swings = _swings(record)
+    time_s = measured(record).sum(axis=0) * record.dt_s
+    low, high = STEPPING_HZ
+    steps = np.stack([np.bincount(swings.env[swings.foot == foot], minlength=len(time_s)) for foot in (0, 1)])
+    frequency_hz = np.divide(steps, time_s, out=np.zeros(steps.shape), where=time_s > 0)
+    return _mean(((low <= frequency_hz) & (frequency_hz <= high)).all(axis=0))
 
 
 def duty_factor_left(record: Recording, _: ServoConfig) -> float:

@@ -98,8 +98,9 @@ class Recorder:
     def __init__(self, dt_s: float, mass_kg: float, command: Tensor) -> None:
         """Begin; `command` (num_envs, 3) holds for whole episodes."""
         self._dt_s, self._mass_kg, self._command = dt_s, mass_kg, command
-        self._running = torch.ones(len(command), dtype=torch.bool, device=command.device)
-        self._fell = torch.zeros_like(self._running)
+        self.running = torch.ones(len(command), dtype=torch.bool, device=command.device)
+        """Episodes that go on, (num_envs,), bool."""
+        self._fell = torch.zeros_like(self.running)
         self._steps: list[tuple[Tensor, ...]] = []
 
     def add(self, state: BipedState, contacts: Tensor, terminated: Tensor, truncated: Tensor) -> None:
@@ -111,9 +112,9 @@ class Recorder:
             terminated: episodes that ended before their time, (num_envs,), bool.
             truncated: episodes that have lasted their full time, (num_envs,), bool.
         """
-        self._fell = self._fell | (self._running & terminated)
-        self._running = self._running & ~(terminated | truncated)
-        self._steps.append((self._running, contacts, *(getattr(state, name) for name in RECORDED_STATE)))
+        self._fell = self._fell | (self.running & terminated)
+        self.running = self.running & ~(terminated | truncated)
+        self._steps.append((self.running, contacts, *(getattr(state, name) for name in RECORDED_STATE)))
 
     def finish(self) -> Recording:
         """Return what was recorded."""

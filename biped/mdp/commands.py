@@ -43,15 +43,15 @@ def sample_commands(num_envs: int, cfg: CommandConfig, generator: torch.Generato
     return velocity * is_moving(velocity, cfg)[:, None]
 
 
-def widened(share: float, tracking: float, cfg: CommandConfig) -> float:
+def widened(share: float, progress: float, cfg: CommandConfig) -> float:
     """Return the share of the ranges to draw from next: wider after a rollout that tracked well, never narrower.
 
     Args:
         share: what commands are drawn from now.
-        tracking: mean of the unweighted tracking terms over the rollout, 1 at best.
+        progress: mean of `command_progress` over a rollout's commands to move: 0 for robots that stand still.
         cfg: the curriculum.
     """
-    return min(1.0, share + cfg.widen_by) if tracking >= cfg.widen_above else share
+    return min(1.0, share + cfg.widen_by) if progress >= cfg.widen_above else share
 
 
 def advance_commands(

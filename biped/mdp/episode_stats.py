@@ -11,7 +11,7 @@ from biped.mdp.terminations import Terminations
 
 CAUSES = ("height", "tilt", "error", "time_out")
 """Fields of `Terminations` that are counted."""
-_COUNTED = ("reward", "episodes", "return", "length", *CAUSES)
+_COUNTED = ("reward", "moving", "progress", "episodes", "return", "length", *CAUSES)
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class EpisodeSummary:
     """Mean of each reward term over all steps, ended episodes or not, per second."""
     reward_per_step: float
     """Mean reward of a control step."""
+    progress: float
+    """Mean share of the commanded velocity that was made good, where motion was asked for; NaN if it never was."""
     causes: dict[str, float]
     """Share of the ended episodes by cause: height, tilt, error, time_out."""
 
@@ -49,12 +51,16 @@ class EpisodeStats:
         self._sums = torch.zeros(len(_COUNTED) + len(self._term_names), device=device)
         self._max_return = torch.full((), -torch.inf, device=device)
 
-    def add(self, rewards: Tensor, shares: Tensor, ends: Terminations) -> tuple[Tensor, Tensor]:
+    def add(
+        self, rewards: Tensor, shares: Tensor, progress: Tensor, moving: Tensor, ends: Terminations
+    ) -> tuple[Tensor, Tensor]:
         """Count one control step.
 
         Args:
             rewards: (num_envs,).
             shares: each term's part of the rewards, (num_envs, num_terms).
+            progress: share of the commanded velocity that is made good, (num_envs,); counts where `moving`.
+            moving: commands that ask for motion, (num_envs,), bool.
             ends: which episodes ended with this step, and why.
 
         Returns:
@@ -65,7 +71,8 @@ class EpisodeStats:
         done = ends.done
         self._steps += len(rewards)
         ended = torch.stack((torch.ones_like(rewards), returns, lengths, *(getattr(ends, c) for c in CAUSES)), dim=1)
-        columns = (rewards[:, None], torch.where(done[:, None], ended, 0.0), shares)
+        walked = torch.stack((rewards, moving.float(), torch.where(moving, progress, 0.0)), dim=1)
+        columns = (walked, torch.where(done[:, None], ended, 0.0), shares)
         self._sums += torch.cat(columns, dim=1).sum(dim=0)
         self._max_return = torch.maximum(self._max_return, torch.where(done, returns, -torch.inf).amax())
         self.episode_return = torch.where(done, 0.0, returns)
@@ -90,6 +97,7 @@ class EpisodeStats:
             mean_length=counted["length"] / episodes if episodes else math.nan,
             reward_rates={name: total / (steps * self._dt_s) for name, total in terms.items()},
             reward_per_step=counted["reward"] / steps,
+            progress=counted["progress"] / counted["moving"] if counted["moving"] else math.nan,
             causes={cause: counted[cause] / episodes if episodes else 0.0 for cause in CAUSES},
         )
         self._steps = 0

@@ -1,7 +1,7 @@
 """The walking rhythm: phase clock, sinusoidal joint reference, contact phases and steps.
 
-Phase convention: one stride is a phase of 1. The left foot swings in [0, 0.5), the right foot in [0.5, 1): the legs
-are in antiphase.
+Phase convention: one stride is a phase of 1. The left foot is at mid-swing at 0.25, the right foot at 0.75: the
+legs are in antiphase.
 """
 
 import math

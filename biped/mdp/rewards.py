@@ -223,10 +223,6 @@ TERMS: Mapping[str, RewardTerm] = MappingProxyType(
 """Every reward term by its name, which is also its field in `RewardWeights`."""
 
 
-TRACKING = ("tracking_lin_vel_x", "tracking_lin_vel_y", "tracking_ang_vel")
-"""The terms that pay for following the command; each is 1 at best."""
-
-
 def check_terms(terms: Mapping[str, RewardTerm] = TERMS) -> None:
     """Check that each term has a weight and each weight a term.
 

@@ -10,7 +10,7 @@ from biped.ppo.recurrent_pass import Observations, Precision, evaluate_actor, si
 class DeterministicActor:
     """The most likely action of a recurrent policy, step after step, for a batch of environments."""
 
-    def __init__(self, policy: RecurrentActorCriticPolicy, n_envs: int, precision: Precision = "fp32") -> None:
+    def __init__(self, policy: RecurrentActorCriticPolicy, n_envs: int, precision: Precision) -> None:
         """Begin with an empty memory; `policy` is used as it is at each call."""
         self._policy, self._n_envs = policy, n_envs
         self._precision: Precision = precision

@@ -63,7 +63,7 @@ class Minibatch:
     old_log_prob: Tensor
     """Log-probabilities of the actions at the time of the rollout, (n_transitions,)."""
     old_means: Tensor | None
-    """Means of the Gaussian at the time of the rollout, (n_transitions, action_width)."""
+    """Means of the Gaussian at the time of the rollout, (n_transitions, action_width); never in the mirror."""
     advantages: Tensor
     """Generalised advantages, (n_transitions,)."""
     returns: Tensor
@@ -74,6 +74,8 @@ class Minibatch:
     """(n_transitions,) the slots that are not padding; None where none is."""
     states: RNNStates
     """LSTM states that the sequences start from."""
+    as_it_was: Tensor | None = None
+    """(n_transitions,) 1 where a transition is seen as it was, 0 where in the mirror; None: all as they were."""
 
     def without_padding(self, values: Tensor) -> Tensor:
         """Return the rows (n_transitions, ...) of `values` (n_slots, ...) that are not padding."""
@@ -205,7 +207,7 @@ class DeviceRolloutBuffer:
             self._starts_on_host = self.episode_starts.cpu().numpy()
         # Stock draws here from numpy's generator too: a seed gives both the same noise of actions.
         order = np.random.permutation(self.n_envs)
-        in_mirror = None if self.mirror is None else self._upload(np.random.permutation(self.n_envs) % 2 == 0)
+        in_mirror = None if self.mirror is None else self._upload(_random_half(self.n_envs))
         for envs in np.array_split(order, min(count, self.n_envs)):
             minibatch = self._minibatch(np.sort(envs), in_mirror)
             yield minibatch
@@ -227,12 +229,12 @@ class DeviceRolloutBuffer:
         states = RNNStates(of_rows(self.initial_states.pi), of_rows(self.initial_states.vf))
         observations = map_observations(lambda tensor: take(tensor, slots), self.observations)
         actions = take(self.actions, slots)
-        means = None if self.means is None else take(self.means)
+        as_it_was = None
         if self.mirror is not None and in_mirror is not None and self.mirrored_states is not None:
             chosen_slots, chosen_rows = in_mirror[slots % self.n_envs], in_mirror[rows]
             observations = self.mirror.observations.where(chosen_slots, observations)
             actions = self.mirror.actions.where(chosen_slots, actions)
-            means = None if means is None else self.mirror.actions.where(in_mirror[steps % self.n_envs], means)
+            as_it_was = 1.0 - in_mirror[steps % self.n_envs].float()
             mirrored = RNNStates(of_rows(self.mirrored_states.pi), of_rows(self.mirrored_states.vf))
             states = _chosen(chosen_rows, mirrored, states)
         return Minibatch(
@@ -240,12 +242,13 @@ class DeviceRolloutBuffer:
             actions=actions,
             old_values=take(self.values),
             old_log_prob=take(self.log_probs),
-            old_means=means,
+            old_means=None if self.means is None else take(self.means),
             advantages=take(self.advantages),
             returns=take(self.returns),
             blocks=sequences.blocks,
             filled=filled,
             states=forget_where(begins, states),
+            as_it_was=as_it_was,
         )
 
     def _upload(self, array: np.ndarray) -> Tensor:
@@ -261,6 +264,11 @@ def map_observations(function: Callable[[Any], Tensor], observations: Observatio
     if isinstance(observations, dict):
         return {key: function(value) for key, value in observations.items()}
     return function(observations)
+
+
+def _random_half(count: int) -> np.ndarray:
+    """Return a mask (count,) that is True for half of its entries; which half has one more is drawn too."""
+    return (np.random.permutation(count) + np.random.randint(2)) % 2 == 0
 
 
 def _copied(states: RNNStates) -> RNNStates:

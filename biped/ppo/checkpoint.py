@@ -6,6 +6,7 @@ can run a stranger's code; the functions here read weights with `weights_only=Tr
 
 import io
 import json
+import math
 import os
 import zipfile
 from collections.abc import Mapping
@@ -92,6 +93,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         counters = {name: int(data[name]) for name in _COUNTERS}
         notes = {str(name): float(value) for name, value in notes.items()}
         checkpoint = Checkpoint(policy, optimizer, counters, float(data.get("rate_scale", 1.0)), notes)
+        if not all(math.isfinite(value) and value >= 0 for value in notes.values()):
+            raise ValueError("notes make no sense")
         sound = checkpoint.learning_rate > 0 and 0 < checkpoint.rate_scale <= 1
         if not (sound and all(0 <= value < 2**62 for value in counters.values())):
             raise ValueError("counters or learning rate make no sense")

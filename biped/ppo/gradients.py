@@ -10,7 +10,15 @@ from stable_baselines3.common.distributions import DiagGaussianDistribution, Dis
 from torch import Tensor
 
 from biped.ppo.buffer import Minibatch
-from biped.ppo.losses import gaussian_entropy, gaussian_kl, gaussian_log_prob, normalised, policy_loss, value_loss
+from biped.ppo.losses import (
+    gaussian_entropy,
+    gaussian_kl,
+    gaussian_log_prob,
+    normalised,
+    policy_loss,
+    value_loss,
+    weighted_mean,
+)
 from biped.ppo.recurrent_pass import (
     Precision,
     are_independent,
@@ -79,7 +87,7 @@ class PpoGradient:
         """Return the loss without the value's part, and POLICY, ENTROPY, CLIP_FRACTION, APPROX_KL, KL, (5,)."""
         log_prob, entropy, kl = self._action_terms(distribution, minibatch)
         advantages = normalised(minibatch.advantages) if self.normalize_advantage else minibatch.advantages
-        surrogate = policy_loss(log_prob, minibatch.old_log_prob, advantages, self.clip_range)
+        surrogate = policy_loss(log_prob, minibatch.old_log_prob, advantages, self.clip_range, minibatch.as_it_was)
         # Without an analytical entropy minus the log-probability stands in, as in stock.
         entropy_loss = log_prob.mean() if entropy is None else -entropy.mean()
         logged = (surrogate.loss, entropy_loss, surrogate.clip_fraction, surrogate.approx_kl)
@@ -107,7 +115,8 @@ class PpoGradient:
         means, log_std = cast("DiagGaussianDistribution", distribution).distribution.mean, self.policy.log_std
         log_prob = choose(gaussian_log_prob(minibatch.actions, means, log_std))
         with torch.no_grad():
-            kl = gaussian_kl(old_means, old_log_std, choose(means), log_std).mean()
+            # In the mirror the old policy would have done something else: that is no change of the policy.
+            kl = weighted_mean(gaussian_kl(old_means, old_log_std, choose(means), log_std), minibatch.as_it_was)
         return log_prob, gaussian_entropy(log_std), kl
 
 

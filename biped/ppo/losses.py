@@ -20,16 +20,29 @@ class PolicyLoss(NamedTuple):
     """Estimate of KL(old ‖ new) from the ratios: http://joschu.net/blog/kl-approx.html."""
 
 
-def policy_loss(log_prob: Tensor, old_log_prob: Tensor, advantages: Tensor, clip_range: float) -> PolicyLoss:
-    """Return the clipped surrogate loss of a minibatch: Schulman et al. 2017, equation 7. Tensors are (n,)."""
+def policy_loss(
+    log_prob: Tensor, old_log_prob: Tensor, advantages: Tensor, clip_range: float, weights: Tensor | None = None
+) -> PolicyLoss:
+    """Return the clipped surrogate loss of a minibatch: Schulman et al. 2017, equation 7. Tensors are (n,).
+
+    `weights` is of the KL estimate alone; see `weighted_mean`.
+    """
     log_ratio = log_prob - old_log_prob
     ratio = log_ratio.exp()
     clipped = ratio.clamp(1.0 - clip_range, 1.0 + clip_range)
     loss = -torch.min(advantages * ratio, advantages * clipped).mean()
     with torch.no_grad():
         clip_fraction = ((ratio - 1.0).abs() > clip_range).float().mean()
-        approx_kl = (ratio - 1.0 - log_ratio).mean()
+        approx_kl = weighted_mean(ratio - 1.0 - log_ratio, weights)
     return PolicyLoss(loss, clip_fraction, approx_kl)
+
+
+def weighted_mean(values: Tensor, weights: Tensor | None) -> Tensor:
+    """Return the mean of values (n,) by weights (n,); by equal ones where there are none, or where all are 0."""
+    if weights is None:
+        return values.mean()
+    total = weights.sum()
+    return torch.where(total > 0.0, (values * weights).sum() / total.clamp_min(1e-8), values.mean())
 
 
 def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, clip_range: float | None) -> Tensor:

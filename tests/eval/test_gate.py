@@ -72,7 +72,7 @@ def test_each_way_not_to_walk_fails_its_line(bad: Recording, lines: set[str]) ->
 def test_standing_still_under_a_command_to_walk_fails_every_gait_line_that_needs_a_step() -> None:
     still = failed(judge(walk(steps=False, velocity=(0.0, 0.0, 0.0)), SERVO))
     assert still >= {"error_lin_vel_x_m_s", "alternation", "swing_apex_left_m", "swing_apex_right_m"}
-    assert still >= {"step_frequency_left_hz", "duty_factor_left", "stride_time_difference"}
+    assert still >= {"stepping_episodes", "step_frequency_left_hz", "duty_factor_left", "stride_time_difference"}
 
 
 def test_standing_still_is_what_a_zero_command_asks_for() -> None:
@@ -137,6 +137,17 @@ def test_an_episode_that_falls_at_once_passes_nothing_that_needs_measuring() -> 
     verdict = judge(gone, SERVO)
     asked_of_walks = {line.name for line in GATE if line.of not in (fig.turning, fig.standing)}
     assert failed(verdict) == asked_of_walks - {"cost_of_transport"}  # which has no bar
+
+
+def test_episodes_that_stand_still_among_others_that_walk_are_not_hidden_by_the_means() -> None:
+    sound, still = walk(num_envs=4), walk(num_envs=4, steps=False)
+    mixed = {}
+    for name in ("contacts", "foot_pos_w", "foot_vel_w"):
+        mixed[name] = getattr(sound, name).copy()
+        mixed[name][:, 0] = getattr(still, name)[:, 0]
+    mixed = replace(sound, **mixed)
+    assert fig.stepping(mixed, SERVO) == 0.75
+    assert failed(judge(mixed, SERVO)) == {"stepping_episodes"}
 
 
 def test_a_bounce_of_the_contact_sensor_is_no_step() -> None:

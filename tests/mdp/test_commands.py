@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -109,6 +110,7 @@ def test_commands_widen_after_a_rollout_that_tracked_well_up_to_everything() -> 
     assert widened(0.5, 0.59, cfg) == 0.5
     assert widened(0.5, 0.6, cfg) == pytest.approx(0.8)
     assert widened(0.8, 0.9, cfg) == 1.0
+    assert widened(0.5, math.nan, cfg) == 0.5
 
 
 def test_progress_is_the_share_of_the_command_that_is_made_good() -> None:

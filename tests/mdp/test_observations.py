@@ -52,11 +52,11 @@ def test_each_value_stands_in_its_place_with_its_scale() -> None:
         joint_vel_rad_s=torch.full((1, len(JOINT_NAMES)), 3.0),
     )
     assert seen["projected_gravity_b"] == [0.0, 0.0, -1.0]
-    assert seen["base_ang_vel_b"] == pytest.approx([0.25, 0.5, 1.0])
+    assert seen["base_ang_vel_b"] == pytest.approx([0.5, 1.0, 2.0])
     assert seen["base_lin_vel_xy_b"] == pytest.approx([0.6, 0.2])
     assert seen["base_height_m"] == pytest.approx([0.39])
     assert seen["command_lin_vel_xy_b"] == pytest.approx([1.0, -0.2])
-    assert seen["command_ang_vel_b"] == pytest.approx([0.1])
+    assert seen["command_ang_vel_b"] == pytest.approx([0.2])
     assert seen["joint_pos_rad"] == pytest.approx([0.2] * 9)
     assert seen["joint_vel_rad_s"] == pytest.approx([0.15] * 9)
     assert seen["foot_contact"] == [1.0, 0.0]

@@ -90,7 +90,7 @@ def test_alternation_is_worth_the_seconds_of_the_swing_and_only_when_walking_is_
 
 def test_a_swing_longer_than_the_clocks_own_is_paid_as_that() -> None:
     steps = replace(StepEvents.none(1, CPU), alternated_swing_s=torch.tensor([0.5]))
-    assert rate("foot_alternation", standing_inputs(steps=steps)) * DT_S == pytest.approx(0.4 / 1.4)
+    assert rate("foot_alternation", standing_inputs(steps=steps)) * DT_S == pytest.approx(0.36 / 1.4)
 
 
 def test_the_contact_schedule_pays_when_exactly_the_wanted_feet_stand() -> None:
@@ -101,9 +101,9 @@ def test_the_contact_schedule_pays_when_exactly_the_wanted_feet_stand() -> None:
     assert paid(0.25, False, True) == 1.0  # the left foot is at mid-swing
     assert paid(0.25, True, False) == paid(0.25, True, True) == paid(0.25, False, False) == 0.0
     assert paid(0.75, True, False) == 1.0
-    assert paid(0.04, True, True) == paid(0.48, True, True) == 1.0  # between two swings both feet stand
-    assert paid(0.04, False, True) == 0.0
-    assert paid(0.06, False, True) == 1.0  # a swing share of 0.4 begins at 0.05
+    assert paid(0.06, True, True) == paid(0.48, True, True) == 1.0  # between two swings both feet stand
+    assert paid(0.06, False, True) == 0.0
+    assert paid(0.08, False, True) == 1.0  # a swing share of 0.36 begins at 0.07
     assert paid(0.25, False, True, (0.0, 0.0, 0.0)) == 0.0
 
 

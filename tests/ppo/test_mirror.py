@@ -11,7 +11,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
 
 from biped.ppo.acting import DeterministicActor
-from biped.ppo.buffer import DeviceRolloutBuffer
+from biped.ppo.buffer import DeviceRolloutBuffer, _random_half
 from biped.ppo.mirror import Mirror, MirrorMemory, Reflection
 from biped.ppo.recurrent_pass import evaluate_sequences
 from biped.ppo.sequences import Block
@@ -53,7 +53,9 @@ def test_half_of_the_environments_are_seen_in_the_mirror_whole_and_with_everythi
             actions = torch.where(in_mirror[:, None], plain[:, :2].flip(1), plain[:, :2])
             torch.testing.assert_close(minibatch.without_padding(minibatch.actions), actions)
             assert minibatch.old_means is not None
-            torch.testing.assert_close(minibatch.old_means, actions)
+            assert minibatch.as_it_was is not None
+            torch.testing.assert_close(minibatch.old_means, plain[:, :2])
+            torch.testing.assert_close(minibatch.as_it_was, 1.0 - in_mirror.float())
             torch.testing.assert_close(minibatch.old_log_prob, name)
             envs, chosen = (name % 100).int().tolist(), in_mirror.tolist()
             assert all(chosen[i] == chosen[envs.index(env)] for i, env in enumerate(envs)), "whole environments"
@@ -96,6 +98,18 @@ def test_the_memory_is_that_of_a_policy_that_saw_everything_in_the_mirror() -> N
         torch.testing.assert_close(memory.states.vf[1][:, robot], states.vf[1][:, 0])
 
 
+def test_one_environment_is_sometimes_seen_in_the_mirror_and_sometimes_not() -> None:
+    np.random.seed(0)
+    assert {tuple(_random_half(1)) for _ in range(30)} == {(True,), (False,)}
+    assert {int(_random_half(3).sum()) for _ in range(30)} == {1, 2}
+
+
+def test_a_policy_that_has_not_changed_has_no_divergence_in_the_mirror_either() -> None:
+    model = learn(learner(one_sided(), mirror=NEGATE, n_epochs=1, learning_rate=1e-30))
+    assert model.logger.name_to_value["train/kl"] == pytest.approx(0.0, abs=1e-6)
+    assert model.logger.name_to_value["train/approx_kl"] == pytest.approx(0.0, abs=1e-6)
+
+
 class OneSided(gymnasium.Env):
     """Say the number that you see, which is never below zero; an episode has four."""
 
@@ -122,7 +136,7 @@ def one_sided(n_envs: int = 8) -> VecEnv:
 
 
 def answer(model: Any, seen: float) -> float:
-    actor = DeterministicActor(model.policy, 1)
+    actor = DeterministicActor(model.policy, 1, "fp32")
     return actor(torch.tensor([[seen]]), torch.ones(1, dtype=torch.bool)).item()
 
 
