@@ -60,9 +60,9 @@ def test_the_environments_summary_goes_by_names_of_the_table() -> None:
     causes = dict.fromkeys(TERMINATION_CAUSES, 0.0)
     summary = EpisodeSummary(1, 1.0, 1.0, 1.0, dict.fromkeys(TERMS, 0.0), 0.0, 0.0, causes)
     assert set(summary_metrics(summary)) <= set(METRICS)
-    assert {name for name in METRICS if name.startswith(("rewards/", "terminations/", "episode/", "curriculum/progress"))} == set(
-        summary_metrics(summary)
-    )
+    assert {
+        name for name in METRICS if name.startswith(("rewards/", "terminations/", "episode/", "curriculum/progress"))
+    } == set(summary_metrics(summary))
 
 
 def test_the_table_has_the_gates_figures_with_their_units() -> None:
