@@ -101,7 +101,9 @@ def _iterate(model: RecurrentPPO, env: TimedEnv, callback: SharesOfTime) -> Iter
 
 def measure_end_to_end(device: str) -> dict[str, Any]:
     """Let both train the preset of the device in turns, on the same simulator, and print where the time goes."""
-    config = PRESETS["gpu" if device == "cuda" else "cpu"]()
+    preset = PRESETS["gpu" if device == "cuda" else "cpu"]()
+    # Stock has neither: with them the two would not do the same work.
+    config = replace(preset, ppo=replace(preset.ppo, mirror=False, adaptive_lr=False))
     if config.train.torch_threads:
         torch.set_num_threads(config.train.torch_threads)
     env = TimedEnv(make_env(config.env, device, seed=1))
