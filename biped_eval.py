@@ -13,7 +13,7 @@ import json
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,9 @@ from PIL import Image
 from biped.command_line import OneLineParser, exit_code, seed_number, whole_number
 from biped.config_io import parse_setting, with_settings
 from biped.errors import UsageError, disk_error
-from biped.eval.gate import Verdict, as_json, as_table, judge
-from biped.eval.trials import Trials, count_trials
+from biped.eval.gate import as_json, as_table
 from biped.evaluation import Agent, record_episodes, trial_commands
+from biped.gate_watch import Trial
 from biped.learner import choose_device, make_model
 from biped.ppo.acting import DeterministicActor
 from biped.ppo.checkpoint import CheckpointError, read_checkpoint, restore
@@ -38,16 +38,6 @@ PICTURES = (".png", ".jpg")
 """Endings of files that `--picture` can write."""
 GATE_FAILED = 3
 """Exit code of an evaluation whose policy did not pass."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What came out of one command line."""
-
-    verdict: Verdict
-    """The gate."""
-    trials: Trials
-    """Episodes counted as trials."""
 
 
 def policy_agent(config: Config, env: BipedEnv, path: Path) -> Agent:
@@ -101,11 +91,11 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def run_evaluation(args: argparse.Namespace) -> Evaluation:
+def run_evaluation(args: argparse.Namespace) -> Trial:
     """Carry out a command line.
 
     Raises:
-        ConfigError: the command is no configuration.
+        ConfigError: the environment cannot hold a setting, or its commands hardly ask for motion.
         UsageError: there is no such model.
         MachineError: this machine, its disk or its packages do not let us.
     """
@@ -131,7 +121,7 @@ def run_evaluation(args: argparse.Namespace) -> Evaluation:
     if args.command is not None:
         commands = torch.tensor(args.command).expand(args.episodes, 3)
     record = record_episodes(env, _agent(args, config, env, model), commands, args.seed)
-    result = Evaluation(judge(record, cfg.robot.servo), count_trials(record))
+    result = Trial.of(record, cfg.robot.servo)
     print(as_table(result.verdict))
     try:
         out = args.out or (None if run is None else run.path / "eval.json")
@@ -151,7 +141,7 @@ def _agent(args: argparse.Namespace, config: Config, env: BipedEnv, model: Path 
     return zero_agent(env) if args.agent == "zero" else random_agent(env, args.seed)
 
 
-def _as_json(args: argparse.Namespace, model: Path | None, result: Evaluation) -> dict[str, Any]:
+def _as_json(args: argparse.Namespace, model: Path | None, result: Trial) -> dict[str, Any]:
     trials = result.trials
     counted = {**asdict(trials), "success_rate": trials.success_rate, "fail_trials": trials.fail_trials}
     if not trials.success_trials:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from biped.eval.gate import Verdict, as_json, judge
+from biped.eval.record import Recording
 from biped.eval.trials import Trials, count_trials
 from biped.evaluation import Agent, record_episodes, trial_commands
 from biped.runs import RunDirectory
-from biped_config import Config
+from biped_config import Config, ServoConfig
 from biped_env import make_env
 
 TRIAL_SEED = 10_000
@@ -25,6 +26,11 @@ class Trial:
     """The gate."""
     trials: Trials
     """Episodes counted as trials."""
+
+    @classmethod
+    def of(cls, record: Recording, servo: ServoConfig) -> "Trial":
+        """Judge and count the episodes of a recording."""
+        return cls(judge(record, servo), count_trials(record))
 
     @property
     def rank(self) -> tuple[float, float]:
@@ -58,7 +64,7 @@ class TrialBench:
     def run(self, agent: Agent) -> Trial:
         """Evaluate a policy."""
         record = record_episodes(self._env, agent, self._commands, TRIAL_SEED)
-        return Trial(judge(record, self._env.cfg.robot.servo), count_trials(record))
+        return Trial.of(record, self._env.cfg.robot.servo)
 
     def close(self) -> None:
         """Free the simulator."""

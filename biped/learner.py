@@ -90,16 +90,11 @@ def _mirror(config: Config) -> Mirror:
     device = torch.device(choose_device(config.train.device))
     robot = config.env.robot
     try:
-        mirror = Mirror(
-            observations=Reflection.build(
-                *mirror_observation(ObservationLayout.build(config.env), robot.joint_names), device
-            ),
-            actions=Reflection.build(*mirror_joints(robot.joint_names), device),
-        )
+        index, sign = mirror_joints(robot.joint_names)
+        observation = mirror_observation(ObservationLayout.build(config.env), robot.joint_names)
     except ValueError as error:
         raise ConfigError(f"{error}: use --set ppo.mirror=false") from error
-    index, sign = mirror_joints(robot.joint_names)
     pose = robot.default_joint_pos_rad
     if any(pose[i] != pose[j] * s for i, (j, s) in enumerate(zip(index, sign, strict=True))):
         raise ConfigError("env.robot.default_joint_pos_rad is not its own mirror image: use --set ppo.mirror=false")
-    return mirror
+    return Mirror(Reflection.build(*observation, device), Reflection.build(index, sign, device))

@@ -58,6 +58,7 @@ MAY_IMPORT = {
         "biped.errors",
         "biped.eval",
         "biped.evaluation",
+        "biped.gate_watch",
         "biped.ppo",
         "biped.runs",
         "biped_config",

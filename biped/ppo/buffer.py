@@ -209,8 +209,7 @@ class DeviceRolloutBuffer:
         order = np.random.permutation(self.n_envs)
         in_mirror = None if self.mirror is None else self._upload(_random_half(self.n_envs))
         for envs in np.array_split(order, min(count, self.n_envs)):
-            minibatch = self._minibatch(np.sort(envs), in_mirror)
-            yield minibatch
+            yield self._minibatch(np.sort(envs), in_mirror)
 
     def _minibatch(self, envs: np.ndarray, in_mirror: Tensor | None) -> Minibatch:
         assert self._starts_on_host is not None and self.initial_states is not None
