@@ -172,7 +172,7 @@ class ControlConfig(Section):
     """Joint offset for an action of 1 (rad)."""
     action_clip: float = _positive(4.0)
     """Actions are clipped to ± this before they are scaled."""
-    latency_share: float = _fraction(0.5)
+    latency_share: float = _fraction(0.25)
     """Share of the episodes in which every action takes effect one control step late; 1: all."""
 
 
@@ -196,7 +196,7 @@ class CommandConfig(Section):
     """Time until a new command (s)."""
     standing_fraction: float = _fraction(0.1)
     """Share of commands that are exactly zero: stand still."""
-    turning_fraction: float = _fraction(0.2)
+    turning_fraction: float = _fraction(0.25)
     """Share of commands that turn on the spot: no linear velocity."""
     turning_lever_m: float = _positive(0.5)
     """A yaw rate of 1 rad/s counts as this speed (m/s) when commands are compared by size."""
@@ -244,9 +244,9 @@ class RewardWeights(Section):
 
     tracking_lin_vel_x: float = _finite(1.5)
     """Follow the commanded forward velocity."""
-    tracking_lin_vel_y: float = _finite(2.0)
+    tracking_lin_vel_y: float = _finite(2.25)
     """Follow the commanded velocity to the left."""
-    tracking_ang_vel: float = _finite(4.5)
+    tracking_ang_vel: float = _finite(5.0)
     """Follow the commanded yaw rate."""
     alive_bonus: float = _finite(0.3)
     """Not having fallen."""
@@ -254,7 +254,7 @@ class RewardWeights(Section):
     """Pitch joints on the phase-clocked reference, legs in antiphase."""
     foot_alternation: float = _finite(1.0)
     """Touchdowns of the other foot after a swing of sensible length."""
-    contact_schedule: float = _finite(2.0)
+    contact_schedule: float = _finite(2.5)
     """Exactly those feet on the ground that the clock wants there."""
     standing_still: float = _finite(1.0)
     """Both feet on the ground while the command asks to stand."""
@@ -317,7 +317,9 @@ class ObservationConfig(Section):
     ang_vel_scale: float = _positive(0.5)
     """Multiplies base angular velocity (rad/s)."""
     lin_vel_scale: float = _positive(2.0)
-    """Multiplies base linear velocity and the velocity commands (m/s)."""
+    """Multiplies base linear velocity (m/s)."""
+    command_scale: tuple[float, float, float] = _finite_each(2.0, 6.0, 2.0)
+    """Multiplies the velocity commands: forward (m/s), to the left (m/s), yaw rate (rad/s). Each reaches about 1."""
     joint_vel_scale: float = _positive(0.05)
     """Multiplies joint velocity (rad/s)."""
     clip: float = _positive(100.0)
@@ -519,7 +521,7 @@ def cpu_preset() -> Config:
         policy=PolicyConfig(hidden_sizes=(128, 64), lstm_hidden_size=64, lstm_layers=1, initial_std=0.5),
         # The rate begins at its upper bound and is lowered once updates change the policy by much.
         ppo=PPOConfig(
-            n_steps=24, n_epochs=5, learning_rate=1e-3, adaptive_lr=True, desired_kl=0.04, max_learning_rate=1e-3
+            n_steps=24, n_epochs=5, learning_rate=1.5e-3, adaptive_lr=True, desired_kl=0.04, max_learning_rate=1.5e-3
         ),
         # With one thread, and actor and critic on a core each, as fast as with two, and faster on a busy machine.
         train=TrainConfig(

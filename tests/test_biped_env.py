@@ -74,7 +74,7 @@ def test_episodes_start_at_rest_near_the_default_pose_with_any_phase(make) -> No
     assert seen["joint_pos_rad"].std() > 0
     assert seen["joint_vel_rad_s"].abs().max() == seen["previous_action"].abs().max() == 0
     assert seen["gait_phase"].std(dim=0).min() > 0.1
-    commands = seen["command_lin_vel_xy_b"][:, 0] / env.cfg.observation.lin_vel_scale
+    commands = seen["command_lin_vel_x_b"] / env.cfg.observation.command_scale[0]
     assert -0.2 <= commands.min() < commands.max() <= 0.6
 
 
@@ -122,11 +122,11 @@ def test_commands_that_are_held_outlast_the_timer(make) -> None:
     env.reset(seed=2)
     commands = torch.tensor([0.3, 0.1, -0.2]).expand(COUNT, 3)
     observation = env.hold_commands(commands)
-    scales = env.cfg.observation
+    first, last = (env.layout.slices()[name] for name in ("command_lin_vel_x_b", "command_ang_vel_b"))
+    asked = torch.tensor([0.3, 0.1, -0.2]) * torch.tensor(env.cfg.observation.command_scale)
     for _ in range(20):
         torch.testing.assert_close(env.command, commands)
-        asked = observation[:, env.layout.slices()["command_lin_vel_xy_b"]]
-        torch.testing.assert_close(asked, commands[:, :2] * scales.lin_vel_scale)
+        torch.testing.assert_close(observation[:, first.start : last.stop], asked.expand(COUNT, 3))
         observation, *_ = env.step(zeros())
 
 

@@ -18,7 +18,8 @@ _VECTORS: dict[str, tuple[float, ...]] = {
     "base_ang_vel_b": (-1.0, 1.0, -1.0),
     "base_lin_vel_xy_b": (1.0, -1.0),
     "base_height_m": (1.0,),
-    "command_lin_vel_xy_b": (1.0, -1.0),
+    "command_lin_vel_x_b": (1.0,),
+    "command_lin_vel_y_b": (-1.0,),
     "command_ang_vel_b": (-1.0,),
     "gait_phase": (-1.0, -1.0),
 }

@@ -30,7 +30,8 @@ def test_the_layout_has_what_the_documents_name_once_each_and_without_gaps() -> 
         "base_ang_vel_b",
         "base_lin_vel_xy_b",
         "base_height_m",
-        "command_lin_vel_xy_b",
+        "command_lin_vel_x_b",
+        "command_lin_vel_y_b",
         "command_ang_vel_b",
         "joint_pos_rad",
         "joint_vel_rad_s",
@@ -55,8 +56,9 @@ def test_each_value_stands_in_its_place_with_its_scale() -> None:
     assert seen["base_ang_vel_b"] == pytest.approx([0.5, 1.0, 2.0])
     assert seen["base_lin_vel_xy_b"] == pytest.approx([0.6, 0.2])
     assert seen["base_height_m"] == pytest.approx([0.39])
-    assert seen["command_lin_vel_xy_b"] == pytest.approx([1.0, -0.2])
-    assert seen["command_ang_vel_b"] == pytest.approx([0.2])
+    assert seen["command_lin_vel_x_b"] == pytest.approx([1.0])
+    assert seen["command_lin_vel_y_b"] == pytest.approx([-0.6])
+    assert seen["command_ang_vel_b"] == pytest.approx([0.8])
     assert seen["joint_pos_rad"] == pytest.approx([0.2] * 9)
     assert seen["joint_vel_rad_s"] == pytest.approx([0.15] * 9)
     assert seen["foot_contact"] == [1.0, 0.0]
