@@ -5,7 +5,8 @@
     python biped_train.py --continue_training          go on from the latest checkpoint
     python biped_train.py --set env.gait.frequency_hz=1.6 --set ppo.n_epochs=5
 
-Exit codes: 0 trained, 1 the machine cannot, 2 the command line asks for what cannot be, 130 interrupted.
+Exit codes: 0 trained, 1 the machine cannot, 2 the command line asks for what cannot be, 130 interrupted
+(Ctrl-C), 143 terminated (kill); both keep a checkpoint.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from biped.command_line import (
 from biped.config_io import differences, parse_setting, to_dict, with_settings
 from biped.errors import MachineError, UsageError, disk_error
 from biped.gate_watch import GateWatch, TrialBench
+from biped.interrupts import Interrupted, Interrupts
 from biped.learner import choose_device, keep_freed_memory, make_model
 from biped.mdp.commands import widened
 from biped.mdp.episode_stats import EpisodeSummary
@@ -238,7 +240,7 @@ def train(args: argparse.Namespace) -> None:
         ConfigError: the configuration cannot hold a value.
         UsageError: what is asked for cannot be.
         MachineError: this machine, its disk or its packages do not let us.
-        KeyboardInterrupt: the user stopped it; a checkpoint was written before.
+        Interrupted: a signal stopped it; a checkpoint was written before.
     """
     plan = make_plan(args)
     config = plan.config
@@ -263,7 +265,7 @@ def train(args: argparse.Namespace) -> None:
     path = run_path(args.log_dir, args.exp_name)
     _say(f"training {path} from {done:,} to {goal:,} steps; watch with: tensorboard --logdir {args.log_dir}")
     run = plan.resume or RunDirectory.create(args.log_dir, args.exp_name, keep_old_as_numbered=args.new_run)
-    with run.locked():
+    with run.locked(), Interrupts() as interrupts:
         run.write_config(config)
         sinks = _wandb(run, config)
         purge = done if plan.resume else None
@@ -280,8 +282,10 @@ def train(args: argparse.Namespace) -> None:
             save=save,
             checkpoint_every_steps=config.train.checkpoint_every_steps,
             watch=None if bench is None else _watch(run, model, bench, config.train, save),
+            interrupts=interrupts,
         )
-        _learn(model, callback, goal - done, run, save)
+        model.should_break_off = lambda: interrupts.is_urgent
+        _learn(model, callback, goal - done, run, interrupts, save)
     _say(f"trained {model.num_timesteps:,} steps: {run.final_model}")
     env.close()
     if bench is not None:
@@ -322,16 +326,23 @@ def _watch(
 
 
 def _learn(
-    model: DeviceRecurrentPPO, callback: BipedCallback, steps: int, run: RunDirectory, save: Callable[[Path], None]
+    model: DeviceRecurrentPPO,
+    callback: BipedCallback,
+    steps: int,
+    run: RunDirectory,
+    interrupts: Interrupts,
+    save: Callable[[Path], None],
 ) -> None:
     try:
         never: Any = None  # BipedCallback writes the log itself
         model.learn(steps, callback, log_interval=never, reset_num_timesteps=False, progress_bar=sys.stdout.isatty())
+        if callback.was_interrupted and interrupts.received:
+            _say_how_to_go_on(model, run)
+            raise Interrupted(interrupts.received)
         save(run.final_model)
-    except (KeyboardInterrupt, BrokenPipeError):
+    except BrokenPipeError:
         callback.save_checkpoint()
-        text = f"stopped after {model.num_timesteps:,} steps; go on with --continue_training -e {run.path.name}"
-        print(text, file=sys.stderr, flush=True)
+        _say_how_to_go_on(model, run)
         raise
     except OSError as error:
         raise disk_error(run.path, error) from error
@@ -340,6 +351,11 @@ def _learn(
         raise MachineError(f"training broke down: {error}") from error
     finally:
         model.logger.close()
+
+
+def _say_how_to_go_on(model: DeviceRecurrentPPO, run: RunDirectory) -> None:
+    text = f"stopped after {model.num_timesteps:,} steps; go on with --continue_training -e {run.path.name}"
+    print(text, file=sys.stderr, flush=True)
 
 
 def _wandb(run: RunDirectory, config: Config) -> list[Any]:

@@ -18,6 +18,7 @@ from stable_baselines3.common.logger import KVWriter
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from biped.errors import first_line
+from biped.interrupts import Interrupts
 from biped.metrics import METRICS, RUN_NAME, STEP_METRIC
 from biped.runs import RunDirectory
 
@@ -53,6 +54,7 @@ class BipedCallback(BaseCallback):
         save: Callable[[Path], None],
         checkpoint_every_steps: int,
         watch: Watch | None = None,
+        interrupts: Interrupts | None = None,
     ) -> None:
         """Connect the callback.
 
@@ -63,10 +65,16 @@ class BipedCallback(BaseCallback):
             save: writes a checkpoint of the model to a path.
             checkpoint_every_steps: environment steps between two checkpoints.
             watch: evaluates the policy now and then, and may end the training.
+            interrupts: asked whether to end: after the update that is under way or, where that takes too long, after
+                the step.
         """
         super().__init__()
         self._run, self._drain, self._save, self._watch = run, drain, save, watch
+        self._interrupts = interrupts or Interrupts()
         self._every_steps = checkpoint_every_steps
+        self._is_over = False
+        self.was_interrupted = False
+        """A signal ended the training."""
         self._saved_steps: int | None = None
         self._last_save_steps = 0
         self._iterations = self._finished_iterations = 0
@@ -81,14 +89,19 @@ class BipedCallback(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         self._finish_iteration()
+        if self._interrupts.received:
+            self.was_interrupted = True
+            self.save_checkpoint()
+        self._is_over = self.was_interrupted or (self._watch is not None and self._watch.should_stop)
         self._collection_started_s = time.perf_counter()
 
     def _on_step(self) -> bool:
-        if self._watch is None or not self._watch.should_stop:
-            return True
-        # Stable-Baselines3 asks only after a step: nothing is learned from that one, so it does not count.
-        self.model.num_timesteps -= self.training_env.num_envs
-        return False
+        if self._is_over:
+            # Stable-Baselines3 asks only after a step: nothing is learned from that one, so it does not count.
+            self.model.num_timesteps -= self.training_env.num_envs
+            return False
+        self.was_interrupted = self._interrupts.is_urgent
+        return not self.was_interrupted
 
     def _on_rollout_end(self) -> None:
         self._learning_started_s = time.perf_counter()
@@ -120,7 +133,7 @@ class BipedCallback(BaseCallback):
         figures = dict(self._drain())
         self._episodes += int(figures.get("episode/count", 0))
         figures["episode/count"] = self._episodes
-        if self._watch is not None:
+        if self._watch is not None and not self._interrupts.received:
             figures |= self._watch.look(self.model.num_timesteps, last=last)
         for name, value in figures.items():
             # A rollout in which no episode ends has no mean return: no point on the curve.

@@ -13,10 +13,11 @@ from typing import NoReturn
 import torch
 
 from biped.errors import MachineError, UsageError, disk_error, first_line
+from biped.interrupts import Interrupted
 from biped_config import ConfigError
 
 DONE, MACHINE, USAGE, INTERRUPTED = 0, 1, 2, 130
-"""Exit codes."""
+"""Exit codes; the last is Ctrl-C's, and 128 more than its number, as of every signal."""
 
 OUT_OF_MEMORY = "out of memory: use fewer environments, such as --num_envs 512"
 
@@ -93,6 +94,8 @@ def exit_code(program: str, command: Callable[[], int | None]) -> int:
         if "out of memory" not in str(error).lower() and "can't allocate memory" not in str(error).lower():
             raise
         return _fail(program, MACHINE, f"{OUT_OF_MEMORY} ({first_line(error)})")
+    except Interrupted as interrupted:
+        return 128 + interrupted.number
     except KeyboardInterrupt:
         return INTERRUPTED
 

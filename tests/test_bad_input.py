@@ -1,6 +1,7 @@
 """What can go wrong with the command lines: one line, the right exit code, nothing lost."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -259,33 +260,51 @@ def test_a_disk_that_fills_up_is_exit_code_1_and_one_line(tmp_path: Path) -> Non
     assert not list(run.path.glob("*.zip"))
 
 
-def test_an_interrupt_keeps_a_checkpoint_and_says_how_to_go_on(tmp_path: Path) -> None:
-    import signal
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_keeps_a_checkpoint_and_says_how_to_go_on(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    with training(tmp_path) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "total_timesteps" in line:
+                break
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "--continue_training" in err
+    assert "Traceback" not in out + err
+    run = RunDirectory(tmp_path / "biped-walking-sb3-recurrentppo")
+    assert run.checkpoints()
+    kept = read_checkpoint(run.checkpoints()[0]).num_timesteps
+    assert kept > 0
+    assert kept % 256 == 0, "the update that was under way was finished"
 
-    command = [sys.executable, str(ROOT / "biped_train.py"), "--preset", "smoke", "--log_dir", str(tmp_path)]
-    with subprocess.Popen(
+
+def test_a_second_signal_ends_a_training_at_once(tmp_path: Path) -> None:
+    with training(tmp_path, "--set", "ppo.n_epochs=100000") as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("training"):
+                break
+        time.sleep(1.0)  # by now the first update is under way, and takes minutes
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(5) == 130
+
+
+def training(logs: Path, *flags: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, str(ROOT / "biped_train.py"), "--preset", "smoke", "--log_dir", str(logs), *flags]
+    return subprocess.Popen(
         [*command, "--total_timesteps", "100000000"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if "total_timesteps" in line:
-                break
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "--continue_training" in err
-    assert "Traceback" not in out + err
-    run = RunDirectory(tmp_path / "biped-walking-sb3-recurrentppo")
-    assert read_checkpoint(run.checkpoints()[0]).num_timesteps > 0
+    )
 
 
 def test_an_interrupt_while_building_ends_at_once_and_leaves_nothing(tmp_path: Path) -> None:
-    import signal
-
     command = [sys.executable, str(ROOT / "biped_train.py"), *SMALL, "--log_dir", str(tmp_path / "logs")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdout is not None

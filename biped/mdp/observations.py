@@ -99,14 +99,15 @@ def build_observation(
         phase: the gait clock, (num_envs,).
         default_joint_pos_rad: (num_joints,), rad.
     """
+    lin_vel_x, lin_vel_y, ang_vel = command.split(1, dim=1)
     values = {
         "projected_gravity_b": state.projected_gravity_b,
         "base_ang_vel_b": state.base_ang_vel_b,
         "base_lin_vel_xy_b": state.base_lin_vel_b[:, :2],
         "base_height_m": state.base_height_m[:, None],
-        "command_lin_vel_x_b": command[:, :1],
-        "command_lin_vel_y_b": command[:, 1:2],
-        "command_ang_vel_b": command[:, 2:],
+        "command_lin_vel_x_b": lin_vel_x,
+        "command_lin_vel_y_b": lin_vel_y,
+        "command_ang_vel_b": ang_vel,
         "joint_pos_rad": state.joint_pos_rad - default_joint_pos_rad,
         "joint_vel_rad_s": state.joint_vel_rad_s,
         "foot_contact": contacts.float(),

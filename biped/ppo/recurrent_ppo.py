@@ -11,6 +11,7 @@ Same arguments, same losses, same names in the log, same checkpoints. What diffe
 
 import math
 import sys
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -98,6 +99,8 @@ class DeviceRecurrentPPO(RecurrentPPO):
         self.mirror = mirror
         self.rate_scale = 1.0
         """What the guard has left of the scheduled learning rate."""
+        self.should_break_off: Callable[[], bool] = lambda: False
+        """Asked before each optimizer step after an update's first: if it says so, the update ends early."""
         self._undone_in_a_row = self._good_in_a_row = 0
         self._rate_before = 0.0
         super().__init__(policy, cast("Any", env), learning_rate, *args, **kwargs)
@@ -246,6 +249,8 @@ class DeviceRecurrentPPO(RecurrentPPO):
             for epoch in range(self.n_epochs):
                 first_row = len(rows)
                 for minibatch in self.rollout_buffer.minibatches(self.n_minibatches):
+                    if rows[first_row:] and self.should_break_off():
+                        break
                     optimizer.zero_grad()
                     row, live = gradient.add(minibatch, halves), goes_on
                     if self.target_kl is not None:
@@ -254,7 +259,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
                     rows.append(torch.cat((row, (finite & live)[None])))
                     self._bound_std()
                 self._n_updates += 1
-                if not self._goes_on(epoch, torch.stack(rows[first_row:]), goes_on):
+                if not self._goes_on(epoch, torch.stack(rows[first_row:]), goes_on) or self.should_break_off():
                     break
         self._finish_update(torch.stack(rows), first_row, guard)
         self.logger.record("train/clip_range", gradient.clip_range)
@@ -391,4 +396,4 @@ class DeviceRecurrentPPO(RecurrentPPO):
     def _excluded_save_params(self) -> list[str]:
         # Tensors on a device that the machine that loads them may not have, and copies of the weights.
         on_device = ("_last_obs", "_last_episode_starts", "_last_good", "_bounds", "mirror", "_in_mirror")
-        return [*super()._excluded_save_params(), *on_device]
+        return [*super()._excluded_save_params(), *on_device, "should_break_off"]
