@@ -127,10 +127,10 @@ class BipedCallback(BaseCallback):
         learning_s = time.perf_counter() - self._learning_started_s
         self.logger.record("time/collection_time", self._collection_s)
         self.logger.record("time/learning_time", learning_s)
-        # Before the evaluation, which may fail.
+        figures = dict(self._drain())
+        # After the commands were widened, which a checkpoint keeps; before the evaluation, which may fail.
         if self.model.num_timesteps - self._last_save_steps >= self._every_steps:
             self.save_checkpoint()
-        figures = dict(self._drain())
         self._episodes += int(figures.get("episode/count", 0))
         figures["episode/count"] = self._episodes
         if self._watch is not None and not self._interrupts.received:
