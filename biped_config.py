@@ -473,6 +473,14 @@ class WandbConfig(Section):
     """User or team; None: the account's default."""
     run_name: str | None = None
     """Name of the run; None: the experiment's name."""
+    group: str | None = None
+    """Runs that belong together, such as the seeds of an experiment."""
+    tags: tuple[str, ...] = ()
+    """Words to find the run by."""
+    notes: str | None = None
+    """What the run is for."""
+    mode: str | None = _choice(None, "online", "offline", "disabled")
+    """`online`, `offline` (a folder to send later) or `disabled`; None: what the variable WANDB_MODE says."""
 
 
 @dataclass(frozen=True)

@@ -17,118 +17,35 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from stable_baselines3.common.logger import Logger
 
-from biped.command_line import (
-    OneLineParser,
-    ending_at_once,
-    exit_code,
-    seed_number,
-    whole_number,
-    whole_or_none,
-)
-from biped.config_io import differences, parse_setting, to_dict, with_settings
+from biped.command_line import ending_at_once, exit_code
+from biped.config_io import differences, to_dict, with_settings
 from biped.errors import MachineError, UsageError, disk_error
 from biped.gate_watch import GateWatch, TrialBench
 from biped.interrupts import Interrupted, Interrupts
 from biped.learner import choose_device, keep_freed_memory, make_model
 from biped.mdp.commands import widened
 from biped.mdp.episode_stats import EpisodeSummary
+from biped.overview import draw_run
 from biped.ppo.acting import DeterministicActor
 from biped.ppo.checkpoint import Checkpoint, CheckpointError, read_checkpoint, restore, save_checkpoint
 from biped.ppo.recurrent_ppo import DeviceRecurrentPPO
-from biped.runs import DEFAULT_EXP_NAME, RunDirectory, run_path
-from biped.sinks import make_logger, require_tensorboard
+from biped.reward_doctor import examine
+from biped.run_info import describe_start
+from biped.runs import RunDirectory, run_path
+from biped.sinks import JsonLinesWriter, TensorBoardWriter, make_logger, require_tensorboard
+from biped.train_flags import MAY_CHANGE_ON_RESUME, make_parser, requested_settings
 from biped_config import PRESETS, Config, TrainConfig
 from biped_env import BipedEnv, BipedVecEnv, make_env
-from wandb_callback import BipedCallback, start_wandb
+from wandb_callback import BipedCallback, Publisher, WandbWriter, start_wandb
 
 COMMAND_SHARE = "command_share"
 """Name, in a checkpoint's notes, of how far the commands have been widened."""
+PUBLISHED_CHECKPOINTS = 10
+"""Checkpoints of a training that are sent to W&B; all are kept on disk."""
 CONSOLE_EVERY_S = 15.0
 """Seconds between two tables on the console."""
-
-FLAG_SETTINGS = {
-    "num_envs": "env.num_envs",
-    "total_timesteps": "train.total_timesteps",
-    "seed": "train.seed",
-    "device": "train.device",
-    "sim": "train.sim",
-    "adaptive_lr": "ppo.adaptive_lr",
-    "precision": "ppo.precision",
-    "eval_freq": "train.eval_every_steps",
-    "stop_when_walking": "train.stop_when_walking",
-    "wandb": "wandb.enabled",
-    "wandb_project": "wandb.project",
-    "wandb_entity": "wandb.entity",
-    "wandb_run_name": "wandb.run_name",
-}
-"""Flags that stand for a field of the configuration, and the path of that field."""
-
-MAY_CHANGE_ON_RESUME = (
-    "train.total_timesteps",
-    "train.checkpoint_every_steps",
-    "train.device",
-    "train.eval_",
-    "train.stop_when_walking",
-    "wandb.",
-)
-"""Fields, or beginnings of them, that a run may be continued with another value of."""
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """Return the command line's parser; a flag that is not given is None (or False)."""
-    parser = OneLineParser(
-        prog="biped_train.py", description="Train a walking biped with RecurrentPPO in Genesis.", allow_abbrev=False
-    )
-    add = parser.add_argument
-    add(
-        "-e",
-        "--exp_name",
-        default=DEFAULT_EXP_NAME,
-        metavar="NAME",
-        help=f"the run's name (default {DEFAULT_EXP_NAME})",
-    )
-    add(
-        "--preset",
-        choices=("auto", *PRESETS),
-        help="sizes to start from (default auto: gpu where CUDA is found, or cpu)",
-    )
-    add("-B", "--num_envs", type=whole_number, metavar="N", help="parallel environments (gpu: 1024, cpu: 256)")
-    add("--total_timesteps", type=whole_number, metavar="N", help="environment steps (gpu: 200000000, cpu: 5000000)")
-    add("--seed", type=seed_number, metavar="N", help="seeds everything that is drawn (default 1)")
-    add("--device", choices=("auto", "cuda", "cpu"), help="where to simulate and to learn (default: the preset's)")
-    add("--sim", choices=("genesis",), help="the simulator")
-    add("--set", action="append", default=[], metavar="PATH=VALUE", help="any field of the configuration; repeatable")
-    add("--adaptive_lr", action="store_true", help="steer the learning rate by the updates' KL divergence")
-    add("--precision", choices=("fp32", "bf16"), help="of the networks up to their heads (default fp32)")
-    add("--eval_freq", type=whole_or_none, metavar="N", help="environment steps between two evaluations; 0 for none")
-    add(
-        "--stop_when_walking",
-        type=whole_or_none,
-        metavar="N",
-        help="end once the walking gate has passed N times in a row; 0 for never",
-    )
-    add("--load_model", type=Path, metavar="PATH", help="start from the weights of this checkpoint; steps count from 0")
-    add("--continue_training", action="store_true", help="go on with the run from its latest checkpoint")
-    add("--new_run", action="store_true", help="keep an existing run under a numbered name and start anew")
-    add("--log_dir", type=Path, default=Path("logs"), metavar="DIR", help="the folder of all runs (default logs)")
-    add("--wandb", action="store_true", help="stream metrics to Weights & Biases")
-    add("--wandb_project", metavar="NAME", help="W&B project (default biped-rl-sb3)")
-    add("--wandb_entity", metavar="NAME", help="W&B user or team")
-    add("--wandb_run_name", metavar="NAME", help="name shown in W&B (default: the run's name)")
-    return parser
-
-
-def requested_settings(args: argparse.Namespace) -> list[tuple[str, Any]]:
-    """Return the fields that the command line sets, by path; `--set` comes last and wins.
-
-    Raises:
-        ConfigError: a `--set` cannot be read.
-    """
-    flags = [(path, getattr(args, name)) for name, path in FLAG_SETTINGS.items()]
-    return [(path, value) for path, value in flags if value is not None and value is not False] + [
-        parse_setting(text) for text in args.set
-    ]
 
 
 @dataclass(frozen=True)
@@ -233,8 +150,8 @@ def summary_metrics(summary: EpisodeSummary) -> dict[str, float]:
     }
 
 
-def train(args: argparse.Namespace) -> None:
-    """Carry out a command line.
+def train(args: argparse.Namespace, command: Sequence[str]) -> None:
+    """Carry out a command line; `command` is its words, for the record.
 
     Raises:
         ConfigError: the configuration cannot hold a value.
@@ -267,11 +184,11 @@ def train(args: argparse.Namespace) -> None:
     run = plan.resume or RunDirectory.create(args.log_dir, args.exp_name, keep_old_as_numbered=args.new_run)
     with run.locked(), Interrupts() as interrupts:
         run.write_config(config)
-        sinks = _wandb(run, config)
-        purge = done if plan.resume else None
-        model.set_logger(
-            make_logger(run.tensorboard, resume_after_step=purge, console_every_s=CONSOLE_EVERY_S, more=sinks)
-        )
+        goes_on_after = done if plan.resume else None
+        start = describe_start(["biped_train.py", *command], goes_on_after)
+        run.add_start({**start, "config": to_dict(config)})
+        writer = start_wandb(run, config.wandb, to_dict(config)) if config.wandb.enabled else None
+        model.set_logger(_open_logger(run, goes_on_after, writer))
 
         def save(path: Path) -> None:
             save_checkpoint(model, path, {COMMAND_SHARE: env.env.command_share})
@@ -283,9 +200,12 @@ def train(args: argparse.Namespace) -> None:
             checkpoint_every_steps=config.train.checkpoint_every_steps,
             watch=None if bench is None else _watch(run, model, bench, config.train, save),
             interrupts=interrupts,
+            publisher=writer,
+            publish_every_steps=(goal - done) // PUBLISHED_CHECKPOINTS,
+            examine=lambda rates, figures: examine(rates, figures, config.env.reward.weights),
         )
         model.should_break_off = lambda: interrupts.is_urgent
-        _learn(model, callback, goal - done, run, interrupts, save)
+        _learn(model, callback, goal - done, run, interrupts, writer)
     _say(f"trained {model.num_timesteps:,} steps: {run.final_model}")
     env.close()
     if bench is not None:
@@ -331,7 +251,7 @@ def _learn(
     steps: int,
     run: RunDirectory,
     interrupts: Interrupts,
-    save: Callable[[Path], None],
+    publisher: Publisher | None,
 ) -> None:
     try:
         never: Any = None  # BipedCallback writes the log itself
@@ -339,7 +259,8 @@ def _learn(
         if callback.was_interrupted and interrupts.received:
             _say_how_to_go_on(model, run)
             raise Interrupted(interrupts.received)
-        save(run.final_model)
+        callback.save_final()
+        _draw_overview(model, run, publisher)
     except BrokenPipeError:
         callback.save_checkpoint()
         _say_how_to_go_on(model, run)
@@ -358,13 +279,26 @@ def _say_how_to_go_on(model: DeviceRecurrentPPO, run: RunDirectory) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _wandb(run: RunDirectory, config: Config) -> list[Any]:
-    if not config.wandb.enabled:
-        return []
-    settings = config.wandb
-    name = settings.run_name or run.path.name
-    writer = start_wandb(run, project=settings.project, entity=settings.entity, run_name=name, config=to_dict(config))
-    return [] if writer is None else [writer]
+def _open_logger(run: RunDirectory, goes_on_after: int | None, writer: WandbWriter | None) -> Logger:
+    return make_logger(
+        run.tensorboard,
+        resume_after_step=goes_on_after,
+        console_every_s=CONSOLE_EVERY_S,
+        more=[JsonLinesWriter(run.metrics, goes_on_after), *([] if writer is None else [writer])],
+    )
+
+
+def _draw_overview(model: DeviceRecurrentPPO, run: RunDirectory, publisher: Publisher | None) -> None:
+    try:
+        picture = draw_run(run)
+    except (UsageError, MachineError) as error:
+        _say(f"no overview is drawn: {error}")
+        return
+    for sink in model.logger.output_formats:
+        if isinstance(sink, TensorBoardWriter):
+            sink.add_picture("overview", picture, model.num_timesteps)
+    if publisher is not None:
+        publisher.publish_picture("overview", picture, model.num_timesteps)
 
 
 def _say(text: str) -> None:
@@ -373,8 +307,9 @@ def _say(text: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    args = make_parser().parse_args(argv)
-    return exit_code("biped_train.py", lambda: train(args))
+    words = sys.argv[1:] if argv is None else list(argv)
+    args = make_parser().parse_args(words)
+    return exit_code("biped_train.py", lambda: train(args, words))
 
 
 if __name__ == "__main__":

@@ -2,13 +2,11 @@
 
 `BipedCallback` adds the reward breakdown, episodes, timings and checkpoints to what Stable-Baselines3 logs.
 `WandbWriter` stands beside TensorBoard's writer and gives every number the name that `biped.metrics` has for W&B.
-wandb is imported only by `start_wandb`. Whatever goes wrong with it is said once; training goes on.
+wandb is imported only by `start_wandb`. Whatever goes wrong with it is said once; training goes on, and is not held up.
 """
 
-import os
-import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -17,10 +15,20 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from biped.errors import first_line
+from biped.background import Background
+from biped.errors import first_line, warn
 from biped.interrupts import Interrupts
 from biped.metrics import METRICS, RUN_NAME, STEP_METRIC
+from biped.reward_doctor import Finding
 from biped.runs import RunDirectory
+from biped.wandb_service import end_service, init_run, link_or_copy
+from biped_config import WandbConfig
+
+INIT_S = 30.0
+"""How long W&B's server may take to begin a run (s). Training does not wait for it."""
+FINISH_S = 28.0
+"""How long the end of a training waits for W&B (s)."""
+_CAPACITY = 10_000
 
 
 class Watch(Protocol):
@@ -40,6 +48,22 @@ class Watch(Protocol):
         ...
 
 
+class Publisher(Protocol):
+    """Takes copies of models and pictures, and warnings, to where others see them."""
+
+    def publish_model(self, file: Path, kind: str, metadata: Mapping[str, Any]) -> None:
+        """Take a copy of a model: `kind` is checkpoint, best or final."""
+        ...
+
+    def publish_picture(self, name: str, file: Path, step: int) -> None:
+        """Take a copy of a picture, as of so many environment steps."""
+        ...
+
+    def alert(self, title: str, text: str) -> None:
+        """Tell whoever watches the run."""
+        ...
+
+
 class BipedCallback(BaseCallback):
     """Logs each rollout together with its update, keeps checkpoints, evaluates now and then, and may end the training.
 
@@ -55,6 +79,9 @@ class BipedCallback(BaseCallback):
         checkpoint_every_steps: int,
         watch: Watch | None = None,
         interrupts: Interrupts | None = None,
+        publisher: Publisher | None = None,
+        publish_every_steps: int = 0,
+        examine: Callable[[Sequence[Mapping[str, float]], Mapping[str, float]], Sequence[Finding]] | None = None,
     ) -> None:
         """Connect the callback.
 
@@ -67,6 +94,10 @@ class BipedCallback(BaseCallback):
             watch: evaluates the policy now and then, and may end the training.
             interrupts: asked whether to end: after the update that is under way or, where that takes too long, after
                 the step.
+            publisher: takes copies of checkpoints, of the best and of the final model.
+            publish_every_steps: environment steps between two checkpoints that it takes a copy of.
+            examine: returns what looks wrong, from the metrics of the rollouts since the evaluation before and the
+                figures of an evaluation; each finding is said once, until it is gone.
         """
         super().__init__()
         self._run, self._drain, self._save, self._watch = run, drain, save, watch
@@ -75,15 +106,22 @@ class BipedCallback(BaseCallback):
         self._is_over = False
         self.was_interrupted = False
         """A signal ended the training."""
+        self._publisher, self._publish_every_steps = publisher, publish_every_steps
         self._saved_steps: int | None = None
-        self._last_save_steps = 0
+        self._last_save_steps = self._last_published_steps = 0
         self._iterations = self._finished_iterations = 0
         self._episodes = 0
         self._collection_started_s = self._learning_started_s = 0.0
         self._collection_s = 0.0
+        self._buffer: dict[str, float] = {}
+        self._gate_score: float | None = None
+        self._best: tuple[float, float] | None = None
+        self._examine = examine
+        self._window: list[Mapping[str, float]] = []
+        self._known_findings: set[str] = set()
 
     def _on_training_start(self) -> None:
-        self._last_save_steps = self.num_timesteps
+        self._last_save_steps = self._last_published_steps = self.num_timesteps
         if self._watch is not None:
             self._watch.start(self.num_timesteps)
 
@@ -107,6 +145,7 @@ class BipedCallback(BaseCallback):
         self._learning_started_s = time.perf_counter()
         self._collection_s = self._learning_started_s - self._collection_started_s
         self._iterations += 1
+        self._buffer = self._measure_buffer()  # the next rollout empties it
 
     def _on_training_end(self) -> None:
         self._finish_iteration(last=True)
@@ -116,8 +155,24 @@ class BipedCallback(BaseCallback):
         """Write a checkpoint of the model as it is, unless this process wrote one of these steps already."""
         steps = self.model.num_timesteps
         if steps != self._saved_steps:
-            self._save(self._run.checkpoint(steps))
+            file = self._run.checkpoint(steps)
+            self._save(file)
+            if steps - self._last_published_steps >= self._publish_every_steps:
+                self._last_published_steps = steps
+                self._publish(file, "checkpoint")
         self._saved_steps = self._last_save_steps = steps
+
+    def save_final(self) -> None:
+        """Write the model as it is to the final model's place."""
+        self._save(self._run.final_model)
+        self._publish(self._run.final_model, "final")
+
+    def _publish(self, file: Path, kind: str) -> None:
+        if self._publisher is None:
+            return
+        model = cast("OnPolicyAlgorithm", self.model)
+        metadata = {"steps": model.num_timesteps, "epochs": model._n_updates, "gate_score": self._gate_score}
+        self._publisher.publish_model(file, kind, metadata)
 
     def _finish_iteration(self, *, last: bool = False) -> None:
         """Log the rollout before and its update; nothing to do before the first."""
@@ -127,30 +182,75 @@ class BipedCallback(BaseCallback):
         learning_s = time.perf_counter() - self._learning_started_s
         self.logger.record("time/collection_time", self._collection_s)
         self.logger.record("time/learning_time", learning_s)
-        figures = dict(self._drain())
+        figures = {**self._drain(), **self._buffer}
         # After the commands were widened, which a checkpoint keeps; before the evaluation, which may fail.
         if self.model.num_timesteps - self._last_save_steps >= self._every_steps:
             self.save_checkpoint()
+        self._window.append(dict(figures))
         self._episodes += int(figures.get("episode/count", 0))
         figures["episode/count"] = self._episodes
         if self._watch is not None and not self._interrupts.received:
-            figures |= self._watch.look(self.model.num_timesteps, last=last)
+            figures |= self._look(self._watch, last=last)
         for name, value in figures.items():
             # A rollout in which no episode ends has no mean return: no point on the curve.
             if np.isfinite(value):
                 self.logger.record(name, value)
         cast("OnPolicyAlgorithm", self.model).dump_logs(self._iterations)
 
+    def _look(self, watch: Watch, *, last: bool) -> Mapping[str, float]:
+        figures = watch.look(self.model.num_timesteps, last=last)
+        if figures:
+            self._gate_score = figures["gate/score"]
+            best = figures["gate/best_score"], figures["eval/best_success_rate"]
+            if best != self._best:
+                self._best = best
+                self._publish(self._run.best_model, "best")
+            self._tell_findings(figures)
+        return figures
+
+    def _tell_findings(self, figures: Mapping[str, float]) -> None:
+        findings = [] if self._examine is None else self._examine(self._window, figures)
+        self._window = []
+        for finding in findings:
+            if finding.key not in self._known_findings:
+                warn(f"reward doctor: {finding.text}")
+                if self._publisher is not None:
+                    self._publisher.alert(f"{self._run.path.name}: {finding.key}", finding.text)
+        self._known_findings = {finding.key for finding in findings}
+
+    def _measure_buffer(self) -> dict[str, float]:
+        buffer: Any = cast("OnPolicyAlgorithm", self.model).rollout_buffer
+        capacity = buffer.buffer_size * buffer.n_envs
+        size = capacity if buffer.full else buffer.pos * buffer.n_envs
+        return {
+            "buffer/size": size,
+            "buffer/capacity": capacity,
+            "buffer/utilisation": size / capacity,
+            "buffer/memory": buffer.n_bytes / 2**20,
+        }
+
 
 class WandbWriter(KVWriter):
-    """Writes a logger's numbers to a W&B run under their W&B names; the first failure is said and ends the writing."""
+    """Writes a logger's numbers to a W&B run under their W&B names, on a thread of its own.
 
-    def __init__(self, run: Any, exp_name: str) -> None:
-        """Write to `run`, a `wandb.Run`; `exp_name` is the name that evaluations are logged under."""
-        self._run: Any = run
+    The first failure is said in one line and ends the writing.
+    """
+
+    def __init__(self, start: Callable[[], Any], exp_name: str, finish_s: float = FINISH_S) -> None:
+        """Begin to start the run.
+
+        Args:
+            start: returns the `wandb.Run`; called on the thread.
+            exp_name: the name that evaluations are logged under, and that models are called by.
+            finish_s: how long `close` waits (s).
+        """
         self._names = {name: metric.wandb_name.replace(RUN_NAME, exp_name) for name, metric in METRICS.items()}
-        self._call("define_metric", STEP_METRIC)
-        self._call("define_metric", "*", step_metric=STEP_METRIC)
+        self._exp_name, self._finish_s = exp_name, finish_s
+        self._run: Any = None
+        self._copies: list[Path] = []
+        self._is_closed = self._has_complained = self._has_given_up = self._has_failed = False
+        self._work = Background(self._failed, _CAPACITY)
+        self._work.do(lambda: self._start(start))
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
         """Log one row; `step` is the number of environment steps so far."""
@@ -162,70 +262,105 @@ class WandbWriter(KVWriter):
                 row[self._names.get(name, name)] = value * metric.wandb_factor if metric else value
         row[STEP_METRIC] = step
         # Never log(step=...): W&B drops rows whose step is behind its own.
-        self._call("log", row)
+        self._work.do(lambda: self._run.log(row))
+
+    def publish_model(self, file: Path, kind: str, metadata: Mapping[str, Any]) -> None:
+        """Log a model as an artifact: <exp_name>-checkpoint, -best or -final, with what is known about it."""
+        copy = None
+        if kind != "checkpoint":  # those are never written over
+            copy = file.with_name(f".{file.name}.{metadata['steps']}.upload")
+            try:
+                link_or_copy(file, copy)
+            except OSError as error:
+                warn(f"{file} is not sent to W&B ({first_line(error)})")
+                return
+
+            self._copies.append(copy)
+
+        def log() -> None:
+            self._log_artifact(copy or file, file.name, kind, dict(metadata))
+            if copy is not None:
+                copy.unlink(missing_ok=True)
+
+        self._work.do(lambda: self._extra(log))
+
+    def publish_picture(self, name: str, file: Path, step: int) -> None:
+        """Log a picture."""
+        import wandb
+
+        self._work.do(lambda: self._extra(lambda: self._run.log({name: wandb.Image(str(file)), STEP_METRIC: step})))
+
+    def alert(self, title: str, text: str) -> None:
+        """Send an alert."""
+        self._work.do(lambda: self._extra(lambda: self._run.alert(title=title, text=text)))
 
     def close(self) -> None:
         """Finish the run, waiting for the upload for a bounded time."""
-        self._call("finish")
-
-    def _call(self, method: str, *args: Any, **kwargs: Any) -> None:
-        if self._run is None:
+        if self._is_closed:
             return
+        self._is_closed = True
+        self._work.do(lambda: self._run.finish())
+        if not self._work.finish(self._finish_s):
+            self._has_given_up = True
+            warn(f"W&B did not finish within {self._finish_s:.0f} s; what it has not sent is left to `wandb sync`")
+        if self._has_given_up or self._has_failed:
+            end_service()
+        for copy in self._copies:
+            copy.unlink(missing_ok=True)
+
+    def _start(self, start: Callable[[], Any]) -> None:
+        self._run = start()
+        self._run.define_metric(STEP_METRIC)
+        self._run.define_metric("*", step_metric=STEP_METRIC)
+
+    def _extra(self, call: Callable[[], object]) -> None:
+        """Do what rows can do without: if it fails, that is said once, and rows go on."""
         try:
-            getattr(self._run, method)(*args, **kwargs)
-        except Exception as error:  # W&B fails in many ways; none of them may end a training run.
-            _warn(f"W&B stopped ({first_line(error)}); training goes on without it")
-            self._run = None
+            call()
+        except Exception as error:  # W&B fails in many ways
+            if not self._has_complained:
+                warn(f"W&B did not take a model, a picture or an alert ({first_line(error)}); the numbers go on")
+            self._has_complained = True
+
+    def _log_artifact(self, file: Path, name: str, kind: str, metadata: dict[str, Any]) -> None:
+        import wandb
+
+        artifact = wandb.Artifact(f"{self._exp_name}-{kind}", type="model", metadata=metadata)
+        # wandb copies what is mutable; a checkpoint is never written over.
+        artifact.add_file(str(file), name=name, policy="immutable" if kind == "checkpoint" else "mutable")
+        self._run.log_artifact(artifact, aliases=[kind, f"steps-{metadata['steps']}"])
+
+    def _failed(self, error: Exception) -> None:
+        self._has_failed = True
+        if not self._has_given_up:
+            warn(f"W&B stopped ({first_line(error)}); training goes on without it")
 
 
 def start_wandb(
-    run: RunDirectory, *, project: str, entity: str | None, run_name: str, config: Mapping[str, Any]
+    run: RunDirectory,
+    cfg: WandbConfig,
+    config: Mapping[str, Any],
+    init_s: float = INIT_S,
+    finish_s: float = FINISH_S,
 ) -> WandbWriter | None:
-    """Start or resume the W&B run of a run directory.
+    """Start or resume the W&B run of a run directory; returns at once.
 
-    `WANDB_MODE` is respected. Without an account, or when the server does not answer, the run is recorded offline.
+    `WANDB_MODE` is respected where `cfg.mode` is None. Without an account, or when the server does not answer, the run
+    is recorded offline.
 
     Args:
         run: keeps the run's id, so that a resumed run is the same run.
-        project: W&B project.
-        entity: W&B user or team; None for the account's default.
-        run_name: name shown in W&B.
+        cfg: project, names, mode.
         config: hyperparameters, nested.
+        init_s: how long the server may take to begin the run, in the background (s).
+        finish_s: how long the writer's `close` waits (s).
 
     Returns:
-        The writer, or None where wandb is missing or cannot even record offline.
+        The writer, or None where wandb cannot be imported.
     """
     try:
-        import wandb
+        import wandb  # noqa: F401 - only to see whether it is there
     except ImportError as error:
-        _warn(f"wandb cannot be imported ({error}): run ./install_genesis.sh; training goes on without it")
+        warn(f"wandb cannot be imported ({error}): run ./install_genesis.sh; training goes on without it")
         return None
-    settings: dict[str, Any] = {
-        "project": project,
-        "entity": entity,
-        "name": run_name,
-        "id": run.wandb_id(),
-        "resume": "allow",
-        "dir": str(run.path),
-        "config": dict(config),
-        "settings": wandb.Settings(init_timeout=20, finish_timeout=20, console="off"),
-    }
-    sync = f"wandb sync {run.path / 'wandb' / 'offline-run-*'}"
-    try:
-        # `mode` is passed only when it has to be: otherwise WANDB_MODE would have no effect.
-        if "WANDB_MODE" not in os.environ and not wandb.login(prompt=False):
-            settings["mode"] = "offline"
-            _warn(f"W&B has no account on this machine: recording offline; send it later with: {sync}")
-        return WandbWriter(wandb.init(**settings), run.path.name)
-    except Exception as error:  # W&B fails in many ways; none of them may end a training run.
-        _warn(f"W&B cannot start ({first_line(error)}): recording offline; send it later with: {sync}")
-    try:
-        wandb.teardown()
-        return WandbWriter(wandb.init(**{**settings, "mode": "offline"}), run.path.name)
-    except Exception as error:
-        _warn(f"W&B cannot record offline either ({first_line(error)}); training goes on without it")
-        return None
-
-
-def _warn(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    return WandbWriter(lambda: init_run(run, cfg, config, init_s, finish_s), run.path.name, finish_s)

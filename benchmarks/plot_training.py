@@ -7,7 +7,8 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from biped.runs import RunDirectory
 
 PANELS = {
     "score in the walking gate": "gate/score",
@@ -32,13 +33,11 @@ def main() -> int:
     *runs, out = sys.argv[1:]
     figure, axes = plt.subplots(3, 3, figsize=(14, 9.5), layout="constrained")
     for run in map(Path, runs):
-        events = EventAccumulator(str(run / "RecurrentPPO_1"), size_guidance={"scalars": 0})
-        events.Reload()
+        curves = RunDirectory(run).read_metrics()
         for axis, name in zip(axes.flat, PANELS.values(), strict=True):
-            if name in events.Tags()["scalars"]:
-                curve = events.Scalars(name)
+            if name in curves:
                 dots = "o-" if name.startswith("gate/") else "-"
-                axis.plot([e.step / 1e6 for e in curve], [e.value for e in curve], dots, ms=3, label=run.name)
+                axis.plot(curves[name].steps / 1e6, curves[name].values, dots, ms=3, label=run.name)
     for axis, (title, name) in zip(axes.flat, PANELS.items(), strict=True):
         axis.set_title(title, fontsize=10)
         axis.grid(alpha=0.3)

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 INSTALL = "run ./install_genesis.sh"
-PACKAGES = ("stable_baselines3", "sb3_contrib", "gymnasium", "wandb", "tensorboard", "mujoco")
+PACKAGES = ("stable_baselines3", "sb3_contrib", "gymnasium", "wandb", "tensorboard", "mujoco", "matplotlib", "optuna")
 FREE_GIB = 4.0
 """Memory under which the CPU preset gets tight."""
 

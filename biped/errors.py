@@ -3,6 +3,7 @@
 The command line turns `UsageError` into exit code 2 and `MachineError` into exit code 1.
 """
 
+import sys
 from pathlib import Path
 
 
@@ -23,3 +24,8 @@ def first_line(error: BaseException) -> str:
     """Return the first line of an error's text, or its type where it has none."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def warn(text: str) -> None:
+    """Say in one line what a person should know, beside the output."""
+    print(text, file=sys.stderr, flush=True)

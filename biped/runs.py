@@ -8,6 +8,9 @@ logs/<exp_name>/
     model_final.zip                 the model at the end of training
     best_model.zip, best_model.json the best model by the walking gate, and its figures
     RecurrentPPO_1/                 TensorBoard
+    overview.png                    the run on one page
+    metrics.jsonl                   every number, one line a dump, appended to by each process that trains
+    run_info.json                   every start: command line, configuration, code, versions, machine
     wandb_id.txt, wandb/            the W&B run, when there is one
 ```
 """
@@ -15,12 +18,19 @@ logs/<exp_name>/
 import contextlib
 import errno
 import fcntl
+import json
+import math
 import os
 import pickle
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from biped.config_io import from_json, to_dict, to_json
 from biped.errors import UsageError, disk_error
@@ -31,6 +41,16 @@ DEFAULT_EXP_NAME = "biped-walking-sb3-recurrentppo"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _CHECKPOINT = re.compile(r"biped_model_(\d+)_steps\.zip")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One metric over a run."""
+
+    steps: NDArray[np.int64]
+    """Environment steps of each point, (points,), ascending."""
+    values: NDArray[np.float64]
+    """The metric, (points,); NaN where it was not finite."""
 
 
 class RunDirectory:
@@ -124,6 +144,73 @@ class RunDirectory:
     def tensorboard(self) -> Path:
         """The folder of TensorBoard's event files."""
         return self.path / "RecurrentPPO_1"
+
+    @property
+    def metrics(self) -> Path:
+        """Every number of the run, as JSON lines."""
+        return self.path / "metrics.jsonl"
+
+    def read_metrics(self) -> dict[str, Curve]:
+        """Return the run's curves by the metrics' canonical names; a resumed run reads as one.
+
+        What a process wrote after the checkpoint that a later one went on from is left out, and so is a line that a
+        kill cut short.
+
+        Raises:
+            UsageError: the run has no such file.
+        """
+        points: dict[str, dict[int, float]] = {}
+        for line in self._metric_lines():
+            after = line.pop("resumed_after_step", None)
+            if isinstance(after, int):
+                points = {name: {s: v for s, v in curve.items() if s <= after} for name, curve in points.items()}
+                continue
+            step, _ = line.pop("step"), line.pop("time", None)
+            for name, value in line.items():
+                points.setdefault(name, {})[step] = math.nan if value is None else value
+        return {
+            name: Curve(np.array(sorted(curve), np.int64), np.array([curve[step] for step in sorted(curve)]))
+            for name, curve in points.items()
+            if curve
+        }
+
+    def _metric_lines(self) -> Iterator[dict[str, Any]]:
+        try:
+            text = self.metrics.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise UsageError(f"{self.metrics} cannot be read ({error.strerror}): name a run that has one") from error
+        for line in text.splitlines():
+            with contextlib.suppress(ValueError):
+                read = json.loads(line)
+                if isinstance(read, dict) and ("step" in read or "resumed_after_step" in read):
+                    yield read
+
+    @property
+    def overview(self) -> Path:
+        """The run on one page."""
+        return self.path / "overview.png"
+
+    def add_start(self, start: Mapping[str, Any]) -> None:
+        """Add a process that trains to run_info.json.
+
+        Raises:
+            MachineError: the disk does not let us.
+        """
+        try:
+            _replace_file(self._info, json.dumps({"starts": [*self.read_starts(), start]}, indent=2).encode())
+        except OSError as error:
+            raise disk_error(self._info, error) from error
+
+    def read_starts(self) -> list[dict[str, Any]]:
+        """Return what `add_start` added, oldest first; nothing where the file is missing or damaged."""
+        try:
+            return list(json.loads(self._info.read_text())["starts"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
+
+    @property
+    def _info(self) -> Path:
+        return self.path / "run_info.json"
 
     @property
     def final_model(self) -> Path:

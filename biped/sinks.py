@@ -1,13 +1,51 @@
-"""Where the numbers go: a table on the console and TensorBoard's event files, behind one Stable-Baselines3 logger."""
+"""Where the numbers go: the console, TensorBoard's event files and JSON lines, behind one Stable-Baselines3 logger."""
 
+import json
+import math
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
 from stable_baselines3.common.logger import HumanOutputFormat, KVWriter, Logger, TensorBoardOutputFormat
 
 from biped.errors import MachineError, disk_error
+
+LAYOUT = {
+    "training overview": {
+        "return": ["Multiline", ["rollout/ep_rew_mean"]],
+        "episode length": ["Multiline", ["rollout/ep_len_mean"]],
+        "walking gate": ["Multiline", ["gate/score", "gate/passed", "eval/success_rate"]],
+        "errors in the gate": ["Multiline", ["gate/.*error_.*"]],
+        "why episodes end": ["Multiline", ["terminations/.*"]],
+        "curriculum": ["Multiline", ["curriculum/.*"]],
+    },
+    "reward breakdown": {
+        "tracking": ["Multiline", ["rewards/tracking_.*"]],
+        "gait": [
+            "Multiline",
+            ["rewards/sinusoidal_gait", "rewards/foot_.*", "rewards/contact_schedule", "rewards/standing_still"],
+        ],
+        "all terms": ["Multiline", ["rewards/.*"]],
+    },
+    "PPO health": {
+        "KL divergence": ["Multiline", ["train/approx_kl", "train/kl"]],
+        "learning rate": ["Multiline", ["train/learning_rate"]],
+        "losses": ["Multiline", ["train/policy_gradient_loss", "train/value_loss", "train/entropy_loss"]],
+        "explained variance": ["Multiline", ["train/explained_variance"]],
+        "clipped": ["Multiline", ["train/clip_fraction"]],
+        "standard deviation of actions": ["Multiline", ["train/std"]],
+        "skipped steps": ["Multiline", ["train/skipped_steps"]],
+    },
+    "performance": {
+        "steps a second": ["Multiline", ["time/fps"]],
+        "seconds a rollout": ["Multiline", ["time/collection_time", "time/learning_time"]],
+        "buffer memory": ["Multiline", ["buffer/memory"]],
+    },
+}
+"""TensorBoard's custom scalars: curves that belong together, in one diagram each. Names are regular expressions."""
 
 
 def require_tensorboard() -> Any:
@@ -60,6 +98,61 @@ class TensorBoardWriter(TensorBoardOutputFormat):
         except OSError as error:
             raise disk_error(folder, error) from error
         self._is_closed = False
+        if resume_after_step is None:
+            self.writer.add_custom_scalars(LAYOUT)
+
+    def add_picture(self, name: str, file: Path, step: int) -> None:
+        """Add a PNG."""
+        with Image.open(file) as picture:
+            self.writer.add_image(name, np.asarray(picture.convert("RGB")), step, dataformats="HWC")
+        self.writer.flush()
+
+
+class JsonLinesWriter(KVWriter):
+    """Appends every dump to a file, one JSON object a line; `biped.runs.read_metrics` reads it.
+
+    A line holds `step`, `time` (seconds since 1970) and the numbers by their canonical names; null where one is not
+    finite. A process that goes on with a run first writes a line of its own, `{"resumed_after_step": ...}`. Nothing
+    that was written is ever changed.
+    """
+
+    def __init__(self, file: Path, resume_after_step: int | None) -> None:
+        """Open the file for appending.
+
+        Args:
+            file: metrics.jsonl of a run.
+            resume_after_step: the steps of the checkpoint that training goes on from; None for a new run.
+
+        Raises:
+            MachineError: the disk does not let us.
+        """
+        try:
+            is_torn = file.exists() and file.stat().st_size > 0 and not file.read_bytes().endswith(b"\n")
+            self._file = file.open("a", encoding="utf-8")
+            if is_torn:  # by a kill in the middle of a line: what follows must not become part of it
+                self._file.write("\n")
+            if resume_after_step is not None:
+                self._append({"resumed_after_step": resume_after_step, "time": time.time()})
+        except OSError as error:
+            raise disk_error(file, error) from error
+
+    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
+        """Append one line; `step` is the number of environment steps so far."""
+        del key_excluded
+        numbers = {
+            name: float(value) if math.isfinite(value) else None
+            for name, value in sorted(key_values.items())
+            if isinstance(value, int | float | np.number)
+        }
+        self._append({"step": step, "time": time.time(), **numbers})
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _append(self, line: dict[str, Any]) -> None:
+        self._file.write(json.dumps(line, allow_nan=False) + "\n")
+        self._file.flush()
 
 
 def make_logger(

@@ -16,24 +16,43 @@ MAY_IMPORT = {
     "biped.eval": {"biped.eval", "biped.mdp.state", "biped_config", "numpy", "torch"},
     "biped.evaluation": {"biped.eval", "biped.mdp.commands", "biped_config", "biped_env", "torch"},
     "biped.gate_watch": {"biped.eval", "biped.evaluation", "biped.runs", "biped_config", "biped_env"},
-    "biped.runs": {"biped_config", "biped.config_io", "biped.errors"},
+    "biped.background": set(),
     "biped.interrupts": set(),
+    "biped.runs": {"biped_config", "biped.config_io", "biped.errors", "numpy"},
+    "biped.run_info": {"psutil", "torch"},
+    "biped.reward_doctor": {"biped_config"},
+    "biped.overview": {"biped.command_line", "biped.errors", "biped.eval.gate", "biped.runs", "matplotlib", "numpy"},
     "biped.command_line": {"biped.errors", "biped.interrupts", "biped_config", "torch"},
     "biped.learner": {"biped.errors", "biped.mdp", "biped.ppo", "biped_config", "stable_baselines3", "torch"},
-    "biped.sinks": {"biped.errors", "stable_baselines3", "torch"},
+    "biped.sinks": {"biped.errors", "stable_baselines3", "torch", "numpy", "PIL"},
     "biped.check_machine": {"biped.errors", "biped.sim.scene", "biped_config", "torch", "psutil"},
     "biped.mdp": {"biped.mdp", "biped_config", "torch"},
     "biped.sim": {"biped.sim", "biped.mdp.state", "biped.errors", "biped_config", "torch", "numpy"},
     "biped.sim.genesis_scene": {"genesis"},
     "biped.ppo": {"biped.ppo", *LEARNING},
     "wandb_callback": {
+        "biped.background",
         "biped.errors",
         "biped.interrupts",
         "biped.metrics",
+        "biped.reward_doctor",
         "biped.runs",
+        "biped.wandb_service",
+        "biped_config",
         "stable_baselines3",
         "numpy",
         "wandb",
+    },
+    "biped.wandb_service": {"biped.errors", "biped.runs", "biped_config", "psutil", "wandb"},
+    "biped.train_flags": {"biped.command_line", "biped.config_io", "biped.runs", "biped_config"},
+    "biped_sweep": {
+        "biped.command_line",
+        "biped.config_io",
+        "biped.errors",
+        "biped.interrupts",
+        "biped.runs",
+        "biped_config",
+        "optuna",
     },
     "biped_env": {
         "biped.mdp",
@@ -53,12 +72,17 @@ MAY_IMPORT = {
         "biped.config_io",
         "biped.errors",
         "biped.gate_watch",
+        "biped.overview",
         "biped.ppo",
+        "biped.reward_doctor",
+        "biped.run_info",
         "biped.runs",
         "biped.sinks",
+        "biped.train_flags",
         "biped_config",
         "biped_env",
         "wandb_callback",
+        "stable_baselines3",
         "torch",
     },
     "biped_eval": {
@@ -82,7 +106,7 @@ MAY_IMPORT = {
 
 SOURCES = sorted([*ROOT.glob("*.py"), *(ROOT / "biped").rglob("*.py")])
 LINES = 400
-LINES_OF = {"biped_config": 560}
+LINES_OF = {"biped_config": 580}
 """The configuration is a list of numbers, each with its docstring; everything else has the common budget."""
 FUNCTION_LINES = 60
 

@@ -40,6 +40,9 @@ def test_a_run_leaves_what_the_documents_promise(logs: Path) -> None:
     run = logs / "demo"
     assert {p.name for p in run.iterdir()} == {
         "RecurrentPPO_1",
+        "metrics.jsonl",
+        "overview.png",
+        "run_info.json",
         "biped_model_512_steps.zip",
         "biped_model_1024_steps.zip",
         "best_model.json",

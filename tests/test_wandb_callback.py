@@ -1,16 +1,23 @@
-"""A real offline W&B run, read back with wandb's own reader."""
+"""Real W&B runs: offline ones read back with wandb's own reader, online ones with a server on a loopback port."""
 
 import json
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
-import wandb
 
 import biped_train
+import wandb
 from biped.metrics import METRICS
 from biped.runs import RunDirectory
+from biped_config import WandbConfig
+from tests.conftest import ROOT
+from tests.wandb_server import KEY, Behaviour, WandbServer
 from wandb_callback import WandbWriter, start_wandb
 
 FLAGS = [
@@ -28,7 +35,7 @@ FLAGS = [
 
 @pytest.fixture(autouse=True)
 def no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_PROJECT"):
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_PROJECT", "WANDB_BASE_URL", "WANDB_DATA_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
     wandb.teardown()  # it reads the environment once in a process
@@ -62,7 +69,7 @@ def test_a_run_without_an_account_is_recorded_offline_and_resumed_as_the_same_ru
     assert {run["display_name"] for run in runs} == {"try"}
     config = runs[0]["config"]["update"]
     assert config["ppo"]["n_epochs"] == 2
-    logged = [{**row["item"]} for row in rows(found)]
+    logged = [row["item"] for row in rows(found) if "performance/fps" in row["item"]]
     assert [row["performance/total_timesteps"] for row in logged] == list(range(256, 2049, 256))
     names = {name for row in logged for name in row if not name.startswith("_")}
     table = {metric.wandb_name.replace("<exp_name>", "demo") for metric in METRICS.values()}
@@ -72,35 +79,37 @@ def test_a_run_without_an_account_is_recorded_offline_and_resumed_as_the_same_ru
     assert {"eval/demo/success_rate", "eval/demo/best_success_rate", "gate/score"} <= names
 
 
+class Recorder:
+    """A run that keeps its rows."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict] = []
+
+    def define_metric(self, *_: object, **__: object) -> None: ...
+
+    def log(self, row: dict) -> None:
+        self.rows.append(row)
+
+    def finish(self) -> None: ...
+
+
 def test_entropy_has_its_own_sign_in_wandb() -> None:
-    class Recorder:
-        def __init__(self) -> None:
-            self.rows: list[dict] = []
-
-        def define_metric(self, *_: object, **__: object) -> None: ...
-
-        def log(self, row: dict) -> None:
-            self.rows.append(row)
-
     run = Recorder()
-    WandbWriter(run, "walk").write({"train/entropy_loss": -3.5, "custom/thing": 2, "text": "x"}, {}, 10)
+    writer = WandbWriter(lambda: run, "walk")
+    writer.write({"train/entropy_loss": -3.5, "custom/thing": 2, "text": "x"}, {}, 10)
+    writer.close()
     assert run.rows == [{"ppo/entropy": 3.5, "custom/thing": 2, "performance/total_timesteps": 10}]
 
 
 def test_a_tracker_that_fails_is_said_once_and_then_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    class Dying:
+    class Dying(Recorder):
         calls = 0
-
-        def define_metric(self, *_: object, **__: object) -> None: ...
 
         def log(self, _: dict) -> None:
             Dying.calls += 1
             raise ConnectionResetError("the service is gone")
 
-        def finish(self) -> None:
-            raise AssertionError("a dead run must not be finished")
-
-    writer = WandbWriter(Dying(), "walk")
+    writer = WandbWriter(Dying, "walk")
     for step in range(3):
         writer.write({"time/fps": 1}, {}, step)
     writer.close()
@@ -108,15 +117,188 @@ def test_a_tracker_that_fails_is_said_once_and_then_left_alone(capsys: pytest.Ca
     assert capsys.readouterr().err.count("training goes on") == 1
 
 
+def test_a_model_that_cannot_be_sent_does_not_end_the_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class NoArtifacts(Recorder):
+        def log_artifact(self, *_: object, **__: object) -> None:
+            raise ValueError("no room")
+
+    run = NoArtifacts()
+    model = tmp_path / "best_model.zip"
+    model.write_bytes(b"weights")
+    writer = WandbWriter(lambda: run, "walk")
+    for step in range(3):
+        writer.publish_model(model, "best", {"steps": step})
+        writer.write({"time/fps": 1}, {}, step)
+    writer.close()
+    assert len(run.rows) == 3
+    assert capsys.readouterr().err.count("the numbers go on") == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["best_model.zip"]
+
+
+def test_a_finish_that_never_returns_costs_a_bounded_time(capsys: pytest.CaptureFixture[str]) -> None:
+    class Endless(Recorder):
+        def finish(self) -> None:
+            threading.Event().wait()
+
+    writer = WandbWriter(Endless, "walk", finish_s=0.5)
+    writer.write({"time/fps": 1}, {}, 1)
+    started = time.monotonic()
+    writer.close()
+    assert time.monotonic() - started < 5.0
+    assert "wandb sync" in capsys.readouterr().err
+
+
 def test_wandb_mode_is_respected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")
     wandb.teardown()
+    assert stream(tmp_path, WandbConfig()) == []
+    monkeypatch.setenv("WANDB_MODE", "online")
+    assert stream(tmp_path, WandbConfig(mode="disabled")) == []
+
+
+def stream(logs: Path, cfg: WandbConfig, steps: range = range(3), init_s: float = 20.0) -> list[Path]:
+    """Stream rows to the run `demo`; return the folders that W&B made."""
+    run = RunDirectory(logs / "demo")
+    run.path.mkdir(parents=True, exist_ok=True)
+    writer = start_wandb(run, cfg, {"seed": 3}, init_s)
+    assert writer is not None
+    for step in steps:
+        writer.write({"time/fps": 100 + step}, {}, step)
+    writer.close()
+    return list(run.path.glob("wandb/*run-*"))
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
+    """A server of our own, and an account on it."""
+    started = WandbServer()
+    monkeypatch.setenv("WANDB_BASE_URL", started.url)
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    wandb.teardown()
+    yield started
+    started.behaviour = "good"
+    wandb.teardown()
+    started.close()
+
+
+def fps(rows: list[dict]) -> dict[int, int]:
+    return {row["performance/total_timesteps"]: row["performance/fps"] for row in rows}
+
+
+def test_a_run_is_streamed_and_a_resumed_one_goes_on_as_the_same_run(server: WandbServer, tmp_path: Path) -> None:
+    cfg = WandbConfig(project="lab", run_name="try", group="seeds", tags=("a", "b"), notes="why")
+    stream(tmp_path, cfg, range(3))
+    stream(tmp_path, cfg, range(3, 6))
+    run_id = RunDirectory(tmp_path / "demo").wandb_id()
+    assert list(server.runs) == [run_id]
+    assert fps(server.rows(run_id)) == {step: 100 + step for step in range(6)}
+    sent = server.runs[run_id]
+    assert (sent["project"], sent["displayName"], sent["groupName"]) == ("lab", "try", "seeds")
+    assert (sent["tags"], sent["notes"]) == (["a", "b"], "why")
+    assert json.loads(sent["config"])["seed"]["value"] == 3
+    assert server.unknown == []
+
+
+def test_models_are_sent_with_what_is_known_about_them(server: WandbServer, tmp_path: Path) -> None:
     run = RunDirectory.create(tmp_path, "demo")
-    writer = start_wandb(run, project="p", entity=None, run_name="n", config={})
+    writer = start_wandb(run, WandbConfig(), {})
+    assert writer is not None
+    for steps, weights in ((100, b"first"), (200, b"second")):
+        run.best_model.write_bytes(weights)
+        writer.publish_model(run.best_model, "best", {"steps": steps, "epochs": 5, "gate_score": 0.5})
+        run.best_model.unlink()  # as good as replaced: what was handed over must be what is sent
+    run.checkpoint(200).write_bytes(b"second")
+    writer.publish_model(run.checkpoint(200), "checkpoint", {"steps": 200, "epochs": 5, "gate_score": None})
+    writer.alert("limps", "the left foot")
+    writer.close()
+    sent = {(found["artifactCollectionName"], json.loads(found["metadata"])["steps"]) for found in server.artifacts}
+    assert sent == {("demo-best", 100), ("demo-best", 200), ("demo-checkpoint", 200)}
+    assert all(found["is_committed"] for found in server.artifacts)
+    assert json.loads(server.artifacts[0]["metadata"]) == {"steps": 100, "epochs": 5, "gate_score": 0.5}
+    weights = [content for name, content in server.uploads.items() if name.endswith(".zip")]
+    assert sorted(weights) == [b"first", b"second", b"second"]
+    assert [alert["title"] for alert in server.alerts] == ["limps"]
+
+
+def test_two_offline_fragments_are_synced_into_one_run(server: WandbServer, tmp_path: Path) -> None:
+    cfg = WandbConfig(mode="offline", project="lab")
+    stream(tmp_path, cfg, range(3))
+    time.sleep(1.1)  # wandb names folders by the second
+    fragments = stream(tmp_path, cfg, range(3, 6))
+    assert len(fragments) == 2
+    assert server.runs == {}
+    for fragment in sorted(fragments):
+        command = [str(Path(sys.executable).with_name("wandb")), "sync", str(fragment)]
+        subprocess.run(command, check=True, capture_output=True, timeout=120)
+    run_id = RunDirectory(tmp_path / "demo").wandb_id()
+    assert list(server.runs) == [run_id]
+    assert fps(server.rows(run_id)) == {step: 100 + step for step in range(6)}
+
+
+@pytest.mark.parametrize("behaviour", ["refuses keys", "fails", "is silent"])
+def test_a_server_that_does_not_answer_well_costs_seconds_and_the_run_is_recorded_offline(
+    server: WandbServer, tmp_path: Path, capfd: pytest.CaptureFixture[str], behaviour: Behaviour
+) -> None:
+    server.behaviour = behaviour
+    started = time.monotonic()
+    folders = stream(tmp_path, WandbConfig(), init_s=2.0)
+    assert time.monotonic() - started < 30.0
+    said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("W&B")]
+    assert len(said) == 1, said
+    assert any(folder.name.startswith("offline-run") for folder in folders)
+    assert server.runs == {}
+
+
+def test_a_server_that_goes_silent_in_mid_run_holds_up_the_end_for_a_bounded_time(
+    server: WandbServer, tmp_path: Path
+) -> None:
+    run = RunDirectory.create(tmp_path, "demo")
+    writer = start_wandb(run, WandbConfig(), {}, finish_s=6.0)
     assert writer is not None
     writer.write({"time/fps": 1}, {}, 1)
+    wait_for(lambda: bool(server.runs))
+    server.behaviour = "is silent"
+    started = time.monotonic()
+    writer.write({"time/fps": 2}, {}, 2)
     writer.close()
-    assert not list(run.path.glob("wandb/*run-*"))
+    assert time.monotonic() - started < 10.0
+
+
+@pytest.mark.parametrize("fault", ["killed", "disk full"])
+@pytest.mark.usefixtures("server")
+def test_training_outlives_the_service_and_its_other_records_are_whole(tmp_path: Path, fault: str) -> None:
+    """A real training; W&B's own process is killed, or can write no more, in the middle."""
+    run, steps = RunDirectory(tmp_path / "demo"), 5_120
+    command = [sys.executable, "biped_train.py", "-e", "demo", "--log_dir", str(tmp_path), "--preset", "smoke"]
+    command += ["--wandb", "--eval_freq", "0", "--total_timesteps", str(steps)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as training:
+        logs = (run.path / "wandb").glob
+        wait_for(lambda: any("run started" in log.read_text() for log in logs("run-*/logs/debug.log")))
+        struck = [
+            child for child in psutil.Process(training.pid).children(recursive=True) if child.name() == "wandb-core"
+        ]
+        for service in struck:
+            if fault == "killed":
+                service.kill()
+            else:
+                service.rlimit(psutil.RLIMIT_FSIZE, (0, 0))
+        assert len(struck) == 1
+        _, errors = training.communicate(timeout=90)
+    assert training.returncode == 0, errors
+    assert run.final_model.exists()
+    assert run.read_metrics()["train/loss"].steps.tolist() == list(range(256, steps + 1, 256))
+    said = [line for line in errors.splitlines() if line.startswith("W&B")]
+    assert len(said) <= 1
+    if fault == "killed":
+        assert "training goes on" in said[0]
+    assert "Traceback" not in errors
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def test_without_wandb_training_goes_on(
@@ -124,7 +306,7 @@ def test_without_wandb_training_goes_on(
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     run = RunDirectory.create(tmp_path, "demo")
-    assert start_wandb(run, project="p", entity=None, run_name="n", config={}) is None
+    assert start_wandb(run, WandbConfig(), {}) is None
     assert "install_genesis.sh" in capsys.readouterr().err
 
 

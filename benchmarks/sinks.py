@@ -1,0 +1,114 @@
+"""What the sinks cost: training with all of them beside training with none, in one run.
+
+    python benchmarks/sinks.py --out benchmarks/sinks_cpu.json
+
+The CPU preset is trained in pairs of short blocks of rollouts, one with the console, TensorBoard, metrics.jsonl and an
+offline W&B run, one with nothing, in alternating order. Blocks differ by more than what is looked for, so
+two figures are given: the time that the training's own thread spends in the sinks, and the median of the pairs' ratios
+with its standard error.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+os.environ["WANDB_SILENT"] = "true"
+
+import torch
+from stable_baselines3.common.logger import Logger
+
+from biped.command_line import whole_number
+from biped.config_io import to_dict
+from biped.learner import keep_freed_memory, make_model
+from biped.runs import RunDirectory
+from biped.sinks import JsonLinesWriter, make_logger
+from biped_config import WandbConfig, cpu_preset
+from biped_env import BipedVecEnv, make_env
+from biped_train import summary_metrics
+from wandb_callback import BipedCallback, start_wandb
+
+
+def main() -> int:
+    """Measure, print, and write JSON where asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rollouts", type=whole_number, default=5, help="rollouts a block (default 5)")
+    parser.add_argument("--pairs", type=whole_number, default=60, help="pairs of blocks (default 60)")
+    parser.add_argument("--out", type=Path, help="where the JSON goes")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        result = measure(Path(folder), args.rollouts, args.pairs)
+    print(json.dumps(result, indent=2))
+    if args.out:
+        args.out.write_text(json.dumps(result, indent=2) + "\n")
+    return 0
+
+
+def measure(folder: Path, rollouts: int, pairs: int) -> dict[str, Any]:
+    """Train alternately with and without sinks; return seconds a rollout and the shares of the sinks."""
+    config = cpu_preset()
+    torch.set_num_threads(config.train.torch_threads)
+    env = BipedVecEnv(make_env(config.env, "cpu"))
+    keep_freed_memory()
+    model = make_model(config, env, 1)
+    run = RunDirectory.create(folder, "bench")
+    wandb_config = replace(WandbConfig(), mode="offline")
+    writer = start_wandb(run, wandb_config, to_dict(config))
+    assert writer is not None
+    more = [JsonLinesWriter(run.metrics, None), writer]
+    loggers = {
+        "with sinks": make_logger(run.tensorboard, resume_after_step=None, console_every_s=15.0, more=more),
+        "without": Logger(None, []),
+    }
+    steps = rollouts * config.ppo.n_steps * config.env.num_envs
+    seconds: dict[str, list[float]] = {name: [] for name in loggers}
+    in_sinks: list[float] = []
+    for pair in range(-2, pairs):  # the first two are to warm up
+        for name, logger in sorted(loggers.items(), reverse=pair % 2 == 0):
+            dump = _timed(logger)
+            model.set_logger(logger)
+            callback = BipedCallback(run, lambda: summary_metrics(env.env.stats.drain()), lambda _: None, 10**12)
+            started = time.perf_counter()
+            model.learn(steps, callback, log_interval=None, reset_num_timesteps=False)  # pyright: ignore[reportArgumentType]
+            if pair >= 0:
+                seconds[name].append((time.perf_counter() - started) / rollouts)
+                in_sinks += [sum(dump) / rollouts] if name == "with sinks" else []
+    loggers["with sinks"].close()
+    env.close()
+    without = statistics.median(seconds["without"])
+    ratios = [one / other for one, other in zip(seconds["with sinks"], seconds["without"], strict=True)]
+    return {
+        "seconds_a_rollout_without": without,
+        "seconds_a_rollout_in_sinks": statistics.median(in_sinks),
+        "share_in_sinks": statistics.median(in_sinks) / without,
+        "median_ratio": statistics.median(ratios),
+        # Of a median of what is spread like a Gaussian: 1.25 times that of the mean.
+        "standard_error_of_ratio": 1.25 * statistics.stdev(ratios) / len(ratios) ** 0.5,
+        "ratios": sorted(round(ratio, 4) for ratio in ratios),
+        "rollouts_a_block": rollouts,
+        "torch": torch.__version__,
+    }
+
+
+def _timed(logger: Logger) -> list[float]:
+    """Time the logger's dumps from here on; return the list that the seconds are added to."""
+    spent: list[float] = []
+    dump = type(logger).dump
+
+    def timed(step: int = 0) -> None:
+        started = time.perf_counter()
+        dump(logger, step)
+        spent.append(time.perf_counter() - started)
+
+    logger.dump = timed
+    return spent
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""The flags of biped_train.py, and the fields of the configuration that they stand for."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from biped.command_line import OneLineParser, seed_number, whole_number, whole_or_none
+from biped.config_io import parse_setting
+from biped.runs import DEFAULT_EXP_NAME
+from biped_config import PRESETS
+
+FLAG_SETTINGS = {
+    "num_envs": "env.num_envs",
+    "total_timesteps": "train.total_timesteps",
+    "seed": "train.seed",
+    "device": "train.device",
+    "sim": "train.sim",
+    "adaptive_lr": "ppo.adaptive_lr",
+    "precision": "ppo.precision",
+    "eval_freq": "train.eval_every_steps",
+    "stop_when_walking": "train.stop_when_walking",
+    "wandb": "wandb.enabled",
+    "wandb_project": "wandb.project",
+    "wandb_entity": "wandb.entity",
+    "wandb_run_name": "wandb.run_name",
+    "wandb_group": "wandb.group",
+    "wandb_tags": "wandb.tags",
+    "wandb_notes": "wandb.notes",
+    "wandb_mode": "wandb.mode",
+}
+"""Flags that stand for a field of the configuration, and the path of that field."""
+
+MAY_CHANGE_ON_RESUME = (
+    "train.total_timesteps",
+    "train.checkpoint_every_steps",
+    "train.device",
+    "train.eval_",
+    "train.stop_when_walking",
+    "wandb.",
+)
+"""Fields, or beginnings of them, that a run may be continued with another value of."""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the command line's parser; a flag that is not given is None (or False)."""
+    parser = OneLineParser(
+        prog="biped_train.py", description="Train a walking biped with RecurrentPPO in Genesis.", allow_abbrev=False
+    )
+    add = parser.add_argument
+    add(
+        "-e",
+        "--exp_name",
+        default=_default_name(),
+        metavar="NAME",
+        help=f"the run's name (default {DEFAULT_EXP_NAME}; in a W&B sweep sweep-ID)",
+    )
+    add(
+        "--preset",
+        choices=("auto", *PRESETS),
+        help="sizes to start from (default auto: gpu where CUDA is found, or cpu)",
+    )
+    add("-B", "--num_envs", type=whole_number, metavar="N", help="parallel environments (gpu: 1024, cpu: 256)")
+    add("--total_timesteps", type=whole_number, metavar="N", help="environment steps (gpu: 200000000, cpu: 5000000)")
+    add("--seed", type=seed_number, metavar="N", help="seeds everything that is drawn (default 1)")
+    add("--device", choices=("auto", "cuda", "cpu"), help="where to simulate and to learn (default: the preset's)")
+    add("--sim", choices=("genesis",), help="the simulator")
+    add(
+        "--set",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="PATH=VALUE",
+        help="any field of the configuration; repeatable",
+    )
+    add("--adaptive_lr", action="store_true", help="steer the learning rate by the updates' KL divergence")
+    add("--precision", choices=("fp32", "bf16"), help="of the networks up to their heads (default fp32)")
+    add("--eval_freq", type=whole_or_none, metavar="N", help="environment steps between two evaluations; 0 for none")
+    add(
+        "--stop_when_walking",
+        type=whole_or_none,
+        metavar="N",
+        help="end once the walking gate has passed N times in a row; 0 for never",
+    )
+    add("--load_model", type=Path, metavar="PATH", help="start from the weights of this checkpoint; steps count from 0")
+    add("--continue_training", action="store_true", help="go on with the run from its latest checkpoint")
+    add("--new_run", action="store_true", help="keep an existing run under a numbered name and start anew")
+    add("--log_dir", type=Path, default=Path("logs"), metavar="DIR", help="the folder of all runs (default logs)")
+    add("--wandb", action="store_true", help="stream metrics to Weights & Biases")
+    add("--wandb_project", metavar="NAME", help="W&B project (default biped-rl-sb3)")
+    add("--wandb_entity", metavar="NAME", help="W&B user or team")
+    add("--wandb_run_name", metavar="NAME", help="name shown in W&B (default: the run's name)")
+    add("--wandb_group", metavar="NAME", help="runs that belong together, such as the seeds of an experiment")
+    add("--wandb_tags", nargs="+", metavar="WORD", help="words to find the run by")
+    add("--wandb_notes", metavar="TEXT", help="what the run is for")
+    add("--wandb_mode", choices=("online", "offline", "disabled"), help="default: what WANDB_MODE says, or online")
+    return parser
+
+
+def _default_name() -> str:
+    # The agents of a sweep start the same command line many times, several at once.
+    run_id = os.environ.get("WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else None
+    return f"sweep-{run_id}" if run_id else DEFAULT_EXP_NAME
+
+
+def requested_settings(args: argparse.Namespace) -> list[tuple[str, Any]]:
+    """Return the fields that the command line sets, by path; `--set` comes last and wins.
+
+    Raises:
+        ConfigError: a `--set` cannot be read.
+    """
+    flags = [(path, getattr(args, name)) for name, path in FLAG_SETTINGS.items()]
+    return [(path, value) for path, value in flags if value is not None and value is not False] + [
+        parse_setting(text) for text in args.set
+    ]

@@ -1,0 +1,51 @@
+"""What is recorded about the code and the machine of a run."""
+
+import subprocess
+from pathlib import Path
+
+from biped.run_info import describe_code, describe_start
+from biped.runs import RunDirectory
+
+
+def git(folder: Path, *arguments: str) -> str:
+    who = ["-c", "user.name=me", "-c", "user.email=me@example.org"]
+    return subprocess.run(
+        ["git", "-C", str(folder), *who, *arguments], check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def test_the_commit_and_whether_files_differ_from_it(tmp_path: Path) -> None:
+    git(tmp_path, "init")
+    (tmp_path / "code.py").write_text("a = 1\n")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-m", "first")
+    commit = git(tmp_path, "rev-parse", "HEAD")
+    assert describe_code(tmp_path) == {"commit": commit, "is_dirty": False}
+    (tmp_path / "code.py").write_text("a = 2\n")
+    assert describe_code(tmp_path) == {"commit": commit, "is_dirty": True}
+
+
+def test_code_that_is_in_no_repository_is_of_an_unknown_commit(tmp_path: Path) -> None:
+    assert describe_code(tmp_path) == {"commit": None, "is_dirty": None}
+
+
+def test_every_start_of_a_run_is_recorded_and_none_is_lost(logs: Path, tmp_path: Path) -> None:
+    (first,) = RunDirectory(logs / "demo").read_starts()
+    assert first["command"][:3] == ["biped_train.py", "-e", "demo"]
+    assert first["resumed_after_step"] is None
+    assert first["versions"]["torch"]
+    assert first["config"]["env"]["num_envs"] == 16
+    assert first["machine"]["cpu_cores"] >= 1
+    assert first["machine"]["memory_gib"] > 0.5
+    run = RunDirectory.create(tmp_path, "demo")
+    for step in (None, 512):
+        run.add_start(describe_start(["biped_train.py"], step))
+    assert [start["resumed_after_step"] for start in run.read_starts()] == [None, 512]
+
+
+def test_a_damaged_record_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "run_info.json").write_text("{")
+    run = RunDirectory(tmp_path)
+    assert run.read_starts() == []
+    run.add_start({"n": 1})
+    assert run.read_starts() == [{"n": 1}]

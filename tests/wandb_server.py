@@ -1,0 +1,242 @@
+"""A stand-in for the W&B server on a loopback port: enough of it to log, to resume and to sync a run.
+
+It speaks what wandb 0.31 sends (GraphQL at /graphql, rows at /files/.../file_stream, uploads by PUT) and keeps it.
+"""
+
+import base64
+import json
+import re
+import threading
+import time
+from collections import defaultdict
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Literal
+
+KEY = "k" * 40
+"""A key of the form that wandb takes for one."""
+
+Behaviour = Literal["good", "refuses keys", "fails", "is silent"]
+HISTORY, SUMMARY = "wandb-history.jsonl", "wandb-summary.json"
+
+
+class WandbServer:
+    """Keeps runs: their rows, configuration and artifacts. `behaviour` may be changed at any time."""
+
+    def __init__(self) -> None:
+        """Listen on a free port of the loopback interface."""
+        self.behaviour: Behaviour = "good"
+        self.operations: list[str] = []
+        self.unknown: list[str] = []
+        self.runs: dict[str, dict[str, Any]] = {}
+        self.artifacts: list[dict[str, Any]] = []
+        self.alerts: list[dict[str, Any]] = []
+        self.uploads: dict[str, bytes] = {}
+        self.files: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+        self._lock = threading.Lock()
+        handler = type("Handler", (_Handler,), {"state": self})
+        self._http = _Quiet(("127.0.0.1", 0), handler)
+        self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
+        threading.Thread(target=self._http.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._http.shutdown()
+        self._http.server_close()
+
+    def rows(self, run_id: str) -> list[dict[str, Any]]:
+        """Return the rows that a run was sent, in order."""
+        return [json.loads(line) for line in self.files[run_id][HISTORY]]
+
+    def receive(self, run_id: str, sent: dict[str, Any]) -> None:
+        """Keep lines of a run's files from their offsets on: what is sent twice is kept once."""
+        with self._lock:
+            for name, part in (sent.get("files") or {}).items():
+                kept = self.files[run_id][name]
+                kept[part["offset"] : part["offset"] + len(part["content"])] = part["content"]
+
+    def answer(self, operation: str, variables: dict[str, Any]) -> dict[str, Any]:
+        """Return the data of a GraphQL operation."""
+        with self._lock:
+            self.operations.append(operation)
+            answer = getattr(self, f"_on_{operation}", None)
+            if answer is None:
+                self.unknown.append(operation)
+                return {}
+            return answer(variables)
+
+    def _on_Viewer(self, _: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        return {"viewer": {"id": "u", "entity": "me", "username": "me", "email": "", "flags": "{}", "teams": None}}
+
+    def _on_ServerFeaturesQuery(self, _: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        return {"serverInfo": {"features": []}}
+
+    def _on_OrgFeatureFlags(self, _: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        return {"organization": {"featureFlags": []}}
+
+    def _on_XXHashDigestsEnabled(self, _: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        return {"entity": {"xxhashDigestsEnabled": False}}
+
+    def _on_FetchArtifactDigestAlgorithm(self, _: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        return {"project": {"artifactType": {"artifactCollection": None}}}
+
+    def _on_OrganizationCoreWeaveOrganizationID(self, _: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        return {"entity": {"organization": None}}
+
+    def _on_ArtifactType(self, _: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        return {"project": {"artifact": None}}
+
+    def _on_RunResumeStatus(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        run_id = asked["name"]
+        bucket = None
+        if run_id in self.runs:
+            history = self.files[run_id][HISTORY]
+            summary = self.files[run_id][SUMMARY]
+            bucket = {
+                "id": run_id,
+                "name": run_id,
+                "displayName": self.runs[run_id].get("displayName"),
+                "summaryMetrics": summary[-1] if summary else "{}",
+                "logLineCount": 0,
+                "historyLineCount": len(history),
+                "eventsLineCount": len(self.files[run_id]["wandb-events.jsonl"]),
+                "historyTail": json.dumps(history[-1:]),
+                "eventsTail": "[]",
+                "config": self.runs[run_id].get("config") or "{}",
+                "tags": [],
+                "notes": None,
+                "wandbConfig": '{"t": 1}',
+            }
+        entity = {"id": "e", "name": "me"}
+        return {"model": {"id": "p", "name": asked.get("project"), "entity": entity, "bucket": bucket}}
+
+    def _on_UpsertBucket(self, sent: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        run_id = sent.get("name") or sent["id"]
+        is_new = run_id not in self.runs
+        self.runs.setdefault(run_id, {}).update({name: value for name, value in sent.items() if value is not None})
+        project = {"id": "p", "name": sent.get("project"), "entity": {"id": "e", "name": "me"}}
+        bucket = {
+            "id": run_id,
+            "name": run_id,
+            "displayName": sent.get("displayName"),
+            "description": None,
+            "config": sent.get("config") or "{}",
+            "sweepName": None,
+            "project": project,
+            "historyLineCount": len(self.files[run_id][HISTORY]),
+        }
+        return {"upsertBucket": {"bucket": bucket, "inserted": is_new}}
+
+    def _on_CreateRunFiles(self, sent: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        files = [{"name": name, "uploadUrl": f"{self.url}/upload/{sent['run']}/{name}"} for name in sent["files"]]
+        return {"createRunFiles": {"runID": sent["run"], "uploadHeaders": [], "files": files}}
+
+    def _on_MarkRunFilesUploaded(self, _: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        return {"markRunFilesUploaded": {"success": True}}
+
+    def _on_NotifyScriptableRunAlert(self, sent: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        self.alerts.append(sent)
+        return {"notifyScriptableRunAlert": {"success": True}}
+
+    def _on_CreateArtifact(self, sent: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        number = len(self.artifacts)
+        self.artifacts.append({**sent["input"], "is_committed": False})
+        artifact = {"id": f"a{number}", "digest": sent["input"]["digest"], "state": "PENDING"}
+        sequence = {"id": f"s{number}", "name": "s", "latestArtifact": None}
+        return {"createArtifact": {"artifact": {**artifact, "artifactSequence": sequence}}}
+
+    def _on_CreateArtifactManifest(self, sent: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        file = {"id": "f", "uploadUrl": f"{self.url}/upload/{sent['artifactID']}/manifest.json", "uploadHeaders": []}
+        return {"createArtifactManifest": {"artifactManifest": {"id": f"m{sent['artifactID']}", "file": file}}}
+
+    def _on_UpdateArtifactManifest(self, sent: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        number = sent["artifactManifestID"].removeprefix("m")
+        file = {"id": "f", "uploadUrl": f"{self.url}/upload/{number}/manifest.json", "uploadHeaders": []}
+        return {"updateArtifactManifest": {"artifactManifest": {"id": f"m{number}", "file": file}}}
+
+    def _on_CreateArtifactFiles(self, sent: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        nodes = [
+            {
+                "node": {
+                    "storagePath": f"{spec['artifactID']}/{spec['name']}",
+                    "uploadUrl": f"{self.url}/upload/{spec['artifactID']}/{spec['name']}",
+                    "uploadHeaders": [],
+                    "uploadMultipartUrls": None,
+                    "artifact": {"id": spec["artifactID"]},
+                }
+            }
+            for spec in sent["input"]["artifactFiles"]
+        ]
+        return {"createArtifactFiles": {"files": {"edges": nodes}}}
+
+    def _on_CommitArtifact(self, sent: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        artifact = self.artifacts[int(sent["artifactID"].removeprefix("a"))]
+        artifact["is_committed"] = True
+        return {"commitArtifact": {"artifact": {"id": sent["artifactID"], "digest": artifact["digest"]}}}
+
+
+class _Quiet(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: Any) -> None:
+        """Say nothing of clients that hang up."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    state: WandbServer
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self._reply({})
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self._misbehaves():
+            return
+        sent = json.loads(body or b"{}")
+        if stream := re.search(r"/files/[^/]+/[^/]+/([^/]+)/file_stream", self.path):
+            self.state.receive(stream[1], sent)
+            self._reply({})
+        elif self.path.endswith("/graphql"):
+            match = re.search(r"(?:query|mutation)\s+(\w+)", sent["query"])
+            operation = match[1] if match else sent["query"][:80]
+            self._reply({"data": self.state.answer(operation, sent.get("variables") or {})})
+        else:
+            self._reply({})
+
+    def do_PUT(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if not self._misbehaves():
+            self.state.uploads[self.path.removeprefix("/upload/")] = body
+            self._reply({})
+
+    def _misbehaves(self) -> bool:
+        state = self.state
+        if state.behaviour == "is silent":
+            while state.behaviour == "is silent":
+                time.sleep(0.05)
+            self.close_connection = True
+            return True
+        if state.behaviour == "fails":
+            self._reply({"error": "out of order"}, 500)
+            return True
+        if state.behaviour == "refuses keys" or self._key() != KEY:
+            self._reply({"errors": [{"message": "permission denied"}]}, 401)
+            return True
+        return False
+
+    def _key(self) -> str:
+        if self.command == "PUT":  # uploads go to signed addresses
+            return KEY
+        given = self.headers.get("Authorization", "").removeprefix("Basic ")
+        return base64.b64decode(given or "").decode().partition(":")[2]
+
+    def _reply(self, answer: dict[str, Any], status: int = 200) -> None:
+        body = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
