@@ -10,7 +10,7 @@ ARGS ?=
 INSTALL ?=
 STAMP := $(VENV)/.installed
 
-.PHONY: help install check train demo test test-slow lint format bench bench-learner picture
+.PHONY: help install check train demo test test-slow faults lint format bench bench-learner picture
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-13s %s\n", $$1, $$2 }'
@@ -35,6 +35,9 @@ test: $(STAMP) ## run the test suite
 
 test-slow: $(STAMP) ## run the tests that take minutes
 	$(PY) -m pytest -m slow $(ARGS)
+
+faults: $(STAMP) ## kill a training a hundred times, and do worse to it (a quarter of an hour)
+	FAULTS=100 $(PY) -m pytest -v -s tests/test_faults.py $(ARGS)
 
 lint: $(STAMP) ## ruff and pyright
 	$(PY) -m ruff check .

@@ -453,6 +453,10 @@ class TrainConfig(Section):
     """CPU threads of torch; 0 leaves the choice to torch. With 1, actor and critic are updated on a core each."""
     checkpoint_every_steps: int = _positive(10_000_000)
     """Environment steps between two checkpoints."""
+    keep_checkpoints: int = _not_negative(5)
+    """Periodic checkpoints that stay on the disk, the newest; 0 keeps all. The best and the final model always stay."""
+    max_error_share: float = _fraction(0.5)
+    """Training stops when the physics fails in more than this share of the environments within one rollout."""
     eval_every_steps: int = _not_negative(10_000_000)
     """Environment steps between two evaluations in the walking gate; 0 for none."""
     eval_episodes: int = _positive(64)

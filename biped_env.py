@@ -6,7 +6,7 @@ Stable-Baselines3 and sb3-contrib as they are.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,12 +22,17 @@ from torch import Tensor
 from biped.mdp.commands import CommandState, advance_commands, command_progress, is_moving
 from biped.mdp.episode_stats import EpisodeStats
 from biped.mdp.gait import StepEvents, StepState, advance_phase, advance_steps
+from biped.mdp.live import pack, unpack
 from biped.mdp.observations import ObservationLayout, build_observation
 from biped.mdp.rewards import RewardInputs, RewardModel, active_terms, check_terms, compute_rewards
 from biped.mdp.state import BipedState, quat_from_yaw, quat_rotate, select_state, without_motion
 from biped.mdp.terminations import check_terminations
 from biped.sim.scene import ResetPose, Scene, make_scene
 from biped_config import EnvConfig
+
+_LIVE = ("_phase", "_episode_steps", "_previous_action", "_is_late", "_state", "_steps", "_events", "_command")
+_LIVE_STATS = ("episode_return", "episode_length")
+"""Attributes of the environment, and of its statistics, that the running episodes live in."""
 
 
 class BipedEnv(VectorEnv):
@@ -166,6 +171,30 @@ class BipedEnv(VectorEnv):
         """Free the simulator."""
         del kwargs
         self.scene.close()
+
+    def get_state(self) -> dict[str, Tensor]:
+        """Return copies of all that the running episodes and the coming draws depend on, the simulator's included."""
+        return {
+            **pack({name: getattr(self, name) for name in _LIVE}),
+            **pack({name: getattr(self.stats, name) for name in _LIVE_STATS}),
+            "generator": self._generator.get_state(),
+            "command_share": torch.tensor(self.command_share, dtype=torch.float64),
+            **{f"scene.{name}": value for name, value in self.scene.get_state().items()},
+        }
+
+    def set_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `get_state` returned, exactly: the same actions lead to the same results.
+
+        Raises:
+            KeyError, RuntimeError: it is of an environment of another kind or size.
+        """
+        mine = unpack({name: getattr(self, name) for name in _LIVE}, state)
+        stats = unpack({name: getattr(self.stats, name) for name in _LIVE_STATS}, state)
+        self.scene.set_state({name.removeprefix("scene."): v for name, v in state.items() if name.startswith("scene.")})
+        self._generator.set_state(state["generator"].cpu())
+        self.command_share = float(state["command_share"])
+        vars(self).update(mine)
+        vars(self.stats).update(stats)
 
     @property
     def state(self) -> BipedState:

@@ -14,12 +14,13 @@ import argparse
 import contextlib
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
@@ -28,7 +29,7 @@ from optuna.study import MaxTrialsCallback
 from optuna.trial import TrialState
 
 from biped.command_line import OneLineParser, exit_code, whole_number
-from biped.config_io import with_settings
+from biped.config_io import parse_setting, with_settings
 from biped.errors import MachineError, UsageError, disk_error, first_line
 from biped.interrupts import Interrupted, Interrupts
 from biped.runs import RunDirectory, run_path
@@ -38,6 +39,8 @@ POLL_S = 1.0
 """Time between two looks at a trial's metrics (s)."""
 STOP_S = 60.0
 """Time that an interrupted training has to save and end (s)."""
+TOLERATED_IN_A_ROW = 3
+"""So many trials in a row without a score end the sweep."""
 HEARTBEAT_S = 30
 """A trial whose process has not been heard of for twice as long is taken over."""
 SCORE = "gate/score"
@@ -127,6 +130,10 @@ def check(args: argparse.Namespace, space: Sequence[Range]) -> None:
         UsageError: it names the setting.
     """
     run_path(args.log_dir, args.study)
+    try:
+        with_settings(PRESETS[args.preset](), [parse_setting(text) for text in args.set])
+    except ConfigError as error:
+        raise UsageError(f"--set: {error}") from error
     for bound in ("low", "high"):
         for item in space:
             value = getattr(item, bound)
@@ -176,6 +183,7 @@ class Objective:
     def __init__(self, args: argparse.Namespace, space: Sequence[Range], interrupts: Interrupts) -> None:
         """Keep what every trial has in common."""
         self._args, self._space, self._interrupts = args, space, interrupts
+        self._failed_in_a_row = 0
 
     def __call__(self, trial: optuna.Trial) -> float:
         """Train with the trial's settings.
@@ -195,24 +203,38 @@ class Objective:
         settings = [*args.set, *(f"{path}={value!r}" for path, value in values.items())]
         command += [word for setting in settings for word in ("--set", setting)]
         print(f"trial {trial.number}: {', '.join(f'{path}={value:.4g}' for path, value in values.items())}", flush=True)
+        before = run.read_starts()[-1:]  # of an older run of this name, which is put aside only when training begins
         # In a session of its own: a terminal sends Ctrl-C to everybody in its session, and ours would be the second.
-        with subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
-        ) as process:
+        with (
+            tempfile.TemporaryFile("w+") as said,
+            subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True) as process,
+        ):
             try:
-                scores = _watch(trial, process, run, self._interrupts)
-            except Interrupted:
+                scores = _watch(trial, process, run, before, self._interrupts)
+            except BaseException as ended:
                 _stop(process)
-                trial.study.enqueue_trial(trial.params)
+                if isinstance(ended, Interrupted):
+                    trial.study.enqueue_trial(trial.params)
                 raise
-            except optuna.TrialPruned:
-                _stop(process)
-                raise
-            complaint = process.stderr.read() if process.stderr else ""
+            said.seek(0)
+            complaint = said.read().strip().splitlines()
         if process.returncode or not scores:
-            lines = complaint.strip().splitlines() or [f"exit code {process.returncode}, no evaluation"]
-            raise TrialFailed(lines[-1])
+            self._fail(trial, complaint[-1] if complaint else f"exit code {process.returncode}, no evaluation")
+        self._failed_in_a_row = 0
         return max(scores.values())
+
+    def _fail(self, trial: optuna.Trial, complaint: str) -> NoReturn:
+        """Say why a trial gave no score.
+
+        Raises:
+            TrialFailed: so that the next one is tried.
+            MachineError: it was one of several in a row.
+        """
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row >= TOLERATED_IN_A_ROW:
+            raise MachineError(f"{self._failed_in_a_row} trials in a row gave no score; the last one said: {complaint}")
+        print(f"trial {trial.number}: no score: {complaint}", flush=True)
+        raise TrialFailed(complaint)
 
 
 class TrialFailed(Exception):  # noqa: N818
@@ -220,7 +242,11 @@ class TrialFailed(Exception):  # noqa: N818
 
 
 def _watch(
-    trial: optuna.Trial, process: subprocess.Popen[str], run: RunDirectory, interrupts: Interrupts
+    trial: optuna.Trial,
+    process: subprocess.Popen[bytes],
+    run: RunDirectory,
+    before: list[dict[str, Any]],
+    interrupts: Interrupts,
 ) -> dict[int, float]:
     """Report the scores of a training as they come, until it ends; return them by steps."""
     reported: dict[int, float] = {}
@@ -228,7 +254,8 @@ def _watch(
         if interrupts.received:
             raise Interrupted(interrupts.received)
         is_over = process.poll() is not None
-        for step, score in _scores(run).items():
+        scores = _scores(run) if run.read_starts()[-1:] != before else {}
+        for step, score in scores.items():
             if step not in reported:
                 reported[step] = score
                 trial.report(score, step)
@@ -247,7 +274,7 @@ def _scores(run: RunDirectory) -> dict[int, float]:
     return {}
 
 
-def _stop(process: subprocess.Popen[str]) -> None:
+def _stop(process: subprocess.Popen[bytes]) -> None:
     """Let a training save and end; kill it if it does not."""
     process.terminate()
     try:

@@ -29,19 +29,18 @@ from biped.mdp.commands import widened
 from biped.mdp.episode_stats import EpisodeSummary
 from biped.overview import draw_run
 from biped.ppo.acting import DeterministicActor
-from biped.ppo.checkpoint import Checkpoint, CheckpointError, read_checkpoint, restore, save_checkpoint
+from biped.ppo.checkpoint import Checkpoint, CheckpointError, read_checkpoint, restore
 from biped.ppo.recurrent_ppo import DeviceRecurrentPPO
 from biped.reward_doctor import examine
 from biped.run_info import describe_start
 from biped.runs import RunDirectory, run_path
 from biped.sinks import JsonLinesWriter, TensorBoardWriter, make_logger, require_tensorboard
 from biped.train_flags import MAY_CHANGE_ON_RESUME, make_parser, requested_settings
+from biped.training_state import TrainingState
 from biped_config import PRESETS, Config, TrainConfig
 from biped_env import BipedEnv, BipedVecEnv, make_env
 from wandb_callback import BipedCallback, Publisher, WandbWriter, start_wandb
 
-COMMAND_SHARE = "command_share"
-"""Name, in a checkpoint's notes, of how far the commands have been widened."""
 PUBLISHED_CHECKPOINTS = 10
 """Checkpoints of a training that are sent to W&B; all are kept on disk."""
 CONSOLE_EVERY_S = 15.0
@@ -58,6 +57,11 @@ class Plan:
     """The weights to start from."""
     resume: RunDirectory | None
     """The run to go on with; None for a new one."""
+
+    @property
+    def goes_on_after(self) -> int | None:
+        """The steps of the checkpoint that a run goes on from; None for a new run."""
+        return self.start.num_timesteps if self.start and self.resume else None
 
 
 def make_plan(args: argparse.Namespace) -> Plan:
@@ -139,6 +143,7 @@ def _preset(name: str | None) -> str:
 def summary_metrics(summary: EpisodeSummary) -> dict[str, float]:
     """Return an `EpisodeSummary` by the canonical names of `biped.metrics`."""
     return {
+        "env/error_resets": summary.errors,
         "episode/count": summary.episodes,
         "episode/mean_return": summary.mean_return,
         "episode/max_return": summary.max_return,
@@ -165,7 +170,7 @@ def train(args: argparse.Namespace, command: Sequence[str]) -> None:
     if config.train.torch_threads:
         torch.set_num_threads(config.train.torch_threads)
     # A resumed run draws on: with the same seed it would see the same starts and the same noise once more.
-    done = plan.start.num_timesteps if plan.start and plan.resume else 0
+    done = plan.goes_on_after or 0
     seed = (config.train.seed + done) % 2**32
     _say(f"building {config.env.num_envs} robots (the first time on a machine this compiles for a minute or two)")
     device = choose_device(config.train.device)
@@ -175,35 +180,34 @@ def train(args: argparse.Namespace, command: Sequence[str]) -> None:
     env.env.command_share = config.env.command.start_share
     keep_freed_memory()
     model = make_model(config, env, seed)
+    state = TrainingState(model, env.env)
     if plan.start is not None:
-        _restore(model, env.env, plan.start, goes_on=plan.resume is not None)
+        _restore(model, state, plan.start, goes_on=plan.resume is not None)
 
     goal = config.train.goal_timesteps or config.train.total_timesteps
     path = run_path(args.log_dir, args.exp_name)
     _say(f"training {path} from {done:,} to {goal:,} steps; watch with: tensorboard --logdir {args.log_dir}")
     run = plan.resume or RunDirectory.create(args.log_dir, args.exp_name, keep_old_as_numbered=args.new_run)
     with run.locked(), Interrupts() as interrupts:
-        run.write_config(config)
-        goes_on_after = done if plan.resume else None
-        start = describe_start(["biped_train.py", *command], goes_on_after)
-        run.add_start({**start, "config": to_dict(config)})
-        writer = start_wandb(run, config.wandb, to_dict(config)) if config.wandb.enabled else None
-        model.set_logger(_open_logger(run, goes_on_after, writer))
+        _record_start(run, config, command, plan.goes_on_after)
+        writer = _open_sinks(model, run, config, plan.goes_on_after)
 
-        def save(path: Path) -> None:
-            save_checkpoint(model, path, {COMMAND_SHARE: env.env.command_share})
-
+        watch = None if bench is None else _watch(run, model, bench, config.train, state.save_weights)
         callback = BipedCallback(
             run,
-            drain=lambda: _drain(env.env),
-            save=save,
+            drain=lambda: _drain(env.env, config.train.max_error_share),
+            save=state.save,
+            save_weights=state.save_weights,
             checkpoint_every_steps=config.train.checkpoint_every_steps,
-            watch=None if bench is None else _watch(run, model, bench, config.train, save),
+            keep_checkpoints=config.train.keep_checkpoints,
+            watch=watch,
             interrupts=interrupts,
             publisher=writer,
             publish_every_steps=(goal - done) // PUBLISHED_CHECKPOINTS,
             examine=lambda rates, figures: examine(rates, figures, config.env.reward.weights),
         )
+        state.keepers = [callback] if watch is None else [callback, watch]
+        state.restore_notes(plan.start if plan.resume else None)
         model.should_break_off = lambda: interrupts.is_urgent
         _learn(model, callback, goal - done, run, interrupts, writer)
     _say(f"trained {model.num_timesteps:,} steps: {run.final_model}")
@@ -212,19 +216,29 @@ def train(args: argparse.Namespace, command: Sequence[str]) -> None:
         bench.close()
 
 
-def _restore(model: DeviceRecurrentPPO, env: BipedEnv, start: Checkpoint, *, goes_on: bool) -> None:
+def _restore(model: DeviceRecurrentPPO, state: TrainingState, start: Checkpoint, *, goes_on: bool) -> None:
     try:
-        restore(model, start, counters=goes_on)
+        if not goes_on:
+            restore(model, start, counters=False)
+        elif why := state.restore(start):
+            _say(f"going on with new episodes ({why})")
     except CheckpointError as error:
         remedy = "restore config.json" if goes_on else "use the preset and --set policy.* that it was trained with"
         raise UsageError(f"{error}: {remedy}") from error
-    if goes_on:
-        env.command_share = min(1.0, start.notes.get(COMMAND_SHARE, env.command_share))
 
 
-def _drain(env: BipedEnv) -> dict[str, float]:
-    """Return the metrics of a rollout, and widen the commands if they were followed well."""
+def _drain(env: BipedEnv, max_error_share: float) -> dict[str, float]:
+    """Return the metrics of a rollout, and widen the commands if they were followed well.
+
+    Raises:
+        FloatingPointError: the physics failed too often.
+    """
     summary = env.stats.drain()
+    if summary.errors > max_error_share * env.num_envs:
+        raise FloatingPointError(
+            f"the physics failed {summary.errors} times in {env.num_envs} environments in one rollout: lower the gains "
+            "or the action scale (--set env.robot.kp_nm_per_rad, env.control.action_scale_rad), or more substeps"
+        )
     env.command_share = widened(env.command_share, summary.progress, env.cfg.command)
     return {**summary_metrics(summary), "curriculum/command_share": env.command_share}
 
@@ -271,7 +285,23 @@ def _learn(
         callback.save_checkpoint()
         raise MachineError(f"training broke down: {error}") from error
     finally:
-        model.logger.close()
+        _close(model.logger, run)
+
+
+def _close(logger: Logger, run: RunDirectory) -> None:
+    """Close every sink, whatever becomes of the others.
+
+    Raises:
+        MachineError: the disk does not let us.
+    """
+    failures: list[OSError] = []
+    for sink in logger.output_formats:
+        try:
+            sink.close()
+        except OSError as error:
+            failures.append(error)
+    if failures:
+        raise disk_error(run.path, failures[0])
 
 
 def _say_how_to_go_on(model: DeviceRecurrentPPO, run: RunDirectory) -> None:
@@ -279,13 +309,27 @@ def _say_how_to_go_on(model: DeviceRecurrentPPO, run: RunDirectory) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _open_logger(run: RunDirectory, goes_on_after: int | None, writer: WandbWriter | None) -> Logger:
-    return make_logger(
+def _record_start(run: RunDirectory, config: Config, command: Sequence[str], goes_on_after: int | None) -> None:
+    run.remove_leftovers()
+    run.write_config(config)
+    start = describe_start(["biped_train.py", *command], goes_on_after)
+    run.add_start({**start, "config": to_dict(config)})
+
+
+def _open_sinks(
+    model: DeviceRecurrentPPO, run: RunDirectory, config: Config, goes_on_after: int | None
+) -> WandbWriter | None:
+    """Give the model a logger with every sink; W&B's comes last, as it never fails here."""
+    logger = make_logger(
         run.tensorboard,
         resume_after_step=goes_on_after,
         console_every_s=CONSOLE_EVERY_S,
-        more=[JsonLinesWriter(run.metrics, goes_on_after), *([] if writer is None else [writer])],
+        more=[JsonLinesWriter(run.metrics, goes_on_after)],
     )
+    model.set_logger(logger)
+    writer = start_wandb(run, config.wandb, to_dict(config)) if config.wandb.enabled else None
+    logger.output_formats += [] if writer is None else [writer]
+    return writer
 
 
 def _draw_overview(model: DeviceRecurrentPPO, run: RunDirectory, publisher: Publisher | None) -> None:

@@ -5,6 +5,7 @@
 wandb is imported only by `start_wandb`. Whatever goes wrong with it is said once; training goes on, and is not held up.
 """
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -26,9 +27,11 @@ from biped_config import WandbConfig
 
 INIT_S = 30.0
 """How long W&B's server may take to begin a run (s). Training does not wait for it."""
-FINISH_S = 28.0
+FINISH_S = 20.0
 """How long the end of a training waits for W&B (s)."""
 _CAPACITY = 10_000
+_EPISODES, _ITERATIONS = "episodes", "iterations"
+"""Names in a checkpoint's notes."""
 
 
 class Watch(Protocol):
@@ -77,6 +80,8 @@ class BipedCallback(BaseCallback):
         drain: Callable[[], Mapping[str, float]],
         save: Callable[[Path], None],
         checkpoint_every_steps: int,
+        save_weights: Callable[[Path], None] | None = None,
+        keep_checkpoints: int = 0,
         watch: Watch | None = None,
         interrupts: Interrupts | None = None,
         publisher: Publisher | None = None,
@@ -89,8 +94,10 @@ class BipedCallback(BaseCallback):
             run: where checkpoints belong.
             drain: returns the environment's metrics since the call before, by their canonical names; called once a
                 rollout, after the update.
-            save: writes a checkpoint of the model to a path.
+            save: writes a checkpoint of the training to a path.
             checkpoint_every_steps: environment steps between two checkpoints.
+            keep_checkpoints: checkpoints that stay, the newest; 0 keeps all.
+            save_weights: writes the model alone; the same as `save` where it is not given.
             watch: evaluates the policy now and then, and may end the training.
             interrupts: asked whether to end: after the update that is under way or, where that takes too long, after
                 the step.
@@ -101,6 +108,7 @@ class BipedCallback(BaseCallback):
         """
         super().__init__()
         self._run, self._drain, self._save, self._watch = run, drain, save, watch
+        self._save_weights, self._keep = save_weights or save, keep_checkpoints
         self._interrupts = interrupts or Interrupts()
         self._every_steps = checkpoint_every_steps
         self._is_over = False
@@ -129,8 +137,9 @@ class BipedCallback(BaseCallback):
         self._finish_iteration()
         if self._interrupts.received:
             self.was_interrupted = True
-            self.save_checkpoint()
         self._is_over = self.was_interrupted or (self._watch is not None and self._watch.should_stop)
+        if self._is_over:
+            self.save_checkpoint()  # now, before another step is taken
         self._collection_started_s = time.perf_counter()
 
     def _on_step(self) -> bool:
@@ -151,6 +160,15 @@ class BipedCallback(BaseCallback):
         self._finish_iteration(last=True)
         self.save_checkpoint()
 
+    def notes(self) -> dict[str, float]:
+        """Return what a resumed run needs to count on."""
+        return {_EPISODES: self._episodes, _ITERATIONS: self._iterations}
+
+    def restore(self, notes: Mapping[str, float]) -> None:
+        """Take over what `notes` returned."""
+        self._episodes = int(notes.get(_EPISODES, 0))
+        self._iterations = self._finished_iterations = int(notes.get(_ITERATIONS, 0))
+
     def save_checkpoint(self) -> None:
         """Write a checkpoint of the model as it is, unless this process wrote one of these steps already."""
         steps = self.model.num_timesteps
@@ -160,11 +178,12 @@ class BipedCallback(BaseCallback):
             if steps - self._last_published_steps >= self._publish_every_steps:
                 self._last_published_steps = steps
                 self._publish(file, "checkpoint")
+            self._run.prune_checkpoints(self._keep)
         self._saved_steps = self._last_save_steps = steps
 
     def save_final(self) -> None:
         """Write the model as it is to the final model's place."""
-        self._save(self._run.final_model)
+        self._save_weights(self._run.final_model)
         self._publish(self._run.final_model, "final")
 
     def _publish(self, file: Path, kind: str) -> None:
@@ -183,26 +202,33 @@ class BipedCallback(BaseCallback):
         self.logger.record("time/collection_time", self._collection_s)
         self.logger.record("time/learning_time", learning_s)
         figures = {**self._drain(), **self._buffer}
-        # After the commands were widened, which a checkpoint keeps; before the evaluation, which may fail.
-        if self.model.num_timesteps - self._last_save_steps >= self._every_steps:
-            self.save_checkpoint()
-        self._window.append(dict(figures))
+        if self._examine is not None and self._watch is not None:
+            self._window.append(dict(figures))
         self._episodes += int(figures.get("episode/count", 0))
         figures["episode/count"] = self._episodes
-        if self._watch is not None and not self._interrupts.received:
-            figures |= self._look(self._watch, last=last)
+        try:
+            if self._watch is not None and not self._interrupts.received:
+                figures |= self._look(self._watch, last=last)
+        except BaseException:
+            self.save_checkpoint()
+            raise
         for name, value in figures.items():
             # A rollout in which no episode ends has no mean return: no point on the curve.
             if np.isfinite(value):
                 self.logger.record(name, value)
         cast("OnPolicyAlgorithm", self.model).dump_logs(self._iterations)
+        # Last of all: whoever goes on from the checkpoint finds all that belongs to its steps in the logs.
+        steps, every = self.model.num_timesteps, self._every_steps
+        if steps // every > self._last_save_steps // every:
+            self.save_checkpoint()
 
     def _look(self, watch: Watch, *, last: bool) -> Mapping[str, float]:
         figures = watch.look(self.model.num_timesteps, last=last)
         if figures:
             self._gate_score = figures["gate/score"]
             best = figures["gate/best_score"], figures["eval/best_success_rate"]
-            if best != self._best:
+            is_this_one = best == (figures["gate/score"], figures["eval/success_rate"])
+            if is_this_one and best != self._best:
                 self._best = best
                 self._publish(self._run.best_model, "best")
             self._tell_findings(figures)
@@ -266,23 +292,22 @@ class WandbWriter(KVWriter):
 
     def publish_model(self, file: Path, kind: str, metadata: Mapping[str, Any]) -> None:
         """Log a model as an artifact: <exp_name>-checkpoint, -best or -final, with what is known about it."""
-        copy = None
-        if kind != "checkpoint":  # those are never written over
-            copy = file.with_name(f".{file.name}.{metadata['steps']}.upload")
-            try:
-                link_or_copy(file, copy)
-            except OSError as error:
-                warn(f"{file} is not sent to W&B ({first_line(error)})")
-                return
-
-            self._copies.append(copy)
+        # A name of its own: the file may be replaced, or deleted, before it is sent.
+        copy = file.with_name(f".{file.name}.{metadata['steps']}.upload")
+        try:
+            link_or_copy(file, copy)
+        except OSError as error:
+            copy.unlink(missing_ok=True)
+            warn(f"{file} is not sent to W&B ({first_line(error)})")
+            return
+        self._copies.append(copy)
 
         def log() -> None:
-            self._log_artifact(copy or file, file.name, kind, dict(metadata))
-            if copy is not None:
-                copy.unlink(missing_ok=True)
+            self._log_artifact(copy, file.name, kind, dict(metadata))
+            copy.unlink(missing_ok=True)
 
-        self._work.do(lambda: self._extra(log))
+        if not self._work.do(lambda: self._extra(log)):
+            copy.unlink(missing_ok=True)
 
     def publish_picture(self, name: str, file: Path, step: int) -> None:
         """Log a picture."""
@@ -302,7 +327,9 @@ class WandbWriter(KVWriter):
         self._work.do(lambda: self._run.finish())
         if not self._work.finish(self._finish_s):
             self._has_given_up = True
-            warn(f"W&B did not finish within {self._finish_s:.0f} s; what it has not sent is left to `wandb sync`")
+            rest = "nothing of this run is in it" if self._run is None else "the rest is left to `wandb sync`"
+            if not self._has_complained:
+                warn(f"W&B did not finish within {self._finish_s:.0f} s; {rest}")
         if self._has_given_up or self._has_failed:
             end_service()
         for copy in self._copies:
@@ -318,19 +345,18 @@ class WandbWriter(KVWriter):
         try:
             call()
         except Exception as error:  # W&B fails in many ways
-            if not self._has_complained:
-                warn(f"W&B did not take a model, a picture or an alert ({first_line(error)}); the numbers go on")
+            if not self._has_complained and not self._has_given_up:
+                warn(f"W&B did not take a model, a picture or an alert ({first_line(error)}); training goes on")
             self._has_complained = True
 
     def _log_artifact(self, file: Path, name: str, kind: str, metadata: dict[str, Any]) -> None:
         import wandb
 
         artifact = wandb.Artifact(f"{self._exp_name}-{kind}", type="model", metadata=metadata)
-        # wandb copies what is mutable; a checkpoint is never written over.
-        artifact.add_file(str(file), name=name, policy="immutable" if kind == "checkpoint" else "mutable")
+        artifact.add_file(str(file), name=name)  # wandb makes a copy of its own
         self._run.log_artifact(artifact, aliases=[kind, f"steps-{metadata['steps']}"])
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: BaseException) -> None:
         self._has_failed = True
         if not self._has_given_up:
             warn(f"W&B stopped ({first_line(error)}); training goes on without it")
@@ -358,6 +384,8 @@ def start_wandb(
     Returns:
         The writer, or None where wandb cannot be imported.
     """
+    # wandb's reports of its own errors would hold up the end of the process where the server is silent.
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     try:
         import wandb  # noqa: F401 - only to see whether it is there
     except ImportError as error:

@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 
 Call = Callable[[], object]
@@ -15,7 +16,7 @@ class Background:
     the end of the process does not wait for the thread.
     """
 
-    def __init__(self, on_failure: Callable[[Exception], None], capacity: int) -> None:
+    def __init__(self, on_failure: Callable[[BaseException], None], capacity: int) -> None:
         """Start the thread.
 
         Args:
@@ -40,11 +41,12 @@ class Background:
 
     def finish(self, timeout_s: float) -> bool:
         """Wait until all is done, and end the thread; False if that takes longer than `timeout_s`."""
+        end_s = time.monotonic() + timeout_s
         try:
             self._calls.put(None, timeout=timeout_s)
         except queue.Full:
             return False
-        self._thread.join(timeout_s)
+        self._thread.join(max(0.0, end_s - time.monotonic()))
         return not self._thread.is_alive()
 
     def _run(self) -> None:
@@ -53,6 +55,6 @@ class Background:
                 continue
             try:
                 call()
-            except Exception as error:  # whatever it is, it must not reach the caller
+            except BaseException as error:  # whatever it is, it must not reach the caller; wandb calls sys.exit
                 self._has_failed = True
                 self._on_failure(error)

@@ -27,7 +27,8 @@ class OneLineParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and leave with exit code 2."""
-        self.exit(USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        # Whatever was typed is in the message, line ends included.
+        self.exit(USAGE, f"{self.prog}: {' '.join(message.split())} (see {self.prog} --help)\n")
 
 
 def whole_number(text: str) -> int:

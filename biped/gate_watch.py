@@ -18,6 +18,10 @@ TRIAL_SEED = 10_000
 """Of the evaluations' commands and starts: the same in every evaluation of every run."""
 
 
+_LAST_STEPS, _PASSES = "last_evaluation_steps", "passes_in_a_row"
+"""Names in a checkpoint's notes."""
+
+
 @dataclass(frozen=True)
 class Trial:
     """What one evaluation found."""
@@ -95,7 +99,7 @@ class GateWatch:
         self._run, self._evaluate, self._save_best = run, evaluate, save_best
         self._every_steps, self._stop_after = every_steps, stop_after_passes
         self._passes_in_a_row = 0
-        self._last_steps: int | None = None
+        self._last_steps = 0
         self._best = _recorded_rank(run)
         self._started_s = time.monotonic()
 
@@ -105,24 +109,37 @@ class GateWatch:
         return 0 < self._stop_after <= self._passes_in_a_row
 
     def start(self, steps: int) -> None:
-        """Count time and intervals from here; `steps` environment steps were done before."""
-        self._last_steps = steps
+        """Count time from here; `steps` environment steps were done before."""
+        self._last_steps = max(self._last_steps, steps)
         self._started_s = time.monotonic()
+
+    def notes(self) -> dict[str, float]:
+        """Return what a resumed run needs to evaluate and to stop when this one would have."""
+        return {_LAST_STEPS: self._last_steps, _PASSES: self._passes_in_a_row}
+
+    def restore(self, notes: Mapping[str, float]) -> None:
+        """Take over what `notes` returned."""
+        self._last_steps = int(notes.get(_LAST_STEPS, 0))
+        self._passes_in_a_row = int(notes.get(_PASSES, 0))
 
     def look(self, steps: int, *, last: bool = False) -> Mapping[str, float]:
         """Evaluate if it is time, or if it is the last chance; return the metrics, none where it is not time.
+
+        It is time at the first call after each multiple of the interval, whoever trained until then. A last chance in
+        between does not count for stopping: a run that is continued would have had none there.
 
         Args:
             steps: environment steps so far.
             last: training ends with this call.
         """
-        since = steps - (self._last_steps or 0)
-        if since < (1 if last else self._every_steps):
+        is_due = steps // self._every_steps > self._last_steps // self._every_steps
+        if not is_due and (not last or steps == self._last_steps):
             return {}
         self._last_steps = steps
         trial = self._evaluate()
         passed = trial.verdict.passed
-        self._passes_in_a_row = self._passes_in_a_row + 1 if passed else 0
+        if is_due:
+            self._passes_in_a_row = self._passes_in_a_row + 1 if passed else 0
         if trial.rank > self._best:
             self._best = trial.rank
             self._save_best()

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a wish that a training looks up, rather than an exception at any line.
+"""SIGINT, SIGTERM and SIGHUP as a wish that a training looks up, rather than an exception at any line.
 
 A `KeyboardInterrupt` in the middle of a queue's `put`, or of a checkpoint, leaves locks taken and files cut short.
 """
@@ -10,8 +10,8 @@ import time
 from types import FrameType, TracebackType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-"""What asks a training to end: Ctrl-C, and `kill` or a cluster that wants its machine back."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What asks a training to end: Ctrl-C, `kill` or a cluster that wants its machine back, a terminal that is closed."""
 GRACE_S = 8.0
 """How long a rollout and its update may go on after the signal (s); then they are broken off."""
 
@@ -47,7 +47,9 @@ class Interrupts:
     def __enter__(self) -> "Interrupts":
         """Take over the signals."""
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._receive) for number in SIGNALS}
+            # What is ignored, as under nohup, stays ignored.
+            heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._receive) for number in heard}
         return self
 
     def __exit__(

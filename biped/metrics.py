@@ -95,6 +95,7 @@ _FIXED = (
     Metric("time/total_timesteps", STEP_METRIC, "steps", "environment steps so far, over all environments"),
     Metric("time/collection_time", "performance/collection_time", "s", "time that the rollout took"),
     Metric("time/learning_time", "performance/learning_time", "s", "time that the update took"),
+    Metric("env/error_resets", "env/error_resets", "count", "episodes of the rollout that a failure of physics ended"),
     Metric("buffer/size", "buffer/size", "transitions", "transitions of the rollout that was learned from"),
     Metric("buffer/capacity", "buffer/capacity", "transitions", "transitions that the rollout buffer holds"),
     Metric("buffer/utilisation", "buffer/utilisation", "1", "share of the rollout buffer that was filled"),

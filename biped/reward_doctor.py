@@ -1,5 +1,6 @@
 """Looks at what a policy is paid for, and how it moves, for the usual ways in which a reward goes wrong."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -60,7 +61,7 @@ def examine(
 
 def _gait_findings(rates: Sequence[Mapping[str, float]], figures: Mapping[str, float]) -> list[Finding]:
     found = []
-    progress = [rate["curriculum/progress"] for rate in rates if rate.get("curriculum/progress") is not None]
+    progress = [value for rate in rates if math.isfinite(value := rate.get("curriculum/progress", math.nan))]
     mean = sum(progress) / len(progress) if progress else 1.0
     if mean < STILL_PROGRESS and figures.get("gate/survival", 0.0) >= STILL_SURVIVAL:
         text = f"robots that are told to move make good {max(mean, 0.0):.0%} of it: they earn enough by standing still"

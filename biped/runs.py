@@ -1,4 +1,6 @@
-"""What is on disk under logs/<exp_name>/. Only this module knows the names of the files; nothing here ever deletes.
+"""What is on disk under logs/<exp_name>/. Only this module knows the names of the files.
+
+Nothing is ever deleted but a run's own checkpoints beyond those that it keeps, and what a kill left half written.
 
 ```
 logs/<exp_name>/
@@ -41,6 +43,7 @@ DEFAULT_EXP_NAME = "biped-walking-sb3-recurrentppo"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _CHECKPOINT = re.compile(r"biped_model_(\d+)_steps\.zip")
+_LEFTOVER = re.compile(r"\..+\.(part|upload)")
 
 
 @dataclass(frozen=True)
@@ -251,6 +254,28 @@ class RunDirectory:
         found = {int(match[1]): path for path in self.path.iterdir() if (match := _CHECKPOINT.fullmatch(path.name))}
         return [found[steps] for steps in sorted(found, reverse=True)]
 
+    def prune_checkpoints(self, keep: int) -> None:
+        """Delete all checkpoints but the `keep` newest; 0 keeps all.
+
+        Raises:
+            OSError: the disk does not let us.
+        """
+        for path in self.checkpoints()[keep:] if keep else ():
+            path.unlink(missing_ok=True)
+
+    def remove_leftovers(self) -> None:
+        """Delete what a process that was killed left half written; call it while the run is locked.
+
+        Raises:
+            MachineError: the disk does not let us.
+        """
+        try:
+            for path in self.path.iterdir():
+                if _LEFTOVER.fullmatch(path.name):
+                    path.unlink(missing_ok=True)
+        except OSError as error:
+            raise disk_error(self.path, error) from error
+
     def write_config(self, config: Config) -> None:
         """Write config.json, and cfgs.pkl for compatibility.
 
@@ -274,6 +299,18 @@ class RunDirectory:
             return from_json(file.read_text())
         except (OSError, UnicodeDecodeError, ConfigError) as error:
             raise UsageError(f"{file} cannot be used ({error}): restore it, or use another run") from error
+
+    def keep_wandb_id(self, wandb_id: str) -> None:
+        """Keep the id that W&B has given the run, where it is another one.
+
+        Raises:
+            MachineError: the disk does not let us.
+        """
+        if wandb_id != self.wandb_id():
+            try:
+                _replace_file(self.path / "wandb_id.txt", wandb_id.encode())
+            except OSError as error:
+                raise disk_error(self.path, error) from error
 
     def wandb_id(self) -> str:
         """Return the id of this run in W&B, made at the first call and kept.

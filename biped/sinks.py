@@ -1,9 +1,12 @@
 """Where the numbers go: the console, TensorBoard's event files and JSON lines, behind one Stable-Baselines3 logger."""
 
+import contextlib
 import json
 import math
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +81,17 @@ class ConsoleTable(HumanOutputFormat):
             self._last_s = time.monotonic()
 
 
+def _quiet_about_the_disk(hook: Callable[[threading.ExceptHookArgs], object]) -> Callable[..., object]:
+    """Let TensorBoard's own thread fail without a traceback: our next write fails too, and says so in a line."""
+
+    def quiet(args: threading.ExceptHookArgs) -> None:
+        is_tensorboards = type(args.thread).__module__.startswith("tensorboard")
+        if not (is_tensorboards and issubclass(args.exc_type, OSError)):
+            hook(args)
+
+    return quiet
+
+
 class TensorBoardWriter(TensorBoardOutputFormat):
     """Stable-Baselines3's TensorBoard writer that can go on in the folder of an earlier run."""
 
@@ -98,6 +112,7 @@ class TensorBoardWriter(TensorBoardOutputFormat):
         except OSError as error:
             raise disk_error(folder, error) from error
         self._is_closed = False
+        threading.excepthook = _quiet_about_the_disk(threading.__excepthook__)
         if resume_after_step is None:
             self.writer.add_custom_scalars(LAYOUT)
 
@@ -147,8 +162,9 @@ class JsonLinesWriter(KVWriter):
         self._append({"step": step, "time": time.time(), **numbers})
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file; what could not be written was said when it was."""
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     def _append(self, line: dict[str, Any]) -> None:
         self._file.write(json.dumps(line, allow_nan=False) + "\n")

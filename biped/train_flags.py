@@ -18,6 +18,7 @@ FLAG_SETTINGS = {
     "sim": "train.sim",
     "adaptive_lr": "ppo.adaptive_lr",
     "precision": "ppo.precision",
+    "keep_checkpoints": "train.keep_checkpoints",
     "eval_freq": "train.eval_every_steps",
     "stop_when_walking": "train.stop_when_walking",
     "wandb": "wandb.enabled",
@@ -34,6 +35,7 @@ FLAG_SETTINGS = {
 MAY_CHANGE_ON_RESUME = (
     "train.total_timesteps",
     "train.checkpoint_every_steps",
+    "train.keep_checkpoints",
     "train.device",
     "train.eval_",
     "train.stop_when_walking",
@@ -75,6 +77,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add("--adaptive_lr", action="store_true", help="steer the learning rate by the updates' KL divergence")
     add("--precision", choices=("fp32", "bf16"), help="of the networks up to their heads (default fp32)")
+    add("--keep_checkpoints", type=whole_or_none, metavar="N", help="newest checkpoints to keep (default 5); 0 for all")
     add("--eval_freq", type=whole_or_none, metavar="N", help="environment steps between two evaluations; 0 for none")
     add(
         "--stop_when_walking",

@@ -46,21 +46,31 @@ def init_run(run: RunDirectory, cfg: WandbConfig, config: Mapping[str, Any], ini
         "resume": "allow",
         "dir": str(run.path),
         "config": dict(config),
-        "settings": wandb.Settings(init_timeout=init_s, finish_timeout=max(1.0, finish_s - _MARGIN_S), console="off"),
+        "settings": wandb.Settings(
+            init_timeout=init_s,
+            finish_timeout=max(1.0, finish_s - _MARGIN_S),
+            finish_timeout_raises=True,
+            console="off",
+        ),
         # Only where it has to be: otherwise WANDB_MODE would have no effect.
         **({} if cfg.mode is None else {"mode": cfg.mode}),
     }
-    sync = f"wandb sync {run.path / 'wandb' / 'offline-run-*'}"
+    why = None
     try:
         mode = settings.get("mode") or os.environ.get("WANDB_MODE") or "online"
         if mode == "online" and not wandb.login(prompt=False, verify=False):
-            warn(f"W&B has no account on this machine: recording offline; send it later with: {sync}")
-            settings["mode"] = "offline"
-        return wandb.init(**settings)
+            why, settings["mode"] = "has no account on this machine", "offline"
+        started = wandb.init(**settings)
     except Exception as error:  # W&B fails in many ways; none of them may end a training run.
-        warn(f"W&B cannot start ({first_line(error)}): recording offline; send it later with: {sync}")
-    wandb.teardown()
-    return wandb.init(**{**settings, "mode": "offline"})
+        why = f"cannot start ({first_line(error)})"
+        _teardown()
+        started = wandb.init(**{**settings, "mode": "offline"})
+    if why is not None:
+        sync = f"wandb sync {run.path / 'wandb' / 'offline-run-*'}"
+        warn(f"W&B {why}: recording offline; send it later with: {sync}")
+    if "WANDB_SWEEP_ID" in os.environ:  # there W&B gives the run an id of its own
+        run.keep_wandb_id(started.id)
+    return started
 
 
 def link_or_copy(file: Path, copy: Path) -> None:

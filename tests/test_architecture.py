@@ -44,6 +44,7 @@ MAY_IMPORT = {
         "wandb",
     },
     "biped.wandb_service": {"biped.errors", "biped.runs", "biped_config", "psutil", "wandb"},
+    "biped.training_state": {"biped.errors", "biped.ppo", "biped_env", "torch"},
     "biped.train_flags": {"biped.command_line", "biped.config_io", "biped.runs", "biped_config"},
     "biped_sweep": {
         "biped.command_line",
@@ -79,6 +80,7 @@ MAY_IMPORT = {
         "biped.runs",
         "biped.sinks",
         "biped.train_flags",
+        "biped.training_state",
         "biped_config",
         "biped_env",
         "wandb_callback",

@@ -7,6 +7,7 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode
 
+import biped_train
 from biped.mdp.commands import widened
 from biped_config import CommandConfig, ControlConfig, TerminationConfig
 
@@ -241,7 +242,7 @@ def test_one_broken_robot_is_reset_alone_and_counted(make) -> None:
 
     broken, summary = run(break_at=10)
     healthy, _ = run(break_at=None)
-    assert summary.episodes == 1
+    assert (summary.episodes, summary.errors) == (1, 1)
     assert summary.causes == {"height": 0.0, "tilt": 0.0, "error": 1.0, "time_out": 0.0}
     _, reward, terminated, truncated, infos = broken[10]
     assert terminated.tolist() == [index == 2 for index in range(COUNT)]
@@ -253,6 +254,22 @@ def test_one_broken_robot_is_reset_alone_and_counted(make) -> None:
     others = [index for index in range(COUNT) if index != 2]
     for got, expected in zip(broken, healthy, strict=True):
         torch.testing.assert_close(got[0][others], expected[0][others], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("count", "stops"), [(4, False), (5, True)])
+def test_training_stops_when_the_physics_fails_in_more_than_its_share_of_robots(make, count: int, stops: bool) -> None:
+    env = make()
+    env.reset(seed=6)
+    env.stats.drain()
+    poison = env.scene._robot.get_qpos()
+    poison[:count] = torch.nan
+    env.scene._robot.set_qpos(poison, envs_idx=torch.arange(COUNT) < count, skip_forward=True)
+    env.step(zeros())
+    if stops:
+        with pytest.raises(FloatingPointError, match="5 times in 8 environments"):
+            biped_train._drain(env, max_error_share=0.5)
+    else:
+        assert biped_train._drain(env, max_error_share=0.5)["env/error_resets"] == count
 
 
 @pytest.mark.parametrize("foot", [0, 1], ids=["left", "right"])

@@ -107,3 +107,25 @@ def test_a_search_that_is_gone_on_with_draws_anew_whatever_its_seed(tmp_path: Pa
         return value
 
     assert draw() != draw()
+
+
+def test_a_sweep_without_scores_ends_and_an_older_runs_scores_are_not_its_own(tmp_path: Path) -> None:
+    old = tmp_path / "s-0"
+    old.mkdir()
+    (old / "metrics.jsonl").write_text('{"step": 256, "gate/score": 0.99}\n')
+    (old / "run_info.json").write_text('{"starts": [{"time": "long ago"}]}')
+    command = [sys.executable, "biped_sweep.py", "--study", "s", "--trials", "2", "--preset", "smoke"]
+    command += ["--total_timesteps", "256", "--set", "train.eval_every_steps=0", "--log_dir", str(tmp_path)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    assert ended.returncode == 1
+    assert "3 trials in a row gave no score" in ended.stderr
+    assert "0.99" not in ended.stdout
+
+
+def test_a_setting_that_is_none_is_refused_before_anything_is_started(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--study", "s", "--trials", "2", "--set", "ppo.nonsense=1", "--log_dir", str(tmp_path)]
+    assert biped_sweep.main(flags) == 2
+    assert "nonsense" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -285,7 +285,7 @@ def test_a_continued_run_keeps_what_its_curriculum_had_reached(tmp_path: Path) -
     assert biped_train.main([*flags, *SMALL, *easy]) == 0
     before = shares()[-1]
     assert before > 0.5
-    assert read_checkpoint(tmp_path / "demo" / "model_final.zip").notes == {"command_share": pytest.approx(before)}
+    assert read_checkpoint(tmp_path / "demo" / "model_final.zip").notes["command_share"] == pytest.approx(before)
     assert biped_train.main([*flags, "--continue_training", "--total_timesteps", "256"]) == 0
     assert shares()[-1] >= before
 
@@ -294,3 +294,19 @@ def test_without_evaluations_there_is_no_best_model(tmp_path: Path) -> None:
     assert biped_train.main(["-e", "demo", "--log_dir", str(tmp_path), *SMALL, "--eval_freq", "0"]) == 0
     assert not (tmp_path / "demo" / "best_model.zip").exists()
     assert not any(name.startswith("gate/") for name in scalars(tmp_path / "demo"))
+
+
+def test_the_newest_checkpoints_stay_and_what_a_kill_left_half_written_goes(tmp_path: Path) -> None:
+    flags = ["-e", "demo", "--log_dir", str(tmp_path), "--keep_checkpoints", "2", "--eval_freq", "0"]
+    assert biped_train.main([*flags, "--preset", "smoke", "--set", "train.checkpoint_every_steps=256"]) == 0
+    run = RunDirectory(tmp_path / "demo")
+    assert [file.name for file in run.checkpoints()] == ["biped_model_4096_steps.zip", "biped_model_3840_steps.zip"]
+    half, mine = run.path / ".biped_model_4352_steps.zip.part", run.path / "notes.txt"
+    half.write_bytes(b"PK")
+    mine.write_text("mine")
+    command = ["-e", "demo", "--log_dir", str(tmp_path), "--continue_training", "--total_timesteps", "256"]
+    assert biped_train.main([*command, "--keep_checkpoints", "0"]) == 0
+    assert len(run.checkpoints()) == 3
+    assert not half.exists()
+    assert mine.read_text() == "mine"
+    assert run.final_model.exists()

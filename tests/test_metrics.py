@@ -58,10 +58,12 @@ def test_every_metric_has_a_unit_and_a_meaning() -> None:
 
 def test_the_environments_summary_goes_by_names_of_the_table() -> None:
     causes = dict.fromkeys(TERMINATION_CAUSES, 0.0)
-    summary = EpisodeSummary(1, 1.0, 1.0, 1.0, dict.fromkeys(TERMS, 0.0), 0.0, 0.0, causes)
+    summary = EpisodeSummary(1, 1.0, 1.0, 1.0, dict.fromkeys(TERMS, 0.0), 0.0, 0.0, 0, causes)
     assert set(summary_metrics(summary)) <= set(METRICS)
     assert {
-        name for name in METRICS if name.startswith(("rewards/", "terminations/", "episode/", "curriculum/progress"))
+        name
+        for name in METRICS
+        if name.startswith(("rewards/", "terminations/", "episode/", "env/", "curriculum/progress"))
     } == set(summary_metrics(summary))
 
 

@@ -7,18 +7,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
+import wandb
 
 import biped_train
-import wandb
 from biped.metrics import METRICS
 from biped.runs import RunDirectory
 from biped_config import WandbConfig
 from tests.conftest import ROOT
 from tests.wandb_server import KEY, Behaviour, WandbServer
-from wandb_callback import WandbWriter, start_wandb
+from wandb_callback import BipedCallback, WandbWriter, start_wandb
 
 FLAGS = [
     "--preset",
@@ -131,7 +132,7 @@ def test_a_model_that_cannot_be_sent_does_not_end_the_rows(tmp_path: Path, capsy
         writer.write({"time/fps": 1}, {}, step)
     writer.close()
     assert len(run.rows) == 3
-    assert capsys.readouterr().err.count("the numbers go on") == 1
+    assert capsys.readouterr().err.count("did not take a model") == 1
     assert [file.name for file in tmp_path.iterdir()] == ["best_model.zip"]
 
 
@@ -264,10 +265,11 @@ def test_a_server_that_goes_silent_in_mid_run_holds_up_the_end_for_a_bounded_tim
     assert time.monotonic() - started < 10.0
 
 
-@pytest.mark.parametrize("fault", ["killed", "disk full"])
-@pytest.mark.usefixtures("server")
-def test_training_outlives_the_service_and_its_other_records_are_whole(tmp_path: Path, fault: str) -> None:
-    """A real training; W&B's own process is killed, or can write no more, in the middle."""
+@pytest.mark.parametrize("fault", ["killed", "disk full", "silent"])
+def test_training_outlives_the_service_and_its_other_records_are_whole(
+    server: WandbServer, tmp_path: Path, fault: str
+) -> None:
+    """A real training; in the middle W&B's own process is killed, or can write no more, or the server says no more."""
     run, steps = RunDirectory(tmp_path / "demo"), 5_120
     command = [sys.executable, "biped_train.py", "-e", "demo", "--log_dir", str(tmp_path), "--preset", "smoke"]
     command += ["--wandb", "--eval_freq", "0", "--total_timesteps", str(steps)]
@@ -280,10 +282,15 @@ def test_training_outlives_the_service_and_its_other_records_are_whole(tmp_path:
         for service in struck:
             if fault == "killed":
                 service.kill()
+            elif fault == "silent":
+                server.behaviour = "is silent"
             else:
                 service.rlimit(psutil.RLIMIT_FSIZE, (0, 0))
         assert len(struck) == 1
+        wait_for(run.final_model.exists)
+        trained_s = time.monotonic()
         _, errors = training.communicate(timeout=90)
+        assert time.monotonic() - trained_s < 30.0
     assert training.returncode == 0, errors
     assert run.final_model.exists()
     assert run.read_metrics()["train/loss"].steps.tolist() == list(range(256, steps + 1, 256))
@@ -292,6 +299,31 @@ def test_training_outlives_the_service_and_its_other_records_are_whole(tmp_path:
     if fault == "killed":
         assert "training goes on" in said[0]
     assert "Traceback" not in errors
+
+
+def test_a_best_model_of_an_earlier_process_is_not_sent_again_under_a_worse_score(tmp_path: Path) -> None:
+    sent: list[dict] = []
+
+    class Publisher:
+        def publish_model(self, file: Path, kind: str, metadata: dict) -> None:
+            sent.append({"kind": kind, **metadata})
+
+    class Watch:
+        score = 0.2
+
+        def look(self, steps: int, *, last: bool = False) -> dict[str, float]:
+            best = max(self.score, 0.9)
+            rates = {"eval/success_rate": self.score, "eval/best_success_rate": best}
+            return {"gate/score": self.score, "gate/best_score": best, **rates}
+
+    watch = Watch()
+    callback = BipedCallback(RunDirectory(tmp_path), dict, lambda _: None, 1, publisher=Publisher(), watch=watch)
+    callback.model = SimpleNamespace(num_timesteps=900, _n_updates=7)
+    callback._look(watch, last=False)
+    assert sent == []
+    watch.score = 0.95
+    callback._look(watch, last=False)
+    assert sent == [{"kind": "best", "steps": 900, "epochs": 7, "gate_score": 0.95}]
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:

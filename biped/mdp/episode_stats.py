@@ -32,6 +32,8 @@ class EpisodeSummary:
     """Mean reward of a control step."""
     progress: float
     """Mean share of the commanded velocity that was made good, where motion was asked for; NaN if it never was."""
+    errors: int
+    """Episodes that ended because the physics failed."""
     causes: dict[str, float]
     """Share of the ended episodes by cause: height, tilt, error, time_out."""
 
@@ -98,6 +100,7 @@ class EpisodeStats:
             reward_rates={name: total / (steps * self._dt_s) for name, total in terms.items()},
             reward_per_step=counted["reward"] / steps,
             progress=counted["progress"] / counted["moving"] if counted["moving"] else math.nan,
+            errors=int(counted["error"]),
             causes={cause: counted[cause] / episodes if episodes else 0.0 for cause in CAUSES},
         )
         self._steps = 0

@@ -4,6 +4,7 @@ The file is the zip that `model.save` writes, so stock `load` opens it. Stock `l
 can run a stranger's code; the functions here read weights with `weights_only=True` and numbers as JSON, nothing else.
 """
 
+import hashlib
 import io
 import json
 import math
@@ -20,8 +21,8 @@ from stable_baselines3.common.utils import update_learning_rate
 
 _COUNTERS = ("num_timesteps", "_n_updates", "_episode_num")
 _MAX_MEMBER_BYTES = 2 * 1024**3
-_NOTES = "notes.json"
-"""Member of the zip that stock `load` passes over."""
+_NOTES, _LIVE, _MANIFEST = "notes.json", "live.pt", "manifest.json"
+"""Members of the zip that stock `load` passes over: it looks at .pth files and at names of its own."""
 
 
 class CheckpointError(Exception):
@@ -42,6 +43,8 @@ class Checkpoint:
     """What `DeviceRecurrentPPO`'s guard has left of the scheduled learning rate."""
     notes: dict[str, float] = field(default_factory=dict)
     """What else belongs to the run at that moment, such as how far a curriculum has come."""
+    live: dict[str, torch.Tensor] = field(default_factory=dict)
+    """What the training was in the middle of, to go on exactly; empty in a checkpoint of weights alone."""
 
     @property
     def num_timesteps(self) -> int:
@@ -54,13 +57,19 @@ class Checkpoint:
         return float(self.optimizer["param_groups"][0]["lr"])
 
 
-def save_checkpoint(model: BaseAlgorithm, path: Path, notes: Mapping[str, float] | None = None) -> None:
+def save_checkpoint(
+    model: BaseAlgorithm,
+    path: Path,
+    notes: Mapping[str, float] | None = None,
+    live: Mapping[str, torch.Tensor] | None = None,
+) -> None:
     """Write a checkpoint beside its place, then move it there: a kill leaves the old file or the new one.
 
     Args:
         model: the model.
         path: where the checkpoint belongs.
         notes: numbers to keep with it; see `Checkpoint.notes`.
+        live: tensors to keep with it; see `Checkpoint.live`.
 
     Raises:
         OSError: the disk is full or not writable.
@@ -71,9 +80,15 @@ def save_checkpoint(model: BaseAlgorithm, path: Path, notes: Mapping[str, float]
             model.save(file)
             with zipfile.ZipFile(file, "a") as archive:
                 archive.writestr(_NOTES, json.dumps(dict(notes or {})))
+                if live:
+                    content = io.BytesIO()
+                    torch.save({name: tensor.cpu() for name, tensor in live.items()}, content)
+                    archive.writestr(_LIVE, content.getbuffer(), zipfile.ZIP_DEFLATED, 1)
+                archive.writestr(_MANIFEST, _manifest(archive, model.num_timesteps))
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
+        _sync_folder(path.parent)
     finally:
         part.unlink(missing_ok=True)
 
@@ -89,12 +104,18 @@ def read_checkpoint(path: Path) -> Checkpoint:
             policy = _load_tensors(archive, "policy.pth")
             optimizer = _load_tensors(archive, "policy.optimizer.pth")
             data = json.loads(_read_member(archive, "data"))
-            notes = json.loads(_read_member(archive, _NOTES)) if _NOTES in archive.namelist() else {}
+            members = archive.namelist()
+            notes = json.loads(_read_member(archive, _NOTES)) if _NOTES in members else {}
+            live = _load_tensors(archive, _LIVE) if _LIVE in members else {}
+            if _MANIFEST in members:
+                _check_manifest(archive)
         counters = {name: int(data[name]) for name in _COUNTERS}
         notes = {str(name): float(value) for name, value in notes.items()}
-        checkpoint = Checkpoint(policy, optimizer, counters, float(data.get("rate_scale", 1.0)), notes)
+        checkpoint = Checkpoint(policy, optimizer, counters, float(data.get("rate_scale", 1.0)), notes, live)
         if not all(math.isfinite(value) and value >= 0 for value in notes.values()):
             raise ValueError("notes make no sense")
+        if not all(isinstance(value, torch.Tensor) for value in live.values()):
+            raise ValueError("the live state is not of tensors")
         sound = checkpoint.learning_rate > 0 and 0 < checkpoint.rate_scale <= 1
         if not (sound and all(0 <= value < 2**62 for value in counters.values())):
             raise ValueError("counters or learning rate make no sense")
@@ -143,6 +164,32 @@ def _check_moments(optimizer: torch.optim.Optimizer) -> None:
         for value in state.values():
             if isinstance(value, torch.Tensor) and value.dim() > 0 and value.shape != parameter.shape:
                 raise ValueError("an optimizer state has another shape than its parameter")
+
+
+def _manifest(archive: zipfile.ZipFile, steps: int) -> str:
+    """Return what says of each member what it must be, so that no other content passes for it."""
+    sums = {name: hashlib.sha256(archive.read(name)).hexdigest() for name in archive.namelist()}
+    return json.dumps({"sha256": sums, "steps": steps, "torch": torch.__version__})
+
+
+def _check_manifest(archive: zipfile.ZipFile) -> None:
+    """Check the members against the manifest.
+
+    Raises:
+        ValueError: one is missing, or another than was written.
+    """
+    for name, wanted in json.loads(_read_member(archive, _MANIFEST))["sha256"].items():
+        if hashlib.sha256(_read_member(archive, name)).hexdigest() != wanted:
+            raise ValueError(f"{name} is not what was written")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Write the folder's own entries to the disk: without it a power cut can undo the move."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:

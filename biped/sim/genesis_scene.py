@@ -3,6 +3,7 @@
 import importlib
 import random
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -27,6 +28,10 @@ CAMERA_RESOLUTION = (960, 720)
 """Width and height of rendered pictures, pixels."""
 CAMERA_OFFSET_M, LOOK_AT_OFFSET_M = (1.15, -1.0, 0.60), (0.0, 0.0, 0.28)
 """Where the camera is and what it looks at, from the point on the ground under the first robot (m)."""
+_DOFS = ("pos", "vel", "acc", "cdof_ang", "cdof_vel", "cdofd_ang", "cdofd_vel")
+_LINKS = ("pos", "quat", "cd_ang", "cd_vel", "cinr_inertial", "cinr_pos", "root_COM")
+_GEOMS = ("pos", "quat")
+_WARM_START = ("qacc_ws", "is_warmstart")
 
 
 def _import_genesis() -> Any:
@@ -95,6 +100,8 @@ class GenesisScene:
         self.num_envs = cfg.num_envs
         self.device = torch.device(self._gs.device)
         self._camera: Any = None
+        # A view of Genesis's memory, where it shares it: on the CPU and on CUDA.
+        self._qd_to_torch: Any = importlib.import_module("genesis.utils.misc").qd_to_torch
         model = model_file(cfg)
         try:
             self._build(str(model), camera)
@@ -207,6 +214,44 @@ class GenesisScene:
             error=self._scene.rigid_solver.get_error_envs_mask(),
         )
         return replace(state, error=state.error | non_finite(state))
+
+    def get_state(self) -> dict[str, Tensor]:
+        """Return copies of all that the next steps depend on, the solver's warm start and contact cache included."""
+        return {name: view.clone() for name, view in self._live_views().items()}
+
+    def set_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `get_state` returned, in this process or in another, exactly.
+
+        Raises:
+            KeyError: a part is missing.
+            RuntimeError: a part is of another shape.
+        """
+        self._robot.set_qpos(state["qpos"].T.to(self.device))  # wakes whatever Genesis has cached of the pose before
+        for name, view in self._live_views().items():
+            if view.shape != state[name].shape:
+                raise RuntimeError(f"{name} is {tuple(state[name].shape)}, the scene's is {tuple(view.shape)}")
+            view.copy_(state[name])
+
+    def _live_views(self) -> dict[str, Tensor]:
+        """Return Genesis's own memory of the moving parts.
+
+        Found by trial with genesis-world 1.4.5: with these a new scene repeats a trajectory bit by bit, and without
+        most of them it does not. `get_state` of Genesis's own leaves out the warm start, and what the next step takes
+        from the end of the last one.
+        """
+        solver = self._scene.rigid_solver
+        dyn, contacts = solver.dyn_state, solver.collider.collider_state
+        parts = {
+            "qpos": solver.rigid_info.qpos,
+            **{f"dofs.{name}": getattr(dyn.dofs, name) for name in _DOFS},
+            **{f"links.{name}": getattr(dyn.links, name) for name in _LINKS},
+            **{f"geoms.{name}": getattr(dyn.geoms, name) for name in _GEOMS},
+            **{f"solver.{name}": getattr(solver.constraint_solver.constraint_state, name) for name in _WARM_START},
+            "contacts.first_time": contacts.first_time,
+            "contacts.normal": contacts.contact_cache.normal,
+            "contacts.penetration": contacts.contact_cache.penetration,
+        }
+        return {name: self._qd_to_torch(part, copy=False) for name, part in parts.items()}
 
     def _torque(self, joint_pos_rad: Tensor, joint_vel_rad_s: Tensor) -> Tensor:
         """Return what the clamped PD controllers apply now: the law that Genesis integrates."""

@@ -1,6 +1,7 @@
 """The scene protocol: all that the environment knows of a simulator."""
 
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -50,6 +51,18 @@ class Scene(Protocol):
         """Put the robots where `mask` (num_envs,) is True into their pose, at rest, and clear their errors.
 
         The next `step` starts from there.
+        """
+        ...
+
+    def get_state(self) -> dict[str, Tensor]:
+        """Return copies of all that the next steps depend on, by names of the simulator's own."""
+        ...
+
+    def set_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `get_state` returned, in this process or in another, exactly.
+
+        Raises:
+            KeyError, RuntimeError: it is of another simulator, robot or number of robots.
         """
         ...
 

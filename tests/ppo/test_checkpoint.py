@@ -114,11 +114,12 @@ def test_a_foreign_zip_is_refused(tmp_path: Path) -> None:
 
 
 def rewritten(path: Path, member: str, content: bytes) -> Path:
-    """Return a copy of a checkpoint with one member replaced."""
+    """Return a copy of a checkpoint with one member replaced, and without the manifest that would tell."""
     copy = path.with_name("rewritten.zip")
     with zipfile.ZipFile(path) as source, zipfile.ZipFile(copy, "w") as target:
         for name in source.namelist():
-            target.writestr(name, content if name == member else source.read(name))
+            if name != "manifest.json":
+                target.writestr(name, content if name == member else source.read(name))
     return copy
 
 
@@ -126,6 +127,17 @@ def as_bytes(value: object) -> bytes:
     buffer = io.BytesIO()
     torch.save(value, buffer)
     return buffer.getvalue()
+
+
+def test_what_is_not_what_the_manifest_says_is_refused(trained: RecurrentPPO, path: Path) -> None:
+    """A sound zip, with sound weights of another model in it."""
+    weights = {name: value + 1.0 for name, value in trained.policy.state_dict().items()}
+    other = rewritten(path, "policy.pth", as_bytes(weights))
+    read_checkpoint(other)
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(other, "a") as target:
+        target.writestr("manifest.json", source.read("manifest.json"))
+    with pytest.raises(CheckpointError, match="damaged"):
+        read_checkpoint(other)
 
 
 def test_weights_that_are_not_numbers_are_refused(trained: RecurrentPPO, path: Path) -> None:
