@@ -36,7 +36,7 @@ test: $(STAMP) ## run the test suite
 test-slow: $(STAMP) ## run the tests that take minutes
 	$(PY) -m pytest -m slow $(ARGS)
 
-faults: $(STAMP) ## kill a training a hundred times, and do worse to it (a quarter of an hour)
+faults: $(STAMP) ## kill a training a hundred times, and do worse to it (half an hour)
 	FAULTS=100 $(PY) -m pytest -v -s tests/test_faults.py $(ARGS)
 
 lint: $(STAMP) ## ruff and pyright

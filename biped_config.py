@@ -340,7 +340,7 @@ class ResetConfig(Section):
 class EnvConfig(Section):
     """The environment: robot, simulation and task."""
 
-    num_envs: int = _positive(1024)
+    num_envs: int = _between(1024, 1, 10_000_000)
     """Environments stepped in parallel."""
     robot: RobotConfig = _section(RobotConfig)
     """Model, default pose, gains."""
@@ -457,6 +457,10 @@ class TrainConfig(Section):
     """Periodic checkpoints that stay on the disk, the newest; 0 keeps all. The best and the final model always stay."""
     max_error_share: float = _fraction(0.5)
     """Training stops when the physics fails in more than this share of the environments within one rollout."""
+    check_memory: bool = True
+    """Refuse to begin where the estimate of the memory that it takes is above what is free."""
+    stall_after_s: float = _between(120.0, 0.1, 1e6)
+    """A line names a training in which nothing has happened for so long (s)."""
     eval_every_steps: int = _not_negative(10_000_000)
     """Environment steps between two evaluations in the walking gate; 0 for none."""
     eval_episodes: int = _positive(64)

@@ -11,133 +11,45 @@ Exit codes: 0 trained, 1 the machine cannot, 2 the command line asks for what ca
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from stable_baselines3.common.logger import Logger
+from torch import Tensor
 
 from biped.command_line import ending_at_once, exit_code
-from biped.config_io import differences, to_dict, with_settings
-from biped.errors import MachineError, UsageError, disk_error
-from biped.gate_watch import GateWatch, TrialBench
+from biped.config_io import to_dict
+from biped.errors import MachineError, UsageError, disk_error, is_out_of_memory, warn
+from biped.gate_watch import GateWatch, Trial, TrialBench
 from biped.interrupts import Interrupted, Interrupts
 from biped.learner import choose_device, keep_freed_memory, make_model
 from biped.mdp.commands import widened
 from biped.mdp.episode_stats import EpisodeSummary
+from biped.memory import naming_what_fits, require_memory
 from biped.overview import draw_run
 from biped.ppo.acting import DeterministicActor
-from biped.ppo.checkpoint import Checkpoint, CheckpointError, read_checkpoint, restore
+from biped.ppo.checkpoint import Checkpoint, CheckpointError, restore
 from biped.ppo.recurrent_ppo import DeviceRecurrentPPO
 from biped.reward_doctor import examine
 from biped.run_info import describe_start
 from biped.runs import RunDirectory, run_path
 from biped.sinks import JsonLinesWriter, TensorBoardWriter, make_logger, require_tensorboard
-from biped.train_flags import MAY_CHANGE_ON_RESUME, make_parser, requested_settings
+from biped.train_flags import make_parser
+from biped.train_plan import Plan, make_plan
 from biped.training_state import TrainingState
-from biped_config import PRESETS, Config, TrainConfig
+from biped.watchdog import Watchdog
+from biped_config import Config, TrainConfig
 from biped_env import BipedEnv, BipedVecEnv, make_env
 from wandb_callback import BipedCallback, Publisher, WandbWriter, start_wandb
 
 PUBLISHED_CHECKPOINTS = 10
-"""Checkpoints of a training that are sent to W&B; all are kept on disk."""
+"""Checkpoints of a training that are sent to W&B."""
+END_S = 14.0
+"""Time after a signal when W&B is waited for no longer (s), so that the process is gone after 20."""
 CONSOLE_EVERY_S = 15.0
 """Seconds between two tables on the console."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a command line comes to."""
-
-    config: Config
-    """The configuration of the run."""
-    start: Checkpoint | None
-    """The weights to start from."""
-    resume: RunDirectory | None
-    """The run to go on with; None for a new one."""
-
-    @property
-    def goes_on_after(self) -> int | None:
-        """The steps of the checkpoint that a run goes on from; None for a new run."""
-        return self.start.num_timesteps if self.start and self.resume else None
-
-
-def make_plan(args: argparse.Namespace) -> Plan:
-    """Turn flags into a configuration and a start; nothing is written yet.
-
-    Raises:
-        ConfigError: the configuration cannot hold a value.
-        UsageError: what is asked for cannot be.
-        MachineError: CUDA was asked for and is absent, or the disk does not let us.
-    """
-    run_path(args.log_dir, args.exp_name)
-    if args.continue_training:
-        return _continued(args)
-    config = with_settings(PRESETS[_preset(args.preset)](), requested_settings(args))
-    choose_device(config.train.device)
-    RunDirectory.check_new(args.log_dir, args.exp_name, may_exist=args.new_run)
-    return Plan(config, None if args.load_model is None else _read(args.load_model), None)
-
-
-def _continued(args: argparse.Namespace) -> Plan:
-    """Plan to go on with a run: its own configuration, save for what may change."""
-    if args.load_model is not None or args.new_run:
-        other = "--load_model" if args.load_model is not None else "--new_run"
-        raise UsageError(f"--continue_training goes on with a run as it is: leave out {other}")
-    run = RunDirectory.open(args.log_dir, args.exp_name)
-    with run.locked():  # refuse now rather than after building
-        pass
-    recorded = run.read_config()
-    if args.preset not in (None, "auto", recorded.preset):
-        raise UsageError(f"the run in {run.path} has the preset {recorded.preset}: leave out --preset {args.preset}")
-    config = with_settings(recorded, requested_settings(args))
-    for path, (before, after) in differences(recorded, config).items():
-        if not path.startswith(MAY_CHANGE_ON_RESUME):
-            raise UsageError(
-                f"--continue_training keeps the run's configuration, but {path} was {before} and is now {after}: "
-                "leave it out, or start another run with -e NAME"
-            )
-    choose_device(config.train.device)
-    start = _newest(run)
-    goal = max(config.train.goal_timesteps, config.train.total_timesteps)
-    if goal <= start.num_timesteps:
-        goal = start.num_timesteps + config.train.total_timesteps
-    return Plan(with_settings(config, [("train.goal_timesteps", goal)]), start, run)
-
-
-def _newest(run: RunDirectory) -> Checkpoint:
-    """Read the newest checkpoint that can be read, and say which ones cannot."""
-    for path in run.checkpoints():
-        try:
-            return read_checkpoint(path)
-        except CheckpointError as error:
-            _say(f"{error}: going on from the checkpoint before it")
-    raise UsageError(f"{run.path} holds no checkpoint to continue from: start anew with --new_run, or -e NAME")
-
-
-def _read(path: Path) -> Checkpoint:
-    try:
-        return read_checkpoint(path)
-    except CheckpointError as error:
-        raise UsageError(f"--load_model: {error}") from error
-
-
-def _preset(name: str | None) -> str:
-    """Resolve `auto`, and say in one line what was chosen."""
-    if name not in (None, "auto"):
-        return name
-    chosen = "gpu" if torch.cuda.is_available() else "cpu"
-    config = PRESETS[chosen]()
-    network = "-".join(map(str, config.policy.hidden_sizes))
-    print(
-        f"{'CUDA found' if chosen == 'gpu' else 'no CUDA found'}: preset {chosen} ({config.env.num_envs} environments, "
-        f"MLP {network} into LSTM {config.policy.lstm_layers} x {config.policy.lstm_hidden_size}, "
-        f"{config.train.total_timesteps:,} steps)",
-        flush=True,
-    )
-    return chosen
 
 
 def summary_metrics(summary: EpisodeSummary) -> dict[str, float]:
@@ -169,51 +81,86 @@ def train(args: argparse.Namespace, command: Sequence[str]) -> None:
     require_tensorboard()
     if config.train.torch_threads:
         torch.set_num_threads(config.train.torch_threads)
-    # A resumed run draws on: with the same seed it would see the same starts and the same noise once more.
-    done = plan.goes_on_after or 0
-    seed = (config.train.seed + done) % 2**32
-    _say(f"building {config.env.num_envs} robots (the first time on a machine this compiles for a minute or two)")
     device = choose_device(config.train.device)
+    may_change = plan.resume is None
+    require_memory(config, device, may_change=may_change)
+    with naming_what_fits(config, device, may_change=may_change):
+        training = _build(plan, device)
+        done, goal = plan.goes_on_after or 0, config.train.goal_timesteps or config.train.total_timesteps
+        path = run_path(args.log_dir, args.exp_name)
+        _say(f"training {path} from {done:,} to {goal:,} steps; watch with: tensorboard --logdir {args.log_dir}")
+        run = plan.resume or RunDirectory.create(args.log_dir, args.exp_name, keep_old_as_numbered=args.new_run)
+        with run.locked():
+            _record_start(run, config, command, plan.goes_on_after)
+            _carry_out(plan, training, run, goal)
+    _say(f"trained {training.model.num_timesteps:,} steps: {run.final_model}")
+    training.env.close()
+    if training.bench is not None:
+        training.bench.close()
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is built of a plan."""
+
+    env: BipedVecEnv
+    """The environments."""
+    bench: TrialBench | None
+    """Environments for the evaluations; None without any."""
+    model: DeviceRecurrentPPO
+    """The learner."""
+    state: TrainingState
+    """What checkpoints are made of."""
+
+
+def _build(plan: Plan, device: str) -> Training:
+    config = plan.config
+    # A resumed run draws on: with the same seed it would see the same starts and the same noise once more.
+    seed = (config.train.seed + (plan.goes_on_after or 0)) % 2**32
+    _say(f"building {config.env.num_envs} robots (the first time on a machine this compiles for a minute or two)")
     with ending_at_once():
         env = BipedVecEnv(make_env(config.env, device, sim=config.train.sim, seed=seed))
         bench = TrialBench(config, device) if config.train.eval_every_steps else None
     env.env.command_share = config.env.command.start_share
     keep_freed_memory()
     model = make_model(config, env, seed)
-    state = TrainingState(model, env.env)
+    training = Training(env, bench, model, TrainingState(model, env.env))
     if plan.start is not None:
-        _restore(model, state, plan.start, goes_on=plan.resume is not None)
+        _restore(model, training.state, plan.start, goes_on=plan.resume is not None)
+    return training
 
-    goal = config.train.goal_timesteps or config.train.total_timesteps
-    path = run_path(args.log_dir, args.exp_name)
-    _say(f"training {path} from {done:,} to {goal:,} steps; watch with: tensorboard --logdir {args.log_dir}")
-    run = plan.resume or RunDirectory.create(args.log_dir, args.exp_name, keep_old_as_numbered=args.new_run)
-    with run.locked(), Interrupts() as interrupts:
-        _record_start(run, config, command, plan.goes_on_after)
+
+def _carry_out(plan: Plan, training: Training, run: RunDirectory, goal: int) -> None:
+    config, model, state, env = plan.config, training.model, training.state, training.env.env
+    steps = goal - (plan.goes_on_after or 0)
+    with Interrupts() as interrupts:
         writer = _open_sinks(model, run, config, plan.goes_on_after)
+        with Watchdog(config.train.stall_after_s, lambda text: _warn_of_stall(text, run, writer)) as watchdog:
+            watch = None if training.bench is None else _watch(run, training, config.train, watchdog, interrupts)
+            callback = BipedCallback(
+                run,
+                drain=lambda: _drain(env, config.train.max_error_share),
+                save=state.save,
+                save_weights=state.save_weights,
+                checkpoint_every_steps=config.train.checkpoint_every_steps,
+                keep_checkpoints=config.train.keep_checkpoints,
+                watch=watch,
+                interrupts=interrupts,
+                publisher=writer,
+                publish_every_steps=steps // PUBLISHED_CHECKPOINTS,
+                examine=lambda rates, figures: examine(rates, figures, config.env.reward.weights),
+                sign_of_life=watchdog.sign_of_life,
+            )
+            state.keepers = [callback] if watch is None else [callback, watch]
+            state.restore_notes(plan.start if plan.resume else None)
+            model.should_break_off = lambda: watchdog.sign_of_life() or interrupts.is_urgent
+            _learn(model, callback, steps, run, interrupts, writer)
 
-        watch = None if bench is None else _watch(run, model, bench, config.train, state.save_weights)
-        callback = BipedCallback(
-            run,
-            drain=lambda: _drain(env.env, config.train.max_error_share),
-            save=state.save,
-            save_weights=state.save_weights,
-            checkpoint_every_steps=config.train.checkpoint_every_steps,
-            keep_checkpoints=config.train.keep_checkpoints,
-            watch=watch,
-            interrupts=interrupts,
-            publisher=writer,
-            publish_every_steps=(goal - done) // PUBLISHED_CHECKPOINTS,
-            examine=lambda rates, figures: examine(rates, figures, config.env.reward.weights),
-        )
-        state.keepers = [callback] if watch is None else [callback, watch]
-        state.restore_notes(plan.start if plan.resume else None)
-        model.should_break_off = lambda: interrupts.is_urgent
-        _learn(model, callback, goal - done, run, interrupts, writer)
-    _say(f"trained {model.num_timesteps:,} steps: {run.final_model}")
-    env.close()
-    if bench is not None:
-        bench.close()
+
+def _warn_of_stall(text: str, run: RunDirectory, publisher: Publisher | None) -> None:
+    warn(text)
+    if publisher is not None:
+        publisher.alert(f"{run.path.name}: stalled", text)
 
 
 def _restore(model: DeviceRecurrentPPO, state: TrainingState, start: Checkpoint, *, goes_on: bool) -> None:
@@ -243,17 +190,34 @@ def _drain(env: BipedEnv, max_error_share: float) -> dict[str, float]:
     return {**summary_metrics(summary), "curriculum/command_share": env.command_share}
 
 
+class _BrokenOff(Exception):  # noqa: N818 - not an error
+    """A signal has no time for the evaluation that is under way."""
+
+
 def _watch(
-    run: RunDirectory,
-    model: DeviceRecurrentPPO,
-    bench: TrialBench,
-    cfg: TrainConfig,
-    save: Callable[[Path], None],
+    run: RunDirectory, training: Training, cfg: TrainConfig, watchdog: Watchdog, interrupts: Interrupts
 ) -> GateWatch:
+    model, bench = training.model, training.bench
+    assert bench is not None
+
+    def evaluate() -> Trial | None:
+        actor = DeterministicActor(model.policy, cfg.eval_episodes, model.precision)
+
+        def act(observations: Tensor, starts: Tensor) -> Tensor:
+            watchdog.sign_of_life()
+            if interrupts.is_urgent:
+                raise _BrokenOff
+            return actor(observations, starts)
+
+        try:
+            return bench.run(act)
+        except _BrokenOff:
+            return None
+
     return GateWatch(
         run,
-        evaluate=lambda: bench.run(DeterministicActor(model.policy, cfg.eval_episodes, model.precision)),
-        save_best=lambda: save(run.best_model),
+        evaluate=evaluate,
+        save_best=lambda: training.state.save_weights(run.best_model),
         every_steps=cfg.eval_every_steps,
         stop_after_passes=cfg.stop_when_walking,
     )
@@ -284,7 +248,15 @@ def _learn(
     except FloatingPointError as error:
         callback.save_checkpoint()
         raise MachineError(f"training broke down: {error}") from error
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error) and run.checkpoints():  # it fitted, until somebody else came
+            _say_how_to_go_on(model, run)
+            raise MachineError(f"no memory is left on {model.device}: free some first") from None
+        raise
     finally:
+        for sink in model.logger.output_formats:
+            if isinstance(sink, WandbWriter) and interrupts.received:
+                sink.finish_s = min(sink.finish_s, max(1.0, END_S - interrupts.age_s))
         _close(model.logger, run)
 
 

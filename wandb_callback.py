@@ -87,6 +87,7 @@ class BipedCallback(BaseCallback):
         publisher: Publisher | None = None,
         publish_every_steps: int = 0,
         examine: Callable[[Sequence[Mapping[str, float]], Mapping[str, float]], Sequence[Finding]] | None = None,
+        sign_of_life: Callable[[], None] = lambda: None,
     ) -> None:
         """Connect the callback.
 
@@ -105,26 +106,24 @@ class BipedCallback(BaseCallback):
             publish_every_steps: environment steps between two checkpoints that it takes a copy of.
             examine: returns what looks wrong, from the metrics of the rollouts since the evaluation before and the
                 figures of an evaluation; each finding is said once, until it is gone.
+            sign_of_life: called at every step.
         """
         super().__init__()
         self._run, self._drain, self._save, self._watch = run, drain, save, watch
         self._save_weights, self._keep = save_weights or save, keep_checkpoints
         self._interrupts = interrupts or Interrupts()
         self._every_steps = checkpoint_every_steps
-        self._is_over = False
-        self.was_interrupted = False
+        self._is_over = self.was_interrupted = False
         """A signal ended the training."""
         self._publisher, self._publish_every_steps = publisher, publish_every_steps
         self._saved_steps: int | None = None
         self._last_save_steps = self._last_published_steps = 0
-        self._iterations = self._finished_iterations = 0
-        self._episodes = 0
-        self._collection_started_s = self._learning_started_s = 0.0
-        self._collection_s = 0.0
+        self._iterations = self._finished_iterations = self._episodes = 0
+        self._collection_started_s = self._learning_started_s = self._collection_s = 0.0
         self._buffer: dict[str, float] = {}
         self._gate_score: float | None = None
         self._best: tuple[float, float] | None = None
-        self._examine = examine
+        self._examine, self._sign_of_life = examine, sign_of_life
         self._window: list[Mapping[str, float]] = []
         self._known_findings: set[str] = set()
 
@@ -132,6 +131,9 @@ class BipedCallback(BaseCallback):
         self._last_save_steps = self._last_published_steps = self.num_timesteps
         if self._watch is not None:
             self._watch.start(self.num_timesteps)
+            if figures := self._look(self._watch, last=False):  # one that a signal broke off
+                self._record(figures)
+                self.logger.dump(self.num_timesteps)
 
     def _on_rollout_start(self) -> None:
         self._finish_iteration()
@@ -143,6 +145,7 @@ class BipedCallback(BaseCallback):
         self._collection_started_s = time.perf_counter()
 
     def _on_step(self) -> bool:
+        self._sign_of_life()
         if self._is_over:
             # Stable-Baselines3 asks only after a step: nothing is learned from that one, so it does not count.
             self.model.num_timesteps -= self.training_env.num_envs
@@ -178,7 +181,7 @@ class BipedCallback(BaseCallback):
             if steps - self._last_published_steps >= self._publish_every_steps:
                 self._last_published_steps = steps
                 self._publish(file, "checkpoint")
-            self._run.prune_checkpoints(self._keep)
+            self._run.prune_checkpoints(self._keep, steps)
         self._saved_steps = self._last_save_steps = steps
 
     def save_final(self) -> None:
@@ -212,15 +215,17 @@ class BipedCallback(BaseCallback):
         except BaseException:
             self.save_checkpoint()
             raise
+        self._record(figures)
+        cast("OnPolicyAlgorithm", self.model).dump_logs(self._iterations)
+        # Last of all: whoever goes on from the checkpoint finds all that belongs to its steps in the logs.
+        if self.model.num_timesteps // self._every_steps > self._last_save_steps // self._every_steps:
+            self.save_checkpoint()
+
+    def _record(self, figures: Mapping[str, float]) -> None:
         for name, value in figures.items():
             # A rollout in which no episode ends has no mean return: no point on the curve.
             if np.isfinite(value):
                 self.logger.record(name, value)
-        cast("OnPolicyAlgorithm", self.model).dump_logs(self._iterations)
-        # Last of all: whoever goes on from the checkpoint finds all that belongs to its steps in the logs.
-        steps, every = self.model.num_timesteps, self._every_steps
-        if steps // every > self._last_save_steps // every:
-            self.save_checkpoint()
 
     def _look(self, watch: Watch, *, last: bool) -> Mapping[str, float]:
         figures = watch.look(self.model.num_timesteps, last=last)
@@ -271,7 +276,7 @@ class WandbWriter(KVWriter):
             finish_s: how long `close` waits (s).
         """
         self._names = {name: metric.wandb_name.replace(RUN_NAME, exp_name) for name, metric in METRICS.items()}
-        self._exp_name, self._finish_s = exp_name, finish_s
+        self._exp_name, self.finish_s = exp_name, finish_s
         self._run: Any = None
         self._copies: list[Path] = []
         self._is_closed = self._has_complained = self._has_given_up = self._has_failed = False
@@ -325,11 +330,11 @@ class WandbWriter(KVWriter):
             return
         self._is_closed = True
         self._work.do(lambda: self._run.finish())
-        if not self._work.finish(self._finish_s):
+        if not self._work.finish(self.finish_s):
             self._has_given_up = True
             rest = "nothing of this run is in it" if self._run is None else "the rest is left to `wandb sync`"
             if not self._has_complained:
-                warn(f"W&B did not finish within {self._finish_s:.0f} s; {rest}")
+                warn(f"W&B did not finish within {self.finish_s:.0f} s; {rest}")
         if self._has_given_up or self._has_failed:
             end_service()
         for copy in self._copies:

@@ -10,15 +10,15 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
-import torch
-
-from biped.errors import MachineError, UsageError, disk_error, first_line
+from biped.errors import MachineError, UsageError, disk_error, first_line, is_out_of_memory
 from biped.interrupts import Interrupted
 from biped_config import ConfigError
 
 DONE, MACHINE, USAGE, INTERRUPTED = 0, 1, 2, 130
 """Exit codes; the last is Ctrl-C's, and 128 more than its number, as of every signal."""
 
+AUTO = "auto"
+"""A flag's value that leaves the choice to the program."""
 OUT_OF_MEMORY = "out of memory: use fewer environments, such as --num_envs 512"
 
 
@@ -59,6 +59,18 @@ def _whole(text: str, least: int, rule: str) -> int:
     return int(value)
 
 
+def number_or_auto(text: str) -> int | str:
+    """Read a whole number above 0, or the word auto.
+
+    Raises:
+        argparse.ArgumentTypeError: it is neither.
+    """
+    try:
+        return AUTO if text == AUTO else whole_number(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, nor {AUTO}") from error
+
+
 def seed_number(text: str) -> int:
     """Read a seed, a whole number from 0 to 2³² - 1.
 
@@ -87,14 +99,12 @@ def exit_code(program: str, command: Callable[[], int | None]) -> int:
         # Whoever read our output has gone, as in `... | head`. Python would complain once more when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return MACHINE
-    except OSError as error:
-        return _fail(program, MACHINE, str(disk_error(error.filename or "its output", error)))
-    except (torch.OutOfMemoryError, MemoryError):
-        return _fail(program, MACHINE, OUT_OF_MEMORY)
-    except RuntimeError as error:
-        if "out of memory" not in str(error).lower() and "can't allocate memory" not in str(error).lower():
+    except (RuntimeError, MemoryError, OSError) as error:
+        if is_out_of_memory(error):
+            return _fail(program, MACHINE, f"{OUT_OF_MEMORY} ({first_line(error)})")
+        if not isinstance(error, OSError):
             raise
-        return _fail(program, MACHINE, f"{OUT_OF_MEMORY} ({first_line(error)})")
+        return _fail(program, MACHINE, str(disk_error(error.filename or "its output", error)))
     except Interrupted as interrupted:
         return 128 + interrupted.number
     except KeyboardInterrupt:

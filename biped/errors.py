@@ -20,6 +20,16 @@ def disk_error(path: Path | str, error: OSError) -> MachineError:
     return MachineError(f"cannot write {path} ({error.strerror or error}): free the disk, or use another --log_dir")
 
 
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Say whether an error, or one that it came from, is memory that ran out: the host's or a GPU's."""
+    words = ("out of memory", "out_of_memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
+    while error is not None:
+        if isinstance(error, MemoryError) or any(word in str(error).lower() for word in words):
+            return True
+        error = error.__cause__
+    return False
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's text, or its type where it has none."""
     lines = str(error).strip().splitlines()

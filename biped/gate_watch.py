@@ -81,7 +81,7 @@ class GateWatch:
     def __init__(
         self,
         run: RunDirectory,
-        evaluate: Callable[[], Trial],
+        evaluate: Callable[[], Trial | None],
         save_best: Callable[[], None],
         *,
         every_steps: int,
@@ -91,7 +91,7 @@ class GateWatch:
 
         Args:
             run: where the record of the best model is kept, so that a resumed run does not replace it by a worse one.
-            evaluate: evaluates the policy as it is.
+            evaluate: evaluates the policy as it is; None where it was broken off.
             save_best: writes the policy as it is to the best model's place.
             every_steps: environment steps between two evaluations; at least 1.
             stop_after_passes: training may stop once the gate has passed so often in a row; 0 for never.
@@ -100,6 +100,7 @@ class GateWatch:
         self._every_steps, self._stop_after = every_steps, stop_after_passes
         self._passes_in_a_row = 0
         self._last_steps = 0
+        self._is_restored = False
         self._best = _recorded_rank(run)
         self._started_s = time.monotonic()
 
@@ -110,7 +111,8 @@ class GateWatch:
 
     def start(self, steps: int) -> None:
         """Count time from here; `steps` environment steps were done before."""
-        self._last_steps = max(self._last_steps, steps)
+        if not self._is_restored:
+            self._last_steps = steps
         self._started_s = time.monotonic()
 
     def notes(self) -> dict[str, float]:
@@ -119,8 +121,11 @@ class GateWatch:
 
     def restore(self, notes: Mapping[str, float]) -> None:
         """Take over what `notes` returned."""
+        self._is_restored = _LAST_STEPS in notes
         self._last_steps = int(notes.get(_LAST_STEPS, 0))
         self._passes_in_a_row = int(notes.get(_PASSES, 0))
+        if self.should_stop:  # whoever goes on with a run that had ended wants it to go on
+            self._passes_in_a_row = 0
 
     def look(self, steps: int, *, last: bool = False) -> Mapping[str, float]:
         """Evaluate if it is time, or if it is the last chance; return the metrics, none where it is not time.
@@ -135,8 +140,10 @@ class GateWatch:
         is_due = steps // self._every_steps > self._last_steps // self._every_steps
         if not is_due and (not last or steps == self._last_steps):
             return {}
-        self._last_steps = steps
         trial = self._evaluate()
+        if trial is None:  # broken off: to be made up for
+            return {}
+        self._last_steps = steps
         passed = trial.verdict.passed
         if is_due:
             self._passes_in_a_row = self._passes_in_a_row + 1 if passed else 0

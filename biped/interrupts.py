@@ -42,7 +42,12 @@ class Interrupts:
     @property
     def is_urgent(self) -> bool:
         """A signal came, and its grace is over."""
-        return self.received is not None and time.monotonic() - self._received_s >= self._grace_s
+        return self.received is not None and self.age_s >= self._grace_s
+
+    @property
+    def age_s(self) -> float:
+        """Time since the signal (s); 0 where none came."""
+        return 0.0 if self.received is None else time.monotonic() - self._received_s
 
     def __enter__(self) -> "Interrupts":
         """Take over the signals."""

@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biped.config_io import from_json, to_dict, to_json
+from biped.config_io import from_json, to_dict, to_json, with_settings
 from biped.errors import UsageError, disk_error
 from biped_config import Config, ConfigError
 
@@ -43,7 +43,9 @@ DEFAULT_EXP_NAME = "biped-walking-sb3-recurrentppo"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _CHECKPOINT = re.compile(r"biped_model_(\d+)_steps\.zip")
-_LEFTOVER = re.compile(r"\..+\.(part|upload)")
+_MODELS = r"(biped_model_\d+_steps|model_final|best_model)\.zip"
+_OTHERS = r"config\.json|cfgs\.pkl|run_info\.json|wandb_id\.txt|best_model\.json"
+_LEFTOVER = re.compile(rf"\.({_MODELS}|{_OTHERS})\.part|\.{_MODELS}\.\d+\.upload")
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,9 @@ class RunDirectory:
         """
         try:
             handle = os.open(self.path, os.O_RDONLY)
+            if not os.access(self.path, os.W_OK | os.X_OK):
+                os.close(handle)
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         except OSError as error:
             raise disk_error(self.path, error) from error
         try:
@@ -251,16 +256,19 @@ class RunDirectory:
 
     def checkpoints(self) -> list[Path]:
         """Return the checkpoints, the one with the most steps first."""
-        found = {int(match[1]): path for path in self.path.iterdir() if (match := _CHECKPOINT.fullmatch(path.name))}
-        return [found[steps] for steps in sorted(found, reverse=True)]
+        found = [path for path in self.path.iterdir() if _CHECKPOINT.fullmatch(path.name)]
+        return sorted(found, key=_steps_of, reverse=True)
 
-    def prune_checkpoints(self, keep: int) -> None:
-        """Delete all checkpoints but the `keep` newest; 0 keeps all.
+    def prune_checkpoints(self, keep: int, steps: int) -> None:
+        """Delete all checkpoints but the `keep` newest up to `steps`, the one just written; 0 keeps all.
+
+        One of more steps is not ours: a run that goes on from an older one has passed it over as damaged.
 
         Raises:
             OSError: the disk does not let us.
         """
-        for path in self.checkpoints()[keep:] if keep else ():
+        ours = [path for path in self.checkpoints() if _steps_of(path) <= steps]
+        for path in ours[keep:] if keep else ():
             path.unlink(missing_ok=True)
 
     def remove_leftovers(self) -> None:
@@ -271,7 +279,7 @@ class RunDirectory:
         """
         try:
             for path in self.path.iterdir():
-                if _LEFTOVER.fullmatch(path.name):
+                if _LEFTOVER.fullmatch(path.name) and path.is_file():
                     path.unlink(missing_ok=True)
         except OSError as error:
             raise disk_error(self.path, error) from error
@@ -296,7 +304,11 @@ class RunDirectory:
         """
         file = self.path / "config.json"
         try:
-            return from_json(file.read_text())
+            text = file.read_text()
+            config = from_json(text)
+            # Before there was this field, all were kept: they stay.
+            older = '"keep_checkpoints"' not in text
+            return with_settings(config, [("train.keep_checkpoints", 0)]) if older else config
         except (OSError, UnicodeDecodeError, ConfigError) as error:
             raise UsageError(f"{file} cannot be used ({error}): restore it, or use another run") from error
 
@@ -340,6 +352,10 @@ def run_path(logs: Path, exp_name: str) -> Path:
     return logs / exp_name
 
 
+def _steps_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.split("_")[2])
+
+
 def _is_taken(path: Path) -> bool:
     """An empty folder is free; anything else of that name is somebody's."""
     return path.exists() and (not path.is_dir() or any(path.iterdir()))
@@ -355,5 +371,8 @@ def _free_name(path: Path) -> Path:
 def _replace_file(path: Path, content: bytes) -> None:
     """Write beside and move into place: a kill leaves the old file or the new one."""
     part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content)
+    with part.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())  # a machine that loses power would else keep the name and lose the content
     part.replace(path)

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from biped.command_line import OneLineParser, seed_number, whole_number, whole_or_none
+from biped.command_line import AUTO, OneLineParser, number_or_auto, seed_number, whole_number, whole_or_none
 from biped.config_io import parse_setting
 from biped.runs import DEFAULT_EXP_NAME
 from biped_config import PRESETS
@@ -37,6 +37,9 @@ MAY_CHANGE_ON_RESUME = (
     "train.checkpoint_every_steps",
     "train.keep_checkpoints",
     "train.device",
+    "train.check_memory",
+    "train.stall_after_s",
+    "train.max_error_share",
     "train.eval_",
     "train.stop_when_walking",
     "wandb.",
@@ -62,7 +65,13 @@ def make_parser() -> argparse.ArgumentParser:
         choices=("auto", *PRESETS),
         help="sizes to start from (default auto: gpu where CUDA is found, or cpu)",
     )
-    add("-B", "--num_envs", type=whole_number, metavar="N", help="parallel environments (gpu: 1024, cpu: 256)")
+    add(
+        "-B",
+        "--num_envs",
+        type=number_or_auto,
+        metavar="N",
+        help="parallel environments (gpu: 1024, cpu: 256); auto: as many as fit into memory and are of use",
+    )
     add("--total_timesteps", type=whole_number, metavar="N", help="environment steps (gpu: 200000000, cpu: 5000000)")
     add("--seed", type=seed_number, metavar="N", help="seeds everything that is drawn (default 1)")
     add("--device", choices=("auto", "cuda", "cpu"), help="where to simulate and to learn (default: the preset's)")
@@ -109,10 +118,13 @@ def _default_name() -> str:
 def requested_settings(args: argparse.Namespace) -> list[tuple[str, Any]]:
     """Return the fields that the command line sets, by path; `--set` comes last and wins.
 
+    `--num_envs auto` sets none: who knows the rest of the configuration chooses.
+
     Raises:
         ConfigError: a `--set` cannot be read.
     """
-    flags = [(path, getattr(args, name)) for name, path in FLAG_SETTINGS.items()]
+    names = [name for name in FLAG_SETTINGS if not (name == "num_envs" and args.num_envs == AUTO)]
+    flags = [(FLAG_SETTINGS[name], getattr(args, name)) for name in names]
     return [(path, value) for path, value in flags if value is not None and value is not False] + [
         parse_setting(text) for text in args.set
     ]

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import torch
 
-from biped.errors import first_line
+from biped.errors import first_line, warn
 from biped.ppo.checkpoint import Checkpoint, restore, save_checkpoint
 from biped.ppo.live_state import learner_state, restore_learner
 from biped.ppo.recurrent_ppo import DeviceRecurrentPPO
@@ -38,6 +38,7 @@ class TrainingState:
     def __init__(self, model: DeviceRecurrentPPO, env: BipedEnv) -> None:
         """Refer to the learner and to the environment that it steps."""
         self._model, self._env = model, env
+        self._has_complained = False
         self.keepers: list[Keeper] = []
         """Whose notes are kept too."""
 
@@ -47,9 +48,7 @@ class TrainingState:
         Raises:
             OSError: the disk does not let us.
         """
-        live = {f"{_ENV}{name}": value for name, value in self._env.get_state().items()}
-        live |= {f"{_LEARNER}{name}": value for name, value in learner_state(self._model).items()}
-        save_checkpoint(self._model, path, self._notes(), live)
+        save_checkpoint(self._model, path, self._notes(), self._live())
 
     def save_weights(self, path: Path) -> None:
         """Write the model alone, for those who use it.
@@ -72,9 +71,23 @@ class TrainingState:
         try:
             self._env.set_state(_part(start.live, _ENV))
             restore_learner(self._model, _part(start.live, _LEARNER))
-        except (KeyError, RuntimeError, ValueError) as error:
+        except Exception as error:  # a simulator of another version fails in ways of its own
+            self._model._last_obs = None  # what was put back by half is thrown away
+            for tensor in (*self._model._last_lstm_states.pi, *self._model._last_lstm_states.vf):
+                tensor.zero_()
             return f"they were of another version or machine: {first_line(error)}"
         return None
+
+    def _live(self) -> dict[str, torch.Tensor]:
+        """Return what the training is in the middle of; nothing where the simulator does not say."""
+        try:
+            live = {f"{_ENV}{name}": value for name, value in self._env.get_state().items()}
+        except Exception as error:
+            if not self._has_complained:
+                warn(f"checkpoints hold weights alone ({first_line(error)}): a continued run begins new episodes")
+            self._has_complained = True
+            return {}
+        return live | {f"{_LEARNER}{name}": value for name, value in learner_state(self._model).items()}
 
     def restore_notes(self, start: Checkpoint | None) -> None:
         """Put the keepers' notes back; nothing to do for a new run."""

@@ -26,6 +26,39 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="no CUDA device"))
 
 
+class Faults:
+    """What was done to runs, and what became of them."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, tuple[int, str]] = {}
+
+    def add(self, kind: str, became: str, count: int = 1) -> None:
+        """Note `count` faults of a kind that a run outlived."""
+        self.rows[kind] = (self.rows.get(kind, (0, ""))[0] + count, became)
+
+
+FAULTS = Faults()
+
+
+@pytest.fixture(scope="session")
+def faults() -> Faults:
+    """The table of faults that the terminal shows in the end; a fault that a run did not outlive fails its test."""
+    return FAULTS
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show the table of faults."""
+    rows = FAULTS.rows
+    if not rows:
+        return
+    terminalreporter.section("faults")
+    for kind, (count, became) in rows.items():
+        terminalreporter.write_line(f"{count:6}  {kind:44} {became}")
+    # Tests that fail leave their faults out of the table, or a run lost.
+    lost = sum("test_faults" in report.nodeid for report in terminalreporter.stats.get("failed", []))
+    terminalreporter.write_line(f"{sum(count for count, _ in rows.values()):6}  faults tried, runs lost: {lost}")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """Small tensors: more threads only wait for each other."""

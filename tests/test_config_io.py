@@ -56,7 +56,7 @@ def test_settings_are_read_as_their_fields_type(text: str, path: str, expected: 
         ("env.num_envs=many", "a whole number"),
         ("env.num_envs=2.5", "a whole number"),
         ("env.num_envs=true", "a whole number"),
-        ("env.num_envs=-1", "above 0"),
+        ("env.num_envs=-1", "between 1 and"),
         ("ppo.adaptive_lr=yes", "true or false"),
         ("policy.hidden_sizes=64", "a list"),
         ("policy.hidden_sizes=[64, 'x']", "a whole number"),

@@ -3,6 +3,8 @@
 `make faults` runs this file with a hundred kills.
 """
 
+import contextlib
+import ctypes
 import json
 import os
 import random
@@ -13,6 +15,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +23,24 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 import biped_train
 from biped.command_line import exit_code
 from biped.config_io import to_dict
+from biped.ppo import checkpoint
 from biped.ppo.checkpoint import CheckpointError, read_checkpoint
 from biped.runs import RunDirectory
+from biped.sim.genesis_scene import GenesisScene
 from biped.train_flags import make_parser
 from biped_config import smoke_preset
-from tests.conftest import ROOT
+from biped_env import BipedVecEnv
+from tests.conftest import ROOT, Faults
 
 KILLS = int(os.environ.get("FAULTS", "3"))
 EXAMPLES = 500
+WAYS = ("kill -9 within a write", "SIGTERM", "kill -9")
+DAMAGED = "a checkpoint cut, emptied or with flipped bits"
 FRESH = ["--preset", "smoke", "--eval_freq", "0", "--set", "train.checkpoint_every_steps=256"]
 FOREVER = ["--total_timesteps", "100000000"]
 
@@ -53,33 +62,159 @@ def newest(run: RunDirectory) -> int:
     return max((int(path.name.split("_")[2]) for path in run.checkpoints()), default=-1)
 
 
-def test_a_run_that_is_killed_again_and_again_is_the_run_that_never_was(tmp_path: Path) -> None:
-    """kill -9 and SIGTERM at random moments, many of them inside a checkpoint's writing: weights end the same."""
+def kill_somewhere(run: RunDirectory, process: "subprocess.Popen[str]", draws: random.Random, kind: str) -> str:
+    """Send SIGKILL or SIGTERM at a random moment, or SIGKILL as soon as a file is being written; return which."""
+    time.sleep(draws.uniform(0.0, 0.5))
+    if kind == "kill -9 within a write":
+        end = time.monotonic() + 10
+        # Tightly: a part of a checkpoint is there for a few milliseconds.
+        while not any(name.endswith(".part") for name in os.listdir(run.path)) and time.monotonic() < end:  # noqa: PTH208
+            pass
+    process.send_signal(signal.SIGTERM if kind == "SIGTERM" else signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == (143 if kind == "SIGTERM" else -signal.SIGKILL), errors
+    was_writing = any(path.name.endswith(".zip.part") for path in run.path.iterdir())
+    return "kill -9 within a checkpoint's writing" if was_writing else kind.replace(" within a write", "")
+
+
+def kept_rows(run: RunDirectory) -> list[int]:
+    """Return the steps of the rows that count, as they stand in the file."""
+    steps: list[int] = []
+    for line in run.metrics.read_text().splitlines():
+        with contextlib.suppress(ValueError):  # cut short by a kill
+            row = json.loads(line)
+            if "step" in row:
+                steps.append(row["step"])
+            else:
+                steps = [step for step in steps if step <= row["resumed_after_step"]]
+    return steps
+
+
+def test_a_run_that_is_killed_again_and_again_is_the_run_that_never_was(tmp_path: Path, faults: Faults) -> None:
+    """kill -9 and SIGTERM at random moments, some of them inside a checkpoint's writing: weights end the same."""
     draws, run, steps = random.Random(1), RunDirectory(tmp_path / "demo"), -1
-    told = {signal.SIGKILL: 0, signal.SIGTERM: 0}
-    flags = [*FRESH, *FOREVER]
-    for _ in range(KILLS):
+    flags, kinds = [*FRESH, *FOREVER], []
+    for number in range(KILLS):
         with start(tmp_path, *flags) as process:
             wait_for_a_checkpoint_after(run, steps, process)
-            time.sleep(draws.uniform(0.0, 0.5))
-            number = draws.choice(list(told))
-            process.send_signal(number)
-            _, errors = process.communicate(timeout=60)
-        assert process.returncode == (-signal.SIGKILL if number is signal.SIGKILL else 143), errors
-        told[number] += 1
+            kinds.append(kill_somewhere(run, process, draws, WAYS[number % len(WAYS)]))
         steps, flags = newest(run), ["--continue_training"]
         assert steps % 256 == 0
-    print(f"\nkill -9: {told[signal.SIGKILL]}, SIGTERM: {told[signal.SIGTERM]}, runs lost: 0; {steps:,} steps kept")
     whole = ["-e", "whole", "--log_dir", str(tmp_path), *FRESH, "--total_timesteps", str(steps)]
     assert biped_train.main(whole) == 0
     wanted = read_checkpoint(RunDirectory(tmp_path / "whole").checkpoint(steps))
     found = read_checkpoint(run.checkpoint(steps))
     assert all(torch.equal(found.policy[name], value) for name, value in wanted.policy.items())
-    lines = run.read_metrics()["train/loss"].steps.tolist()
-    assert lines[: steps // 256] == list(range(256, steps + 1, 256)), "no row is missing, and none is there twice"
+    assert kept_rows(run)[: steps // 256] == list(range(256, steps + 1, 256)), "none is missing, none is there twice"
+    for kind in kinds:
+        faults.add(kind, "continued; weights and rows of an undisturbed run")
 
 
-def test_a_disk_that_fills_ends_a_run_in_a_line_and_the_run_goes_on_from_what_was_whole(tmp_path: Path) -> None:
+SLOW = """
+import sys, time
+import biped_train
+from biped.ppo.acting import DeterministicActor
+from biped.ppo.gradients import PpoGradient
+from biped_env import BipedVecEnv
+
+what, wait_s = {"rollout": (BipedVecEnv, "step_tensor"), "update": (PpoGradient, "add"),
+                "evaluation": (DeterministicActor, "__call__")}[sys.argv[1]], float(sys.argv[2])
+real = getattr(*what)
+
+def slow(*args):
+    time.sleep(wait_s)
+    return real(*args)
+
+setattr(*what, slow)
+print("ready", flush=True)
+sys.exit(biped_train.main(sys.argv[3:]))
+"""
+SLOW_WAYS = {"rollout": (3.0, "0"), "update": (4.0, "0"), "evaluation": (0.2, "256")}
+"""What is slow, by how much at a time (s), and the interval of evaluations."""
+
+
+def test_sigterm_ends_a_training_within_20_s_whatever_it_is_doing(tmp_path: Path, faults: Faults) -> None:
+    """Each of these would take far longer: 48 s for the rollout, 32 s for the update, 200 s for the evaluation."""
+    running = {}
+    for what, (wait_s, eval_freq) in SLOW_WAYS.items():
+        flags = [*FRESH, *FOREVER, "-e", what, "--log_dir", str(tmp_path), "--eval_freq", eval_freq]
+        command = [sys.executable, "-c", SLOW, what, str(wait_s), *flags]
+        running[what] = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    sent_s = {}
+    for process in running.values():
+        assert process.stdout
+        for line in process.stdout:
+            if line.startswith("training "):
+                break
+    time.sleep(8.0)  # well into it
+    for what, process in running.items():
+        sent_s[what] = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+    for what, process in running.items():
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 143, (what, errors)
+        assert time.monotonic() - sent_s[what] < 20.0, what
+        assert newest(RunDirectory(tmp_path / what)) >= 0, what
+        faults.add("SIGTERM in a slow rollout, update, evaluation", "saved and gone within 20 s")
+
+
+def test_an_evaluation_that_a_signal_prevented_is_made_up_for(tmp_path: Path) -> None:
+    flags = [*FRESH, "--eval_freq", "512", "--set", "env.termination.episode_s=0.4", "--log_dir", str(tmp_path)]
+    command = [sys.executable, "-c", SLOW, "update", "0.2", "-e", "demo", "--total_timesteps", "1024", *flags]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        run = RunDirectory(tmp_path / "demo")
+        wait_for_a_checkpoint_after(run, 0, process)  # the second rollout and its update, of 3 s, begin
+        time.sleep(0.7)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, newest(run)) == (143, 512), errors
+    go_on(run)
+    whole = ["-e", "whole", "--total_timesteps", "768", *flags]
+    assert biped_train.main(whole) == 0
+    wanted = RunDirectory(tmp_path / "whole").read_metrics()["gate/score"]
+    found = run.read_metrics()["gate/score"]
+    assert (wanted.steps.tolist(), wanted.values.tolist()) == (found.steps.tolist(), found.values.tolist())
+    assert wanted.steps.tolist() == [512, 768]
+
+
+def test_a_run_that_is_killed_before_its_first_checkpoint_begins_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--preset", "smoke", "--eval_freq", "0", *FOREVER]
+    run = RunDirectory(tmp_path / "demo")
+    with start(tmp_path, *flags) as process:
+        while not run.metrics.exists() or len(run.metrics.read_text().splitlines()) < 3:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+        process.communicate()
+    assert newest(run) == -1
+    head_for(run, 512)
+    assert biped_train.main(["-e", "demo", "--log_dir", str(tmp_path), "--continue_training"]) == 0
+    assert "holds no checkpoint yet: beginning anew" in capsys.readouterr().out
+    assert kept_rows(run) == [256, 512]
+
+
+def head_for(run: RunDirectory, steps: int) -> None:
+    """Have the recorded run head for fewer steps: nobody waits for the end of 100 million."""
+    config = run.read_config()
+    run.write_config(replace(config, train=replace(config.train, total_timesteps=steps, goal_timesteps=steps)))
+
+
+def test_a_damaged_newest_checkpoint_does_not_crowd_out_the_sound_ones(tmp_path: Path) -> None:
+    command = ["-e", "demo", "--log_dir", str(tmp_path)]
+    assert biped_train.main([*command, *FRESH, "--total_timesteps", "1024"]) == 0
+    run = RunDirectory(tmp_path / "demo")
+    run.checkpoint(1024).write_bytes(run.checkpoint(1024).read_bytes()[:1000])
+    with start(tmp_path, "--continue_training", "--keep_checkpoints", "1", *FOREVER) as process:
+        wait_for_a_checkpoint_after(run, 1024, process)
+        process.kill()
+        process.communicate()
+    head_for(run, newest(run))
+    go_on(run)
+
+
+def test_a_disk_that_fills_ends_a_run_in_a_line_and_the_run_goes_on(tmp_path: Path, faults: Faults) -> None:
     run = RunDirectory(tmp_path / "demo")
     with start(tmp_path, *FRESH, *FOREVER) as process:
         wait_for_a_checkpoint_after(run, 256, process)
@@ -88,13 +223,19 @@ def test_a_disk_that_fills_ends_a_run_in_a_line_and_the_run_goes_on_from_what_wa
     assert process.returncode == 1, errors
     assert "Traceback" not in errors
     assert errors.strip().splitlines()[-1].startswith("biped_train.py: cannot write")
+    go_on(run)
+    faults.add("a disk that fills", "one line, exit 1; continued")
+
+
+def go_on(run: RunDirectory) -> None:
     kept = newest(run)
-    command = ["-e", "demo", "--log_dir", str(tmp_path), "--continue_training", "--total_timesteps", str(kept + 256)]
+    name, logs = run.path.name, str(run.path.parent)
+    command = ["-e", name, "--log_dir", logs, "--continue_training", "--total_timesteps", str(kept + 256)]
     assert biped_train.main(command) == 0
     assert newest(run) == kept + 256
 
 
-def test_a_folder_that_goes_away_ends_a_run_in_a_line(tmp_path: Path) -> None:
+def test_a_folder_that_goes_away_ends_a_run_in_a_line(tmp_path: Path, faults: Faults) -> None:
     run = RunDirectory(tmp_path / "demo")
     with start(tmp_path, *FRESH, *FOREVER) as process:
         wait_for_a_checkpoint_after(run, 256, process)
@@ -102,21 +243,114 @@ def test_a_folder_that_goes_away_ends_a_run_in_a_line(tmp_path: Path) -> None:
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 1, errors
     assert "Traceback" not in errors
-    assert newest(RunDirectory(tmp_path / "elsewhere")) > 0
+    go_on(RunDirectory(tmp_path / "elsewhere"))
+    faults.add("a folder that is renamed", "one line, exit 1; continued")
 
 
-def test_a_clock_that_jumps_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def without_privileges() -> None:
+    """Make permissions count for root too: drop CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH for what is started next."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for capability in (1, 2):
+        libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+
+
+def permissions_count(folder: Path) -> bool:
+    command = [sys.executable, "-c", "import os, sys; sys.exit(os.access(sys.argv[1], os.W_OK))", str(folder)]
+    folder.chmod(0o555)
+    code = subprocess.run(command, preexec_fn=without_privileges, check=False).returncode
+    folder.chmod(0o755)
+    return code == 0
+
+
+def test_a_folder_that_turns_read_only_ends_a_run_in_a_line(tmp_path: Path, faults: Faults) -> None:
+    if not permissions_count(tmp_path):
+        pytest.skip("this user may write anywhere")
+    run = RunDirectory(tmp_path / "demo")
+    with start(tmp_path, *FRESH, *FOREVER, preexec_fn=without_privileges) as process:
+        wait_for_a_checkpoint_after(run, 256, process)
+        run.path.chmod(0o555)
+        _, errors = process.communicate(timeout=60)
+    before = listing(run.path)
+    assert process.returncode == 1, errors
+    assert "Traceback" not in errors
+    assert errors.strip().splitlines()[-1].startswith("biped_train.py: cannot write")
+    argv = ["-e", "demo", "--log_dir", str(tmp_path), "--continue_training"]
+    command = [sys.executable, str(ROOT / "biped_train.py"), *argv]
+    ended = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, preexec_fn=without_privileges, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (1, ""), "it is refused before anything is built"
+    assert len(ended.stderr.strip().splitlines()) == 1, ended.stderr
+    assert listing(run.path) == before
+    run.path.chmod(0o755)
+    go_on(run)
+    faults.add("a log directory that turns read-only", "one line, exit 1; continued")
+
+
+def test_memory_that_runs_out_ends_a_run_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], faults: Faults
+) -> None:
+    step, calls = BipedVecEnv.step_tensor, []
+
+    def greedy(env: BipedVecEnv, actions: Tensor) -> Any:
+        calls.append(1)
+        if len(calls) == 80:
+            torch.empty(2**60)
+        return step(env, actions)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BipedVecEnv, "step_tensor", greedy)
+        assert biped_train.main(["-e", "demo", "--log_dir", str(tmp_path), *FRESH, *FOREVER]) == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[-2:] == [
+        "stopped after 1,264 steps; go on with --continue_training -e demo",
+        "biped_train.py: no memory is left on cpu: free some first",
+    ]
+    run = RunDirectory(tmp_path / "demo")
+    assert newest(run) == 1024
+    go_on(run)
+    faults.add("memory that runs out", "one line, exit 1; continued")
+
+
+def test_a_clock_that_jumps_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faults: Faults) -> None:
     real, jumps = time.time, random.Random(2)
     monkeypatch.setattr(time, "time", lambda: real() + jumps.choice([-86_400.0, 0.0, 86_400.0]))
     monkeypatch.setattr(time, "time_ns", lambda: int(1e9 * time.time()))
     command = ["-e", "demo", "--log_dir", str(tmp_path), *FRESH, "--total_timesteps", "1024"]
     assert biped_train.main(command) == 0
     assert RunDirectory(tmp_path / "demo").read_metrics()["train/loss"].steps.tolist() == [256, 512, 768, 1024]
+    faults.add("a clock that jumps by a day", "trained to its end, every row in order")
+
+
+def test_nan_in_one_percent_of_the_environments_costs_these_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faults: Faults
+) -> None:
+    advance, calls = GenesisScene.advance, []
+
+    def poisoned(scene: GenesisScene, targets: Tensor) -> Tensor:
+        calls.append(1)
+        if len(calls) % 10 == 0:
+            qpos = scene._robot.get_qpos()
+            qpos[len(calls) // 10 % 100] = torch.nan
+            scene._robot.set_qpos(qpos, envs_idx=qpos[:, 0].isnan(), skip_forward=True)
+        return advance(scene, targets)
+
+    monkeypatch.setattr(GenesisScene, "advance", poisoned)
+    command = ["-e", "demo", "--log_dir", str(tmp_path), *FRESH, "-B", "100", "--total_timesteps", "9600"]
+    assert biped_train.main(command) == 0
+    run = RunDirectory(tmp_path / "demo")
+    errors = run.read_metrics()["env/error_resets"].values
+    assert errors.sum() == len(calls) // 10 == 9
+    weights = read_checkpoint(run.final_model).policy
+    assert all(value.isfinite().all() for value in weights.values())
+    faults.add("NaN in 1% of the environments", "these reset alone; trained to its end", count=int(errors.sum()))
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_a_checkpoint_is_read_as_it_was_written_or_refused(logs: Path, tmp_path: Path, data: st.DataObject) -> None:
+def test_a_checkpoint_is_read_as_it_was_written_or_refused(
+    logs: Path, tmp_path: Path, faults: Faults, data: st.DataObject
+) -> None:
     """Cut short, emptied, bits flipped, or something else altogether."""
     sound = logs / "demo" / "biped_model_1024_steps.zip"
     content = bytearray(sound.read_bytes())
@@ -131,14 +365,27 @@ def test_a_checkpoint_is_read_as_it_was_written_or_refused(logs: Path, tmp_path:
         found = read_checkpoint(damaged)
     except CheckpointError as error:
         assert "\n" not in str(error)
+        faults.add(DAMAGED, "refused in a line, or read as it was")
         return
     wanted = read_checkpoint(sound)
     assert all(torch.equal(found.policy[name], value) for name, value in wanted.policy.items())
     assert found.counters == wanted.counters
     assert found.live.keys() == wanted.live.keys()
+    faults.add(DAMAGED, "refused in a line, or read as it was")
 
 
-def test_a_zip_cannot_lead_out_of_its_folder_or_fill_the_memory(logs: Path, tmp_path: Path) -> None:
+def test_a_member_larger_than_any_of_ours_is_not_unpacked(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sound = logs / "demo" / "model_final.zip"
+    with zipfile.ZipFile(sound) as archive:
+        largest = max(member.file_size for member in archive.infolist())
+    monkeypatch.setattr(checkpoint, "_MAX_MEMBER_BYTES", largest)
+    read_checkpoint(sound)
+    monkeypatch.setattr(checkpoint, "_MAX_MEMBER_BYTES", largest - 1)
+    with pytest.raises(CheckpointError, match="damaged or not a checkpoint"):
+        read_checkpoint(sound)
+
+
+def test_a_zip_cannot_lead_out_of_its_folder(logs: Path, tmp_path: Path) -> None:
     bomb = tmp_path / "bomb.zip"
     shutil.copy(logs / "demo" / "model_final.zip", bomb)
     with zipfile.ZipFile(bomb, "a", zipfile.ZIP_DEFLATED) as archive:
@@ -192,7 +439,7 @@ def plan(argv: list[str]) -> int:
 )
 @given(argv=ARGUMENTS)
 def test_any_command_line_is_a_plan_or_one_line(
-    logs: Path, capsys: pytest.CaptureFixture[str], argv: list[str]
+    logs: Path, capsys: pytest.CaptureFixture[str], faults: Faults, argv: list[str]
 ) -> None:
     before = listing(logs)
     code = plan([*argv, "--log_dir", str(logs)])
@@ -201,6 +448,7 @@ def test_any_command_line_is_a_plan_or_one_line(
     if code:
         assert len(said.err.strip().splitlines()) == 1, said.err
     assert listing(logs) == before
+    faults.add("command lines", "a plan or one line; no file changed")
 
 
 JSON = st.recursive(
@@ -217,7 +465,7 @@ JSON = st.recursive(
 )
 @given(data=st.data())
 def test_any_config_file_is_a_plan_or_one_line(
-    logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], data: st.DataObject
+    logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], faults: Faults, data: st.DataObject
 ) -> None:
     run = tmp_path / "demo"
     if not run.exists():
@@ -247,3 +495,4 @@ def test_any_config_file_is_a_plan_or_one_line(
     assert code in (0, 1, 2)
     if code:
         assert len(said.err.strip().splitlines()) == 1, said.err
+    faults.add("config files", "a plan or one line")

@@ -102,3 +102,26 @@ def test_a_rollout_and_an_update_never_wait_for_the_device(precision: str, adapt
 def test_the_gpu_trains(tmp_path) -> None:
     command = [sys.executable, "biped_train.py", "--preset", "smoke", "--device", "cuda", "--log_dir", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, timeout=900)
+
+
+RESUME = """
+import torch
+from biped_config import smoke_preset
+from biped_env import make_env
+
+cfg = smoke_preset().env
+first, second = make_env(cfg, "cuda", seed=1), make_env(cfg, "cuda", seed=2)
+actions = torch.randn(61, cfg.num_envs, 9, generator=torch.Generator().manual_seed(7)).cuda()
+for action in actions[:60]:
+    first.step(action)
+second.set_state(first.get_state())
+wanted, found = first.step(actions[60]), second.step(actions[60])
+torch.testing.assert_close(found[0], wanted[0], rtol=0.0, atol=1e-3)
+torch.testing.assert_close(found[1], wanted[1], rtol=0.0, atol=1e-3)
+"""
+
+
+@pytest.mark.gpu
+def test_a_step_after_resuming_is_the_step_that_would_have_come() -> None:
+    """Within 0.001 in every observation and reward: sums on a GPU are not always added in the same order."""
+    subprocess.run([sys.executable, "-c", RESUME], cwd=ROOT, check=True, timeout=900)

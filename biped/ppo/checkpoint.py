@@ -10,7 +10,7 @@ import json
 import math
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,8 @@ def save_checkpoint(
                 if live:
                     content = io.BytesIO()
                     torch.save({name: tensor.cpu() for name, tensor in live.items()}, content)
-                    archive.writestr(_LIVE, content.getbuffer(), zipfile.ZIP_DEFLATED, 1)
+                    if content.tell() <= _MAX_MEMBER_BYTES:  # what is larger would not be read: new episodes then
+                        archive.writestr(_LIVE, content.getbuffer(), zipfile.ZIP_DEFLATED, 1)
                 archive.writestr(_MANIFEST, _manifest(archive, model.num_timesteps))
             file.flush()
             os.fsync(file.fileno())
@@ -199,4 +200,26 @@ def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def _load_tensors(archive: zipfile.ZipFile, name: str) -> dict[str, Any]:
-    return torch.load(io.BytesIO(_read_member(archive, name)), map_location="cpu", weights_only=True)
+    """Load what torch has saved.
+
+    Raises:
+        ValueError: it would unpack to more than it is, or its tensors show more numbers than they store.
+    """
+    content = io.BytesIO(_read_member(archive, name))
+    with zipfile.ZipFile(content) as inner:
+        if any(member.compress_type != zipfile.ZIP_STORED for member in inner.infolist()):
+            raise ValueError(f"{name} is packed twice")
+    content.seek(0)
+    loaded = torch.load(content, map_location="cpu", weights_only=True)
+    for tensor in _tensors(loaded):
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise ValueError(f"a tensor in {name} is larger than what it stores")
+    return loaded
+
+
+def _tensors(tree: Any) -> Iterator[torch.Tensor]:
+    if isinstance(tree, torch.Tensor):
+        yield tree
+    elif isinstance(tree, Mapping | list | tuple):
+        for part in tree.values() if isinstance(tree, Mapping) else tree:
+            yield from _tensors(part)

@@ -31,6 +31,7 @@ CAMERA_OFFSET_M, LOOK_AT_OFFSET_M = (1.15, -1.0, 0.60), (0.0, 0.0, 0.28)
 _DOFS = ("pos", "vel", "acc", "cdof_ang", "cdof_vel", "cdofd_ang", "cdofd_vel")
 _LINKS = ("pos", "quat", "cd_ang", "cd_vel", "cinr_inertial", "cinr_pos", "root_COM")
 _GEOMS = ("pos", "quat")
+_UP_TO_DATE = ("_is_forward_pos_updated", "_is_forward_vel_updated")
 _WARM_START = ("qacc_ws", "is_warmstart")
 
 
@@ -217,7 +218,11 @@ class GenesisScene:
 
     def get_state(self) -> dict[str, Tensor]:
         """Return copies of all that the next steps depend on, the solver's warm start and contact cache included."""
-        return {name: view.clone() for name, view in self._live_views().items()}
+        solver = self._scene.rigid_solver
+        return {
+            **{name: view.clone() for name, view in self._live_views().items()},
+            "is_up_to_date": torch.tensor([getattr(solver, name) for name in _UP_TO_DATE]),
+        }
 
     def set_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from what `get_state` returned, in this process or in another, exactly.
@@ -231,6 +236,9 @@ class GenesisScene:
             if view.shape != state[name].shape:
                 raise RuntimeError(f"{name} is {tuple(state[name].shape)}, the scene's is {tuple(view.shape)}")
             view.copy_(state[name])
+        # Where robots have just been put somewhere, the next step begins with the links' poses: so must ours.
+        for name, value in zip(_UP_TO_DATE, state["is_up_to_date"].tolist(), strict=True):
+            setattr(self._scene.rigid_solver, name, value)
 
     def _live_views(self) -> dict[str, Tensor]:
         """Return Genesis's own memory of the moving parts.

@@ -114,12 +114,11 @@ def test_a_foreign_zip_is_refused(tmp_path: Path) -> None:
 
 
 def rewritten(path: Path, member: str, content: bytes) -> Path:
-    """Return a copy of a checkpoint with one member replaced, and without the manifest that would tell."""
+    """Return a copy of a checkpoint with one member replaced or added, and without the manifest that would tell."""
     copy = path.with_name("rewritten.zip")
     with zipfile.ZipFile(path) as source, zipfile.ZipFile(copy, "w") as target:
-        for name in source.namelist():
-            if name != "manifest.json":
-                target.writestr(name, content if name == member else source.read(name))
+        for name in {*source.namelist(), member} - {"manifest.json"}:
+            target.writestr(name, content if name == member else source.read(name))
     return copy
 
 
@@ -174,18 +173,34 @@ class Bomb:
         return (Path("/tmp/biped_bomb_went_off").touch, ())
 
 
-@pytest.mark.parametrize("member", ["policy.pth", "policy.optimizer.pth", "data"])
+@pytest.mark.parametrize("member", ["policy.pth", "policy.optimizer.pth", "live.pt", "data"])
 def test_reading_a_malicious_checkpoint_runs_none_of_its_code(path: Path, member: str) -> None:
     trigger = Path("/tmp/biped_bomb_went_off")
     trigger.unlink(missing_ok=True)
-    payload = as_bytes({"weights": Bomb()}) if member.endswith(".pth") else pickle.dumps(Bomb())
+    is_torch = member.endswith((".pth", ".pt"))
+    payload = as_bytes({"weights": Bomb()}) if is_torch else pickle.dumps(Bomb())
     with pytest.raises(CheckpointError):
         read_checkpoint(rewritten(path, member, payload))
     assert not trigger.exists()
-    if member.endswith(".pth"):
+    if is_torch:
         torch.load(io.BytesIO(payload), weights_only=False)
         assert trigger.exists(), "the bomb is no bomb: this test would prove nothing"
         trigger.unlink()
+
+
+@pytest.mark.parametrize("member", ["policy.pth", "policy.optimizer.pth", "live.pt"])
+def test_a_small_file_does_not_grow_in_memory(path: Path, member: str) -> None:
+    """One number that is shown two thousand million times, and a file that is packed twice."""
+    with pytest.raises(CheckpointError, match="damaged"):
+        read_checkpoint(rewritten(path, member, as_bytes({"weights": torch.zeros(1).expand(2**31)})))
+    packed = io.BytesIO()
+    stored = io.BytesIO(as_bytes({"weights": torch.zeros(1000)}))
+    with zipfile.ZipFile(stored) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    assert torch.load(io.BytesIO(packed.getvalue()), weights_only=True)["weights"].numel() == 1000
+    with pytest.raises(CheckpointError, match="damaged"):
+        read_checkpoint(rewritten(path, member, packed.getvalue()))
 
 
 def test_a_failed_write_leaves_the_old_checkpoint_and_no_rubbish(trained: RecurrentPPO, path: Path) -> None:
