@@ -93,6 +93,8 @@ class Section:
             raise ConfigError(f"{type(self).__name__}.{name} is {short(getattr(self, name))}, but it must be {rule}")
 
 
+LEG_PITCH = ("hip_pitch", "knee", "ankle")
+"""The joints of a leg that the gait swings."""
 JOINT_NAMES = (
     "left_hip_roll",
     "left_hip_pitch",
@@ -105,6 +107,23 @@ JOINT_NAMES = (
     "torso_yaw",
 )
 """The actuated joints, in the order of actions and of every per-joint tensor."""
+
+
+MAX_LATENCY_STEPS = 4
+"""Most control steps that an action may be late."""
+DYNAMICS = (
+    "friction",
+    "torso_mass_kg",
+    "torso_com_m",
+    "strength",
+    "damping",
+    "joint_friction_nm",
+    "armature",
+    "slope_rad",
+)
+"""Fields of `RandomizationConfig` that the simulator applies."""
+NOMINAL = {"friction": 1.0, "strength": 1.0, "damping": 1.0, "armature": 1.0}
+"""What they are where nothing is randomised; 0 where it is not said."""
 
 
 @dataclass(frozen=True)
@@ -125,12 +144,22 @@ class RobotConfig(Section):
     """The MJCF, relative to the repository (or absolute)."""
     base_link: str = "pelvis"
     """The floating base: its frame is the base frame `_b` (x forward, y left, z up)."""
+    torso_link: str = "torso"
+    """The link that carries what a builder adds: `randomization.torso_mass_kg` goes there."""
     foot_links: tuple[str, str] = ("left_foot", "right_foot")
     """The feet, left first."""
     foot_sole_offset_m: tuple[float, float, float] = _finite_each(0.015, 0.0, -0.035)
     """Centre of the sole in the foot link's frame (m)."""
     joint_names: tuple[str, ...] = JOINT_NAMES
     """Actuated joints, in the order of actions."""
+    swing_joints: tuple[str, ...] = tuple(f"{side}_{name}" for side in ("left", "right") for name in LEG_PITCH)
+    """The joints that the gait swings: hip pitch, knee and ankle pitch of the left leg, then of the right."""
+    swing_signs: tuple[float, float, float] = _finite_each(-1.0, 1.0, -1.0)
+    """Direction of hip forward, knee bent and ankle up, as the joints' axes have it: 1 or -1."""
+    mirror_joints: tuple[str, ...] = ()
+    """What each joint is in a mirror, in the order of `joint_names`; empty: left_ and right_ change places by name."""
+    mirror_signs: tuple[float, ...] = ()
+    """1 where a joint turns alike in the mirror, -1 where not; empty: -1 for names that end in roll or yaw."""
     default_joint_pos_rad: tuple[float, ...] = _finite_each(0.0, -0.35, 0.7, -0.35, 0.0, -0.35, 0.7, -0.35, 0.0)
     """Joint positions of the default pose: standing with bent knees (rad)."""
     default_base_height_m: float = _positive(0.404)
@@ -146,6 +175,18 @@ class RobotConfig(Section):
         super().__post_init__()
         count = len(self.joint_names)
         self._require(len(self.default_joint_pos_rad) == count, "default_joint_pos_rad", f"{count} values, one a joint")
+        self._require(len(self.swing_joints) == 2 * len(LEG_PITCH), "swing_joints", "six names, three of each leg")
+        self._require(set(self.swing_signs) <= {1.0, -1.0}, "swing_signs", "1 or -1 each")
+        self._require(
+            not self.mirror_joints or sorted(self.mirror_joints) == sorted(self.joint_names),
+            "mirror_joints",
+            "every one of joint_names once",
+        )
+        self._require(
+            not self.mirror_signs or (len(self.mirror_signs) == count and set(self.mirror_signs) <= {1.0, -1.0}),
+            "mirror_signs",
+            f"{count} times 1 or -1",
+        )
 
 
 @dataclass(frozen=True)
@@ -337,6 +378,133 @@ class ResetConfig(Section):
 
 
 @dataclass(frozen=True)
+class Randomized(Section):
+    """A quantity that no builder knows exactly, drawn uniformly from a range, for each robot on its own."""
+
+    mode: str = _choice("off", "startup", "reset")
+    """`off` (the model's own value), `startup` (one draw for the whole run) or `reset` (a draw an episode)."""
+    range: tuple[float, float] = _interval(0.0, 0.0)
+    """Smallest and largest value."""
+
+    def scaled(self, share: float, nominal: float) -> "Randomized":
+        """Return a range whose ends are `share` of the way from the nominal value to these, drawn once a run."""
+        low, high = (nominal + share * (end - nominal) for end in self.range)
+        return Randomized("startup" if share else "off", (low, high))
+
+
+def _randomized(low: float, high: float) -> Any:
+    return field(default_factory=lambda: Randomized("off", (low, high)))
+
+
+@dataclass(frozen=True)
+class NoiseConfig(Section):
+    """Standard deviation of the Gaussian noise on what the policy sees, a channel, in the channel's own unit."""
+
+    projected_gravity: float = _not_negative(0.0)
+    """Direction of gravity (1)."""
+    base_ang_vel_rad_s: float = _not_negative(0.0)
+    """Gyroscope (rad/s)."""
+    base_lin_vel_m_s: float = _not_negative(0.0)
+    """Velocity estimate (m/s)."""
+    base_height_m: float = _not_negative(0.0)
+    """Height estimate (m)."""
+    joint_pos_rad: float = _not_negative(0.0)
+    """Joint encoders (rad)."""
+    joint_vel_rad_s: float = _not_negative(0.0)
+    """Joint velocities (rad/s)."""
+
+
+@dataclass(frozen=True)
+class ContactSensorConfig(Section):
+    """What the switches under the feet get wrong. Rewards and the gate see the truth."""
+
+    miss_rate: float = _fraction(0.0)
+    """Probability, at each step, that a foot on the ground is not felt."""
+    false_rate: float = _fraction(0.0)
+    """Probability, at each step, that a foot in the air is felt."""
+    late_share: float = _fraction(0.0)
+    """Share of the episodes in which contacts are felt one control step late."""
+
+
+@dataclass(frozen=True)
+class PushConfig(Section):
+    """Pushes at random moments. Their size grows with the curriculum of the commands, up to these."""
+
+    interval_s: float = _positive(5.0)
+    """Mean time between two (s): each is between a half and one and a half of it."""
+    velocity_m_s: float = _not_negative(0.0)
+    """Largest sudden change of the base's horizontal velocity, in any direction (m/s); 0 for none."""
+    force_n: float = _not_negative(0.0)
+    """Largest horizontal force on the base, in any direction (N); 0 for none."""
+    force_s: float = _positive(0.2)
+    """How long a force lasts (s)."""
+
+
+@dataclass(frozen=True)
+class StartConfig(Section):
+    """How far from standing at rest an episode starts."""
+
+    lin_vel_m_s: float = _not_negative(0.0)
+    """Each horizontal velocity of the base starts within ± this (m/s)."""
+    ang_vel_rad_s: float = _not_negative(0.0)
+    """Each angular velocity of the base starts within ± this (rad/s)."""
+    tilt_rad: float = _between(0.0, 0.0, 0.5)
+    """Roll and pitch of the base start within ± this (rad)."""
+
+
+@dataclass(frozen=True)
+class RandomizationConfig(Section):
+    """What differs from robot to robot and from the model, what disturbs, and what sensors get wrong; all off at first.
+
+    `--randomize mild` and `full` (`randomization_preset`) switch all of it on.
+    """
+
+    friction: Randomized = _randomized(0.4, 1.2)
+    """Coefficient of friction between feet and ground (1); the model has 1."""
+    torso_mass_kg: Randomized = _randomized(-0.34, 0.34)
+    """Mass added to the torso (kg): ± a fifth of the robot."""
+    torso_com_m: Randomized = _randomized(-0.02, 0.02)
+    """Shift of the torso's centre of mass, along each axis (m)."""
+    strength: Randomized = _randomized(0.8, 1.2)
+    """Factor on each motor's stiffness and stall torque (1)."""
+    damping: Randomized = _randomized(0.8, 1.2)
+    """Factor on each motor's damping (1)."""
+    joint_friction_nm: Randomized = _randomized(-0.04, 0.05)
+    """Dry friction that each joint has beyond the model's (N·m); the sum is at least 0."""
+    armature: Randomized = _randomized(0.8, 1.2)
+    """Factor on each motor's reflected inertia (1)."""
+    slope_rad: Randomized = _randomized(0.0, 0.0873)
+    """Slope of the ground, in any direction (rad); 5 degrees at most."""
+    latency_steps: Randomized = _randomized(0.0, 2.0)
+    """Control steps by which actions take effect late, whole; `env.control.latency_share` rules where this is off."""
+    backlash_rad: Randomized = _randomized(0.0, 0.02)
+    """Play of each joint's gear (rad)."""
+    noise: NoiseConfig = _section(NoiseConfig)
+    """On observations."""
+    contact_sensors: ContactSensorConfig = _section(ContactSensorConfig)
+    """Under the feet."""
+    push: PushConfig = _section(PushConfig)
+    """Disturbances."""
+    start: StartConfig = _section(StartConfig)
+    """First states."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, least in (("friction", 0.05), ("strength", 0.05), ("damping", 0.0)):
+            self._require(getattr(self, name).range[0] >= least, name, f"a range from {least} on")
+        for name, low, high in (("armature", 0.05, 20.0), ("slope_rad", 0.0, 0.5), ("backlash_rad", 0.0, 0.5)):
+            ends = getattr(self, name).range
+            self._require(low <= ends[0] and ends[1] <= high, name, f"a range within {low} and {high}")
+        ends = self.latency_steps.range
+        self._require(ends[0] >= 0 and ends[1] <= MAX_LATENCY_STEPS, "latency_steps", f"0 to {MAX_LATENCY_STEPS}")
+
+    @property
+    def changes_dynamics(self) -> bool:
+        """The simulator must hold another model for each robot."""
+        return any(getattr(self, name).mode != "off" for name in DYNAMICS)
+
+
+@dataclass(frozen=True)
 class EnvConfig(Section):
     """The environment: robot, simulation and task."""
 
@@ -360,6 +528,8 @@ class EnvConfig(Section):
     """Scales."""
     reset: ResetConfig = _section(ResetConfig)
     """How an episode starts."""
+    randomization: RandomizationConfig = _section(RandomizationConfig)
+    """What the policy must not rely on."""
 
 
 @dataclass(frozen=True)
@@ -447,8 +617,8 @@ class TrainConfig(Section):
     """Seeds torch, numpy, Python and every draw of the environment."""
     device: str = _choice("auto", "cuda", "cpu")
     """`auto` (CUDA where it is found), `cuda` (an error without) or `cpu`."""
-    sim: str = _choice("genesis")
-    """The simulator: `genesis`."""
+    sim: str = _choice("genesis", "mujoco")
+    """The simulator: `genesis`, or `mujoco` on the CPU."""
     torch_threads: int = _between(0, 0, 1024)
     """CPU threads of torch; 0 leaves the choice to torch. With 1, actor and critic are updated on a core each."""
     checkpoint_every_steps: int = _positive(10_000_000)
@@ -522,6 +692,35 @@ class Config(Section):
     def batch_size(self) -> int:
         """Transitions a minibatch: num_envs × n_steps / n_minibatches."""
         return self.env.num_envs * self.ppo.n_steps // self.ppo.n_minibatches
+
+
+RANDOMIZATIONS = ("none", "mild", "full")
+"""Names that `randomization_preset` knows."""
+
+
+def randomization_preset(name: str) -> RandomizationConfig:
+    """Return what `--randomize` stands for: `none`, `full`, or `mild`, half of it.
+
+    Raises:
+        KeyError: there is none of that name.
+    """
+    share = {"none": 0.0, "mild": 0.5, "full": 1.0}[name]
+    full = RandomizationConfig()
+    ranges = {
+        item.name: getattr(full, item.name).scaled(share, NOMINAL.get(item.name, 0.0))
+        for item in fields(full)
+        if isinstance(getattr(full, item.name), Randomized)
+    }
+    # Drawn anew each episode: they cost the simulator nothing.
+    for name in ("latency_steps", "backlash_rad"):
+        ranges[name] = replace(ranges[name], mode="reset" if share else "off")
+    return RandomizationConfig(
+        **ranges,
+        noise=NoiseConfig(0.02 * share, 0.1 * share, 0.05 * share, 0.005 * share, 0.01 * share, 0.3 * share),
+        contact_sensors=ContactSensorConfig(0.02 * share, 0.01 * share, 0.5 * share),
+        push=PushConfig(velocity_m_s=0.6 * share, force_n=6.0 * share),
+        start=StartConfig(0.2 * share, 0.3 * share, 0.05 * share),
+    )
 
 
 def gpu_preset() -> Config:

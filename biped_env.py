@@ -25,12 +25,19 @@ from biped.mdp.gait import StepEvents, StepState, advance_phase, advance_steps
 from biped.mdp.live import pack, unpack
 from biped.mdp.observations import ObservationLayout, build_observation
 from biped.mdp.rewards import RewardInputs, RewardModel, active_terms, check_terms, compute_rewards
-from biped.mdp.state import BipedState, quat_from_yaw, quat_rotate, select_state, without_motion
+from biped.mdp.state import (
+    BipedState,
+    quat_from_yaw,
+    quat_rotate,
+    select_state,
+    without_motion,
+)
 from biped.mdp.terminations import check_terminations
+from biped.randomizer import Randomizer
 from biped.sim.scene import ResetPose, Scene, make_scene
-from biped_config import EnvConfig
+from biped_config import EnvConfig, NoiseConfig
 
-_LIVE = ("_phase", "_episode_steps", "_previous_action", "_is_late", "_state", "_steps", "_events", "_command")
+_LIVE = ("_phase", "_episode_steps", "_previous_action", "_state", "_steps", "_events", "_command")
 _LIVE_STATS = ("episode_return", "episode_length")
 """Attributes of the environment, and of its statistics, that the running episodes live in."""
 
@@ -85,7 +92,8 @@ class BipedEnv(VectorEnv):
         self._episode_steps = torch.zeros(self.num_envs, device=self.device)
         self._max_episode_steps = round(cfg.termination.episode_s / cfg.sim.control_dt_s)
         self._previous_action = torch.zeros(self.num_envs, joints, device=self.device)
-        self._is_late = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
+        self._randomizer = Randomizer(cfg, scene, self._default_joint_pos, self._generator)
+        self._noise = self.layout.noise(self.device) if cfg.randomization.noise != NoiseConfig() else None
         self._steps = StepState.initial(self.num_envs, self.device)
         self._events = StepEvents.none(self.num_envs, self.device)
         self._command = CommandState.initial(self.num_envs, self.device)
@@ -123,8 +131,8 @@ class BipedEnv(VectorEnv):
         """
         cfg = self.cfg
         actions = actions.to(self.device, torch.float32).clamp(-cfg.control.action_clip, cfg.control.action_clip)
-        applied = torch.where(self._is_late[:, None], self._previous_action, actions)
-        state = self.scene.step(self._default_joint_pos + cfg.control.action_scale_rad * applied)
+        force_w = self._randomizer.push(self._state, self.difficulty)
+        state = self.scene.step(self._randomizer.joint_targets(actions), force_w)
 
         dt_s = cfg.sim.control_dt_s
         self._episode_steps = self._episode_steps + 1
@@ -153,6 +161,7 @@ class BipedEnv(VectorEnv):
         returns, lengths = self.stats.add(rewards, shares, progress, moving & ~ends.error, ends)
 
         self._state, self._previous_action = state, actions
+        self._randomizer.feel(self._steps.contacts)
         final_obs = self._observe().masked_fill(ends.error[:, None], 0.0)
         self._start(ends.done, state)
         infos = {
@@ -177,6 +186,7 @@ class BipedEnv(VectorEnv):
         return {
             **pack({name: getattr(self, name) for name in _LIVE}),
             **pack({name: getattr(self.stats, name) for name in _LIVE_STATS}),
+            **self._randomizer.get_state(),
             "generator": self._generator.get_state(),
             "command_share": torch.tensor(self.command_share, dtype=torch.float64),
             **{f"scene.{name}": value for name, value in self.scene.get_state().items()},
@@ -190,6 +200,7 @@ class BipedEnv(VectorEnv):
         """
         mine = unpack({name: getattr(self, name) for name in _LIVE}, state)
         stats = unpack({name: getattr(self.stats, name) for name in _LIVE_STATS}, state)
+        self._randomizer.set_state(state)
         self.scene.set_state({name.removeprefix("scene."): v for name, v in state.items() if name.startswith("scene.")})
         self._generator.set_state(state["generator"].cpu())
         self.command_share = float(state["command_share"])
@@ -226,6 +237,17 @@ class BipedEnv(VectorEnv):
         """Touchdowns of the last control step; episodes that ended with it included."""
         return self._events
 
+    @property
+    def difficulty(self) -> float:
+        """How far the curriculum is, from 0 to 1: what share of their size pushes have."""
+        start = self.cfg.command.start_share
+        return 1.0 if start >= 1.0 else min(1.0, max(0.0, (self.command_share - start) / (1.0 - start)))
+
+    @property
+    def randomizer(self) -> Randomizer:
+        """What differs from robot to robot, and what disturbs them."""
+        return self._randomizer
+
     def _measure_standing(self) -> BipedState:
         """Return the state of robots that stand in the default pose, with the feet where the simulator has them."""
         base_pos_w = torch.zeros(self.num_envs, 3, device=self.device)
@@ -256,11 +278,13 @@ class BipedEnv(VectorEnv):
         """Begin new episodes where `mask` (num_envs,) is True; elsewhere `state` goes on, and commands run on."""
         cfg = self.cfg
         start = self._draw_start()
-        self.scene.reset(mask, ResetPose(start.base_pos_w, start.base_quat_w, start.joint_pos_rad))
-        self._state = select_state(mask, start, state)
         phase, late = torch.rand(2, self.num_envs, generator=self._generator, device=self.device)
+        self._randomizer.begin(mask, late)
+        start = self._randomizer.disturbed(start)
+        self.scene.reset(mask, ResetPose(start.base_pos_w, start.base_quat_w, start.joint_pos_rad))
+        self._randomizer.set_in_motion(mask, start)
+        self._state = select_state(mask, start, state)
         self._phase = torch.where(mask, phase, self._phase)
-        self._is_late = torch.where(mask, late < cfg.control.latency_share, self._is_late)
         self._episode_steps = torch.where(mask, 0.0, self._episode_steps)
         self._previous_action = torch.where(mask[:, None], 0.0, self._previous_action)
         self._steps = self._steps.reset(mask)
@@ -269,16 +293,19 @@ class BipedEnv(VectorEnv):
         )
 
     def _observe(self) -> Tensor:
-        return build_observation(
+        observation = build_observation(
             self.layout,
             self.cfg,
             self._state,
             self._command.velocity,
-            self._steps.contacts,
+            self._randomizer.felt(self._steps.contacts),
             self._previous_action,
             self._phase,
             self._default_joint_pos,
         )
+        if self._noise is None:
+            return observation
+        return observation + self._noise * torch.randn(observation.shape, generator=self._generator, device=self.device)
 
 
 class BipedVecEnv(VecEnv):

@@ -22,20 +22,24 @@ import torch
 from PIL import Image
 
 from biped.command_line import OneLineParser, exit_code, seed_number, whole_number
-from biped.config_io import parse_setting, with_settings
+from biped.config_io import parse_setting, randomization_settings, with_settings
 from biped.errors import UsageError, disk_error
+from biped.eval import robustness
 from biped.eval.gate import as_json, as_table
 from biped.evaluation import Agent, record_episodes, trial_commands
 from biped.gate_watch import Trial
 from biped.learner import choose_device, make_model
 from biped.ppo.acting import DeterministicActor
 from biped.ppo.checkpoint import CheckpointError, read_checkpoint, restore
+from biped.robustness import robustness_config, run_robustness
 from biped.runs import DEFAULT_EXP_NAME, RunDirectory
-from biped_config import PRESETS, Config
+from biped_config import PRESETS, RANDOMIZATIONS, Config
 from biped_env import BipedEnv, BipedVecEnv, make_env
 
 PICTURES = (".png", ".jpg")
 """Endings of files that `--picture` can write."""
+EPISODES, EPISODES_A_LEVEL = 256, 32
+"""Episodes of the gate, and of each level of a robustness report."""
 GATE_FAILED = 3
 """Exit code of an evaluation whose policy did not pass."""
 
@@ -79,10 +83,12 @@ def make_parser() -> argparse.ArgumentParser:
     add("-e", "--exp_name", default=DEFAULT_EXP_NAME, metavar="NAME", help=f"the run (default {DEFAULT_EXP_NAME})")
     add("--model", type=Path, metavar="PATH", help="a checkpoint; its config.json lies beside it")
     add("--agent", choices=("policy", "zero", "random"), default="policy", help="who acts (default policy)")
-    add("--episodes", type=whole_number, default=256, metavar="N", help="episodes, all in parallel (default 256)")
+    add("--episodes", type=whole_number, metavar="N", help="in parallel (default 256; a level of --robustness 32)")
     add("--command", type=float, nargs=3, metavar=("VX", "VY", "WZ"), help="one command for all: m/s, m/s, rad/s")
     add("--set", action="append", default=[], metavar="PATH=VALUE", help="a field of the environment; repeatable")
-    add("--sim", choices=("genesis",), default="genesis", help="the simulator (default genesis)")
+    add("--randomize", choices=RANDOMIZATIONS, default="none", help="how much robots and ground differ (default none)")
+    add("--sim", choices=("genesis", "mujoco"), default="genesis", help="the simulator (default genesis)")
+    add("--robustness", action="store_true", help="sweep what may differ, one thing at a time: table, JSON and plot")
     add("--seed", type=seed_number, default=0, metavar="N", help="of starts and commands (default 0)")
     add("--device", choices=("auto", "cuda", "cpu"), default="auto", help="where to simulate (default auto)")
     add("--out", type=Path, metavar="FILE", help="where the figures go (default eval.json beside the model)")
@@ -92,34 +98,19 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def run_evaluation(args: argparse.Namespace) -> Trial:
-    """Carry out a command line.
+    """Put a policy through the walking gate.
 
     Raises:
         ConfigError: the environment cannot hold a setting, or its commands hardly ask for motion.
         UsageError: there is no such model.
         MachineError: this machine, its disk or its packages do not let us.
     """
-    if args.picture is not None and (args.picture.suffix not in PICTURES or not args.picture.parent.is_dir()):
-        raise UsageError(f"--picture: {args.picture} is not a file in a folder that exists, ending in {PICTURES}")
-    if args.out is not None and not args.out.parent.is_dir():
-        raise UsageError(f"--out: there is no folder {args.out.parent}")
-    if args.command is not None and not all(map(math.isfinite, args.command)):
-        raise UsageError(f"--command: {args.command} are not three finite numbers")
-    settings = [parse_setting(text) for text in args.set]
-    if strange := [path for path, _ in settings if not path.startswith("env.") or path == "env.num_envs"]:
-        raise UsageError(
-            f"--set: an evaluation changes env.* only, and its robots by --episodes: leave out {strange[0]}"
-        )
-    model, run, config = None, None, PRESETS["cpu"]()
-    if args.agent == "policy":
-        model, run = _find_model(args)
-        config = run.read_config()
-    config = with_settings(config, [*settings, ("train.device", args.device)])
-    cfg = replace(config.env, num_envs=args.episodes)
+    model, run, config = _prepare(args)
+    cfg = replace(config.env, num_envs=args.episodes or EPISODES)
     env = make_env(cfg, choose_device(args.device), sim=args.sim, camera=args.picture is not None)
-    commands = trial_commands(args.episodes, cfg.command, args.seed)
+    commands = trial_commands(cfg.num_envs, cfg.command, args.seed)
     if args.command is not None:
-        commands = torch.tensor(args.command).expand(args.episodes, 3)
+        commands = torch.tensor(args.command).expand(cfg.num_envs, 3)
     record = record_episodes(env, _agent(args, config, env, model), commands, args.seed)
     result = Trial.of(record, cfg.robot.servo)
     print(as_table(result.verdict))
@@ -135,6 +126,52 @@ def run_evaluation(args: argparse.Namespace) -> Trial:
     return result
 
 
+def run_robustness_report(args: argparse.Namespace) -> None:
+    """Sweep what may differ from the model; write a table, robustness.json and robustness.png beside the model.
+
+    Raises:
+        ConfigError, UsageError, MachineError: see `run_evaluation`.
+    """
+    model, run, config = _prepare(args)
+    episodes = args.episodes or EPISODES_A_LEVEL
+    env = make_env(robustness_config(config.env, episodes), choose_device(args.device), sim=args.sim)
+    found = run_robustness(env, _agent(args, config, env, model), episodes, args.seed)
+    print(robustness.as_table(found))
+    out = args.out or (None if run is None else run.path / "robustness.json")
+    if out is not None:
+        result = {**_asked(args, model), "episodes": episodes, **robustness.as_json(found)}
+        try:
+            out.write_text(json.dumps(result, indent=2) + "\n")
+            robustness.plot(found, f"{model or args.agent} in {args.sim}", out.with_suffix(".png"))
+        except OSError as error:
+            raise disk_error(error.filename or "the report", error) from error
+    env.close()
+
+
+def _prepare(args: argparse.Namespace) -> tuple[Path | None, RunDirectory | None, Config]:
+    """Return the model, its run and the configuration to judge it in."""
+    if args.picture is not None and (args.picture.suffix not in PICTURES or not args.picture.parent.is_dir()):
+        raise UsageError(f"--picture: {args.picture} is not a file in a folder that exists, ending in {PICTURES}")
+    if args.out is not None and not args.out.parent.is_dir():
+        raise UsageError(f"--out: there is no folder {args.out.parent}")
+    if args.command is not None and not all(map(math.isfinite, args.command)):
+        raise UsageError(f"--command: {args.command} are not three finite numbers")
+    if args.robustness and (args.command is not None or args.picture is not None or args.randomize != "none"):
+        raise UsageError("--robustness varies one thing at a time: leave out --command, --picture and --randomize")
+    settings = [parse_setting(text) for text in args.set]
+    if strange := [path for path, _ in settings if not path.startswith("env.") or path == "env.num_envs"]:
+        raise UsageError(
+            f"--set: an evaluation changes env.* only, and its robots by --episodes: leave out {strange[0]}"
+        )
+    model, run, config = None, None, PRESETS["cpu"]()
+    if args.agent == "policy":
+        model, run = _find_model(args)
+        config = run.read_config()
+    # By default the judge is the model as it is, whatever the policy was trained with.
+    settings = [*randomization_settings(args.randomize), *settings, ("train.device", args.device)]
+    return model, run, with_settings(config, settings)
+
+
 def _agent(args: argparse.Namespace, config: Config, env: BipedEnv, model: Path | None) -> Agent:
     if model is not None:
         return policy_agent(config, env, model)
@@ -146,15 +183,19 @@ def _as_json(args: argparse.Namespace, model: Path | None, result: Trial) -> dic
     counted = {**asdict(trials), "success_rate": trials.success_rate, "fail_trials": trials.fail_trials}
     if not trials.success_trials:
         counted["success_precision"] = None  # JSON knows no NaN
-    asked = {
+    return {**_asked(args, model), **as_json(result.verdict), "trials": counted}
+
+
+def _asked(args: argparse.Namespace, model: Path | None) -> dict[str, Any]:
+    return {
         "model": model and str(model),
         "agent": args.agent,
         "sim": args.sim,
+        "randomize": args.randomize,
         "seed": args.seed,
         "command": args.command,
         "set": args.set,
     }
-    return {**asked, **as_json(result.verdict), "trials": counted}
 
 
 def _find_model(args: argparse.Namespace) -> tuple[Path, RunDirectory]:
@@ -174,6 +215,8 @@ def _find_model(args: argparse.Namespace) -> tuple[Path, RunDirectory]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     args = make_parser().parse_args(argv)
+    if args.robustness:
+        return exit_code("biped_eval.py", lambda: run_robustness_report(args))
     return exit_code("biped_eval.py", lambda: 0 if run_evaluation(args).verdict.passed else GATE_FAILED)
 
 

@@ -7,10 +7,11 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from biped.errors import first_line
-from biped_config import Config, ConfigError, short
+from biped_config import Config, ConfigError, randomization_preset, short
 
 SectionT = TypeVar("SectionT")
 
@@ -103,6 +104,49 @@ def flatten(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     for name, value in values.items():
         flat.update(flatten(value, f"{path}{name}.") if isinstance(value, Mapping) else {f"{path}{name}": value})
     return flat
+
+
+ROBOT_SECTIONS = ("robot", "termination", "reward", "gait", "control")
+"""Sections of the environment that a robot's file may set."""
+
+
+def robot_settings(file: Path | None) -> list[tuple[str, Any]]:
+    """Return the fields that a robot's file (`--robot`) sets, by path; none where it is not given.
+
+    The file is JSON: `{"robot": {...}, "termination": {...}, ...}`, sections of the environment with some of their
+    fields. `model_path` is relative to the file.
+
+    Raises:
+        ConfigError: the file cannot be read, or is no such file.
+    """
+    if file is None:
+        return []
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"the robot's file {file} cannot be read ({str(error).splitlines()[0]})") from error
+    strange = [name for name in content if name not in ROBOT_SECTIONS] if isinstance(content, dict) else [content]
+    if strange or not isinstance(content.get("robot"), dict):
+        raise ConfigError(
+            f"the robot's file {file} must have a section robot, and may have {', '.join(ROBOT_SECTIONS[1:])}"
+        )
+    model = content["robot"].get("model_path")
+    if isinstance(model, str):
+        content["robot"]["model_path"] = _from_repository(file.parent / model)
+    return list(flatten(content, "env.").items())
+
+
+def _from_repository(path: Path) -> str:
+    """Return a path as the configuration has it: relative to the repository where it lies in it."""
+    path, root = path.resolve(), Path(__file__).resolve().parents[1]
+    return str(path.relative_to(root) if path.is_relative_to(root) else path)
+
+
+def randomization_settings(name: str | None) -> list[tuple[str, Any]]:
+    """Return the fields that `--randomize` sets, by path; none where it is not given."""
+    if name is None:
+        return []
+    return list(flatten(to_dict(randomization_preset(name)), "env.randomization.").items())
 
 
 def _replaced(section: Any, tree: Mapping[str, Any], path: str) -> Any:

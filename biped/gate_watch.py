@@ -11,7 +11,7 @@ from biped.eval.record import Recording
 from biped.eval.trials import Trials, count_trials
 from biped.evaluation import Agent, record_episodes, trial_commands
 from biped.runs import RunDirectory
-from biped_config import Config, ServoConfig
+from biped_config import Config, RandomizationConfig, ServoConfig
 from biped_env import make_env
 
 TRIAL_SEED = 10_000
@@ -61,7 +61,8 @@ class TrialBench:
 
     def __init__(self, config: Config, device: str) -> None:
         """Build `config.train.eval_episodes` robots."""
-        cfg = replace(config.env, num_envs=config.train.eval_episodes)
+        # The judge is the model as it is, whatever the policy is trained with.
+        cfg = replace(config.env, num_envs=config.train.eval_episodes, randomization=RandomizationConfig())
         self._env = make_env(cfg, device, sim=config.train.sim)
         self._commands = trial_commands(cfg.num_envs, cfg.command, TRIAL_SEED)
 

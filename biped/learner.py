@@ -90,8 +90,8 @@ def _mirror(config: Config) -> Mirror:
     device = torch.device(choose_device(config.train.device))
     robot = config.env.robot
     try:
-        index, sign = mirror_joints(robot.joint_names)
-        observation = mirror_observation(ObservationLayout.build(config.env), robot.joint_names)
+        index, sign = mirror_joints(robot)
+        observation = mirror_observation(ObservationLayout.build(config.env), robot)
     except ValueError as error:
         raise ConfigError(f"{error}: use --set ppo.mirror=false") from error
     pose = robot.default_joint_pos_rad

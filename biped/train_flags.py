@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from biped.command_line import AUTO, OneLineParser, number_or_auto, seed_number, whole_number, whole_or_none
-from biped.config_io import parse_setting
+from biped.config_io import parse_setting, randomization_settings, robot_settings
 from biped.runs import DEFAULT_EXP_NAME
-from biped_config import PRESETS
+from biped_config import PRESETS, RANDOMIZATIONS
 
 FLAG_SETTINGS = {
     "num_envs": "env.num_envs",
@@ -66,16 +66,12 @@ def make_parser() -> argparse.ArgumentParser:
         help="sizes to start from (default auto: gpu where CUDA is found, or cpu)",
     )
     add(
-        "-B",
-        "--num_envs",
-        type=number_or_auto,
-        metavar="N",
-        help="parallel environments (gpu: 1024, cpu: 256); auto: as many as fit into memory and are of use",
+        "-B", "--num_envs", type=number_or_auto, metavar="N", help="environments (gpu: 1024, cpu: 256); auto: what fits"
     )
     add("--total_timesteps", type=whole_number, metavar="N", help="environment steps (gpu: 200000000, cpu: 5000000)")
     add("--seed", type=seed_number, metavar="N", help="seeds everything that is drawn (default 1)")
     add("--device", choices=("auto", "cuda", "cpu"), help="where to simulate and to learn (default: the preset's)")
-    add("--sim", choices=("genesis",), help="the simulator")
+    add("--sim", choices=("genesis", "mujoco"), help="the simulator")
     add(
         "--set",
         action="extend",
@@ -84,6 +80,8 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="PATH=VALUE",
         help="any field of the configuration; repeatable",
     )
+    add("--robot", type=Path, metavar="FILE", help="another robot: see docs/your-robot.md (default: assets/biped)")
+    add("--randomize", choices=RANDOMIZATIONS, help="how much robots, ground and sensors differ (default none)")
     add("--adaptive_lr", action="store_true", help="steer the learning rate by the updates' KL divergence")
     add("--precision", choices=("fp32", "bf16"), help="of the networks up to their heads (default fp32)")
     add("--keep_checkpoints", type=whole_or_none, metavar="N", help="newest checkpoints to keep (default 5); 0 for all")
@@ -125,6 +123,9 @@ def requested_settings(args: argparse.Namespace) -> list[tuple[str, Any]]:
     """
     names = [name for name in FLAG_SETTINGS if not (name == "num_envs" and args.num_envs == AUTO)]
     flags = [(FLAG_SETTINGS[name], getattr(args, name)) for name in names]
-    return [(path, value) for path, value in flags if value is not None and value is not False] + [
-        parse_setting(text) for text in args.set
+    return [
+        *robot_settings(args.robot),
+        *randomization_settings(args.randomize),
+        *((path, value) for path, value in flags if value is not None and value is not False),
+        *(parse_setting(text) for text in args.set),
     ]

@@ -15,6 +15,15 @@ MAY_IMPORT = {
     "biped.metrics": {"biped_config"},
     "biped.eval": {"biped.eval", "biped.mdp.state", "biped_config", "numpy", "torch"},
     "biped.evaluation": {"biped.eval", "biped.mdp.commands", "biped_config", "biped_env", "torch"},
+    "biped.eval.robustness": {"matplotlib"},
+    "biped.robustness": {
+        "biped.eval.robustness",
+        "biped.evaluation",
+        "biped.mdp",
+        "biped_config",
+        "biped_env",
+        "torch",
+    },
     "biped.gate_watch": {"biped.eval", "biped.evaluation", "biped.runs", "biped_config", "biped_env"},
     "biped.background": set(),
     "biped.interrupts": set(),
@@ -25,6 +34,17 @@ MAY_IMPORT = {
     "biped.command_line": {"biped.errors", "biped.interrupts", "biped_config", "torch"},
     "biped.learner": {"biped.errors", "biped.mdp", "biped.ppo", "biped_config", "stable_baselines3", "torch"},
     "biped.sinks": {"biped.errors", "stable_baselines3", "torch", "numpy", "PIL"},
+    "biped.check_robot": {
+        "biped.command_line",
+        "biped.config_io",
+        "biped.errors",
+        "biped.mdp",
+        "biped.sim.scene",
+        "biped_config",
+        "mujoco",
+        "numpy",
+        "torch",
+    },
     "biped.check_machine": {"biped.errors", "biped.sim.scene", "biped_config", "torch", "psutil"},
     "biped.memory": {"biped.errors", "biped.mdp.observations", "biped_config", "psutil", "torch"},
     "biped.watchdog": set(),
@@ -41,8 +61,18 @@ MAY_IMPORT = {
         "torch",
     },
     "biped.mdp": {"biped.mdp", "biped_config", "torch"},
-    "biped.sim": {"biped.sim", "biped.mdp.state", "biped.errors", "biped_config", "torch", "numpy"},
+    "biped.randomizer": {"biped.mdp", "biped.sim.scene", "biped_config", "torch"},
+    "biped.sim": {
+        "biped.sim",
+        "biped.mdp.randomization",
+        "biped.mdp.state",
+        "biped.errors",
+        "biped_config",
+        "torch",
+        "numpy",
+    },
     "biped.sim.genesis_scene": {"genesis"},
+    "biped.sim.mujoco_scene": {"mujoco"},
     "biped.ppo": {"biped.ppo", *LEARNING},
     "wandb_callback": {
         "biped.background",
@@ -71,6 +101,7 @@ MAY_IMPORT = {
     },
     "biped_env": {
         "biped.mdp",
+        "biped.randomizer",
         "biped.sim.scene",
         "biped_config",
         "gymnasium",
@@ -105,6 +136,7 @@ MAY_IMPORT = {
         "torch",
     },
     "biped_eval": {
+        "biped.robustness",
         "biped.command_line",
         "biped.learner",
         "biped.config_io",
@@ -125,7 +157,7 @@ MAY_IMPORT = {
 
 SOURCES = sorted([*ROOT.glob("*.py"), *(ROOT / "biped").rglob("*.py")])
 LINES = 400
-LINES_OF = {"biped_config": 580}
+LINES_OF = {"biped_config": 780, "biped_env": 430}
 """The configuration is a list of numbers, each with its docstring; everything else has the common budget."""
 FUNCTION_LINES = 60
 
@@ -195,7 +227,7 @@ def test_files_and_functions_stay_small(path: Path) -> None:
 READERS = {"item", "cpu", "numpy", "tolist", "nonzero"}
 HOT_PATH = {
     "biped_env.py": {"step", "_start", "_draw_start", "_observe", "hold_commands"},
-    "biped/sim/genesis_scene.py": {"step", "advance", "_read_state", "_torque"},
+    "biped/sim/genesis_scene.py": {"step", "advance", "_read_state"},
     **{f"biped/mdp/{path.name}": None for path in (ROOT / "biped" / "mdp").glob("*.py")},
     "biped/ppo/recurrent_pass.py": None,
     "biped/ppo/losses.py": None,

@@ -5,14 +5,13 @@ legs are in antiphase.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
 import torch
 from torch import Tensor
 
-from biped_config import ConfigError, GaitConfig
+from biped_config import ConfigError, GaitConfig, RobotConfig
 
 LEFT, RIGHT = 0, 1
 """Index of each foot in every per-foot tensor."""
@@ -73,27 +72,21 @@ class GaitReference:
     """Share of a stride that each leg swings."""
 
     @classmethod
-    def build(
-        cls, cfg: GaitConfig, joint_names: Sequence[str], default_rad: Sequence[float], device: torch.device
-    ) -> "GaitReference":
+    def build(cls, cfg: GaitConfig, robot: RobotConfig, device: torch.device) -> "GaitReference":
         """Find the pitch joints of both legs by name.
 
         Raises:
-            ConfigError: a pitch joint is not among `joint_names`.
+            ConfigError: a pitch joint is not one of the robot's.
         """
-        signed = {
-            "hip_pitch": -cfg.hip_amplitude_rad,
-            "knee": cfg.knee_amplitude_rad,
-            "ankle": -cfg.ankle_amplitude_rad,
-        }
-        names = [f"{side}_{joint}" for side in ("left", "right") for joint in signed]
-        if missing := set(names) - set(joint_names):
+        if missing := set(robot.swing_joints) - set(robot.joint_names):
             raise ConfigError(f"robot.joint_names lacks {', '.join(sorted(missing))}, which the gait moves")
-        indices = [list(joint_names).index(name) for name in names]
+        amplitudes = (cfg.hip_amplitude_rad, cfg.knee_amplitude_rad, cfg.ankle_amplitude_rad)
+        signed = [sign * size for sign, size in zip(robot.swing_signs, amplitudes, strict=True)]
+        indices = [robot.joint_names.index(name) for name in robot.swing_joints]
         return cls(
             joint_indices=torch.tensor(indices, device=device),
-            default_rad=torch.tensor([default_rad[i] for i in indices], device=device),
-            amplitude_rad=torch.tensor([*signed.values()] * 2, device=device),
+            default_rad=torch.tensor([robot.default_joint_pos_rad[i] for i in indices], device=device),
+            amplitude_rad=torch.tensor(signed * 2, device=device),
             swing_share=cfg.swing_share,
         )
 

@@ -24,6 +24,8 @@ class ObservationTerm:
     """What the physical value is multiplied by."""
     unit: str
     """Unit of the physical value."""
+    noise: float = 0.0
+    """Standard deviation of the Gaussian noise on the physical value."""
 
 
 @dataclass(frozen=True)
@@ -36,18 +38,18 @@ class ObservationLayout:
     def build(cls, cfg: EnvConfig) -> "ObservationLayout":
         """Return the layout that a configuration leads to."""
         joints = len(cfg.robot.joint_names)
-        scales = cfg.observation
+        scales, noise = cfg.observation, cfg.randomization.noise
         return cls(
             (
-                ObservationTerm("projected_gravity_b", 3, 1.0, "1"),
-                ObservationTerm("base_ang_vel_b", 3, scales.ang_vel_scale, "rad/s"),
-                ObservationTerm("base_lin_vel_xy_b", 2, scales.lin_vel_scale, "m/s"),
-                ObservationTerm("base_height_m", 1, 1.0, "m"),
+                ObservationTerm("projected_gravity_b", 3, 1.0, "1", noise.projected_gravity),
+                ObservationTerm("base_ang_vel_b", 3, scales.ang_vel_scale, "rad/s", noise.base_ang_vel_rad_s),
+                ObservationTerm("base_lin_vel_xy_b", 2, scales.lin_vel_scale, "m/s", noise.base_lin_vel_m_s),
+                ObservationTerm("base_height_m", 1, 1.0, "m", noise.base_height_m),
                 ObservationTerm("command_lin_vel_x_b", 1, scales.command_scale[0], "m/s"),
                 ObservationTerm("command_lin_vel_y_b", 1, scales.command_scale[1], "m/s"),
                 ObservationTerm("command_ang_vel_b", 1, scales.command_scale[2], "rad/s"),
-                ObservationTerm("joint_pos_rad", joints, 1.0, "rad from the default pose"),
-                ObservationTerm("joint_vel_rad_s", joints, scales.joint_vel_scale, "rad/s"),
+                ObservationTerm("joint_pos_rad", joints, 1.0, "rad from the default pose", noise.joint_pos_rad),
+                ObservationTerm("joint_vel_rad_s", joints, scales.joint_vel_scale, "rad/s", noise.joint_vel_rad_s),
                 ObservationTerm("foot_contact", 2, 1.0, "1"),
                 ObservationTerm("previous_action", joints, 1.0, "1"),
                 ObservationTerm("gait_phase", 2, 1.0, "sine, cosine; zero while standing is asked for"),
@@ -66,6 +68,10 @@ class ObservationLayout:
             where[term.name] = slice(start, start + term.width)
             start += term.width
         return where
+
+    def noise(self, device: torch.device) -> Tensor:
+        """Return the standard deviation of the noise on each scaled number, (width,)."""
+        return torch.cat([torch.full((term.width,), term.noise * term.scale) for term in self.terms]).to(device)
 
     def assemble(self, values: Mapping[str, Tensor], clip: float) -> Tensor:
         """Scale, concatenate and clip the named values, each (num_envs, width), into (num_envs, self.width).

@@ -62,7 +62,7 @@ class RewardModel:
             ConfigError: a joint that the gait moves is not one of the robot's.
         """
         robot = cfg.robot
-        reference = GaitReference.build(cfg.gait, robot.joint_names, robot.default_joint_pos_rad, device)
+        reference = GaitReference.build(cfg.gait, robot, device)
         swung = set(reference.joint_indices.tolist())
         return cls(
             cfg=cfg,

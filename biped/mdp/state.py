@@ -103,3 +103,10 @@ def quat_from_yaw(yaw_rad: Tensor) -> Tensor:
     half = 0.5 * yaw_rad
     zero = torch.zeros_like(half)
     return torch.stack((torch.cos(half), zero, zero, torch.sin(half)), dim=-1)
+
+
+def leaning(quat: Tensor, roll_rad: Tensor, pitch_rad: Tensor) -> Tensor:
+    """Return pure yaws (num_envs, 4), wxyz, that lean by small angles (num_envs,) about their own x and y axes."""
+    w, z = quat[:, 0], quat[:, 3]
+    a, b = 0.5 * roll_rad, 0.5 * pitch_rad
+    return torch.nn.functional.normalize(torch.stack((w, w * a - z * b, w * b + z * a, z), dim=-1), dim=-1)

@@ -4,9 +4,8 @@ The sagittal plane swaps the legs. It negates what points to the left (y), turns
 moves the gait clock on by half a stride.
 """
 
-from collections.abc import Sequence
-
 from biped.mdp.observations import ObservationLayout
+from biped_config import RobotConfig
 
 MirrorRule = tuple[list[int], list[float]]
 """Where each entry of the mirrored vector comes from, and its sign."""
@@ -26,13 +25,16 @@ _VECTORS: dict[str, tuple[float, ...]] = {
 _JOINT_TERMS = ("joint_pos_rad", "joint_vel_rad_s", "previous_action")
 
 
-def mirror_joints(joint_names: Sequence[str]) -> MirrorRule:
-    """Return the mirror image of a vector with one entry a joint.
+def mirror_joints(robot: RobotConfig) -> MirrorRule:
+    """Return the mirror image of a vector with one entry a joint: as configured, or by the joints' names.
 
     Raises:
         ValueError: a joint of one side has none to match on the other.
     """
-    names = list(joint_names)
+    names = list(robot.joint_names)
+    signs = list(robot.mirror_signs) or [-1.0 if name.endswith(_NEGATED_JOINTS) else 1.0 for name in names]
+    if robot.mirror_joints:
+        return [names.index(name) for name in robot.mirror_joints], signs
     index = []
     for name in names:
         side, _, rest = name.partition("_")
@@ -40,10 +42,10 @@ def mirror_joints(joint_names: Sequence[str]) -> MirrorRule:
         if other not in names:
             raise ValueError(f"the joint {name} has no counterpart {other}: the robot is not symmetric")
         index.append(names.index(other))
-    return index, [-1.0 if name.endswith(_NEGATED_JOINTS) else 1.0 for name in names]
+    return index, signs
 
 
-def mirror_observation(layout: ObservationLayout, joint_names: Sequence[str]) -> MirrorRule:
+def mirror_observation(layout: ObservationLayout, robot: RobotConfig) -> MirrorRule:
     """Return the mirror image of an observation.
 
     Raises:
@@ -53,7 +55,7 @@ def mirror_observation(layout: ObservationLayout, joint_names: Sequence[str]) ->
     sign: list[float] = []
     for term in layout.terms:
         if term.name in _JOINT_TERMS:
-            places, signs = mirror_joints(joint_names)
+            places, signs = mirror_joints(robot)
         elif term.name == "foot_contact":
             places, signs = [1, 0], [1.0, 1.0]
         elif term.name in _VECTORS:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from biped.errors import MachineError, first_line
+from biped.mdp.randomization import DynamicsSample
 from biped.mdp.state import (
     GRAVITY_DIRECTION_W,
     BipedState,
@@ -19,7 +20,7 @@ from biped.mdp.state import (
     quat_rotate,
     quat_rotate_inverse,
 )
-from biped.sim.scene import ResetPose, model_file
+from biped.sim.scene import GRAVITY_M_S2, ResetPose, model_file, pd_torque
 from biped_config import EnvConfig, SimConfig
 
 BASE_QPOS = 7
@@ -28,6 +29,7 @@ CAMERA_RESOLUTION = (960, 720)
 """Width and height of rendered pictures, pixels."""
 CAMERA_OFFSET_M, LOOK_AT_OFFSET_M = (1.15, -1.0, 0.60), (0.0, 0.0, 0.28)
 """Where the camera is and what it looks at, from the point on the ground under the first robot (m)."""
+_BASE_DOFS = slice(0, 6)
 _DOFS = ("pos", "vel", "acc", "cdof_ang", "cdof_vel", "cdofd_ang", "cdofd_vel")
 _LINKS = ("pos", "quat", "cd_ang", "cd_vel", "cinr_inertial", "cinr_pos", "root_COM")
 _GEOMS = ("pos", "quat")
@@ -117,7 +119,8 @@ class GenesisScene:
                 "where memory is short, use fewer --num_envs"
             ) from error
         self._targets = torch.tensor(cfg.robot.default_joint_pos_rad, device=self.device).expand(self.num_envs, -1)
-        self.mass_kg = float(self._robot.get_mass())
+        self._sample: DynamicsSample | None = None
+        self.mass_kg = float(sum(link.desc.mass for link in self._robot.links))
         self._gravity_w = torch.tensor(GRAVITY_DIRECTION_W, device=self.device).expand(self.num_envs, 3)
         self._sole_offset = torch.tensor(cfg.robot.foot_sole_offset_m, device=self.device).expand(self.num_envs, 2, 3)
 
@@ -126,7 +129,11 @@ class GenesisScene:
         self._scene = gs.Scene(
             sim_options=gs.options.SimOptions(dt=sim.control_dt_s, substeps=sim.substeps),
             rigid_options=gs.options.RigidOptions(
-                enable_self_collision=False, max_collision_pairs=sim.max_collision_pairs
+                enable_self_collision=False,
+                max_collision_pairs=sim.max_collision_pairs,
+                # Each robot its own masses and motors, at the price of more memory traffic.
+                batch_links_info=self._cfg.randomization.changes_dynamics,
+                batch_dofs_info=self._cfg.randomization.changes_dynamics,
             ),
             vis_options=gs.options.VisOptions(
                 rendered_envs_idx=[0],
@@ -136,7 +143,7 @@ class GenesisScene:
             ),
             show_viewer=False,
         )
-        self._scene.add_entity(gs.morphs.Plane())
+        self._ground = self._scene.add_entity(gs.morphs.Plane())
         self._robot = self._scene.add_entity(gs.morphs.MJCF(file=model))
         if camera:
             self._camera = self._scene.add_camera(
@@ -170,11 +177,50 @@ class GenesisScene:
         self._robot.set_dofs_kp(torch.full_like(stall, robot.kp_nm_per_rad), self._dofs)
         self._robot.set_dofs_kv(torch.full_like(stall, robot.kd_nm_s_per_rad), self._dofs)
         self._robot.set_dofs_force_range(-stall, stall, self._dofs)
+        self._armature = self._robot.get_dofs_armature(self._dofs).clone()
+        self._dry_friction = self._robot.get_dofs_frictionloss(self._dofs).clone()
 
-    def step(self, targets_rad: Tensor) -> BipedState:
-        """Hold joint position targets (num_envs, num_joints), rad, for one control step; return the state after it."""
+    def step(self, targets_rad: Tensor, force_w: Tensor | None = None) -> BipedState:
+        """Hold joint position targets for one control step; see `Scene.step`."""
+        if force_w is not None:
+            self._robot.apply_links_external_wrench(force_w[:, None], links_idx_local=[0])
         self.advance(targets_rad)
         return self._read_state()
+
+    def apply(self, sample: DynamicsSample) -> None:
+        """Give each robot and its ground the dynamics of a sample; see `Scene.apply`.
+
+        Raises:
+            MachineError: the scene was built for robots that are all alike.
+        """
+        if not self._cfg.randomization.changes_dynamics:
+            raise MachineError("this scene was built for robots that are all alike: switch a randomization on")
+        self._sample = sample
+        robot, cfg, torso = self._robot, self._cfg.robot, self._robot.get_link(self._cfg.robot.torso_link)
+        # Genesis takes the larger of two frictions, and both are 1 as they come.
+        for entity in (robot, self._ground):
+            ratio = sample.friction[:, None].expand(-1, entity.n_links)
+            entity.set_friction_ratio(ratio, range(entity.n_links))
+        robot.set_links_mass((torso.desc.mass + sample.torso_mass_kg)[:, None], [torso.idx_local])
+        com = torch.tensor(torso.desc.inertial_pos, dtype=torch.float32, device=self.device)
+        robot.set_links_COM((com + sample.torso_com_m)[:, None], [torso.idx_local])
+        stall = cfg.servo.stall_torque_nm * sample.strength
+        robot.set_dofs_kp(cfg.kp_nm_per_rad * sample.strength, self._dofs)
+        robot.set_dofs_kv(cfg.kd_nm_s_per_rad * sample.damping, self._dofs)
+        robot.set_dofs_force_range(-stall, stall, self._dofs)
+        robot.set_dofs_frictionloss((self._dry_friction + sample.joint_friction_nm).clamp_min(0.0), self._dofs)
+        robot.set_dofs_armature(self._armature * sample.armature, self._dofs)
+        self._gravity_w = sample.gravity_direction
+        self._scene.rigid_solver.set_gravity(GRAVITY_M_S2 * sample.gravity_direction)
+
+    def set_base_velocity(self, mask: Tensor, lin_vel_w: Tensor, ang_vel_b: Tensor) -> None:
+        """Give bases a velocity; see `Scene.set_base_velocity`."""
+        if self.device.type == "cpu" and not mask.any():
+            return
+        # To choose environments Genesis wants their values alone, and a GPU would have to wait to count them.
+        before = self._robot.get_dofs_velocity(_BASE_DOFS)
+        velocity = torch.where(mask[:, None], torch.cat((lin_vel_w, ang_vel_b), dim=1), before)
+        self._robot.set_dofs_velocity(velocity, _BASE_DOFS, skip_forward=True)
 
     def advance(self, targets_rad: Tensor) -> None:
         """Step without reading anything back: the bare simulator, which benchmarks compare with."""
@@ -207,7 +253,7 @@ class GenesisScene:
             projected_gravity_b=gravity_b,
             joint_pos_rad=joint_pos,
             joint_vel_rad_s=joint_vel,
-            joint_torque_nm=self._torque(joint_pos, joint_vel),
+            joint_torque_nm=pd_torque(self._targets, joint_pos, joint_vel, self._cfg.robot, self._sample),
             foot_pos_w=robot.get_links_pos()[:, self._feet] + sole_w,
             foot_vel_w=robot.get_links_vel()[:, self._feet]
             + torch.linalg.cross(robot.get_links_ang()[:, self._feet], sole_w),
@@ -260,12 +306,6 @@ class GenesisScene:
             "contacts.penetration": contacts.contact_cache.penetration,
         }
         return {name: self._qd_to_torch(part, copy=False) for name, part in parts.items()}
-
-    def _torque(self, joint_pos_rad: Tensor, joint_vel_rad_s: Tensor) -> Tensor:
-        """Return what the clamped PD controllers apply now: the law that Genesis integrates."""
-        robot = self._cfg.robot
-        torque = robot.kp_nm_per_rad * (self._targets - joint_pos_rad) - robot.kd_nm_s_per_rad * joint_vel_rad_s
-        return torque.clamp(-robot.servo.stall_torque_nm, robot.servo.stall_torque_nm)
 
     def render(self) -> np.ndarray:
         """Return a picture of the first robot, (height, width, 3), uint8.

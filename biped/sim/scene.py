@@ -11,14 +11,19 @@ import torch
 from torch import Tensor
 
 from biped.errors import MachineError
+from biped.mdp.randomization import DynamicsSample
 from biped.mdp.state import BipedState
-from biped_config import EnvConfig
+from biped_config import EnvConfig, RobotConfig
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 """Relative paths in the configuration start here."""
 
-SCENES = {"genesis": "biped.sim.genesis_scene:GenesisScene"}
+SCENES = {"genesis": "biped.sim.genesis_scene:GenesisScene", "mujoco": "biped.sim.mujoco_scene:MujocoScene"}
 """Simulator name to class; the module is imported only when it is asked for."""
+
+
+GRAVITY_M_S2 = 9.81
+"""Size of the acceleration of gravity."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +48,32 @@ class Scene(Protocol):
     mass_kg: float
     """Mass of one robot (kg)."""
 
-    def step(self, targets_rad: Tensor) -> BipedState:
-        """Hold joint position targets (num_envs, num_joints), rad, for one control step; return the state after it."""
+    def step(self, targets_rad: Tensor, force_w: Tensor | None = None) -> BipedState:
+        """Hold joint position targets for one control step; return the state after it.
+
+        Args:
+            targets_rad: (num_envs, num_joints), rad.
+            force_w: force on the base's origin meanwhile, (num_envs, 3), N in the world; zero in the first step after
+                a reset.
+        """
+        ...
+
+    def apply(self, sample: DynamicsSample) -> None:
+        """Give each robot and its ground the dynamics of a sample, from the next step on.
+
+        Raises:
+            MachineError: the scene was built for robots that are all alike (`RandomizationConfig.changes_dynamics`).
+        """
+        ...
+
+    def set_base_velocity(self, mask: Tensor, lin_vel_w: Tensor, ang_vel_b: Tensor) -> None:
+        """Give the bases of the robots where `mask` (num_envs,) is True a velocity; the joints keep theirs.
+
+        Args:
+            mask: (num_envs,), bool.
+            lin_vel_w: (num_envs, 3), m/s in the world.
+            ang_vel_b: (num_envs, 3), rad/s in the base frame.
+        """
         ...
 
     def reset(self, mask: Tensor, pose: ResetPose) -> None:
@@ -107,3 +136,22 @@ def model_file(cfg: EnvConfig) -> Path:
     if not path.is_file():
         raise MachineError(f"the robot model {path} is missing: restore it, or set env.robot.model_path")
     return path
+
+
+def pd_torque(
+    targets_rad: Tensor, pos_rad: Tensor, vel_rad_s: Tensor, robot: RobotConfig, sample: DynamicsSample | None
+) -> Tensor:
+    """Return what clamped PD controllers apply, (num_envs, num_joints), N·m: the law that both simulators integrate.
+
+    Args:
+        targets_rad: (num_envs, num_joints), rad.
+        pos_rad: joint positions, (num_envs, num_joints), rad.
+        vel_rad_s: joint velocities, (num_envs, num_joints), rad/s.
+        robot: gains and stall torque.
+        sample: what each robot has of them; None: all as configured.
+    """
+    kp, kd, stall = robot.kp_nm_per_rad, robot.kd_nm_s_per_rad, robot.servo.stall_torque_nm
+    if sample is None:
+        return (kp * (targets_rad - pos_rad) - kd * vel_rad_s).clamp(-stall, stall)
+    torque = kp * sample.strength * (targets_rad - pos_rad) - kd * sample.damping * vel_rad_s
+    return torch.minimum(torch.maximum(torque, -stall * sample.strength), stall * sample.strength)

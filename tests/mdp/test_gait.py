@@ -185,7 +185,7 @@ def test_a_leg_swings_for_its_share_of_the_stride_and_highest_in_the_middle() ->
 
 def test_the_reference_bends_the_swinging_leg_and_leaves_the_standing_one() -> None:
     robot = RobotConfig()
-    reference = GaitReference.build(GaitConfig(), JOINT_NAMES, robot.default_joint_pos_rad, CPU)
+    reference = GaitReference.build(GaitConfig(), robot, CPU)
     names = [JOINT_NAMES[i] for i in reference.joint_indices.tolist()]
     target = dict(zip(names, reference.at(torch.tensor([0.25]))[0].tolist(), strict=True))
     assert target["left_hip_pitch"] == pytest.approx(-0.35 - 0.25)

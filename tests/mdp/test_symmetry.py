@@ -11,12 +11,12 @@ from biped.mdp.state import quat_from_yaw
 from biped.mdp.symmetry import mirror_joints, mirror_observation
 from biped.ppo.mirror import Reflection
 from biped.sim.scene import ResetPose, Scene
-from biped_config import JOINT_NAMES, EnvConfig
+from biped_config import EnvConfig, RobotConfig
 from tests.conftest import CPU
 
 LAYOUT = ObservationLayout.build(EnvConfig())
-JOINTS = Reflection.build(*mirror_joints(JOINT_NAMES), CPU)
-OBSERVATION = Reflection.build(*mirror_observation(LAYOUT, JOINT_NAMES), CPU)
+JOINTS = Reflection.build(*mirror_joints(RobotConfig()), CPU)
+OBSERVATION = Reflection.build(*mirror_observation(LAYOUT, RobotConfig()), CPU)
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -46,12 +46,22 @@ def test_an_observation_is_mirrored_term_by_term() -> None:
     assert mirrored[where["gait_phase"]].tolist() == [-42.0, -43.0]
 
 
+def test_a_robot_may_say_what_its_mirror_image_is() -> None:
+    robot = RobotConfig(
+        joint_names=("a", "b", "c"),
+        default_joint_pos_rad=(0.0, 0.0, 0.0),
+        mirror_joints=("b", "a", "c"),
+        mirror_signs=(1.0, 1.0, -1.0),
+    )
+    assert mirror_joints(robot) == ([1, 0, 2], [1.0, 1.0, -1.0])
+
+
 def test_a_robot_with_a_leg_too_few_and_an_unknown_term_are_refused() -> None:
     with pytest.raises(ValueError, match="no counterpart right_knee"):
-        mirror_joints(["left_knee", "torso_yaw"])
+        mirror_joints(RobotConfig(joint_names=("left_knee", "torso_yaw"), default_joint_pos_rad=(0.0, 0.0)))
     odd = ObservationLayout((ObservationTerm("smell", 1, 1.0, "1"),))
     with pytest.raises(ValueError, match="smell"):
-        mirror_observation(odd, JOINT_NAMES)
+        mirror_observation(odd, RobotConfig())
 
 
 def test_what_changes_when_applied_twice_is_no_reflection() -> None:

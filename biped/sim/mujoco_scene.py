@@ -1,0 +1,298 @@
+"""The biped in MuJoCo, batched on CPU threads by `mujoco.rollout`. The only file that imports mujoco.
+
+Todorov, Erez and Tassa 2012, "MuJoCo: A physics engine for model-based control".
+"""
+
+import copy
+import importlib
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from biped.errors import MachineError, first_line
+from biped.mdp.randomization import DynamicsSample
+from biped.mdp.state import GRAVITY_DIRECTION_W, BipedState, non_finite, quat_rotate, quat_rotate_inverse
+from biped.sim.scene import GRAVITY_M_S2, ResetPose, model_file, pd_torque
+from biped_config import EnvConfig
+
+BASE_QPOS, BASE_QVEL = 7, 6
+"""Numbers in front of the joints in the generalised position and velocity: the free joint of the base."""
+MAX_VELOCITY = 1e4
+"""A robot with a larger generalised velocity (m/s or rad/s) has come apart."""
+CAMERA_RESOLUTION = (960, 720)
+"""Width and height of rendered pictures, pixels."""
+_FOOT_SENSORS = {"force": 3, "pos": 3, "quat": 4, "vel": 3, "ang": 3}
+"""What is sensed of each foot, and how many numbers it is."""
+
+
+def _import_mujoco() -> Any:
+    try:
+        mujoco = importlib.import_module("mujoco")
+        importlib.import_module("mujoco.rollout")
+    except (ImportError, OSError) as error:
+        raise MachineError(f"MuJoCo cannot be imported ({error}): run ./install_genesis.sh --check") from error
+    return mujoco
+
+
+class MujocoScene:
+    """A batch of bipeds on a plane, stepped by MuJoCo on the CPU's cores; see `biped.sim.scene.Scene`.
+
+    Feet are sensed at the beginning of the last substep; their positions are carried on to its end by their velocity.
+    """
+
+    def __init__(self, cfg: EnvConfig, device: torch.device, *, camera: bool = False) -> None:
+        """Compile the model.
+
+        Raises:
+            MachineError: MuJoCo or the robot model is missing, the model cannot be used, or the device is no CPU.
+        """
+        if device.type != "cpu":
+            raise MachineError("MuJoCo runs on the CPU here: use --device cpu with --sim mujoco")
+        self._mujoco = mujoco = _import_mujoco()
+        self._cfg, self.num_envs, self.device = cfg, cfg.num_envs, device
+        model = model_file(cfg)
+        try:
+            self._model = self._compile(str(model))
+        except MachineError:
+            raise
+        except Exception as error:  # whatever is wrong with a model, MuJoCo's compiler says it in its own types
+            raise MachineError(f"MuJoCo cannot build {model} ({first_line(error)})") from error
+        self._models: Any = self._model
+        self._sample: DynamicsSample | None = None
+        self._camera: Any = mujoco.Renderer(self._model, *CAMERA_RESOLUTION[::-1]) if camera else None
+        threads = len(os.sched_getaffinity(0))
+        self._rollout = mujoco.rollout.Rollout(nthread=threads)
+        self._datas = [mujoco.MjData(self._model) for _ in range(threads)]
+        size = mujoco.mj_stateSize(self._model, mujoco.mjtState.mjSTATE_FULLPHYSICS)
+        substeps = cfg.sim.substeps
+        self._state = np.zeros((self.num_envs, size))
+        self._states = np.zeros((self.num_envs, substeps, size))
+        self._sensed = np.zeros((self.num_envs, substeps, self._model.nsensordata))
+        self._state[:, 1 : 1 + self._model.nq] = self._model.qpos0
+        self._targets = torch.tensor(cfg.robot.default_joint_pos_rad).expand(self.num_envs, -1)
+        self._torques = np.zeros((self.num_envs, substeps, self._model.nu))
+        self.mass_kg = float(self._model.body_mass.sum())
+        self._gravity_w = torch.tensor(GRAVITY_DIRECTION_W).expand(self.num_envs, 3)
+        self._sole_offset = torch.tensor(cfg.robot.foot_sole_offset_m).expand(self.num_envs, 2, 3)
+        self._error = torch.zeros(self.num_envs, dtype=torch.bool)
+
+    def _compile(self, file: str) -> Any:
+        mujoco, cfg, robot = self._mujoco, self._cfg, self._cfg.robot
+        spec = mujoco.MjSpec.from_file(file)
+        spec.option.timestep = cfg.sim.control_dt_s / cfg.sim.substeps
+        spec.worldbody.add_geom(
+            name="ground", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0, 0, 1], contype=1, conaffinity=1
+        )
+        self._add_motors(spec)
+        for foot in robot.foot_links:
+            force = 1 << int(mujoco.mjtConDataField.mjCONDATA_FORCE)
+            kinds = mujoco.mjtSensor
+            spec.add_sensor(
+                name=f"{foot} force",
+                type=kinds.mjSENS_CONTACT,
+                objtype=mujoco.mjtObj.mjOBJ_BODY,
+                objname=foot,
+                intprm=[force, 3, 1],  # the sum of all contacts' forces, in the world
+            )
+            for name, kind in (
+                ("pos", kinds.mjSENS_FRAMEPOS),
+                ("quat", kinds.mjSENS_FRAMEQUAT),
+                ("vel", kinds.mjSENS_FRAMELINVEL),
+                ("ang", kinds.mjSENS_FRAMEANGVEL),
+            ):
+                spec.add_sensor(name=f"{foot} {name}", type=kind, objtype=mujoco.mjtObj.mjOBJ_XBODY, objname=foot)
+        model = spec.compile()
+        # A robot that comes apart must be seen to, not put back on its feet.
+        model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
+        self._index(model)
+        return model
+
+    def _add_motors(self, spec: Any) -> None:
+        """Replace the model's motors by the configured ones, in the order of actions."""
+        mujoco, robot = self._mujoco, self._cfg.robot
+        for motor in list(spec.actuators):
+            spec.delete(motor)
+        known = {joint.name for joint in spec.joints}
+        for name in robot.joint_names:
+            if name not in known:
+                raise MachineError(f"the model has no joint {name}: see python -m biped.check_robot")
+            motor = spec.add_actuator(name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
+            motor.set_to_position(kp=robot.kp_nm_per_rad, kv=robot.kd_nm_s_per_rad)
+            motor.forcelimited = True
+            motor.forcerange = [-robot.servo.stall_torque_nm, robot.servo.stall_torque_nm]
+
+    def _index(self, model: Any) -> None:
+        robot = self._cfg.robot
+        if model.nq != BASE_QPOS + len(robot.joint_names):
+            raise MachineError(
+                f"the model has {model.nq - BASE_QPOS} joints besides its base, the configuration "
+                f"{len(robot.joint_names)}"
+            )
+        joints = [model.joint(name) for name in robot.joint_names]
+        self._base = model.body(robot.base_link).id
+        if model.body_jntnum[self._base] != 1 or model.body_dofnum[self._base] != BASE_QVEL:
+            raise MachineError(f"the model's {robot.base_link} does not float: it needs a free joint")
+        self._torso = model.body(robot.torso_link).id
+        self._qpos = [1 + int(joint.qposadr[0]) for joint in joints]
+        self._dofs = [int(joint.dofadr[0]) for joint in joints]
+        self._qvel = [1 + model.nq + dof for dof in self._dofs]
+        self._base_qpos = slice(1, 1 + BASE_QPOS)
+        self._base_qvel = slice(1 + model.nq, 1 + model.nq + BASE_QVEL)
+        self._feet = {
+            name: [
+                int(model.sensor(f"{foot} {name}").adr[0]) + column
+                for foot in robot.foot_links
+                for column in range(width)
+            ]
+            for name, width in _FOOT_SENSORS.items()
+        }
+
+    def step(self, targets_rad: Tensor, force_w: Tensor | None = None) -> BipedState:
+        """Hold joint position targets for one control step; see `Scene.step`."""
+        self.advance(targets_rad, force_w)
+        return self._read_state()
+
+    def advance(self, targets_rad: Tensor, force_w: Tensor | None = None) -> None:
+        """Step without reading anything back: the bare simulator, which benchmarks compare with."""
+        mujoco = self._mujoco
+        self._targets = targets_rad
+        control = targets_rad.numpy().astype(np.float64)
+        spec = int(mujoco.mjtState.mjSTATE_CTRL)
+        if force_w is not None:
+            forces = np.zeros((self.num_envs, self._model.nbody, 6))
+            forces[:, self._base, :3] = force_w.numpy()
+            # MuJoCo applies it at the base's centre of mass: the moment makes up for the way from its origin.
+            arm = quat_rotate(
+                self._base_quat(), torch.tensor(self._model.body_ipos[self._base]).expand(self.num_envs, 3)
+            )
+            forces[:, self._base, 3:] = np.cross(-arm.numpy(), force_w.numpy())
+            control = np.concatenate((control, forces.reshape(self.num_envs, -1)), axis=1)
+            spec |= int(mujoco.mjtState.mjSTATE_XFRC_APPLIED)
+        self._rollout.rollout(
+            self._models,
+            self._datas,
+            self._state,
+            np.repeat(control[:, None], self._cfg.sim.substeps, axis=1),
+            control_spec=spec,
+            state=self._states,
+            sensordata=self._sensed,
+        )
+        self._state = self._states[:, -1].copy()
+
+    def reset(self, mask: Tensor, pose: ResetPose) -> None:
+        """Put the robots where `mask` (num_envs,) is True into their pose, at rest, and clear their errors."""
+        chosen = mask.numpy()
+        state = np.zeros((int(chosen.sum()), self._state.shape[1]))
+        state[:, self._base_qpos] = torch.cat((pose.base_pos_w, pose.base_quat_w), dim=1).numpy()[chosen]
+        state[:, self._qpos] = pose.joint_pos_rad.numpy()[chosen]
+        self._state[chosen] = state
+
+    def set_base_velocity(self, mask: Tensor, lin_vel_w: Tensor, ang_vel_b: Tensor) -> None:
+        """Give bases a velocity; see `Scene.set_base_velocity`."""
+        chosen = mask.numpy()
+        self._state[chosen, self._base_qvel] = torch.cat((lin_vel_w, ang_vel_b), dim=1).numpy()[chosen]
+
+    def apply(self, sample: DynamicsSample) -> None:
+        """Give each robot and its ground the dynamics of a sample; see `Scene.apply`.
+
+        MuJoCo keeps what differs in the model, so each robot gets one of its own.
+        """
+        if self._models is self._model:
+            self._models = [copy.copy(self._model) for _ in range(self.num_envs)]
+        self._sample, self._gravity_w = sample, sample.gravity_direction
+        robot, nominal = self._cfg.robot, self._model
+        kp = robot.kp_nm_per_rad * sample.strength.numpy()
+        kd = robot.kd_nm_s_per_rad * sample.damping.numpy()
+        stall = robot.servo.stall_torque_nm * sample.strength.numpy()
+        armature = nominal.dof_armature[self._dofs] * sample.armature.numpy()
+        com = nominal.body_ipos[self._torso] + sample.torso_com_m.numpy()
+        mass = nominal.body_mass[self._torso] + sample.torso_mass_kg.numpy()
+        gravity = GRAVITY_M_S2 * sample.gravity_direction.numpy()
+        friction = sample.friction.numpy()
+        dry = np.maximum(nominal.dof_frictionloss[self._dofs] + sample.joint_friction_nm.numpy(), 0.0)
+        data = self._datas[0]
+        for index, model in enumerate(self._models):
+            model.geom_friction[:, 0] = friction[index]
+            model.body_mass[self._torso], model.body_ipos[self._torso] = mass[index], com[index]
+            model.actuator_gainprm[:, 0], model.actuator_biasprm[:, 1] = kp[index], -kp[index]
+            model.actuator_biasprm[:, 2] = -kd[index]
+            model.actuator_forcerange[:, 0], model.actuator_forcerange[:, 1] = -stall[index], stall[index]
+            model.dof_frictionloss[self._dofs], model.dof_armature[self._dofs] = dry[index], armature[index]
+            model.opt.gravity = gravity[index]
+            self._mujoco.mj_setConst(model, data)
+
+    def _base_quat(self) -> Tensor:
+        return torch.from_numpy(self._state[:, self._base_qpos][:, 3:])
+
+    def _read_state(self) -> BipedState:
+        state = torch.from_numpy(self._state).float()
+        base, velocity = state[:, self._base_qpos], state[:, self._base_qvel]
+        sensed = torch.from_numpy(self._sensed[:, -1]).float()
+        feet = {name: sensed[:, columns].unflatten(1, (2, -1)) for name, columns in self._feet.items()}
+        quat = base[:, 3:]
+        vectors_w = torch.stack((velocity[:, :3], self._gravity_w), dim=1)
+        lin_vel_b, gravity_b = quat_rotate_inverse(quat[:, None], vectors_w).unbind(dim=1)
+        sole_w = quat_rotate(feet["quat"], self._sole_offset)
+        foot_vel_w = feet["vel"] + torch.linalg.cross(feet["ang"], sole_w)
+        joint_pos, joint_vel = state[:, self._qpos], state[:, self._qvel]
+        found = BipedState(
+            base_pos_w=base[:, :3],
+            base_quat_w=quat,
+            base_lin_vel_b=lin_vel_b,
+            base_ang_vel_b=velocity[:, 3:],
+            projected_gravity_b=gravity_b,
+            joint_pos_rad=joint_pos,
+            joint_vel_rad_s=joint_vel,
+            joint_torque_nm=pd_torque(self._targets, joint_pos, joint_vel, self._cfg.robot, self._sample),
+            foot_pos_w=feet["pos"] + sole_w + self._model.opt.timestep * foot_vel_w,
+            foot_vel_w=foot_vel_w,
+            foot_force_n=-feet["force"][..., 2],  # sensed is what the foot does to the ground
+            error=(state[:, 1 + self._model.nq :].abs() > MAX_VELOCITY).any(dim=1),
+        )
+        return replace(found, error=found.error | non_finite(found))
+
+    def get_state(self) -> dict[str, Tensor]:
+        """Return copies of all that the next steps depend on."""
+        return {"physics": torch.from_numpy(self._state.copy())}
+
+    def set_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `get_state` returned, exactly.
+
+        Raises:
+            KeyError: a part is missing.
+            RuntimeError: it is of another robot or number of robots.
+        """
+        physics = state["physics"].numpy()
+        if physics.shape != self._state.shape:
+            raise RuntimeError(f"the physics is {physics.shape}, the scene's is {self._state.shape}")
+        self._state = physics.copy()
+
+    def render(self) -> np.ndarray:
+        """Return a picture of the first robot, (height, width, 3), uint8.
+
+        Raises:
+            MachineError: the scene was built without a camera, or the machine cannot render.
+        """
+        if self._camera is None:
+            raise MachineError("this scene was built without a camera: build it with camera=True")
+        mujoco, data = self._mujoco, self._datas[0]
+        mujoco.mj_setState(self._model, data, self._state[0], mujoco.mjtState.mjSTATE_FULLPHYSICS)
+        mujoco.mj_forward(self._model, data)
+        view = mujoco.MjvCamera()
+        view.lookat, view.distance, view.azimuth, view.elevation = (*data.qpos[:2], 0.28), 1.6, 131.0, -12.0
+        try:
+            self._camera.update_scene(data, camera=view)
+            return self._camera.render()
+        except Exception as error:
+            raise MachineError(f"MuJoCo cannot render here ({first_line(error)})") from error
+
+    def close(self) -> None:
+        """Free the threads and the pictures' memory; the scene is of no use afterwards."""
+        self._rollout.close()
+        if self._camera is not None:
+            self._camera.close()

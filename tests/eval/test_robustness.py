@@ -1,0 +1,100 @@
+"""Survival over what may differ, by hand, and one small real report."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import biped_eval
+from biped.eval.robustness import Axis, Sweep, as_json, as_table, level_survived_by_half, plot, sweeps
+from biped.robustness import robustness_config, run_robustness
+from biped_config import cpu_preset
+from biped_env import make_env
+from tests.conftest import ROOT
+
+PUSH = Axis("push", "m/s", 0.0, (0.0, 0.5, 1.0))
+MASS = Axis("added_mass", "share of the robot", 0.0, (0.0, 0.5))
+
+
+def test_falls_are_counted_axis_by_axis_and_level_by_level() -> None:
+    fell = np.array([0, 0, 0, 1, 1, 1, 0, 0, 1, 0], dtype=bool)  # two episodes a level
+    push, mass = sweeps(fell, 2, (PUSH, MASS))
+    assert push.survival == (1.0, 0.5, 0.0)
+    assert mass.survival == (1.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("survival", "half"),
+    [
+        ((1.0, 0.5, 0.0), 0.5),
+        ((1.0, 0.75, 0.25), 0.75),
+        ((1.0, 1.0, 0.9), None),
+        ((1.0, 0.0, 0.0), 0.25),
+        ((0.4, 0.3, 0.2), None),
+    ],
+)
+def test_the_push_that_half_survive_lies_between_two_levels(survival: tuple[float, ...], half: float | None) -> None:
+    found = Sweep(PUSH, survival)
+    assert level_survived_by_half(found) == (None if half is None else pytest.approx(half))
+    assert as_json([found])["half_survive_push_m_s"] == level_survived_by_half(found)
+
+
+def test_table_and_plot_show_every_level(tmp_path: Path) -> None:
+    found = [Sweep(PUSH, (1.0, 0.5, 0.0)), Sweep(MASS, (1.0, 0.97))]
+    table = as_table(found)
+    assert "push (m/s)" in table
+    assert "    100%     50%      0%" in table
+    assert "half of the episodes survive pushes of 0.50 m/s" in table
+    plot(found, "title", tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").stat().st_size > 10_000
+
+
+def test_each_axis_reaches_the_robots_that_it_is_meant_for() -> None:
+    """An agent that stands: nothing but a hard push, or hardly any strength, fells it."""
+    axes = (
+        Axis("push", "m/s", 0.0, (0.0, 3.0)),
+        Axis("strength", "", 1.0, (0.05, 1.0)),
+        Axis("slope", "degrees", 0.0, (0.0, 20.0)),
+        Axis("added_mass", "", 0.0, (0.0, 0.1)),
+        Axis("latency", "", 0.0, (0.0, 4.0)),
+        Axis("noise", "", 0.0, (0.0, 4.0)),
+    )
+    cfg = replace(cpu_preset().env, termination=replace(cpu_preset().env.termination, episode_s=6.0))
+    env = make_env(robustness_config(cfg, 8, axes), "cpu", sim="mujoco")
+    seen = []
+
+    def still(observations: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+        seen.append(observations)
+        return torch.zeros(env.num_envs, 9)
+
+    found = {sweep.axis.name: sweep.survival for sweep in run_robustness(env, still, 8, 0, axes)}
+    assert found["push"] == (1.0, 0.0)
+    assert found["strength"] == (0.0, 1.0)
+    assert found["slope"][0] == 1.0 > found["slope"][1]
+    for name in ("added_mass", "latency", "noise"):
+        assert found[name] == (1.0, 1.0), "it stands whatever it sees and whenever it acts"
+    calm, noisy = seen[0][80:88], seen[0][88:96]
+    assert (calm[:, :3] - calm[0, :3]).abs().max() < 0.01 < noisy[:, 3].std()
+    assert env.randomizer.dynamics.latency_steps[64:80].tolist() == [0] * 8 + [4] * 8
+    env.close()
+
+
+def test_the_command_line_writes_table_json_and_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "robustness.json"
+    command = ["--agent", "zero", "--robustness", "--episodes", "1", "--sim", "mujoco", "--out", str(out)]
+    assert biped_eval.main([*command, "--set", "env.termination.episode_s=1.0"]) == 0
+    result = json.loads(out.read_text())
+    assert set(result["axes"]) == {"friction", "added_mass", "strength", "latency", "push", "noise", "slope"}
+    assert all(len(axis["levels"]) == len(axis["survival"]) for axis in result["axes"].values())
+    assert out.with_suffix(".png").exists()
+    assert "half of the episodes survive" in capsys.readouterr().out
+    assert biped_eval.main([*command, "--randomize", "full"]) == 2
+
+
+@pytest.mark.slow
+def test_the_shipped_policy_walks_in_the_other_engine_too() -> None:
+    model = ROOT / "assets" / "policies" / "biped_walk.zip"
+    assert biped_eval.main(["--model", str(model), "--sim", "mujoco", "--out", "/dev/null"]) == 0
