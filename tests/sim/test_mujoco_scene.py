@@ -72,6 +72,10 @@ TIGHT = {
 }
 
 
+LOOSE = {name: 3.0 * atol for name, atol in TIGHT.items()}
+"""On robots that differ: some stand on slopes, some slip a little."""
+
+
 def assert_agree(states: list[BipedState], tolerance: dict[str, float] = TIGHT) -> None:
     genesis, mujoco = states
     for name, atol in tolerance.items():
@@ -117,7 +121,7 @@ def test_they_agree_on_robots_that_differ(cfg: EnvConfig, scenes: list[Scene]) -
         scene.apply(sample)
     joints = start(cfg, scenes)
     states = run(scenes, [joints] * 50)
-    assert_agree(states, {**TIGHT, "base_pos_w": 2e-3, "foot_pos_w": 4e-3})
+    assert_agree(states, {**LOOSE, "base_pos_w": 2e-3, "foot_pos_w": 4e-3})
     weights = (1.698 + sample.torso_mass_kg) * 9.81 * -sample.gravity_direction[:, 2]
     torch.testing.assert_close(states[1].foot_force_n.sum(dim=1), weights, rtol=0.01, atol=0.0)
     # So small that no motor saturates: Genesis integrates a clamped force with its damping, MuJoCo without.
@@ -125,7 +129,7 @@ def test_they_agree_on_robots_that_differ(cfg: EnvConfig, scenes: list[Scene]) -
     start(cfg, scenes, lift_m=1.0)
     assert_agree(
         run(scenes, swing),
-        {**TIGHT, "base_ang_vel_b": 0.03, "joint_vel_rad_s": 0.03, "joint_torque_nm": 0.03, "foot_vel_w": 0.2},
+        {**LOOSE, "base_ang_vel_b": 0.03, "joint_vel_rad_s": 0.03, "joint_torque_nm": 0.03, "foot_vel_w": 0.2},
     )
 
 
