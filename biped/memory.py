@@ -23,7 +23,7 @@ PROCESS_BYTES = {"cpu": 750 * MIB, "cuda": 1024 * MIB}
 ROBOT_BYTES = 72 * 2**10
 """What Genesis and the environment keep of one robot."""
 MOST_USEFUL = {"cpu": 256, "cuda": 8192}
-"""More environments than this bring no more steps a second on a usual machine (benchmarks/README.md)."""
+"""Most that `--num_envs auto` takes: more bring no more steps a second (benchmarks/README.md); the GPU's is a guess."""
 AUTO_SHARE = 0.8
 """Share of the free memory that `--num_envs auto` takes."""
 AFTER_FAILURE = 0.75

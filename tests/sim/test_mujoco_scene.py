@@ -188,8 +188,8 @@ def test_they_agree_on_a_force(cfg: EnvConfig, scenes: list[Scene]) -> None:
     assert 2.0 * 0.2 / 1.698 < states[1].base_lin_vel_b[0, 0].item() < 2.0 * 2.0 * 0.2 / 1.698
 
 
-def test_a_second_of_walking_about_stays_close(cfg: EnvConfig, scenes: list[Scene]) -> None:
-    """Contacts are solved otherwise in the two; half a second of a swaying robot differs by millimetres, not more."""
+def test_half_a_second_of_swaying_stays_close(cfg: EnvConfig, scenes: list[Scene]) -> None:
+    """Contacts are solved otherwise in the two: they differ by millimetres."""
     plain(cfg, scenes)
     joints = start(cfg, scenes)
     moves = [joints + 0.1 * torch.sin(0.2 * step + torch.arange(9.0)) for step in range(25)]
