@@ -141,7 +141,7 @@ class RobotConfig(Section):
     """The robot model and the pose that it starts from and that actions are measured from."""
 
     model_path: str = "assets/biped/biped.xml"
-    """The MJCF, relative to the repository (or absolute)."""
+    """The MJCF or URDF (by its ending, .urdf), relative to the repository (or absolute)."""
     base_link: str = "pelvis"
     """The floating base: its frame is the base frame `_b` (x forward, y left, z up)."""
     torso_link: str = "torso"
@@ -168,6 +168,8 @@ class RobotConfig(Section):
     """Proportional gain of every joint's position controller (N·m/rad)."""
     kd_nm_s_per_rad: float = _not_negative(0.5)
     """Derivative gain of every joint's position controller (N·m·s/rad)."""
+    urdf_armature_kg_m2: float = _not_negative(0.01)
+    """Reflected inertia of each motor, for a URDF, which has no place for it (kg·m²); an MJCF names its own."""
     servo: ServoConfig = _section(ServoConfig)
     """Torque and speed limits of the actuators."""
 
@@ -441,6 +443,28 @@ class PushConfig(Section):
 
 
 @dataclass(frozen=True)
+class BumpsConfig(Section):
+    """Ground that is not flat, beside the plane: square fields of bumps, one behind the other.
+
+    A robot starts an episode on the plane, or in the middle of a field. As the curriculum of the commands grows,
+    fields with larger bumps are used.
+    """
+
+    heights_m: tuple[float, ...] = _checked(
+        (), "heights above 0 and at most 0.2", lambda heights: all(0 < height <= 0.2 for height in heights)
+    )
+    """Largest height of the bumps of each field, from small to large (m); empty for no fields."""
+    mode: str = _choice("reset", "startup")
+    """Which field is drawn for each episode (`reset`) or once for the whole run (`startup`)."""
+    share: float = _fraction(0.0625)
+    """Share of the robots that start on a field: bumps cost the simulator time."""
+    cell_m: float = _between(0.25, 0.05, 2.0)
+    """Distance of the points that each have a height of their own (m)."""
+    field_m: float = _between(16.0, 1.0, 100.0)
+    """Side of a field (m). Beyond it is the plane."""
+
+
+@dataclass(frozen=True)
 class StartConfig(Section):
     """How far from standing at rest an episode starts."""
 
@@ -487,6 +511,8 @@ class RandomizationConfig(Section):
     """Disturbances."""
     start: StartConfig = _section(StartConfig)
     """First states."""
+    bumps: BumpsConfig = _section(BumpsConfig)
+    """Ground that is not flat."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -665,7 +691,7 @@ class WandbConfig(Section):
 class Config(Section):
     """Everything about a run: what `config.json` in its directory holds."""
 
-    preset: str = _choice("gpu", "cpu", "smoke")
+    preset: str = _choice("gpu", "cpu", "robust", "smoke")
     """The preset that this config started from."""
     env: EnvConfig = _section(EnvConfig)
     """The environment."""
@@ -718,8 +744,9 @@ def randomization_preset(name: str) -> RandomizationConfig:
         **ranges,
         noise=NoiseConfig(0.02 * share, 0.1 * share, 0.05 * share, 0.005 * share, 0.01 * share, 0.3 * share),
         contact_sensors=ContactSensorConfig(0.02 * share, 0.01 * share, 0.5 * share),
-        push=PushConfig(velocity_m_s=0.6 * share, force_n=6.0 * share),
+        push=PushConfig(interval_s=4.0, velocity_m_s=0.8 * share, force_n=3.0 * share),
         start=StartConfig(0.2 * share, 0.3 * share, 0.05 * share),
+        bumps=BumpsConfig(tuple(share * height for height in (0.005, 0.01, 0.015, 0.02)) if share else ()),
     )
 
 
@@ -750,6 +777,31 @@ def cpu_preset() -> Config:
     )
 
 
+def robust_preset() -> Config:
+    """The CPU preset's policy, once it walks (`--load_model`), made ready for robots that differ and for pushes."""
+    cpu = cpu_preset()
+    # Who is pushed walks slower and sways, to be safe: following the command must be worth more than that.
+    weights = RewardWeights(tracking_lin_vel_x=6.0, tracking_lin_vel_y=4.0, tracking_ang_vel=12.0)
+    return replace(
+        cpu,
+        preset="robust",
+        env=replace(
+            cpu.env,
+            command=CommandConfig(start_share=0.7),
+            reward=RewardConfig(weights=weights, lin_vel_x_scale_m_s=0.15),
+            randomization=randomization_preset("full"),
+        ),
+        ppo=replace(cpu.ppo, learning_rate=3e-4, desired_kl=0.01, ent_coef=0.002),
+        train=replace(
+            cpu.train,
+            total_timesteps=10_000_000,
+            checkpoint_every_steps=500_000,
+            eval_every_steps=500_000,
+            stop_when_walking=0,
+        ),
+    )
+
+
 def smoke_preset() -> Config:
     """The whole path in seconds, to see that everything works; learns nothing to speak of."""
     cpu = cpu_preset()
@@ -766,6 +818,6 @@ def smoke_preset() -> Config:
 
 
 PRESETS: Mapping[str, Callable[[], Config]] = MappingProxyType(
-    {"gpu": gpu_preset, "cpu": cpu_preset, "smoke": smoke_preset}
+    {"gpu": gpu_preset, "cpu": cpu_preset, "robust": robust_preset, "smoke": smoke_preset}
 )
 """Preset name to config. The command line's `auto` picks `gpu` where CUDA is found and `cpu` elsewhere."""

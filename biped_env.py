@@ -239,7 +239,7 @@ class BipedEnv(VectorEnv):
 
     @property
     def difficulty(self) -> float:
-        """How far the curriculum is, from 0 to 1: what share of their size pushes have."""
+        """How far the curriculum is, from 0 to 1: what share of their size pushes and bumps have."""
         start = self.cfg.command.start_share
         return 1.0 if start >= 1.0 else min(1.0, max(0.0, (self.command_share - start) / (1.0 - start)))
 
@@ -279,7 +279,7 @@ class BipedEnv(VectorEnv):
         cfg = self.cfg
         start = self._draw_start()
         phase, late = torch.rand(2, self.num_envs, generator=self._generator, device=self.device)
-        self._randomizer.begin(mask, late)
+        self._randomizer.begin(mask, late, self.difficulty)
         start = self._randomizer.disturbed(start)
         self.scene.reset(mask, ResetPose(start.base_pos_w, start.base_quat_w, start.joint_pos_rad))
         self._randomizer.set_in_motion(mask, start)

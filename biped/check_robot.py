@@ -18,6 +18,7 @@ from biped.config_io import robot_settings, with_settings
 from biped.errors import MachineError
 from biped.mdp.state import quat_from_yaw
 from biped.mdp.symmetry import mirror_joints
+from biped.sim.mujoco_scene import robot_spec
 from biped.sim.scene import ResetPose, make_scene, model_file
 from biped_config import EnvConfig, RobotConfig, cpu_preset
 
@@ -167,8 +168,9 @@ def findings(cfg: EnvConfig) -> Iterator[Finding]:
         MachineError: there is no such model, or MuJoCo cannot read it.
     """
     mujoco = importlib.import_module("mujoco")
+    spec = robot_spec(cfg)
     try:
-        model = mujoco.MjModel.from_xml_path(str(model_file(cfg)))
+        model = spec.compile()
     except ValueError as error:
         raise MachineError(f"MuJoCo cannot read {model_file(cfg)} ({str(error).splitlines()[0]})") from error
     named = list(check_names(model, cfg.robot))
@@ -216,7 +218,7 @@ def check(file: Path) -> bool:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     parser = OneLineParser(prog="check_robot", description="Name what is wrong with a robot.", allow_abbrev=False)
-    parser.add_argument("file", type=Path, help="robot.json; or an MJCF with the joint names of the biped")
+    parser.add_argument("file", type=Path, help="robot.json; or an MJCF or URDF with the joint names of the biped")
     args = parser.parse_args(argv)
     return exit_code("check_robot", lambda: 0 if check(args.file) else MACHINE)
 

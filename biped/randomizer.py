@@ -19,6 +19,7 @@ from biped.mdp.randomization import (
 )
 from biped.mdp.state import BipedState, leaning, quat_rotate, quat_rotate_inverse
 from biped.sim.scene import Scene
+from biped.sim.terrain import field_starts
 from biped_config import DYNAMICS, ContactSensorConfig, EnvConfig, StartConfig
 
 _LIVE = ("dynamics", "_actuation", "_sensors", "_pushes")
@@ -50,6 +51,8 @@ class Randomizer:
         self._has_start_motion = random.start != StartConfig()
         self._is_tilted = self._has_start_motion or random.slope_rad.mode != "off"
         self._draws = any(is_drawn_at_reset(item.name, random) for item in fields(DynamicsSample))
+        self._has_bumps = bool(random.bumps.heights_m)
+        self._field_starts = field_starts(cfg, scene.device)
         self._applies_draws = any(getattr(random, name).mode == "reset" for name in DYNAMICS)
         self._apply()
 
@@ -62,16 +65,17 @@ class Randomizer:
         self.dynamics = sample
         self._apply()
 
-    def begin(self, mask: Tensor, late: Tensor) -> None:
+    def begin(self, mask: Tensor, late: Tensor, difficulty: float) -> None:
         """Draw what holds for an episode where `mask` (num_envs,) is True.
 
         Args:
             mask: episodes that begin, (num_envs,), bool.
             late: uniform draws that decide on `control.latency_share`, (num_envs,).
+            difficulty: how far the curriculum is, from 0 to 1.
         """
         cfg, random = self._cfg, self._cfg.randomization
         if self._draws:
-            fresh = sample_dynamics(random, cfg.robot, cfg.num_envs, self._generator)
+            fresh = sample_dynamics(random, cfg.robot, cfg.num_envs, self._generator, difficulty)
             self.dynamics = redrawn(self.dynamics, fresh, mask, random)
             if self._applies_draws:
                 self._apply()
@@ -85,8 +89,13 @@ class Randomizer:
             self._pushes = self._pushes.reset(mask, random.push, self._generator)
 
     def disturbed(self, start: BipedState) -> BipedState:
-        """Return starts that lean and move a little, on their own slopes."""
+        """Return starts that lean and move a little, on their own slopes and fields."""
         cfg = self._cfg.randomization.start
+        if self._has_bumps:
+            place = self._field_starts[self.dynamics.bump_field]
+            spread = torch.rand(self._cfg.num_envs, 2, generator=self._generator, device=self._scene.device) - 0.5
+            place[:, :2] += spread  # each on bumps of its own
+            start = replace(start, base_pos_w=start.base_pos_w + place, foot_pos_w=start.foot_pos_w + place[:, None])
         if self._has_start_motion:
             shape = (3, self._cfg.num_envs, 3)
             vel, ang, lean = 2.0 * torch.rand(shape, generator=self._generator, device=self._scene.device) - 1.0

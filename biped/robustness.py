@@ -4,28 +4,44 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from biped.eval.robustness import AXES, Axis, Sweep, sweeps
+from biped.eval.robustness import AXES, Axis, Sweep, survived_each, sweeps
 from biped.evaluation import Agent, record_episodes, trial_commands
 from biped.mdp.observations import ObservationLayout
 from biped.mdp.randomization import DynamicsSample, sample_dynamics
 from biped.mdp.state import quat_rotate
-from biped_config import MAX_LATENCY_STEPS, EnvConfig, RandomizationConfig, Randomized, randomization_preset
+from biped_config import (
+    MAX_LATENCY_STEPS,
+    BumpsConfig,
+    EnvConfig,
+    RandomizationConfig,
+    Randomized,
+    randomization_preset,
+)
 from biped_env import BipedEnv
 
 PUSH_EVERY_S = 5.0
 """Robots on the push axis are pushed this often (s), each time in another direction."""
+FIELD_M = 26.0
+"""Side of a field of bumps (m): from its middle nobody leaves it within an episode."""
 
 
 def robustness_config(cfg: EnvConfig, episodes: int, axes: tuple[Axis, ...] = AXES) -> EnvConfig:
     """Return the environment of a report: `episodes` robots a level, that may differ, and are all alike at first."""
     alike = RandomizationConfig(
-        friction=Randomized("startup", (1.0, 1.0)), latency_steps=Randomized("startup", (0.0, MAX_LATENCY_STEPS))
+        friction=Randomized("startup", (1.0, 1.0)),
+        latency_steps=Randomized("startup", (0.0, MAX_LATENCY_STEPS)),
+        bumps=BumpsConfig(_bump_heights_m(axes), mode="startup", field_m=FIELD_M),
     )
     count = episodes * sum(len(axis.levels) for axis in axes)
     return replace(cfg, num_envs=count, randomization=alike)
+
+
+def _bump_heights_m(axes: tuple[Axis, ...]) -> tuple[float, ...]:
+    return tuple(level / 100.0 for axis in axes if axis.name == "bumps" for level in axis.levels if level > 0)
 
 
 def run_robustness(env: BipedEnv, agent: Agent, episodes: int, seed: int, axes: tuple[Axis, ...] = AXES) -> list[Sweep]:
@@ -60,11 +76,19 @@ def run_robustness(env: BipedEnv, agent: Agent, episodes: int, seed: int, axes: 
 
     commands = trial_commands(episodes, env.cfg.command, seed).repeat(len(levels), 1)
     record = record_episodes(env, disturbed, commands, seed)
-    return sweeps(record.fell, episodes, axes)
+    # A push comes before the step of its number: those who have ended by then do not feel it.
+    seen = record.running[every - 2 :: every].sum(axis=0)
+    names = np.repeat([axis.name for axis in axes for _ in axis.levels], episodes)
+    pushed = names == "push"
+    each = survived_each(record.fell[pushed], seen[pushed], episodes)
+    found = sweeps(record.fell, episodes, axes)
+    return [replace(sweep, survival_each=each) if sweep.axis.name == "push" else sweep for sweep in found]
 
 
 def _sample(env: BipedEnv, of: Callable[[str, float], Tensor], generator: torch.Generator) -> DynamicsSample:
     nominal = sample_dynamics(RandomizationConfig(), env.cfg.robot, env.num_envs, generator)
+    heights_m = torch.tensor(env.cfg.randomization.bumps.heights_m, device=env.device)
+    bumps_m = of("bumps", 0.0) / 100.0
     slope = of("slope", 0.0) * math.pi / 180.0
     heading = 2.0 * math.pi * torch.rand(env.num_envs, generator=generator, device=env.device)
     down = torch.stack((slope.sin() * heading.cos(), slope.sin() * heading.sin(), -slope.cos()), dim=-1)
@@ -74,6 +98,7 @@ def _sample(env: BipedEnv, of: Callable[[str, float], Tensor], generator: torch.
         torso_mass_kg=of("added_mass", 0.0) * env.scene.mass_kg,
         strength=of("strength", 1.0)[:, None].expand_as(nominal.strength),
         latency_steps=of("latency", 0.0).long(),
+        bump_field=torch.where(bumps_m > 0, torch.searchsorted(heights_m, bumps_m - 1e-4), -1),
         gravity_direction=down,
     )
 

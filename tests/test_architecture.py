@@ -22,6 +22,7 @@ MAY_IMPORT = {
         "biped.mdp",
         "biped_config",
         "biped_env",
+        "numpy",
         "torch",
     },
     "biped.gate_watch": {"biped.eval", "biped.evaluation", "biped.runs", "biped_config", "biped_env"},
@@ -39,6 +40,7 @@ MAY_IMPORT = {
         "biped.config_io",
         "biped.errors",
         "biped.mdp",
+        "biped.sim.mujoco_scene",
         "biped.sim.scene",
         "biped_config",
         "mujoco",
@@ -61,7 +63,7 @@ MAY_IMPORT = {
         "torch",
     },
     "biped.mdp": {"biped.mdp", "biped_config", "torch"},
-    "biped.randomizer": {"biped.mdp", "biped.sim.scene", "biped_config", "torch"},
+    "biped.randomizer": {"biped.mdp", "biped.sim.scene", "biped.sim.terrain", "biped_config", "torch"},
     "biped.sim": {
         "biped.sim",
         "biped.mdp.randomization",
@@ -157,7 +159,7 @@ MAY_IMPORT = {
 
 SOURCES = sorted([*ROOT.glob("*.py"), *(ROOT / "biped").rglob("*.py")])
 LINES = 400
-LINES_OF = {"biped_config": 780, "biped_env": 430}
+LINES_OF = {"biped_config": 830, "biped_env": 430}
 """The configuration is a list of numbers, each with its docstring; everything else has the common budget."""
 FUNCTION_LINES = 60
 

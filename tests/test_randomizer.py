@@ -8,6 +8,7 @@ import torch
 
 from biped.sim.scene import make_scene
 from biped_config import (
+    BumpsConfig,
     ContactSensorConfig,
     ControlConfig,
     EnvConfig,
@@ -120,6 +121,32 @@ def test_late_actions_move_the_robot_later() -> None:
     slow, fast = moved
     assert max(slow[:2]) < 0.3 * fast[0] + 0.02
     assert slow[2] == pytest.approx(fast[0], rel=0.3)
+
+
+def test_bumps_are_for_their_share_of_the_robots_and_grow_with_the_curriculum() -> None:
+    bumps = BumpsConfig(heights_m=(0.005, 0.01, 0.015, 0.02), share=0.25)
+    env = build(RandomizationConfig(bumps=bumps))
+    used = {}
+    for difficulty in (0.0, 0.5, 1.0):
+        start = env.cfg.command.start_share
+        env.command_share = start + difficulty * (1.0 - start)
+        fields = []
+        for seed in range(12):
+            env.reset(seed=seed)
+            fields.append(env.randomizer.dynamics.bump_field)
+            on_bumps = fields[-1] >= 0
+            assert on_bumps.sum() == COUNT // 4
+            assert (env.state.base_pos_w[on_bumps, 0] > 14.0).all()
+            assert (env.state.base_pos_w[~on_bumps, :2].abs() < 0.51).all()
+            # They start above their bumps, and land.
+            assert (env.state.base_pos_w[on_bumps, 2] > env.cfg.robot.default_base_height_m + 0.005).all()
+        used[difficulty] = set(torch.cat(fields).tolist())
+    assert used == {0.0: {-1, 0}, 0.5: {-1, 0, 1}, 1.0: {-1, 0, 1, 2, 3}}
+    for _ in range(25):
+        env.step(torch.zeros(COUNT, 9))
+    assert env.contacts.all()
+    assert (env.state.foot_pos_w[on_bumps][..., 2] > 1e-4).any()
+    env.close()
 
 
 @pytest.fixture(scope="module")

@@ -39,6 +39,7 @@ AXES = (
     Axis("push", "m/s", 0.0, (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)),
     Axis("noise", "times --randomize full", 0.0, (0.0, 0.5, 1.0, 2.0, 3.0, 4.0)),
     Axis("slope", "degrees", 0.0, (0.0, 2.5, 5.0, 7.5, 10.0)),
+    Axis("bumps", "cm", 0.0, (0.0, 1.0, 2.0, 3.0, 4.0)),
 )
 """What is swept. On a slope robots walk in all directions."""
 
@@ -50,6 +51,8 @@ class Sweep:
     axis: Axis
     survival: tuple[float, ...]
     """Share of the episodes without a fall, a level."""
+    survival_each: tuple[float, ...] | None = None
+    """Share of the single disturbances without a fall, a level; None where what is varied holds all the time."""
 
 
 def sweeps(fell: NDArray[np.bool_], episodes: int, axes: Sequence[Axis] = AXES) -> list[Sweep]:
@@ -66,6 +69,20 @@ def sweeps(fell: NDArray[np.bool_], episodes: int, axes: Sequence[Axis] = AXES) 
         found.append(Sweep(axis, tuple(float(share) for share in shares[first : first + len(axis.levels)])))
         first += len(axis.levels)
     return found
+
+
+def survived_each(fell: NDArray[np.bool_], disturbances: NDArray[np.int_], episodes: int) -> tuple[float, ...]:
+    """Return the share of single disturbances that did not end in a fall, a level; 1 where there was none.
+
+    Args:
+        fell: episodes that ended in a fall, level by level, (levels × episodes,).
+        disturbances: how many each episode has seen, likewise.
+        episodes: of each level.
+    """
+    falls, seen = (values.reshape(-1, episodes).sum(axis=1) for values in (fell, disturbances))
+    return tuple(
+        float(1.0 - min(fall, count) / count) if count else 1.0 for fall, count in zip(falls, seen, strict=True)
+    )
 
 
 def level_survived_by_half(sweep: Sweep) -> float | None:
@@ -88,6 +105,8 @@ def as_table(found: Sequence[Sweep]) -> str:
         lines.append(f"{sweep.axis.name} ({sweep.axis.unit})")
         lines.append("  " + "".join(f"{level:>8g}" for level in sweep.axis.levels))
         lines.append("  " + "".join(f"{100 * share:>7.0f}%" for share in sweep.survival))
+        if sweep.survival_each is not None:
+            lines.append("  " + "".join(f"{100 * share:>7.0f}%" for share in sweep.survival_each) + "  of each one")
     half = _half_push(found)
     lines.append(
         "half of the episodes survive pushes of " + ("more than were tried" if half is None else f"{half:.2f} m/s")
@@ -98,7 +117,12 @@ def as_table(found: Sequence[Sweep]) -> str:
 def as_json(found: Sequence[Sweep]) -> dict[str, Any]:
     """Return survival a level, by axis, and the push that half of the episodes survive (m/s; None: above all tried)."""
     axes: Mapping[str, Any] = {
-        sweep.axis.name: {"unit": sweep.axis.unit, "levels": sweep.axis.levels, "survival": sweep.survival}
+        sweep.axis.name: {
+            "unit": sweep.axis.unit,
+            "levels": sweep.axis.levels,
+            "survival": sweep.survival,
+            **({"survival_each": sweep.survival_each} if sweep.survival_each else {}),
+        }
         for sweep in found
     }
     return {"axes": axes, "half_survive_push_m_s": _half_push(found)}
@@ -120,6 +144,9 @@ def plot(found: Sequence[Sweep], title: str, file: Path) -> None:
         panel.axvline(sweep.axis.nominal, color="0.8", linewidth=1)
         panel.axhline(0.95, color="tab:green", linewidth=0.8, linestyle=":")
         panel.plot(sweep.axis.levels, sweep.survival, marker="o", markersize=4)
+        if sweep.survival_each is not None:
+            panel.plot(sweep.axis.levels, sweep.survival_each, "--", linewidth=1, label="each one")
+            panel.legend(fontsize=8, loc="lower left")
         panel.set_xlabel(f"{sweep.axis.name} ({sweep.axis.unit})", fontsize=9)
         panel.set_ylim(-0.03, 1.03)
         panel.grid(alpha=0.3)

@@ -11,7 +11,15 @@ import torch
 from torch import Tensor
 
 from biped.mdp.state import GRAVITY_DIRECTION_W
-from biped_config import NOMINAL, ContactSensorConfig, PushConfig, RandomizationConfig, Randomized, RobotConfig
+from biped_config import (
+    NOMINAL,
+    BumpsConfig,
+    ContactSensorConfig,
+    PushConfig,
+    RandomizationConfig,
+    Randomized,
+    RobotConfig,
+)
 
 
 @dataclass(frozen=True)
@@ -38,13 +46,15 @@ class DynamicsSample:
     """Control steps by which actions are late, (num_envs,), int64."""
     backlash_rad: Tensor
     """Play of the gears, (num_envs, num_joints), rad."""
+    bump_field: Tensor
+    """Number of the field of bumps that an episode starts on, (num_envs,), int64; -1 for the plane."""
 
 
 _PER_JOINT = ("strength", "damping", "joint_friction_nm", "armature", "backlash_rad")
 
 
 def sample_dynamics(
-    cfg: RandomizationConfig, robot: RobotConfig, num_envs: int, generator: torch.Generator
+    cfg: RandomizationConfig, robot: RobotConfig, num_envs: int, generator: torch.Generator, difficulty: float = 1.0
 ) -> DynamicsSample:
     """Draw a robot for every environment; nothing is drawn for what is off.
 
@@ -53,6 +63,7 @@ def sample_dynamics(
         robot: its joints.
         num_envs: how many.
         generator: the draws, on the device that the sample will be on.
+        difficulty: share of the fields of bumps that are in use, from 0 (the first alone) to 1.
     """
     joints, device = len(robot.joint_names), generator.device
 
@@ -73,8 +84,19 @@ def sample_dynamics(
         torso_com_m=draw("torso_com_m", 3),
         gravity_direction=_tilted(draw("slope_rad"), None if cfg.slope_rad.mode == "off" else generator),
         latency_steps=late,
+        bump_field=_fields(cfg.bumps, num_envs, generator, difficulty),
         **{name: draw(name, joints) for name in _PER_JOINT},
     )
+
+
+def _fields(cfg: BumpsConfig, num_envs: int, generator: torch.Generator, difficulty: float) -> Tensor:
+    """Return a field of bumps for `cfg.share` of the robots, always the same ones, and -1 for the others."""
+    if not cfg.heights_m:
+        return torch.full((num_envs,), -1, device=generator.device)
+    in_use = max(1, math.ceil(difficulty * len(cfg.heights_m)))
+    drawn = torch.randint(0, in_use, (num_envs,), generator=generator, device=generator.device)
+    count = torch.arange(num_envs + 1, device=generator.device) * cfg.share
+    return torch.where(count[1:].floor() > count[:-1].floor(), drawn, -1)
 
 
 def _tilted(slope_rad: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -98,6 +120,8 @@ def redrawn(sample: DynamicsSample, fresh: DynamicsSample, mask: Tensor, cfg: Ra
 
 def is_drawn_at_reset(name: str, cfg: RandomizationConfig) -> bool:
     """Say whether a field of `DynamicsSample` is drawn anew for each episode."""
+    if name == "bump_field":
+        return cfg.bumps.mode == "reset" and cfg.bumps.heights_m != ()
     return getattr(cfg, "slope_rad" if name == "gravity_direction" else name).mode == "reset"
 
 

@@ -5,6 +5,8 @@ import random
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,8 @@ from biped.mdp.state import (
     quat_rotate,
     quat_rotate_inverse,
 )
-from biped.sim.scene import GRAVITY_M_S2, ResetPose, model_file, pd_torque
+from biped.sim.scene import GRAVITY_M_S2, ResetPose, is_urdf, model_file, pd_torque
+from biped.sim.terrain import make_terrain
 from biped_config import EnvConfig, SimConfig
 
 BASE_QPOS = 7
@@ -29,6 +32,7 @@ CAMERA_RESOLUTION = (960, 720)
 """Width and height of rendered pictures, pixels."""
 CAMERA_OFFSET_M, LOOK_AT_OFFSET_M = (1.15, -1.0, 0.60), (0.0, 0.0, 0.28)
 """Where the camera is and what it looks at, from the point on the ground under the first robot (m)."""
+_HEIGHT_UNIT_M = 0.001
 _BASE_DOFS = slice(0, 6)
 _DOFS = ("pos", "vel", "acc", "cdof_ang", "cdof_vel", "cdofd_ang", "cdofd_vel")
 _LINKS = ("pos", "quat", "cd_ang", "cd_vel", "cinr_inertial", "cinr_pos", "root_COM")
@@ -107,7 +111,7 @@ class GenesisScene:
         self._qd_to_torch: Any = importlib.import_module("genesis.utils.misc").qd_to_torch
         model = model_file(cfg)
         try:
-            self._build(str(model), camera)
+            self._build(model, camera)
             self._index_joints()
             self._set_actuators()
         except MachineError:
@@ -124,7 +128,7 @@ class GenesisScene:
         self._gravity_w = torch.tensor(GRAVITY_DIRECTION_W, device=self.device).expand(self.num_envs, 3)
         self._sole_offset = torch.tensor(cfg.robot.foot_sole_offset_m, device=self.device).expand(self.num_envs, 2, 3)
 
-    def _build(self, model: str, camera: bool) -> None:
+    def _build(self, model: Path, camera: bool) -> None:
         gs, sim = self._gs, self._cfg.sim
         self._scene = gs.Scene(
             sim_options=gs.options.SimOptions(dt=sim.control_dt_s, substeps=sim.substeps),
@@ -143,8 +147,19 @@ class GenesisScene:
             ),
             show_viewer=False,
         )
-        self._ground = self._scene.add_entity(gs.morphs.Plane())
-        self._robot = self._scene.add_entity(gs.morphs.MJCF(file=model))
+        self._grounds = [self._scene.add_entity(gs.morphs.Plane())]
+        if (terrain := make_terrain(self._cfg.randomization.bumps)) is not None:
+            morph = gs.morphs.Terrain(
+                height_field=terrain.heights_m / _HEIGHT_UNIT_M,
+                horizontal_scale=terrain.cell_m,
+                vertical_scale=_HEIGHT_UNIT_M,
+                pos=(*terrain.corner_m, 0.0),
+            )
+            self._grounds.append(self._scene.add_entity(morph))
+        kind = gs.morphs.MJCF
+        if is_urdf(model):
+            kind = partial(gs.morphs.URDF, default_armature=self._cfg.robot.urdf_armature_kg_m2)
+        self._robot = self._scene.add_entity(kind(file=str(model)))
         if camera:
             self._camera = self._scene.add_camera(
                 res=CAMERA_RESOLUTION, pos=CAMERA_OFFSET_M, lookat=LOOK_AT_OFFSET_M, fov=32
@@ -198,7 +213,7 @@ class GenesisScene:
         self._sample = sample
         robot, cfg, torso = self._robot, self._cfg.robot, self._robot.get_link(self._cfg.robot.torso_link)
         # Genesis takes the larger of two frictions, and both are 1 as they come.
-        for entity in (robot, self._ground):
+        for entity in (robot, *self._grounds):
             ratio = sample.friction[:, None].expand(-1, entity.n_links)
             entity.set_friction_ratio(ratio, range(entity.n_links))
         robot.set_links_mass((torso.desc.mass + sample.torso_mass_kg)[:, None], [torso.idx_local])

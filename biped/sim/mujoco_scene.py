@@ -5,9 +5,10 @@ Todorov, Erez and Tassa 2012, "MuJoCo: A physics engine for model-based control"
 
 import copy
 import importlib
+import itertools
+import math
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,18 +17,22 @@ from torch import Tensor
 
 from biped.errors import MachineError, first_line
 from biped.mdp.randomization import DynamicsSample
-from biped.mdp.state import GRAVITY_DIRECTION_W, BipedState, non_finite, quat_rotate, quat_rotate_inverse
-from biped.sim.scene import GRAVITY_M_S2, ResetPose, model_file, pd_torque
+from biped.mdp.state import GRAVITY_DIRECTION_W, BipedState, quat_rotate, quat_rotate_inverse
+from biped.sim.scene import GRAVITY_M_S2, ResetPose, is_urdf, model_file, pd_torque
+from biped.sim.terrain import Terrain, make_terrain
 from biped_config import EnvConfig
 
 BASE_QPOS, BASE_QVEL = 7, 6
 """Numbers in front of the joints in the generalised position and velocity: the free joint of the base."""
 MAX_VELOCITY = 1e4
 """A robot with a larger generalised velocity (m/s or rad/s) has come apart."""
+CORNER_RADIUS_M = 0.003
+"""Radius of the spheres with which boxes touch bumps (m)."""
+_GROUND, _BUMPS = 1, 2
 CAMERA_RESOLUTION = (960, 720)
 """Width and height of rendered pictures, pixels."""
-_FOOT_SENSORS = {"force": 3, "pos": 3, "quat": 4, "vel": 3, "ang": 3}
-"""What is sensed of each foot, and how many numbers it is."""
+_FOOT_SENSORS = ("force", "pos", "vel")
+"""What is sensed of each foot: three numbers each, of the sole's centre."""
 
 
 def _import_mujoco() -> Any:
@@ -37,6 +42,29 @@ def _import_mujoco() -> Any:
     except (ImportError, OSError) as error:
         raise MachineError(f"MuJoCo cannot be imported ({error}): run ./install_genesis.sh --check") from error
     return mujoco
+
+
+def robot_spec(cfg: EnvConfig) -> Any:
+    """Return the robot's model as a `mujoco.MjSpec`, a URDF with the free joint and the motors' inertia that it lacks.
+
+    Raises:
+        MachineError: MuJoCo or the file is missing, or MuJoCo cannot read it.
+    """
+    mujoco, file, robot = _import_mujoco(), model_file(cfg), cfg.robot
+    try:
+        spec = mujoco.MjSpec.from_file(str(file))
+    except ValueError as error:
+        raise MachineError(f"MuJoCo cannot read {file} ({first_line(error)})") from error
+    if not is_urdf(file):
+        return spec
+    base = spec.body(robot.base_link)
+    if base is None:
+        raise MachineError(f"{file} has no link {robot.base_link}: see env.robot.base_link")
+    for joint in spec.joints:
+        joint.armature = robot.urdf_armature_kg_m2
+    base.add_freejoint()
+    spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+    return spec
 
 
 class MujocoScene:
@@ -55,13 +83,13 @@ class MujocoScene:
             raise MachineError("MuJoCo runs on the CPU here: use --device cpu with --sim mujoco")
         self._mujoco = mujoco = _import_mujoco()
         self._cfg, self.num_envs, self.device = cfg, cfg.num_envs, device
-        model = model_file(cfg)
+        spec = robot_spec(cfg)
         try:
-            self._model = self._compile(str(model))
+            self._model = self._compile(spec, keep_looks=camera)
         except MachineError:
             raise
         except Exception as error:  # whatever is wrong with a model, MuJoCo's compiler says it in its own types
-            raise MachineError(f"MuJoCo cannot build {model} ({first_line(error)})") from error
+            raise MachineError(f"MuJoCo cannot build {model_file(cfg)} ({first_line(error)})") from error
         self._models: Any = self._model
         self._sample: DynamicsSample | None = None
         self._camera: Any = mujoco.Renderer(self._model, *CAMERA_RESOLUTION[::-1]) if camera else None
@@ -75,42 +103,111 @@ class MujocoScene:
         self._sensed = np.zeros((self.num_envs, substeps, self._model.nsensordata))
         self._state[:, 1 : 1 + self._model.nq] = self._model.qpos0
         self._targets = torch.tensor(cfg.robot.default_joint_pos_rad).expand(self.num_envs, -1)
-        self._torques = np.zeros((self.num_envs, substeps, self._model.nu))
+        self._controls = np.zeros((self.num_envs, substeps, self._model.nu))
         self.mass_kg = float(self._model.body_mass.sum())
         self._gravity_w = torch.tensor(GRAVITY_DIRECTION_W).expand(self.num_envs, 3)
-        self._sole_offset = torch.tensor(cfg.robot.foot_sole_offset_m).expand(self.num_envs, 2, 3)
-        self._error = torch.zeros(self.num_envs, dtype=torch.bool)
 
-    def _compile(self, file: str) -> Any:
+    def _compile(self, spec: Any, *, keep_looks: bool) -> Any:
         mujoco, cfg, robot = self._mujoco, self._cfg, self._cfg.robot
-        spec = mujoco.MjSpec.from_file(file)
+        for geom in spec.geoms:
+            # As in Genesis, a robot does not collide with itself.
+            geom.contype, geom.conaffinity = (_GROUND if geom.contype or geom.conaffinity else 0), 0
         spec.option.timestep = cfg.sim.control_dt_s / cfg.sim.substeps
         spec.worldbody.add_geom(
-            name="ground", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0, 0, 1], contype=1, conaffinity=1
+            name="ground", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0, 0, 1], contype=0, conaffinity=_GROUND
         )
+        if (terrain := make_terrain(cfg.randomization.bumps)) is not None:
+            self._add_terrain(spec, terrain)
         self._add_motors(spec)
-        for foot in robot.foot_links:
-            force = 1 << int(mujoco.mjtConDataField.mjCONDATA_FORCE)
-            kinds = mujoco.mjtSensor
+        # In this order what is sensed of both feet lies together, and is read without gathering.
+        for name in _FOOT_SENSORS:
+            for foot in robot.foot_links:
+                self._add_sensor(spec, foot, name)
+        model = spec.compile()
+        if not keep_looks:
+            model = self._without_looks(spec, model)
+        flags = mujoco.mjtDisableBit
+        # A robot that comes apart must be seen to, not put back on its feet.
+        model.opt.disableflags |= flags.mjDSBL_AUTORESET
+        # For speed: one robot is one island, its few geoms are found without a tree, and a rollout of two steps gains
+        # less from a warm start than weighing it against a cold one costs.
+        model.opt.disableflags |= flags.mjDSBL_ISLAND | flags.mjDSBL_MIDPHASE | flags.mjDSBL_WARMSTART
+        model.opt.jacobian = mujoco.mjtJacobian.mjJAC_DENSE
+        self._index(model)
+        return model
+
+    def _without_looks(self, spec: Any, model: Any) -> Any:
+        """Return the model without geoms that nothing collides with, if masses and inertias stay what they are."""
+        spec.compiler.discardvisual = True
+        spec.compiler.inertiafromgeom = self._mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_AUTO
+        light = spec.compile()
+        kept = ("body_mass", "body_inertia", "body_ipos", "body_iquat")
+        return light if all(np.array_equal(getattr(light, name), getattr(model, name)) for name in kept) else model
+
+    def _add_terrain(self, spec: Any, terrain: Terrain) -> None:
+        for geom in [geom for geom in spec.geoms if geom.contype and geom.parent is not spec.worldbody]:
+            if geom.type == self._mujoco.mjtGeom.mjGEOM_BOX:
+                self._add_corners(geom)
+            else:
+                geom.contype |= _BUMPS
+        # MuJoCo and Genesis cut cells into triangles along different diagonals: turned by 90 degrees, along the same.
+        highest, (along_x, along_y) = float(terrain.heights_m.max()), terrain.size_m
+        spec.add_hfield(
+            name="bumps",
+            nrow=terrain.heights_m.shape[0],
+            ncol=terrain.heights_m.shape[1],
+            size=[0.5 * along_y, 0.5 * along_x, highest, 0.1],
+            userdata=(terrain.heights_m[::-1] / highest).flatten(),
+        )
+        spec.worldbody.add_geom(
+            name="bumps",
+            type=self._mujoco.mjtGeom.mjGEOM_HFIELD,
+            hfieldname="bumps",
+            contype=0,
+            conaffinity=_BUMPS,
+            pos=[terrain.corner_m[0] + 0.5 * along_x, terrain.corner_m[1] + 0.5 * along_y, 0.0],
+            quat=[math.sqrt(0.5), 0.0, 0.0, math.sqrt(0.5)],
+        )
+
+    def _add_corners(self, box: Any) -> None:
+        """Let a box touch bumps at its corners and at the middle of its edges along x.
+
+        Between a box and a height field MuJoCo finds one contact a triangle: a sole would stand on one point, and tip.
+        """
+        radius = min(CORNER_RADIUS_M, *box.size)
+        rotation = np.zeros(9)
+        self._mujoco.mju_quat2Mat(rotation, box.quat)
+        for x, y, z in itertools.product((-1.0, 0.0, 1.0), (-1.0, 1.0), (-1.0, 1.0)):
+            corner = rotation.reshape(3, 3) @ ((box.size - radius) * (x, y, z))
+            box.parent.add_geom(
+                type=self._mujoco.mjtGeom.mjGEOM_SPHERE,
+                size=[radius, 0, 0],
+                pos=box.pos + corner,
+                mass=0.0,
+                contype=_BUMPS,
+                conaffinity=0,
+                friction=box.friction,
+            )
+
+    def _add_sensor(self, spec: Any, foot: str, name: str) -> None:
+        mujoco = self._mujoco
+        kinds, fields = mujoco.mjtSensor, mujoco.mjtConDataField
+        if name == "force":
             spec.add_sensor(
                 name=f"{foot} force",
                 type=kinds.mjSENS_CONTACT,
                 objtype=mujoco.mjtObj.mjOBJ_BODY,
                 objname=foot,
-                intprm=[force, 3, 1],  # the sum of all contacts' forces, in the world
+                intprm=[1 << int(fields.mjCONDATA_FORCE), 3, 1],  # the sum of all contacts' forces, in the world
             )
-            for name, kind in (
-                ("pos", kinds.mjSENS_FRAMEPOS),
-                ("quat", kinds.mjSENS_FRAMEQUAT),
-                ("vel", kinds.mjSENS_FRAMELINVEL),
-                ("ang", kinds.mjSENS_FRAMEANGVEL),
-            ):
-                spec.add_sensor(name=f"{foot} {name}", type=kind, objtype=mujoco.mjtObj.mjOBJ_XBODY, objname=foot)
-        model = spec.compile()
-        # A robot that comes apart must be seen to, not put back on its feet.
-        model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
-        self._index(model)
-        return model
+            return
+        if spec.site(f"{foot} sole") is None:
+            link = spec.body(foot)
+            if link is None:
+                raise MachineError(f"the model has no link {foot}: see python -m biped.check_robot")
+            link.add_site(name=f"{foot} sole", pos=self._cfg.robot.foot_sole_offset_m)
+        kind = kinds.mjSENS_FRAMEPOS if name == "pos" else kinds.mjSENS_FRAMELINVEL
+        spec.add_sensor(name=f"{foot} {name}", type=kind, objtype=mujoco.mjtObj.mjOBJ_SITE, objname=f"{foot} sole")
 
     def _add_motors(self, spec: Any) -> None:
         """Replace the model's motors by the configured ones, in the order of actions."""
@@ -138,19 +235,13 @@ class MujocoScene:
         if model.body_jntnum[self._base] != 1 or model.body_dofnum[self._base] != BASE_QVEL:
             raise MachineError(f"the model's {robot.base_link} does not float: it needs a free joint")
         self._torso = model.body(robot.torso_link).id
-        self._qpos = [1 + int(joint.qposadr[0]) for joint in joints]
+        self._qpos = as_slice([1 + int(joint.qposadr[0]) for joint in joints])
         self._dofs = [int(joint.dofadr[0]) for joint in joints]
-        self._qvel = [1 + model.nq + dof for dof in self._dofs]
+        self._qvel = as_slice([1 + model.nq + dof for dof in self._dofs])
         self._base_qpos = slice(1, 1 + BASE_QPOS)
         self._base_qvel = slice(1 + model.nq, 1 + model.nq + BASE_QVEL)
-        self._feet = {
-            name: [
-                int(model.sensor(f"{foot} {name}").adr[0]) + column
-                for foot in robot.foot_links
-                for column in range(width)
-            ]
-            for name, width in _FOOT_SENSORS.items()
-        }
+        first = int(model.sensor(f"{robot.foot_links[0]} {_FOOT_SENSORS[0]}").adr[0])
+        self._feet = slice(first, first + 2 * 3 * len(_FOOT_SENSORS))
 
     def step(self, targets_rad: Tensor, force_w: Tensor | None = None) -> BipedState:
         """Hold joint position targets for one control step; see `Scene.step`."""
@@ -161,7 +252,8 @@ class MujocoScene:
         """Step without reading anything back: the bare simulator, which benchmarks compare with."""
         mujoco = self._mujoco
         self._targets = targets_rad
-        control = targets_rad.numpy().astype(np.float64)
+        self._controls[:] = targets_rad.numpy()[:, None]
+        control = self._controls
         spec = int(mujoco.mjtState.mjSTATE_CTRL)
         if force_w is not None:
             forces = np.zeros((self.num_envs, self._model.nbody, 6))
@@ -171,13 +263,14 @@ class MujocoScene:
                 self._base_quat(), torch.tensor(self._model.body_ipos[self._base]).expand(self.num_envs, 3)
             )
             forces[:, self._base, 3:] = np.cross(-arm.numpy(), force_w.numpy())
-            control = np.concatenate((control, forces.reshape(self.num_envs, -1)), axis=1)
+            forces = np.broadcast_to(forces.reshape(self.num_envs, 1, -1), (*control.shape[:2], forces[0].size))
+            control = np.concatenate((control, forces), axis=2)
             spec |= int(mujoco.mjtState.mjSTATE_XFRC_APPLIED)
         self._rollout.rollout(
             self._models,
             self._datas,
             self._state,
-            np.repeat(control[:, None], self._cfg.sim.substeps, axis=1),
+            control,
             control_spec=spec,
             state=self._states,
             sensordata=self._sensed,
@@ -232,15 +325,16 @@ class MujocoScene:
     def _read_state(self) -> BipedState:
         state = torch.from_numpy(self._state).float()
         base, velocity = state[:, self._base_qpos], state[:, self._base_qvel]
-        sensed = torch.from_numpy(self._sensed[:, -1]).float()
-        feet = {name: sensed[:, columns].unflatten(1, (2, -1)) for name, columns in self._feet.items()}
+        feet = torch.from_numpy(self._sensed[:, -1, self._feet]).float().unflatten(1, (len(_FOOT_SENSORS), 2, 3))
+        force_w, sole_w, foot_vel_w = feet.unbind(dim=1)
         quat = base[:, 3:]
         vectors_w = torch.stack((velocity[:, :3], self._gravity_w), dim=1)
         lin_vel_b, gravity_b = quat_rotate_inverse(quat[:, None], vectors_w).unbind(dim=1)
-        sole_w = quat_rotate(feet["quat"], self._sole_offset)
-        foot_vel_w = feet["vel"] + torch.linalg.cross(feet["ang"], sole_w)
         joint_pos, joint_vel = state[:, self._qpos], state[:, self._qvel]
-        found = BipedState(
+        # All else is computed from these; a sum is finite only if every addend is.
+        is_finite = torch.isfinite(state.sum(dim=1) + feet.flatten(1).sum(dim=1))
+        is_slow = (state[:, 1 + self._model.nq :].abs() <= MAX_VELOCITY).all(dim=1)
+        return BipedState(
             base_pos_w=base[:, :3],
             base_quat_w=quat,
             base_lin_vel_b=lin_vel_b,
@@ -249,12 +343,11 @@ class MujocoScene:
             joint_pos_rad=joint_pos,
             joint_vel_rad_s=joint_vel,
             joint_torque_nm=pd_torque(self._targets, joint_pos, joint_vel, self._cfg.robot, self._sample),
-            foot_pos_w=feet["pos"] + sole_w + self._model.opt.timestep * foot_vel_w,
+            foot_pos_w=sole_w + self._model.opt.timestep * foot_vel_w,
             foot_vel_w=foot_vel_w,
-            foot_force_n=-feet["force"][..., 2],  # sensed is what the foot does to the ground
-            error=(state[:, 1 + self._model.nq :].abs() > MAX_VELOCITY).any(dim=1),
+            foot_force_n=-force_w[..., 2],  # sensed is what the foot does to the ground
+            error=~(is_finite & is_slow),
         )
-        return replace(found, error=found.error | non_finite(found))
 
     def get_state(self) -> dict[str, Tensor]:
         """Return copies of all that the next steps depend on."""
@@ -296,3 +389,9 @@ class MujocoScene:
         self._rollout.close()
         if self._camera is not None:
             self._camera.close()
+
+
+def as_slice(indices: list[int]) -> slice | list[int]:
+    """Return consecutive indices as a slice, which reads without gathering, and others as they are."""
+    first = indices[0]
+    return slice(first, first + len(indices)) if indices == list(range(first, first + len(indices))) else indices

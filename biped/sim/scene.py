@@ -138,6 +138,11 @@ def model_file(cfg: EnvConfig) -> Path:
     return path
 
 
+def is_urdf(file: Path) -> bool:
+    """Say whether a model file is a URDF; others are MJCF."""
+    return file.suffix.lower() == ".urdf"
+
+
 def pd_torque(
     targets_rad: Tensor, pos_rad: Tensor, vel_rad_s: Tensor, robot: RobotConfig, sample: DynamicsSample | None
 ) -> Tensor:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import biped_eval
-from biped.eval.robustness import Axis, Sweep, as_json, as_table, level_survived_by_half, plot, sweeps
+from biped.eval.robustness import Axis, Sweep, as_json, as_table, level_survived_by_half, plot, survived_each, sweeps
 from biped.robustness import robustness_config, run_robustness
 from biped_config import cpu_preset
 from biped_env import make_env
@@ -42,6 +42,15 @@ def test_the_push_that_half_survive_lies_between_two_levels(survival: tuple[floa
     assert as_json([found])["half_survive_push_m_s"] == level_survived_by_half(found)
 
 
+def test_of_each_push_as_many_are_survived_as_did_not_end_in_a_fall() -> None:
+    fell = np.array([0, 0, 1, 1, 1, 0], dtype=bool)  # two episodes a level
+    pushes = np.array([0, 0, 3, 1, 1, 4])
+    assert survived_each(fell, pushes, 2) == (1.0, 0.5, 0.8)
+    found = [replace(Sweep(PUSH, (1.0, 0.0, 0.5)), survival_each=(1.0, 0.5, 0.8))]
+    assert "100%     50%     80%  of each one" in as_table(found)
+    assert as_json(found)["axes"]["push"]["survival_each"] == (1.0, 0.5, 0.8)
+
+
 def test_table_and_plot_show_every_level(tmp_path: Path) -> None:
     found = [Sweep(PUSH, (1.0, 0.5, 0.0)), Sweep(MASS, (1.0, 0.97))]
     table = as_table(found)
@@ -61,6 +70,7 @@ def test_each_axis_reaches_the_robots_that_it_is_meant_for() -> None:
         Axis("added_mass", "", 0.0, (0.0, 0.1)),
         Axis("latency", "", 0.0, (0.0, 4.0)),
         Axis("noise", "", 0.0, (0.0, 4.0)),
+        Axis("bumps", "cm", 0.0, (0.0, 2.0, 4.0)),
     )
     cfg = replace(cpu_preset().env, termination=replace(cpu_preset().env.termination, episode_s=6.0))
     env = make_env(robustness_config(cfg, 8, axes), "cpu", sim="mujoco")
@@ -70,7 +80,9 @@ def test_each_axis_reaches_the_robots_that_it_is_meant_for() -> None:
         seen.append(observations)
         return torch.zeros(env.num_envs, 9)
 
-    found = {sweep.axis.name: sweep.survival for sweep in run_robustness(env, still, 8, 0, axes)}
+    swept = run_robustness(env, still, 8, 0, axes)
+    found = {sweep.axis.name: sweep.survival for sweep in swept}
+    assert swept[0].survival_each == (1.0, 0.0), "one push in six seconds"
     assert found["push"] == (1.0, 0.0)
     assert found["strength"] == (0.0, 1.0)
     assert found["slope"][0] == 1.0 > found["slope"][1]
@@ -79,6 +91,7 @@ def test_each_axis_reaches_the_robots_that_it_is_meant_for() -> None:
     calm, noisy = seen[0][80:88], seen[0][88:96]
     assert (calm[:, :3] - calm[0, :3]).abs().max() < 0.01 < noisy[:, 3].std()
     assert env.randomizer.dynamics.latency_steps[64:80].tolist() == [0] * 8 + [4] * 8
+    assert env.randomizer.dynamics.bump_field[96:].tolist() == [-1] * 8 + [0] * 8 + [1] * 8
     env.close()
 
 
@@ -87,7 +100,7 @@ def test_the_command_line_writes_table_json_and_plot(tmp_path: Path, capsys: pyt
     command = ["--agent", "zero", "--robustness", "--episodes", "1", "--sim", "mujoco", "--out", str(out)]
     assert biped_eval.main([*command, "--set", "env.termination.episode_s=1.0"]) == 0
     result = json.loads(out.read_text())
-    assert set(result["axes"]) == {"friction", "added_mass", "strength", "latency", "push", "noise", "slope"}
+    assert set(result["axes"]) == {"friction", "added_mass", "strength", "latency", "push", "noise", "slope", "bumps"}
     assert all(len(axis["levels"]) == len(axis["survival"]) for axis in result["axes"].values())
     assert out.with_suffix(".png").exists()
     assert "half of the episodes survive" in capsys.readouterr().out

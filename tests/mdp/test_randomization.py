@@ -87,7 +87,7 @@ def test_only_what_is_drawn_an_episode_changes_and_only_where_one_begins(begins:
     after = redrawn(old, new, mask, cfg)
     for item in fields(DynamicsSample):
         found, before, fresh = (getattr(sample, item.name) for sample in (after, old, new))
-        again = item.name in ("latency_steps", "backlash_rad")
+        again = item.name in ("latency_steps", "backlash_rad", "bump_field")
         assert is_drawn_at_reset(item.name, cfg) == again
         for index, begin in enumerate(begins):
             assert torch.equal(found[index], (fresh if begin and again else before)[index]), item.name
@@ -100,7 +100,7 @@ def test_presets_are_off_half_or_whole(share: str) -> None:
     assert cfg.changes_dynamics == (share != "none")
     assert cfg.strength.range == pytest.approx((1 - 0.2 * size, 1 + 0.2 * size))
     assert cfg.friction.range == pytest.approx((1 - 0.6 * size, 1 + 0.2 * size))
-    assert (cfg.noise.base_ang_vel_rad_s, cfg.push.velocity_m_s) == pytest.approx((0.1 * size, 0.6 * size))
+    assert (cfg.noise.base_ang_vel_rad_s, cfg.push.velocity_m_s) == pytest.approx((0.1 * size, 0.8 * size))
 
 
 @pytest.mark.parametrize(

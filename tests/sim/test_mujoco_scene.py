@@ -124,12 +124,13 @@ def test_they_agree_on_robots_that_differ(cfg: EnvConfig, scenes: list[Scene]) -
     assert_agree(states, {**LOOSE, "base_pos_w": 2e-3, "foot_pos_w": 4e-3})
     weights = (1.698 + sample.torso_mass_kg) * 9.81 * -sample.gravity_direction[:, 2]
     torch.testing.assert_close(states[1].foot_force_n.sum(dim=1), weights, rtol=0.01, atol=0.0)
-    # So small that no motor saturates: Genesis integrates a clamped force with its damping, MuJoCo without.
+    # So small that no motor saturates: Genesis integrates a clamped force with its damping, MuJoCo without. Where dry
+    # friction turns a joint around, the two give way a little differently.
     swing = [joints + 0.05 * torch.sin(0.5 * step + torch.arange(9.0)) for step in range(10)]
     start(cfg, scenes, lift_m=1.0)
     assert_agree(
         run(scenes, swing),
-        {**LOOSE, "base_ang_vel_b": 0.03, "joint_vel_rad_s": 0.03, "joint_torque_nm": 0.03, "foot_vel_w": 0.2},
+        {**LOOSE, "base_ang_vel_b": 0.03, "joint_vel_rad_s": 0.06, "joint_torque_nm": 0.03, "foot_vel_w": 0.2},
     )
 
 
