@@ -10,7 +10,7 @@ ARGS ?=
 INSTALL ?=
 STAMP := $(VENV)/.installed
 
-.PHONY: help install check train demo test test-slow faults lint format bench bench-learner picture
+.PHONY: help install check train demo report test test-slow faults lint format bench bench-learner picture
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-13s %s\n", $$1, $$2 }'
@@ -29,6 +29,10 @@ train: $(STAMP) ## train the preset that fits this machine
 
 demo: $(STAMP) ## put the shipped policy through the walking gate
 	$(PY) biped_eval.py --model assets/policies/biped_walk.zip --out logs/demo.json $(ARGS)
+
+report: $(STAMP) ## show how well the last run walks, on one page, and export it (ARGS="-e NAME": another run)
+	$(PY) biped_eval.py --report $(ARGS) || test $$? -eq 3
+	$(PY) biped_export.py $(ARGS)
 
 test: $(STAMP) ## run the test suite
 	$(PY) -m pytest $(ARGS)

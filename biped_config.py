@@ -661,8 +661,15 @@ class TrainConfig(Section):
     """Environment steps between two evaluations in the walking gate; 0 for none."""
     eval_episodes: int = _positive(64)
     """Episodes of each of these evaluations, all in parallel."""
+    video_every_steps: int = _not_negative(0)
+    """Environment steps between two films of evaluations; 0 for none."""
     stop_when_walking: int = _not_negative(0)
     """Training ends once so many evaluations in a row have passed the gate; 0 for never."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        filmable = self.video_every_steps == 0 or self.eval_every_steps > 0
+        self._require(filmable, "video_every_steps", "0 where eval_every_steps is: evaluations are what is filmed")
 
 
 @dataclass(frozen=True)
@@ -691,7 +698,7 @@ class WandbConfig(Section):
 class Config(Section):
     """Everything about a run: what `config.json` in its directory holds."""
 
-    preset: str = _choice("gpu", "cpu", "robust", "smoke")
+    preset: str = _choice("gpu", "cpu", "robust", "polish", "smoke")
     """The preset that this config started from."""
     env: EnvConfig = _section(EnvConfig)
     """The environment."""
@@ -802,6 +809,24 @@ def robust_preset() -> Config:
     )
 
 
+def polish_preset() -> Config:
+    """What follows `robust` (`--load_model`): larger batches and smaller steps, until the walking gate passes again."""
+    robust = robust_preset()
+    weights = replace(robust.env.reward.weights, tracking_lin_vel_x=8.0, tracking_lin_vel_y=6.0, contact_schedule=4.0)
+    return replace(
+        robust,
+        preset="polish",
+        env=replace(
+            robust.env,
+            num_envs=512,
+            command=CommandConfig(start_share=1.0),
+            reward=replace(robust.env.reward, weights=weights),
+        ),
+        ppo=replace(robust.ppo, learning_rate=2e-4, desired_kl=0.005),
+        train=replace(robust.train, total_timesteps=6_000_000),
+    )
+
+
 def smoke_preset() -> Config:
     """The whole path in seconds, to see that everything works; learns nothing to speak of."""
     cpu = cpu_preset()
@@ -818,6 +843,6 @@ def smoke_preset() -> Config:
 
 
 PRESETS: Mapping[str, Callable[[], Config]] = MappingProxyType(
-    {"gpu": gpu_preset, "cpu": cpu_preset, "robust": robust_preset, "smoke": smoke_preset}
+    {"gpu": gpu_preset, "cpu": cpu_preset, "robust": robust_preset, "polish": polish_preset, "smoke": smoke_preset}
 )
 """Preset name to config. The command line's `auto` picks `gpu` where CUDA is found and `cpu` elsewhere."""

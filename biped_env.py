@@ -97,6 +97,7 @@ class BipedEnv(VectorEnv):
         self._steps = StepState.initial(self.num_envs, self.device)
         self._events = StepEvents.none(self.num_envs, self.device)
         self._command = CommandState.initial(self.num_envs, self.device)
+        self._shares = torch.zeros(self.num_envs, len(self.reward_names), device=self.device)
         self.command_share = 1.0
         """Share of the command ranges that is drawn from, around their middle; a curriculum sets it."""
         self._start(self._all, self._standing)
@@ -160,7 +161,7 @@ class BipedEnv(VectorEnv):
         progress = command_progress(self._command.velocity, achieved, cfg.command).clamp(-1.0, 1.0)
         returns, lengths = self.stats.add(rewards, shares, progress, moving & ~ends.error, ends)
 
-        self._state, self._previous_action = state, actions
+        self._state, self._previous_action, self._shares = state, actions, shares
         self._randomizer.feel(self._steps.contacts)
         final_obs = self._observe().masked_fill(ends.error[:, None], 0.0)
         self._start(ends.done, state)
@@ -231,6 +232,21 @@ class BipedEnv(VectorEnv):
         velocity = velocity.to(self.device)
         self._command = CommandState(velocity * is_moving(velocity, self.cfg.command)[:, None], forever)
         return self._observe()
+
+    @property
+    def phase(self) -> Tensor:
+        """The gait clock of the running episodes, (num_envs,), from 0 to 1."""
+        return self._phase
+
+    @property
+    def reward_names(self) -> tuple[str, ...]:
+        """Names of the reward terms that are computed."""
+        return active_terms(self.cfg.reward.weights)
+
+    @property
+    def reward_shares(self) -> Tensor:
+        """What each of them paid in the last control step, (num_envs, num_terms); episodes that ended included."""
+        return self._shares
 
     @property
     def events(self) -> StepEvents:
@@ -415,11 +431,17 @@ class BipedVecEnv(VecEnv):
 
 
 def make_env(
-    cfg: EnvConfig, device: torch.device | str = "cpu", *, sim: str = "genesis", seed: int = 0, camera: bool = False
+    cfg: EnvConfig,
+    device: torch.device | str = "cpu",
+    *,
+    sim: str = "genesis",
+    seed: int = 0,
+    camera: bool = False,
+    viewer: bool = False,
 ) -> BipedEnv:
-    """Build the environment on a simulator by its name.
+    """Build the environment on a simulator by its name; `camera` and `viewer` are `make_scene`'s.
 
     Raises:
         MachineError: the simulator cannot be imported or built here.
     """
-    return BipedEnv(cfg, make_scene(sim, cfg, torch.device(device), camera=camera), seed=seed)
+    return BipedEnv(cfg, make_scene(sim, cfg, torch.device(device), camera=camera, viewer=viewer), seed=seed)

@@ -3,6 +3,9 @@
     python biped_eval.py -e walk                        the newest model of a run
     python biped_eval.py --model logs/walk/model_final.zip --command 0.4 0 0
     python biped_eval.py --agent zero --picture standing.png
+    python biped_eval.py -e walk --report               film, plots and gate on one page
+    python biped_eval.py --compare walk other           runs side by side
+    python biped_eval.py -e walk --web --keyboard       watch and steer: docs/live.md
 
 The configuration is the config.json beside the model. Exit codes: 0 the gate passed, 3 it did not, 1 the machine
 cannot, 2 wrong usage.
@@ -21,18 +24,24 @@ import numpy as np
 import torch
 from PIL import Image
 
-from biped.command_line import OneLineParser, exit_code, seed_number, whole_number
+from biped.command_line import OneLineParser, ending_at_once, exit_code, port_number, seed_number, whole_number
 from biped.config_io import parse_setting, randomization_settings, with_settings
-from biped.errors import UsageError, disk_error
+from biped.errors import MachineError, UsageError, disk_error, warn
 from biped.eval import robustness
 from biped.eval.gate import as_json, as_table
+from biped.eval.plots import draw_all
+from biped.eval.record import Recording
 from biped.evaluation import Agent, record_episodes, trial_commands
 from biped.gate_watch import Trial
-from biped.learner import choose_device, make_model
+from biped.learner import choose_device
+from biped.live import LiveRequest, live_config, run_live
+from biped.models import find_model, load_model
 from biped.ppo.acting import DeterministicActor
-from biped.ppo.checkpoint import CheckpointError, read_checkpoint, restore
+from biped.report import Subject, comparison_table, write_report
 from biped.robustness import robustness_config, run_robustness
 from biped.runs import DEFAULT_EXP_NAME, RunDirectory
+from biped.video import ENDINGS, choose_episodes, cut, film
+from biped.web_view import PORT
 from biped_config import PRESETS, RANDOMIZATIONS, Config
 from biped_env import BipedEnv, BipedVecEnv, make_env
 
@@ -50,11 +59,7 @@ def policy_agent(config: Config, env: BipedEnv, path: Path) -> Agent:
     Raises:
         UsageError: the file is missing, damaged, or of another network.
     """
-    model = make_model(config, BipedVecEnv(env), seed=0)
-    try:
-        restore(model, read_checkpoint(path))
-    except CheckpointError as error:
-        raise UsageError(f"{error}: name a checkpoint with --model PATH, with its config.json beside it") from error
+    model = load_model(config, BipedVecEnv(env), path)
     return DeterministicActor(model.policy, env.num_envs, model.precision)
 
 
@@ -92,8 +97,16 @@ def make_parser() -> argparse.ArgumentParser:
     add("--seed", type=seed_number, default=0, metavar="N", help="of starts and commands (default 0)")
     add("--device", choices=("auto", "cuda", "cpu"), default="auto", help="where to simulate (default auto)")
     add("--out", type=Path, metavar="FILE", help="where the figures go (default eval.json beside the model)")
+    add("--video", type=Path, metavar="FILE", help="a film of some of the episodes, .mp4 or .gif")
+    add("--video_robots", type=whole_number, default=4, metavar="N", help="robots in the film (default 4)")
+    add("--video_seconds", type=float, default=20.0, metavar="S", help="its length at most (default 20)")
+    add("--report", type=Path, nargs="?", const=Path(), metavar="HTML", help="one page of it all (default report.html)")
+    add("--compare", nargs="+", metavar="NAME", help="evaluated runs, or their folders, side by side")
     add("--picture", type=Path, metavar="FILE", help="also render the first robot at the end")
     add("--log_dir", type=Path, default=Path("logs"), metavar="DIR", help="the folder of all runs (default logs)")
+    add("--viewer", action="store_true", help="watch in the simulator's window, in real time; nothing is judged")
+    add("--web", type=port_number, nargs="?", const=PORT, metavar="PORT", help=f"watch and steer in a browser ({PORT})")
+    add("--keyboard", action="store_true", help="steer by the terminal's keys, and by a gamepad where there is one")
     return parser
 
 
@@ -123,7 +136,60 @@ def run_evaluation(args: argparse.Namespace) -> Trial:
     except OSError as error:
         raise disk_error(error.filename or "the result", error) from error
     env.close()
+    shown = cut(record.episodes(choose_episodes(record, args.video_robots)), args.video_seconds)
+    if args.report is not None and run is not None:
+        _write_report(Subject.of(run, _as_json(args, model, result)), record, shown, _report_file(args, run))
+    if args.video is not None:
+        film(shown, config, args.video)
     return result
+
+
+def _report_file(args: argparse.Namespace, run: RunDirectory) -> Path:
+    return run.path / "report.html" if args.report == Path() else args.report
+
+
+def _write_report(subject: Subject, record: Recording, shown: Recording, out: Path) -> None:
+    """Write a run's page, and beside it a folder of its name with the pictures and the film."""
+    folder, missing = out.with_suffix(""), ""
+    video: Path | None = folder / "walk.mp4"
+    try:
+        folder.mkdir(exist_ok=True)
+        plots = draw_all(record, subject.config.env, folder)
+        try:
+            film(shown, subject.config, video, flag="--report")
+        except MachineError as error:
+            warn(f"the report has no film: {error}")
+            video, missing = None, str(error)
+    except OSError as error:
+        raise disk_error(error.filename or folder, error) from error
+    write_report([subject], out, plots=plots, video=video, video_missing=missing)
+    print(f"report: {out}", flush=True)
+
+
+def compare(args: argparse.Namespace) -> None:
+    """Print the gate of several runs side by side; with `--report FILE` write it as a page.
+
+    Raises:
+        UsageError: a run is missing, or was never evaluated.
+        MachineError: the disk does not let us.
+    """
+    if (
+        args.robustness
+        or args.viewer
+        or args.keyboard
+        or any(other is not None for other in (args.video, args.out, args.picture, args.web))
+    ):
+        raise UsageError("--compare reads what evaluations have left: it goes with --log_dir and --report only")
+    if args.report == Path():
+        raise UsageError("--report: name the page of a comparison, such as --report logs/compare.html")
+    _require_page(args.report)
+    # A path, such as assets/policies, is one with a slash; all else are names.
+    runs = [RunDirectory(Path(name)) if "/" in name else RunDirectory.open(args.log_dir, name) for name in args.compare]
+    subjects = [Subject.of(run) for run in runs]
+    print(comparison_table(subjects))
+    if args.report is not None:
+        write_report(subjects, args.report)
+        print(f"report: {args.report}", flush=True)
 
 
 def run_robustness_report(args: argparse.Namespace) -> None:
@@ -148,16 +214,46 @@ def run_robustness_report(args: argparse.Namespace) -> None:
     env.close()
 
 
+def run_live_view(args: argparse.Namespace) -> None:
+    """Show the policy in real time and let a person steer it; see `biped.live`.
+
+    Raises:
+        ConfigError, UsageError, MachineError: see `run_evaluation`; there is no display, page or terminal.
+    """
+    files = (args.picture, args.out, args.video, args.report)
+    if args.robustness or any(file is not None for file in files):
+        names = "--robustness, --picture, --out, --video and --report"
+        raise UsageError(f"--viewer, --web and --keyboard judge nothing: leave out {names}")
+    command = None if args.command is None else tuple(args.command)
+    request = LiveRequest(args.viewer, args.keyboard, args.web, command, args.episodes or 1)
+    model, _, config = _prepare(args)
+    cfg = live_config(config.env, request)
+    with ending_at_once():
+        env = make_env(cfg, choose_device(args.device), sim=args.sim, viewer=args.viewer)
+        agent = _agent(args, config, env, model)
+    run_live(env, agent, request, args.seed)
+    env.close()
+
+
 def _prepare(args: argparse.Namespace) -> tuple[Path | None, RunDirectory | None, Config]:
     """Return the model, its run and the configuration to judge it in."""
     if args.picture is not None and (args.picture.suffix not in PICTURES or not args.picture.parent.is_dir()):
         raise UsageError(f"--picture: {args.picture} is not a file in a folder that exists, ending in {PICTURES}")
+    if args.video is not None and (args.video.suffix not in ENDINGS or not args.video.parent.is_dir()):
+        raise UsageError(f"--video: {args.video} is not a file in a folder that exists, ending in {ENDINGS}")
+    if args.report is not None and (args.agent != "policy" or args.robustness):
+        raise UsageError("--report is of a run's policy in the gate: leave out --agent and --robustness")
+    _require_page(args.report)
+    if not 0 < args.video_seconds < math.inf:
+        raise UsageError(f"--video_seconds: {args.video_seconds} is no time")
     if args.out is not None and not args.out.parent.is_dir():
         raise UsageError(f"--out: there is no folder {args.out.parent}")
     if args.command is not None and not all(map(math.isfinite, args.command)):
         raise UsageError(f"--command: {args.command} are not three finite numbers")
-    if args.robustness and (args.command is not None or args.picture is not None or args.randomize != "none"):
-        raise UsageError("--robustness varies one thing at a time: leave out --command, --picture and --randomize")
+    others = (args.command, args.picture, args.video)
+    if args.robustness and (any(other is not None for other in others) or args.randomize != "none"):
+        names = "--command, --picture, --video and --randomize"
+        raise UsageError(f"--robustness varies one thing at a time: leave out {names}")
     settings = [parse_setting(text) for text in args.set]
     if strange := [path for path, _ in settings if not path.startswith("env.") or path == "env.num_envs"]:
         raise UsageError(
@@ -165,11 +261,16 @@ def _prepare(args: argparse.Namespace) -> tuple[Path | None, RunDirectory | None
         )
     model, run, config = None, None, PRESETS["cpu"]()
     if args.agent == "policy":
-        model, run = _find_model(args)
+        model, run = find_model(args.model, args.log_dir, args.exp_name)
         config = run.read_config()
     # By default the judge is the model as it is, whatever the policy was trained with.
     settings = [*randomization_settings(args.randomize), *settings, ("train.device", args.device)]
     return model, run, with_settings(config, settings)
+
+
+def _require_page(file: Path | None) -> None:
+    if file is not None and file != Path() and (file.suffix != ".html" or not file.parent.is_dir()):
+        raise UsageError(f"--report: {file} is not an .html file in a folder that exists")
 
 
 def _agent(args: argparse.Namespace, config: Config, env: BipedEnv, model: Path | None) -> Agent:
@@ -198,23 +299,13 @@ def _asked(args: argparse.Namespace, model: Path | None) -> dict[str, Any]:
     }
 
 
-def _find_model(args: argparse.Namespace) -> tuple[Path, RunDirectory]:
-    if args.model is not None:
-        if not args.model.is_file():
-            raise UsageError(f"--model: there is no file {args.model}")
-        if not (args.model.parent / "config.json").is_file():
-            raise UsageError(f"--model: there is no config.json beside {args.model}, which says what the model is")
-        return args.model, RunDirectory(args.model.parent)
-    run = RunDirectory.open(args.log_dir, args.exp_name)
-    newest = next(iter(run.checkpoints()), None)
-    if newest is None:
-        raise UsageError(f"{run.path} holds no checkpoint yet: train first, or name a file with --model PATH")
-    return newest, run
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     args = make_parser().parse_args(argv)
+    if args.compare is not None:
+        return exit_code("biped_eval.py", lambda: compare(args))
+    if args.viewer or args.keyboard or args.web is not None:
+        return exit_code("biped_eval.py", lambda: run_live_view(args))
     if args.robustness:
         return exit_code("biped_eval.py", lambda: run_robustness_report(args))
     return exit_code("biped_eval.py", lambda: 0 if run_evaluation(args).verdict.passed else GATE_FAILED)

@@ -13,6 +13,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -39,6 +40,7 @@ from biped.sinks import JsonLinesWriter, TensorBoardWriter, make_logger, require
 from biped.train_flags import make_parser
 from biped.train_plan import Plan, make_plan
 from biped.training_state import TrainingState
+from biped.training_video import FilmingWatch
 from biped.watchdog import Watchdog
 from biped_config import Config, TrainConfig
 from biped_env import BipedEnv, BipedVecEnv, make_env
@@ -136,7 +138,9 @@ def _carry_out(plan: Plan, training: Training, run: RunDirectory, goal: int) -> 
     with Interrupts() as interrupts:
         writer = _open_sinks(model, run, config, plan.goes_on_after)
         with Watchdog(config.train.stall_after_s, lambda text: _warn_of_stall(text, run, writer)) as watchdog:
-            watch = None if training.bench is None else _watch(run, training, config.train, watchdog, interrupts)
+            gate = None if training.bench is None else _watch(run, training, config.train, watchdog, interrupts)
+            film = _filming(gate, training, config, run, writer, watchdog, interrupts)
+            watch = film or gate
             callback = BipedCallback(
                 run,
                 drain=lambda: _drain(env, config.train.max_error_share),
@@ -151,10 +155,14 @@ def _carry_out(plan: Plan, training: Training, run: RunDirectory, goal: int) -> 
                 examine=lambda rates, figures: examine(rates, figures, config.env.reward.weights),
                 sign_of_life=watchdog.sign_of_life,
             )
-            state.keepers = [callback] if watch is None else [callback, watch]
+            state.keepers = [callback] if gate is None else [callback, gate]
             state.restore_notes(plan.start if plan.resume else None)
             model.should_break_off = lambda: watchdog.sign_of_life() or interrupts.is_urgent
-            _learn(model, callback, steps, run, interrupts, writer)
+            try:
+                _learn(model, callback, steps, run, interrupts, writer)
+            finally:
+                if film is not None:
+                    film.close()
 
 
 def _warn_of_stall(text: str, run: RunDirectory, publisher: Publisher | None) -> None:
@@ -221,6 +229,30 @@ def _watch(
         every_steps=cfg.eval_every_steps,
         stop_after_passes=cfg.stop_when_walking,
     )
+
+
+def _filming(
+    gate: GateWatch | None,
+    training: Training,
+    config: Config,
+    run: RunDirectory,
+    publisher: Publisher | None,
+    watchdog: Watchdog,
+    interrupts: Interrupts,
+) -> FilmingWatch | None:
+    """Return the gate's watch with a camera, where films are asked for."""
+    bench, every = training.bench, config.train.video_every_steps
+    if gate is None or bench is None or not every:
+        return None
+
+    def publish(film: Path, steps: int) -> None:
+        _show("video/walk", film, steps, training.model, publisher)
+
+    def may_wait() -> bool:
+        watchdog.sign_of_life()
+        return not interrupts.received
+
+    return FilmingWatch(gate, lambda: bench.last_record, config, run.videos, every, publish, may_wait)
 
 
 def _learn(
@@ -310,11 +342,15 @@ def _draw_overview(model: DeviceRecurrentPPO, run: RunDirectory, publisher: Publ
     except (UsageError, MachineError) as error:
         _say(f"no overview is drawn: {error}")
         return
+    _show("overview", picture, model.num_timesteps, model, publisher)
+
+
+def _show(name: str, file: Path, steps: int, model: DeviceRecurrentPPO, publisher: Publisher | None) -> None:
     for sink in model.logger.output_formats:
         if isinstance(sink, TensorBoardWriter):
-            sink.add_picture("overview", picture, model.num_timesteps)
+            sink.add_picture(name, file, steps)
     if publisher is not None:
-        publisher.publish_picture("overview", picture, model.num_timesteps)
+        publisher.publish_picture(name, file, steps)
 
 
 def _say(text: str) -> None:

@@ -22,7 +22,7 @@ from biped.interrupts import Interrupts
 from biped.metrics import METRICS, RUN_NAME, STEP_METRIC
 from biped.reward_doctor import Finding
 from biped.runs import RunDirectory
-from biped.wandb_service import end_service, init_run, link_or_copy
+from biped.wandb_service import as_media, end_service, init_run, link_or_copy
 from biped_config import WandbConfig
 
 INIT_S = 30.0
@@ -315,10 +315,8 @@ class WandbWriter(KVWriter):
             copy.unlink(missing_ok=True)
 
     def publish_picture(self, name: str, file: Path, step: int) -> None:
-        """Log a picture."""
-        import wandb
-
-        self._work.do(lambda: self._extra(lambda: self._run.log({name: wandb.Image(str(file)), STEP_METRIC: step})))
+        """Log a picture, or a film."""
+        self._work.do(lambda: self._extra(lambda: self._run.log({name: as_media(file), STEP_METRIC: step})))
 
     def alert(self, title: str, text: str) -> None:
         """Send an alert."""

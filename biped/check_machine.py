@@ -14,7 +14,19 @@ from dataclasses import replace
 from pathlib import Path
 
 INSTALL = "run ./install_genesis.sh"
-PACKAGES = ("stable_baselines3", "sb3_contrib", "gymnasium", "wandb", "tensorboard", "mujoco", "matplotlib", "optuna")
+PACKAGES = (
+    "stable_baselines3",
+    "sb3_contrib",
+    "gymnasium",
+    "wandb",
+    "tensorboard",
+    "mujoco",
+    "matplotlib",
+    "optuna",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+)
 FREE_GIB = 4.0
 """Memory under which the CPU preset gets tight."""
 

@@ -71,6 +71,17 @@ def number_or_auto(text: str) -> int | str:
         raise argparse.ArgumentTypeError(f"{error}, nor {AUTO}") from error
 
 
+def port_number(text: str) -> int:
+    """Read a TCP port, a whole number from 1 to 65535.
+
+    Raises:
+        argparse.ArgumentTypeError: it is not one.
+    """
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 2**16):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port, a whole number from 1 to 65535")
+    return int(text)
+
+
 def seed_number(text: str) -> int:
     """Read a seed, a whole number from 0 to 2³² - 1.
 

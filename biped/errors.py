@@ -15,9 +15,9 @@ class MachineError(Exception):
     """What was asked for is fine; this machine, its disk or its packages are not."""
 
 
-def disk_error(path: Path | str, error: OSError) -> MachineError:
-    """Return what a failed write means to a person."""
-    return MachineError(f"cannot write {path} ({error.strerror or error}): free the disk, or use another --log_dir")
+def disk_error(path: Path | str, error: OSError, flag: str = "--log_dir") -> MachineError:
+    """Return what a failed write means to a person, who can write elsewhere by a flag."""
+    return MachineError(f"cannot write {path} ({error.strerror or error}): free the disk, or use another {flag}")
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:

@@ -62,11 +62,11 @@ def record_episodes(env: BipedEnv, agent: Agent, commands: Tensor, seed: int) ->
     observations = env.hold_commands(commands)
     starts = torch.ones(env.num_envs, dtype=torch.bool, device=env.device)
     dt_s = env.cfg.sim.control_dt_s
-    recorder = Recorder(dt_s, env.scene.mass_kg, env.command)
+    recorder = Recorder(dt_s, env.scene.mass_kg, env.command, env.reward_names)
     for _ in range(round(env.cfg.termination.episode_s / dt_s)):
         observations, _, terminated, truncated, _ = env.step(agent(observations, starts))
         starts = terminated | truncated
-        recorder.add(env.state, env.contacts, terminated, truncated)
+        recorder.add(env.state, env.contacts, terminated, truncated, env.phase, env.reward_shares)
         if env.device.type == "cpu" and not recorder.running.any():
             break
     return recorder.finish()

@@ -65,11 +65,14 @@ class TrialBench:
         cfg = replace(config.env, num_envs=config.train.eval_episodes, randomization=RandomizationConfig())
         self._env = make_env(cfg, device, sim=config.train.sim)
         self._commands = trial_commands(cfg.num_envs, cfg.command, TRIAL_SEED)
+        self.last_record: Recording | None = None
+        """The episodes of the last evaluation."""
 
     def run(self, agent: Agent) -> Trial:
         """Evaluate a policy."""
-        record = record_episodes(self._env, agent, self._commands, TRIAL_SEED)
-        return Trial.of(record, self._env.cfg.robot.servo)
+        self.last_record = None  # two of them at once would be twice the memory
+        self.last_record = record_episodes(self._env, agent, self._commands, TRIAL_SEED)
+        return Trial.of(self.last_record, self._env.cfg.robot.servo)
 
     def close(self) -> None:
         """Free the simulator."""

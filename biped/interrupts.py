@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -31,9 +32,14 @@ class Interrupts:
     Use it as a context manager. Outside the main thread, where Python allows no handlers, it takes note of nothing.
     """
 
-    def __init__(self, grace_s: float = GRACE_S) -> None:
-        """Take note of nothing yet; `grace_s` is how long after the signal `is_urgent` stays false (s)."""
-        self._grace_s = grace_s
+    def __init__(self, grace_s: float = GRACE_S, last_act: Callable[[], None] | None = None) -> None:
+        """Take note of nothing yet.
+
+        Args:
+            grace_s: how long after the signal `is_urgent` stays false (s).
+            last_act: what must be done even when a second signal ends the process at once.
+        """
+        self._grace_s, self._last_act = grace_s, last_act
         self._before: dict[signal.Signals, Any] = {}
         self._received_s = 0.0
         self.received: signal.Signals | None = None
@@ -66,6 +72,8 @@ class Interrupts:
 
     def _receive(self, number: int, _: FrameType | None) -> None:
         if self.received is not None:
+            if self._last_act is not None:
+                self._last_act()
             os._exit(128 + number)
         self._received_s = time.monotonic()
         self.received = signal.Signals(number)

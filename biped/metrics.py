@@ -78,7 +78,7 @@ _FIXED = (
         "control steps",
         "mean length of the episodes that ended in this rollout",
     ),
-    Metric("episode/count", "episode/count", "1", "episodes that ended since this process started"),
+    Metric("episode/count", "episode/count", "1", "episodes that ended so far, those before a resume included"),
     Metric("episode/mean_reward_per_step", "episode/mean_reward_per_step", "1", "mean reward of a control step"),
     Metric(
         "curriculum/progress",
@@ -90,7 +90,7 @@ _FIXED = (
         "curriculum/command_share", "curriculum/command_share", "1", "share of the ranges that commands are drawn from"
     ),
     Metric("time/fps", "performance/fps", "steps/s", "environment steps a second, learning and evaluations included"),
-    Metric("time/iterations", "performance/iterations", "1", "rollouts since this process started"),
+    Metric("time/iterations", "performance/iterations", "1", "rollouts so far, those before a resume included"),
     Metric("time/time_elapsed", "performance/time_elapsed", "s", "time since this process started to train"),
     Metric("time/total_timesteps", STEP_METRIC, "steps", "environment steps so far, over all environments"),
     Metric("time/collection_time", "performance/collection_time", "s", "time that the rollout took"),

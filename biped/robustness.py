@@ -16,6 +16,7 @@ from biped.mdp.state import quat_rotate
 from biped_config import (
     MAX_LATENCY_STEPS,
     BumpsConfig,
+    ConfigError,
     EnvConfig,
     RandomizationConfig,
     Randomized,
@@ -30,7 +31,17 @@ FIELD_M = 26.0
 
 
 def robustness_config(cfg: EnvConfig, episodes: int, axes: tuple[Axis, ...] = AXES) -> EnvConfig:
-    """Return the environment of a report: `episodes` robots a level, that may differ, and are all alike at first."""
+    """Return the environment of a report: `episodes` robots a level, that may differ, and are all alike at first.
+
+    Raises:
+        ConfigError: within an episode robots would walk off their fields of bumps.
+    """
+    reach_m = cfg.termination.episode_s * max(map(abs, (*cfg.command.lin_vel_x_m_s, *cfg.command.lin_vel_y_m_s)))
+    if reach_m > FIELD_M / 2 - 0.5:
+        raise ConfigError(
+            f"robots that walk {reach_m:.0f} m leave their field of bumps: shorten env.termination.episode_s, or slow "
+            "env.command down"
+        )
     alike = RandomizationConfig(
         friction=Randomized("startup", (1.0, 1.0)),
         latency_steps=Randomized("startup", (0.0, MAX_LATENCY_STEPS)),

@@ -11,6 +11,7 @@ logs/<exp_name>/
     best_model.zip, best_model.json the best model by the walking gate, and its figures
     RecurrentPPO_1/                 TensorBoard
     overview.png                    the run on one page
+    videos/walk_<steps>_steps.gif   films of evaluations, where they are asked for
     metrics.jsonl                   every number, one line a dump, appended to by each process that trains
     run_info.json                   every start: command line, configuration, code, versions, machine
     wandb_id.txt, wandb/            the W&B run, when there is one
@@ -197,6 +198,11 @@ class RunDirectory:
     def overview(self) -> Path:
         """The run on one page."""
         return self.path / "overview.png"
+
+    @property
+    def videos(self) -> Path:
+        """The folder of films."""
+        return self.path / "videos"
 
     def add_start(self, start: Mapping[str, Any]) -> None:
         """Add a process that trains to run_info.json.

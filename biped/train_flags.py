@@ -20,6 +20,7 @@ FLAG_SETTINGS = {
     "precision": "ppo.precision",
     "keep_checkpoints": "train.keep_checkpoints",
     "eval_freq": "train.eval_every_steps",
+    "video_freq": "train.video_every_steps",
     "stop_when_walking": "train.stop_when_walking",
     "wandb": "wandb.enabled",
     "wandb_project": "wandb.project",
@@ -41,6 +42,7 @@ MAY_CHANGE_ON_RESUME = (
     "train.stall_after_s",
     "train.max_error_share",
     "train.eval_",
+    "train.video_every_steps",
     "train.stop_when_walking",
     "wandb.",
 )
@@ -86,6 +88,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--precision", choices=("fp32", "bf16"), help="of the networks up to their heads (default fp32)")
     add("--keep_checkpoints", type=whole_or_none, metavar="N", help="newest checkpoints to keep (default 5); 0 for all")
     add("--eval_freq", type=whole_or_none, metavar="N", help="environment steps between two evaluations; 0 for none")
+    add("--video_freq", type=whole_or_none, metavar="N", help="environment steps between two films (default none)")
     add(
         "--stop_when_walking",
         type=whole_or_none,

@@ -18,6 +18,13 @@ _SERVICE = "wandb-core"
 _MARGIN_S = 4.0
 
 
+def as_media(file: Path) -> Any:
+    """Return what W&B shows a picture as, or a film."""
+    import wandb
+
+    return wandb.Video(str(file), format="gif") if file.suffix == ".gif" else wandb.Image(str(file))
+
+
 def init_run(run: RunDirectory, cfg: WandbConfig, config: Mapping[str, Any], init_s: float, finish_s: float) -> Any:
     """Return the `wandb.Run` of a run directory; an offline one where there is no account, or no answer.
 

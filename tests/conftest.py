@@ -14,7 +14,16 @@ from biped_env import BipedEnv
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
-SMALL = ["--preset", "smoke", "--set", "train.checkpoint_every_steps=512", "--total_timesteps", "1024"]
+SMALL = [
+    "--preset",
+    "smoke",
+    "--sim",
+    "mujoco",
+    "--set",
+    "train.checkpoint_every_steps=512",
+    "--total_timesteps",
+    "1024",
+]
 """Flags of the smallest training that has two checkpoints."""
 
 

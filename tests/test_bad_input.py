@@ -218,14 +218,13 @@ def test_a_package_that_cannot_be_imported_is_exit_code_1_and_names_the_remedy(
 ) -> None:
     (tmp_path / package).mkdir()
     (tmp_path / package / "__init__.py").write_text("raise ImportError('it is broken')\n")
-    ended = run_program("--log_dir", str(tmp_path / "logs"), path_first=tmp_path)
+    flags = ["--sim", "genesis", "--log_dir", str(tmp_path / "logs")]
+    ended = run_program(*flags, path_first=tmp_path)
     assert ended.returncode == 1
     assert one_line(ended.stderr), ended.stderr
     assert named in ended.stderr
     assert "install_genesis.sh" in ended.stderr
-    assert run_program("--log_dir", str(tmp_path / "logs"), path_first=tmp_path).stderr == ended.stderr, (
-        "a failed start must not block the next one"
-    )
+    assert run_program(*flags, path_first=tmp_path).stderr == ended.stderr, "a failed start must not block the next one"
 
 
 FULL_DISK = """
@@ -294,7 +293,17 @@ def test_a_second_signal_ends_a_training_at_once(tmp_path: Path) -> None:
 
 
 def training(logs: Path, *flags: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, str(ROOT / "biped_train.py"), "--preset", "smoke", "--log_dir", str(logs), *flags]
+    command = [
+        sys.executable,
+        str(ROOT / "biped_train.py"),
+        "--preset",
+        "smoke",
+        "--sim",
+        "mujoco",
+        "--log_dir",
+        str(logs),
+        *flags,
+    ]
     return subprocess.Popen(
         [*command, "--total_timesteps", "100000000"],
         stdout=subprocess.PIPE,
@@ -305,7 +314,8 @@ def training(logs: Path, *flags: str) -> "subprocess.Popen[str]":
 
 
 def test_an_interrupt_while_building_ends_at_once_and_leaves_nothing(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "biped_train.py"), *SMALL, "--log_dir", str(tmp_path / "logs")]
+    flags = ["--sim", "genesis", "--log_dir", str(tmp_path / "logs")]  # which takes its time to build
+    command = [sys.executable, str(ROOT / "biped_train.py"), *SMALL, *flags]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdout is not None
         assert "building" in process.stdout.readline()

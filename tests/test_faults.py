@@ -41,7 +41,7 @@ KILLS = int(os.environ.get("FAULTS", "3"))
 EXAMPLES = 500
 WAYS = ("kill -9 within a write", "SIGTERM", "kill -9")
 DAMAGED = "a checkpoint cut, emptied or with flipped bits"
-FRESH = ["--preset", "smoke", "--eval_freq", "0", "--set", "train.checkpoint_every_steps=256"]
+FRESH = ["--preset", "smoke", "--sim", "mujoco", "--eval_freq", "0", "--set", "train.checkpoint_every_steps=256"]
 FOREVER = ["--total_timesteps", "100000000"]
 
 
@@ -336,7 +336,8 @@ def test_nan_in_one_percent_of_the_environments_costs_these_alone(
         return advance(scene, targets)
 
     monkeypatch.setattr(GenesisScene, "advance", poisoned)
-    command = ["-e", "demo", "--log_dir", str(tmp_path), *FRESH, "-B", "100", "--total_timesteps", "9600"]
+    size = ["--sim", "genesis", "-B", "100", "--total_timesteps", "9600"]
+    command = ["-e", "demo", "--log_dir", str(tmp_path), *FRESH, *size]
     assert biped_train.main(command) == 0
     run = RunDirectory(tmp_path / "demo")
     errors = run.read_metrics()["env/error_resets"].values

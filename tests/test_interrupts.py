@@ -33,14 +33,14 @@ def test_the_second_signal_ends_the_process() -> None:
     code = """
 import os, signal
 from biped.interrupts import Interrupts
-with Interrupts():
+with Interrupts(last_act=lambda: print("last act", flush=True)):
     os.kill(os.getpid(), signal.SIGINT)
     print("one", flush=True)
     os.kill(os.getpid(), signal.SIGTERM)
     print("two", flush=True)
 """
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stdout) == (143, "one\n")
+    assert (ended.returncode, ended.stdout) == (143, "one\nlast act\n")
 
 
 def learner(**kwargs: int) -> DeviceRecurrentPPO:

@@ -34,10 +34,14 @@ class Recording:
     """Episodes that ended before their time, in a fall or in an error of the solver, (num_envs,)."""
     base_pos_w: Floats
     """(num_steps, num_envs, 3), m."""
+    base_quat_w: Floats
+    """(num_steps, num_envs, 4), wxyz."""
     base_lin_vel_b: Floats
     """(num_steps, num_envs, 3), m/s."""
     base_ang_vel_b: Floats
     """(num_steps, num_envs, 3), rad/s."""
+    joint_pos_rad: Floats
+    """(num_steps, num_envs, num_joints), rad."""
     joint_vel_rad_s: Floats
     """(num_steps, num_envs, num_joints), rad/s."""
     joint_torque_nm: Floats
@@ -48,6 +52,12 @@ class Recording:
     """(num_steps, num_envs, 2, 3), m/s."""
     contacts: Bools
     """Feet on the ground, (num_steps, num_envs, 2)."""
+    phase: Floats
+    """The gait clock, (num_steps, num_envs), from 0 to 1."""
+    rewards: Floats
+    """What each reward term paid, (num_steps, num_envs, num_terms)."""
+    reward_names: NDArray[np.str_]
+    """Names of the terms, (num_terms,)."""
 
     def episodes(self, chosen: Bools) -> "Recording":
         """Return the episodes where `chosen` (num_envs,) is True."""
@@ -55,7 +65,7 @@ class Recording:
         parts = {}
         for item in fields(self):
             value = getattr(self, item.name)
-            if isinstance(value, np.ndarray):
+            if isinstance(value, np.ndarray) and item.name != "reward_names":
                 value = value[chosen] if item.name in single else value[:, chosen]
             parts[item.name] = value
         return Recording(**parts)
@@ -82,8 +92,10 @@ class Recording:
 
 RECORDED_STATE = (
     "base_pos_w",
+    "base_quat_w",
     "base_lin_vel_b",
     "base_ang_vel_b",
+    "joint_pos_rad",
     "joint_vel_rad_s",
     "joint_torque_nm",
     "foot_pos_w",
@@ -95,15 +107,24 @@ RECORDED_STATE = (
 class Recorder:
     """Collects control steps on the device; `finish` brings them to the host in one go."""
 
-    def __init__(self, dt_s: float, mass_kg: float, command: Tensor) -> None:
+    def __init__(self, dt_s: float, mass_kg: float, command: Tensor, reward_names: Sequence[str] = ()) -> None:
         """Begin; `command` (num_envs, 3) holds for whole episodes."""
         self._dt_s, self._mass_kg, self._command = dt_s, mass_kg, command
+        self._reward_names = np.array(reward_names, dtype=np.str_)
         self.running = torch.ones(len(command), dtype=torch.bool, device=command.device)
         """Episodes that go on, (num_envs,), bool."""
         self._fell = torch.zeros_like(self.running)
         self._steps: list[tuple[Tensor, ...]] = []
 
-    def add(self, state: BipedState, contacts: Tensor, terminated: Tensor, truncated: Tensor) -> None:
+    def add(
+        self,
+        state: BipedState,
+        contacts: Tensor,
+        terminated: Tensor,
+        truncated: Tensor,
+        phase: Tensor,
+        rewards: Tensor,
+    ) -> None:
         """Record one control step.
 
         Args:
@@ -111,14 +132,16 @@ class Recorder:
             contacts: feet on the ground, (num_envs, 2), bool.
             terminated: episodes that ended before their time, (num_envs,), bool.
             truncated: episodes that have lasted their full time, (num_envs,), bool.
+            phase: the gait clock, (num_envs,).
+            rewards: what each reward term paid, (num_envs, num_terms).
         """
         self._fell = self._fell | (self.running & terminated)
         self.running = self.running & ~(terminated | truncated)
-        self._steps.append((self.running, contacts, *(getattr(state, name) for name in RECORDED_STATE)))
+        self._steps.append((self.running, contacts, phase, rewards, *(getattr(state, name) for name in RECORDED_STATE)))
 
     def finish(self) -> Recording:
         """Return what was recorded."""
-        running, contacts, *states = (_to_host(columns) for columns in zip(*self._steps, strict=True))
+        running, contacts, phase, rewards, *states = (_to_host(columns) for columns in zip(*self._steps, strict=True))
         return Recording(
             dt_s=self._dt_s,
             mass_kg=self._mass_kg,
@@ -126,6 +149,9 @@ class Recorder:
             running=running,
             fell=self._fell.cpu().numpy(),
             contacts=contacts,
+            phase=phase,
+            rewards=rewards,
+            reward_names=self._reward_names,
             **dict(zip(RECORDED_STATE, states, strict=True)),
         )
 

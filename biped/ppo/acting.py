@@ -4,7 +4,14 @@ import torch
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from torch import Tensor
 
-from biped.ppo.recurrent_pass import Observations, Precision, evaluate_actor, single_steps, unchecked_distributions
+from biped.ppo.recurrent_pass import (
+    LstmState,
+    Observations,
+    Precision,
+    evaluate_actor,
+    single_steps,
+    unchecked_distributions,
+)
 
 
 class DeterministicActor:
@@ -15,9 +22,14 @@ class DeterministicActor:
         self._policy, self._n_envs = policy, n_envs
         self._precision: Precision = precision
         lstm = policy.lstm_actor
-        self._state = tuple(
+        self._state: LstmState = tuple(
             torch.zeros(lstm.num_layers, n_envs, lstm.hidden_size, device=policy.device) for _ in range(2)
         )
+
+    @property
+    def state(self) -> LstmState:
+        """Hidden and cell state after the last step, (layers, n_envs, lstm_hidden_size) each."""
+        return self._state
 
     @torch.no_grad()
     def __call__(self, observations: Observations, episode_starts: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from biped.mdp.state import (
 )
 from biped.sim.scene import GRAVITY_M_S2, ResetPose, is_urdf, model_file, pd_torque
 from biped.sim.terrain import make_terrain
+from biped.sim.window import ROW, SPACING_M
 from biped_config import EnvConfig, SimConfig
 
 BASE_QPOS = 7
@@ -93,10 +94,31 @@ def _restore_generators(states: tuple[Any, ...]) -> None:
         torch.cuda.set_rng_state_all(cuda)
 
 
+class GenesisWindow:
+    """Genesis's interactive viewer, which draws by itself; see `biped.sim.window.Window`."""
+
+    def __init__(self, viewer: Any, robot: Any) -> None:
+        """Let the camera go along with the first robot."""
+        self._viewer = viewer
+        viewer.follow_entity(robot, fixed_axis=(None, None, CAMERA_OFFSET_M[2]), smoothing=0.95)
+
+    @property
+    def is_open(self) -> bool:
+        """False once a person has closed it."""
+        return self._viewer.is_alive()
+
+    def show(self, state: BipedState) -> None:
+        """Do nothing: Genesis draws what it simulates."""
+
+    def close(self) -> None:
+        """Close it."""
+        self._viewer.stop()
+
+
 class GenesisScene:
     """A batch of bipeds on a plane, stepped by Genesis; see `biped.sim.scene.Scene`."""
 
-    def __init__(self, cfg: EnvConfig, device: torch.device, *, camera: bool = False) -> None:
+    def __init__(self, cfg: EnvConfig, device: torch.device, *, camera: bool = False, viewer: bool = False) -> None:
         """Build the scene; the first build on a machine compiles kernels for a minute or two.
 
         Raises:
@@ -111,7 +133,7 @@ class GenesisScene:
         self._qd_to_torch: Any = importlib.import_module("genesis.utils.misc").qd_to_torch
         model = model_file(cfg)
         try:
-            self._build(model, camera)
+            self._build(model, camera, viewer)
             self._index_joints()
             self._set_actuators()
         except MachineError:
@@ -122,13 +144,14 @@ class GenesisScene:
                 f"Genesis cannot build {cfg.num_envs} robots of {model} on {device.type} ({first_line(error)}); "
                 "where memory is short, use fewer --num_envs"
             ) from error
+        self.window = GenesisWindow(self._scene.viewer, self._robot) if viewer else None
         self._targets = torch.tensor(cfg.robot.default_joint_pos_rad, device=self.device).expand(self.num_envs, -1)
         self._sample: DynamicsSample | None = None
         self.mass_kg = float(sum(link.desc.mass for link in self._robot.links))
         self._gravity_w = torch.tensor(GRAVITY_DIRECTION_W, device=self.device).expand(self.num_envs, 3)
         self._sole_offset = torch.tensor(cfg.robot.foot_sole_offset_m, device=self.device).expand(self.num_envs, 2, 3)
 
-    def _build(self, model: Path, camera: bool) -> None:
+    def _build(self, model: Path, camera: bool, viewer: bool) -> None:
         gs, sim = self._gs, self._cfg.sim
         self._scene = gs.Scene(
             sim_options=gs.options.SimOptions(dt=sim.control_dt_s, substeps=sim.substeps),
@@ -140,12 +163,16 @@ class GenesisScene:
                 batch_dofs_info=self._cfg.randomization.changes_dynamics,
             ),
             vis_options=gs.options.VisOptions(
-                rendered_envs_idx=[0],
+                rendered_envs_idx=list(range(self.num_envs)) if viewer else [0],
                 background_color=(0.85, 0.89, 0.94),
                 ambient_light=(0.3, 0.3, 0.3),
                 lights=[{"type": "directional", "dir": (-0.5, 1.0, -1.0), "color": (1.0, 1.0, 1.0), "intensity": 5.0}],
             ),
-            show_viewer=False,
+            # Whoever shows it keeps real time.
+            viewer_options=gs.options.ViewerOptions(
+                camera_pos=CAMERA_OFFSET_M, camera_lookat=LOOK_AT_OFFSET_M, realtime_factor=None
+            ),
+            show_viewer=viewer,
         )
         self._grounds = [self._scene.add_entity(gs.morphs.Plane())]
         if (terrain := make_terrain(self._cfg.randomization.bumps)) is not None:
@@ -164,7 +191,8 @@ class GenesisScene:
             self._camera = self._scene.add_camera(
                 res=CAMERA_RESOLUTION, pos=CAMERA_OFFSET_M, lookat=LOOK_AT_OFFSET_M, fov=32
             )
-        self._scene.build(n_envs=self.num_envs)
+        spacing = {"env_spacing": (SPACING_M, SPACING_M), "n_envs_per_row": ROW, "center_envs_at_origin": False}
+        self._scene.build(n_envs=self.num_envs, **(spacing if viewer else {}))
 
     def _index_joints(self) -> None:
         robot, names = self._robot, self._cfg.robot

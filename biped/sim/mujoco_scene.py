@@ -18,6 +18,7 @@ from torch import Tensor
 from biped.errors import MachineError, first_line
 from biped.mdp.randomization import DynamicsSample
 from biped.mdp.state import GRAVITY_DIRECTION_W, BipedState, quat_rotate, quat_rotate_inverse
+from biped.sim.mujoco_window import MujocoWindow
 from biped.sim.scene import GRAVITY_M_S2, ResetPose, is_urdf, model_file, pd_torque
 from biped.sim.terrain import Terrain, make_terrain
 from biped_config import EnvConfig
@@ -29,6 +30,7 @@ MAX_VELOCITY = 1e4
 CORNER_RADIUS_M = 0.003
 """Radius of the spheres with which boxes touch bumps (m)."""
 _GROUND, _BUMPS = 1, 2
+_INERTIAL = ("body_mass", "body_inertia", "body_ipos", "body_iquat")
 CAMERA_RESOLUTION = (960, 720)
 """Width and height of rendered pictures, pixels."""
 _FOOT_SENSORS = ("force", "pos", "vel")
@@ -73,7 +75,7 @@ class MujocoScene:
     Feet are sensed at the beginning of the last substep; their positions are carried on to its end by their velocity.
     """
 
-    def __init__(self, cfg: EnvConfig, device: torch.device, *, camera: bool = False) -> None:
+    def __init__(self, cfg: EnvConfig, device: torch.device, *, camera: bool = False, viewer: bool = False) -> None:
         """Compile the model.
 
         Raises:
@@ -84,6 +86,7 @@ class MujocoScene:
         self._mujoco = mujoco = _import_mujoco()
         self._cfg, self.num_envs, self.device = cfg, cfg.num_envs, device
         spec = robot_spec(cfg)
+        self.window = MujocoWindow(spec.copy(), cfg) if viewer else None
         try:
             self._model = self._compile(spec, keep_looks=camera)
         except MachineError:
@@ -113,6 +116,7 @@ class MujocoScene:
             # As in Genesis, a robot does not collide with itself.
             geom.contype, geom.conaffinity = (_GROUND if geom.contype or geom.conaffinity else 0), 0
         spec.option.timestep = cfg.sim.control_dt_s / cfg.sim.substeps
+        spec.visual.global_.offwidth, spec.visual.global_.offheight = CAMERA_RESOLUTION
         spec.worldbody.add_geom(
             name="ground", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0, 0, 1], contype=0, conaffinity=_GROUND
         )
@@ -129,8 +133,7 @@ class MujocoScene:
         flags = mujoco.mjtDisableBit
         # A robot that comes apart must be seen to, not put back on its feet.
         model.opt.disableflags |= flags.mjDSBL_AUTORESET
-        # For speed: one robot is one island, its few geoms are found without a tree, and a rollout of two steps gains
-        # less from a warm start than weighing it against a cold one costs.
+        # For speed: one robot is one island with few geoms, and two steps gain little from a warm start.
         model.opt.disableflags |= flags.mjDSBL_ISLAND | flags.mjDSBL_MIDPHASE | flags.mjDSBL_WARMSTART
         model.opt.jacobian = mujoco.mjtJacobian.mjJAC_DENSE
         self._index(model)
@@ -141,13 +144,17 @@ class MujocoScene:
         spec.compiler.discardvisual = True
         spec.compiler.inertiafromgeom = self._mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_AUTO
         light = spec.compile()
-        kept = ("body_mass", "body_inertia", "body_ipos", "body_iquat")
-        return light if all(np.array_equal(getattr(light, name), getattr(model, name)) for name in kept) else model
+        same = (np.array_equal(getattr(light, name), getattr(model, name)) for name in _INERTIAL)
+        return light if all(same) else model
 
     def _add_terrain(self, spec: Any, terrain: Terrain) -> None:
-        for geom in [geom for geom in spec.geoms if geom.contype and geom.parent is not spec.worldbody]:
-            if geom.type == self._mujoco.mjtGeom.mjGEOM_BOX:
-                self._add_corners(geom)
+        # Where geoms are is known once they are compiled: a file may give angles, end points or a mesh to fit.
+        for index, geom in enumerate(spec.geoms):
+            geom.name = geom.name or f"geom {index}"
+        compiled = spec.copy().compile()
+        for geom in [geom for geom in spec.geoms if geom.contype]:
+            if compiled.geom(geom.name).type[0] == self._mujoco.mjtGeom.mjGEOM_BOX:
+                self._add_corners(geom, compiled.geom(geom.name))
             else:
                 geom.contype |= _BUMPS
         # MuJoCo and Genesis cut cells into triangles along different diagonals: turned by 90 degrees, along the same.
@@ -160,7 +167,6 @@ class MujocoScene:
             userdata=(terrain.heights_m[::-1] / highest).flatten(),
         )
         spec.worldbody.add_geom(
-            name="bumps",
             type=self._mujoco.mjtGeom.mjGEOM_HFIELD,
             hfieldname="bumps",
             contype=0,
@@ -169,20 +175,20 @@ class MujocoScene:
             quat=[math.sqrt(0.5), 0.0, 0.0, math.sqrt(0.5)],
         )
 
-    def _add_corners(self, box: Any) -> None:
+    def _add_corners(self, box: Any, compiled: Any) -> None:
         """Let a box touch bumps at its corners and at the middle of its edges along x.
 
-        Between a box and a height field MuJoCo finds one contact a triangle: a sole would stand on one point, and tip.
+        Between a box and a height field MuJoCo finds one contact a triangle: a sole would tip.
         """
-        radius = min(CORNER_RADIUS_M, *box.size)
+        radius = min(CORNER_RADIUS_M, *compiled.size)
         rotation = np.zeros(9)
-        self._mujoco.mju_quat2Mat(rotation, box.quat)
+        self._mujoco.mju_quat2Mat(rotation, compiled.quat)
         for x, y, z in itertools.product((-1.0, 0.0, 1.0), (-1.0, 1.0), (-1.0, 1.0)):
-            corner = rotation.reshape(3, 3) @ ((box.size - radius) * (x, y, z))
+            corner = rotation.reshape(3, 3) @ ((compiled.size - radius) * (x, y, z))
             box.parent.add_geom(
                 type=self._mujoco.mjtGeom.mjGEOM_SPHERE,
                 size=[radius, 0, 0],
-                pos=box.pos + corner,
+                pos=compiled.pos + corner,
                 mass=0.0,
                 contype=_BUMPS,
                 conaffinity=0,
@@ -190,13 +196,12 @@ class MujocoScene:
             )
 
     def _add_sensor(self, spec: Any, foot: str, name: str) -> None:
-        mujoco = self._mujoco
-        kinds, fields = mujoco.mjtSensor, mujoco.mjtConDataField
+        kinds, fields, objects = self._mujoco.mjtSensor, self._mujoco.mjtConDataField, self._mujoco.mjtObj
         if name == "force":
             spec.add_sensor(
                 name=f"{foot} force",
                 type=kinds.mjSENS_CONTACT,
-                objtype=mujoco.mjtObj.mjOBJ_BODY,
+                objtype=objects.mjOBJ_BODY,
                 objname=foot,
                 intprm=[1 << int(fields.mjCONDATA_FORCE), 3, 1],  # the sum of all contacts' forces, in the world
             )
@@ -207,16 +212,15 @@ class MujocoScene:
                 raise MachineError(f"the model has no link {foot}: see python -m biped.check_robot")
             link.add_site(name=f"{foot} sole", pos=self._cfg.robot.foot_sole_offset_m)
         kind = kinds.mjSENS_FRAMEPOS if name == "pos" else kinds.mjSENS_FRAMELINVEL
-        spec.add_sensor(name=f"{foot} {name}", type=kind, objtype=mujoco.mjtObj.mjOBJ_SITE, objname=f"{foot} sole")
+        spec.add_sensor(name=f"{foot} {name}", type=kind, objtype=objects.mjOBJ_SITE, objname=f"{foot} sole")
 
     def _add_motors(self, spec: Any) -> None:
         """Replace the model's motors by the configured ones, in the order of actions."""
         mujoco, robot = self._mujoco, self._cfg.robot
         for motor in list(spec.actuators):
             spec.delete(motor)
-        known = {joint.name for joint in spec.joints}
         for name in robot.joint_names:
-            if name not in known:
+            if name not in {joint.name for joint in spec.joints}:
                 raise MachineError(f"the model has no joint {name}: see python -m biped.check_robot")
             motor = spec.add_actuator(name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
             motor.set_to_position(kp=robot.kp_nm_per_rad, kv=robot.kd_nm_s_per_rad)
@@ -326,8 +330,7 @@ class MujocoScene:
         state = torch.from_numpy(self._state).float()
         base, velocity = state[:, self._base_qpos], state[:, self._base_qvel]
         feet = torch.from_numpy(self._sensed[:, -1, self._feet]).float().unflatten(1, (len(_FOOT_SENSORS), 2, 3))
-        force_w, sole_w, foot_vel_w = feet.unbind(dim=1)
-        quat = base[:, 3:]
+        (force_w, sole_w, foot_vel_w), quat = feet.unbind(dim=1), base[:, 3:]
         vectors_w = torch.stack((velocity[:, :3], self._gravity_w), dim=1)
         lin_vel_b, gravity_b = quat_rotate_inverse(quat[:, None], vectors_w).unbind(dim=1)
         joint_pos, joint_vel = state[:, self._qpos], state[:, self._qvel]

@@ -13,6 +13,7 @@ from torch import Tensor
 from biped.errors import MachineError
 from biped.mdp.randomization import DynamicsSample
 from biped.mdp.state import BipedState
+from biped.sim.window import Window
 from biped_config import EnvConfig, RobotConfig
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -47,6 +48,11 @@ class Scene(Protocol):
     """Where the tensors live."""
     mass_kg: float
     """Mass of one robot (kg)."""
+
+    @property
+    def window(self) -> Window | None:
+        """Where a person watches; None where the scene was built without a viewer."""
+        ...
 
     def step(self, targets_rad: Tensor, force_w: Tensor | None = None) -> BipedState:
         """Hold joint position targets for one control step; return the state after it.
@@ -108,7 +114,7 @@ class Scene(Protocol):
         ...
 
 
-def make_scene(sim: str, cfg: EnvConfig, device: torch.device, *, camera: bool = False) -> Scene:
+def make_scene(sim: str, cfg: EnvConfig, device: torch.device, *, camera: bool = False, viewer: bool = False) -> Scene:
     """Build the scene of a simulator by its name.
 
     Args:
@@ -116,6 +122,7 @@ def make_scene(sim: str, cfg: EnvConfig, device: torch.device, *, camera: bool =
         cfg: robot, time steps and number of environments.
         device: where its tensors live.
         camera: whether `render` will be called.
+        viewer: whether to open the simulator's interactive window; its owner closes it.
 
     Raises:
         KeyError: there is no simulator of that name.
@@ -123,7 +130,7 @@ def make_scene(sim: str, cfg: EnvConfig, device: torch.device, *, camera: bool =
     """
     module_name, class_name = SCENES[sim].split(":")
     scene_class = getattr(importlib.import_module(module_name), class_name)
-    return scene_class(cfg, device, camera=camera)
+    return scene_class(cfg, device, camera=camera, viewer=viewer)
 
 
 def model_file(cfg: EnvConfig) -> Path:

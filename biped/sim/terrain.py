@@ -10,7 +10,8 @@ from torch import Tensor
 from biped_config import BumpsConfig, EnvConfig
 
 FIRST_FIELD_M = 14.0
-"""From the origin, where robots on the plane start, to the edge of the first field: further than an episode leads."""
+"""From the origin, where robots on the plane start, to the edge of the first field: further than an episode of
+20 s leads at 0.6 m/s."""
 _SEED = 0
 
 

@@ -20,12 +20,17 @@ def state(value: float) -> BipedState:
 
 
 def test_an_episode_is_recorded_until_it_ends_and_its_end_says_how() -> None:
-    recorder = Recorder(0.02, 1.7, torch.tensor([[0.1, 0.0, 0.0], [0.2, 0.0, 0.0]]))
+    recorder = Recorder(0.02, 1.7, torch.tensor([[0.1, 0.0, 0.0], [0.2, 0.0, 0.0]]), ("a", "b", "c"))
     contacts = torch.tensor([[True, False], [True, True]])
     flags = [(False, False), (True, False), (True, False), (False, True)]  # of robot 0: terminated; of both: timed out
     for step, (terminated, truncated) in enumerate(flags):
         recorder.add(
-            state(float(step)), contacts, torch.tensor([terminated, False]), torch.tensor([truncated, truncated])
+            state(float(step)),
+            contacts,
+            torch.tensor([terminated, False]),
+            torch.tensor([truncated, truncated]),
+            torch.tensor([0.1 * step, 0.5]),
+            torch.full((2, 3), float(step)),
         )
     record = recorder.finish()
     assert record.running[:, 0].tolist() == [True, False, False, False]
@@ -34,6 +39,9 @@ def test_an_episode_is_recorded_until_it_ends_and_its_end_says_how() -> None:
     assert record.base_pos_w[:, 1, 0].tolist() == [0.0, 1.0, 2.0, 3.0]
     assert record.contacts[2].tolist() == contacts.tolist()
     assert (record.dt_s, record.mass_kg) == (0.02, 1.7)
+    assert record.phase[:, 0].tolist() == pytest.approx([0.0, 0.1, 0.2, 0.3])
+    assert record.rewards[3, 1].tolist() == [3.0, 3.0, 3.0]
+    assert record.reward_names.tolist() == ["a", "b", "c"]
 
 
 def test_it_is_saved_and_loaded_as_it_was(tmp_path: Path) -> None:

@@ -1,0 +1,102 @@
+"""MuJoCo's interactive viewer as a window on the robots."""
+
+import importlib
+from typing import Any
+
+import numpy as np
+
+from biped.errors import MachineError, first_line
+from biped.mdp.state import BipedState
+from biped.sim.looks import generalised_positions, joint_addresses
+from biped.sim.window import places
+from biped_config import EnvConfig
+
+_VIEW = (2.0, 131.0, -14.0)
+"""Distance (m), azimuth and elevation (degrees) of the camera, which follows the first robot."""
+
+
+def show_model(spec: Any, cfg: EnvConfig) -> Any:
+    """Return a `mujoco.MjModel` with all robots side by side on a chequered ground, for looking at only.
+
+    Args:
+        spec: one robot, with a free joint.
+        cfg: how many there are.
+    """
+    mujoco: Any = importlib.import_module("mujoco")
+    world = mujoco.MjSpec()
+    # Nothing is simulated here; MuJoCo would warn of options that differ.
+    world.option.timestep, world.option.integrator = spec.option.timestep, spec.option.integrator
+    world.add_texture(
+        name="ground",
+        type=mujoco.mjtTexture.mjTEXTURE_2D,
+        builtin=mujoco.mjtBuiltin.mjBUILTIN_CHECKER,
+        rgb1=[0.80, 0.83, 0.87],
+        rgb2=[0.70, 0.74, 0.79],
+        width=256,
+        height=256,
+    )
+    world.add_texture(
+        name="sky",
+        type=mujoco.mjtTexture.mjTEXTURE_SKYBOX,
+        builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
+        rgb1=[0.85, 0.89, 0.94],
+        rgb2=[0.55, 0.65, 0.78],
+        width=128,
+        height=128,
+    )
+    ground = world.add_material(name="ground", texrepeat=[2, 2], texuniform=True)
+    ground.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "ground"
+    world.worldbody.add_geom(name="ground", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0, 0, 1], material="ground")
+    world.worldbody.add_light(
+        pos=[0, 0, 4], dir=[-0.3, 0.4, -1], type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL, castshadow=False
+    )
+    for index in range(cfg.num_envs):
+        world.attach(spec.copy(), prefix=f"{index} ", frame=world.worldbody.add_frame())
+    return world.compile()
+
+
+class MujocoWindow:
+    """MuJoCo's viewer; see `biped.sim.window.Window`."""
+
+    def __init__(self, spec: Any, cfg: EnvConfig) -> None:
+        """Open the window.
+
+        Raises:
+            MachineError: the machine cannot.
+        """
+        self._mujoco: Any = importlib.import_module("mujoco")
+        self._model = show_model(spec, cfg)
+        self._data = self._mujoco.MjData(self._model)
+        # The first robot's numbers come first; the others' follow in the same order.
+        self._joints = joint_addresses(self._model, tuple(f"0 {name}" for name in cfg.robot.joint_names))
+        self._width = self._model.nq // cfg.num_envs
+        self._places = np.array(places(cfg.num_envs))
+        try:
+            viewer: Any = importlib.import_module("mujoco.viewer")
+            self._viewer = viewer.launch_passive(self._model, self._data, show_left_ui=False, show_right_ui=False)
+        except Exception as error:  # GLFW, the driver and macOS each have their own way to say no
+            raise MachineError(f"MuJoCo's viewer does not open here ({first_line(error)}): use --web") from error
+        camera = self._viewer.cam
+        camera.type = self._mujoco.mjtCamera.mjCAMERA_TRACKING
+        camera.trackbodyid = self._model.body(f"0 {cfg.robot.base_link}").id
+        camera.distance, camera.azimuth, camera.elevation = _VIEW
+
+    @property
+    def is_open(self) -> bool:
+        """False once a person has closed it."""
+        return self._viewer.is_running()
+
+    def show(self, state: BipedState) -> None:
+        """Draw the robots."""
+        qpos = generalised_positions(state, self._joints, self._width)
+        qpos[:, :2] += self._places
+        with self._viewer.lock():
+            self._data.qpos[:] = qpos.flatten()
+            self._mujoco.mj_kinematics(self._model, self._data)
+            self._mujoco.mj_comPos(self._model, self._data)
+            self._mujoco.mj_camlight(self._model, self._data)
+        self._viewer.sync()
+
+    def close(self) -> None:
+        """Close it."""
+        self._viewer.close()

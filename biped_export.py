@@ -1,0 +1,71 @@
+"""Export a policy for a robot's computer: ONNX, TorchScript and a JSON contract that says what they expect.
+
+    python biped_export.py -e walk                      the newest model of a run
+    python biped_export.py --model assets/policies/biped_walk.zip --out exported
+
+Both formats are compared with PyTorch over full episodes in MuJoCo; where one is off by more than 1e-5, nothing is
+written. docs/export.md says what the contract holds. Exit codes: 0 done, 1 the machine cannot or a format is off,
+2 wrong usage.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from biped.command_line import OneLineParser, exit_code
+from biped.config_io import with_settings
+from biped.contract import Provenance, build_contract
+from biped.export import PolicyStep, check_out, export_policy
+from biped.models import find_model, load_model
+from biped.parity import parity_config, record_reference
+from biped.runs import DEFAULT_EXP_NAME
+from biped_env import BipedVecEnv, make_env
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    parser = OneLineParser(
+        prog="biped_export.py", description="Export a policy as ONNX and TorchScript.", allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("-e", "--exp_name", default=DEFAULT_EXP_NAME, metavar="NAME", help=f"the run (default {DEFAULT_EXP_NAME})")
+    add("--model", type=Path, metavar="PATH", help="a checkpoint; its config.json lies beside it")
+    add("--out", type=Path, metavar="DIR", help="where the files go (default export beside the model)")
+    add("--log_dir", type=Path, default=Path("logs"), metavar="DIR", help="the folder of all runs (default logs)")
+    return parser
+
+
+def run_export(args: argparse.Namespace) -> None:
+    """Export a model, and print the parity table and where the files are.
+
+    Raises:
+        UsageError: there is no such model, or no such folder.
+        ConfigError: the configuration beside it is none.
+        MachineError: this machine, its disk or its packages do not let us, or a format is not what PyTorch is.
+    """
+    path, run = find_model(args.model, args.log_dir, args.exp_name)
+    out = args.out or path.parent / "export"
+    check_out(out)
+    config = with_settings(run.read_config(), [("train.device", "cpu")])
+    # A robot's step is small: more threads would wait for each other, and times are of one core.
+    torch.set_num_threads(1)
+    env = make_env(parity_config(config.env), "cpu", sim="mujoco")
+    model = load_model(config, BipedVecEnv(env), path)
+    episodes = record_reference(model.policy, env)
+    env.close()
+    contract = build_contract(config, Provenance.of(path, model.num_timesteps))
+    export_policy(PolicyStep(model.policy, config.env.control.action_clip), contract, episodes, out)
+    print(f"{path} is in {out}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    args = make_parser().parse_args(argv)
+    return exit_code("biped_export.py", lambda: run_export(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

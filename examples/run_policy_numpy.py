@@ -1,0 +1,258 @@
+"""Drive an exported policy in plain MuJoCo, from the contract inside the ONNX file and nothing else.
+
+    pip install numpy mujoco onnxruntime
+    python run_policy_numpy.py policy.onnx biped.xml --command 0.4 0 0 --seconds 20
+
+What stands here a robot's computer does as well: `Observer` and `Policy` are the two parts to take over; `Robot` is
+what real sensors and motors take the place of. Exit codes: 0 it did not fall, 1 it fell, 2 wrong usage.
+"""
+# pyright: reportAttributeAccessIssue=false
+# (mujoco has no type stubs)
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import mujoco
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+Contract = Mapping[str, Any]
+Array = NDArray[np.float64]
+
+FORMAT, VERSION = "biped-policy-contract", 1
+"""The contract that this file understands."""
+GROUND = 1
+"""Collision bit of the ground and of what touches it."""
+
+
+class RefusedError(Exception):
+    """What cannot be used, in one line."""
+
+
+class Policy:
+    """The exported policy with its memory: the LSTM's states go out and come in again at the next step."""
+
+    def __init__(self, file: Path) -> None:
+        """Open the file on one CPU core and read its contract.
+
+        Raises:
+            RefusedError: it is missing, no ONNX file, or has no contract of ours.
+        """
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(file.read_bytes(), options, providers=["CPUExecutionProvider"])
+        except OSError as error:
+            raise RefusedError(f"cannot read {file} ({error.strerror})") from error
+        except Exception as error:  # the runtime has error types of its own
+            raise RefusedError(f"{file} is not an ONNX file") from error
+        text = self._session.get_modelmeta().custom_metadata_map.get("contract")
+        self.contract: Contract = json.loads(text) if text else {}
+        if (self.contract.get("format"), self.contract.get("version")) != (FORMAT, VERSION):
+            raise RefusedError(f"{file} has no contract of version {VERSION} in its metadata: export it anew")
+        self._observation, *self._memory = self.contract["policy"]["inputs"]
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin an episode: the memory is empty."""
+        self._state = [np.zeros(part["shape"], np.float32) for part in self._memory]
+
+    def act(self, observation: Array) -> Array:
+        """Return the action (num_joints,) for an observation (width,)."""
+        batch = observation.astype(np.float32).reshape(self._observation["shape"])
+        names = [part["name"] for part in self._memory]
+        inputs = {self._observation["name"]: batch, **dict(zip(names, self._state, strict=True))}
+        results: list[Any] = list(self._session.run(None, inputs))
+        action, *self._state = results
+        return action[0].astype(np.float64)
+
+
+class Observer:
+    """From measurements to observations: scales, the gait clock, contacts with hysteresis, the action before."""
+
+    def __init__(self, contract: Contract, command: Sequence[float]) -> None:
+        """Begin an episode under a command: forward m/s, left m/s, counter-clockwise rad/s."""
+        self._contract = contract
+        self._phase: float = contract["gait_clock"]["initial_phase"]
+        self._contacts = np.array(contract["foot_contact"]["initial"], bool)
+        self._previous_action = np.zeros(len(contract["action"]["joint_names"]))
+        rule, (forward, left, turn) = contract["command"], command
+        size = np.linalg.norm((forward, left, rule["turning_lever_m"] * turn))
+        self.is_moving = bool(size >= rule["moving_threshold_m_s"])
+        self.command = np.array(command) * self.is_moving
+
+    def advance(self, action: Array, foot_force_n: Array) -> None:
+        """Let one control step pass.
+
+        Args:
+            action: what the policy asked for, (num_joints,).
+            foot_force_n: vertical force on each foot after the step, left first, (2,), N.
+        """
+        clock, contact = self._contract["gait_clock"], self._contract["foot_contact"]
+        self._phase = (self._phase + clock["frequency_hz"] * self._contract["control"]["dt_s"]) % 1.0
+        self._contacts = (foot_force_n >= contact["on_n"]) | (self._contacts & (foot_force_n >= contact["off_n"]))
+        self._previous_action = action
+
+    def observe(self, measured: Mapping[str, Array]) -> Array:
+        """Return the observation (width,) from what `Robot.measure` returns.
+
+        Raises:
+            RefusedError: the contract asks for something that nobody here measures.
+        """
+        angle = 2.0 * np.pi * self._phase
+        forward, left, turn = self.command
+        values = {
+            **measured,
+            "command_lin_vel_x_b": forward,
+            "command_lin_vel_y_b": left,
+            "command_ang_vel_b": turn,
+            "foot_contact": self._contacts,
+            "previous_action": self._previous_action,
+            "gait_phase": np.array((np.sin(angle), np.cos(angle))) * self.is_moving,
+        }
+        rule = self._contract["observation"]
+        if missing := [term["name"] for term in rule["terms"] if term["name"] not in values]:
+            raise RefusedError(f"the contract asks for {missing[0]}, which nobody measures")
+        parts = [term["scale"] * np.atleast_1d(values[term["name"]]) for term in rule["terms"]]
+        return np.clip(np.concatenate(parts), -rule["clip"], rule["clip"])
+
+
+class Robot:
+    """A robot in MuJoCo, on a plane, in its default pose, with the contract's position controllers."""
+
+    def __init__(self, file: Path, contract: Contract) -> None:
+        """Build it.
+
+        Raises:
+            RefusedError: the file is missing, no MJCF, or of another robot.
+        """
+        self._contract, action, robot = contract, contract["action"], contract["robot"]
+        try:
+            spec = mujoco.MjSpec.from_file(str(file))
+            self.model: Any = self._completed(spec).compile()
+        except ValueError as error:
+            raise RefusedError(f"MuJoCo cannot use {file} ({str(error).splitlines()[0]})") from error
+        self.data: Any = mujoco.MjData(self.model)
+        try:
+            joints = [self.model.joint(name) for name in action["joint_names"]]
+            self._feet = [self.model.body(name).id for name in contract["foot_contact"]["links"]]
+            base = self.model.body(robot["base_link"])
+        except KeyError as error:
+            raise RefusedError(f"{file} is of another robot than the policy ({str(error).splitlines()[0]})") from error
+        if base.dofnum[0] != 6 or self.model.nq != 7 + len(joints):
+            raise RefusedError(f"{file} must have a floating {robot['base_link']} and the policy's joints, no others")
+        self._qpos = [int(joint.qposadr[0]) for joint in joints]
+        self._qvel = [int(joint.dofadr[0]) for joint in joints]
+        self._default_pose = np.array(action["default_pose_rad"])
+        self.data.qpos[: -len(joints)] = (0.0, 0.0, robot["default_base_height_m"], 1.0, 0.0, 0.0, 0.0)
+        self.data.qpos[self._qpos] = self._default_pose
+
+    def _completed(self, spec: Any) -> Any:
+        """Add ground and motors; what a model file has of motors goes, and the robot does not collide with itself."""
+        control, motors = self._contract["control"], self._contract["motors"]
+        for geom in spec.geoms:
+            geom.contype, geom.conaffinity = (GROUND if geom.contype or geom.conaffinity else 0), 0
+        spec.worldbody.add_geom(type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0, 0, 1], contype=0, conaffinity=GROUND)
+        spec.option.timestep = control["physics_dt_s"]
+        for motor in list(spec.actuators):
+            spec.delete(motor)
+        names, known = self._contract["action"]["joint_names"], {joint.name for joint in spec.joints}
+        if missing := [name for name in names if name not in known]:
+            raise RefusedError(f"the robot is another than the policy's: it has no joint {missing[0]}")
+        gains = zip(names, motors["kp_nm_per_rad"], motors["kd_nm_s_per_rad"], motors["torque_limit_nm"], strict=True)
+        for name, kp, kd, limit in gains:
+            motor = spec.add_actuator(name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
+            motor.set_to_position(kp=kp, kv=kd)
+            motor.forcelimited, motor.forcerange = True, [-limit, limit]
+        return spec
+
+    def step(self, action: Array) -> None:
+        """Hold the joint targets of an action (num_joints,) for one control step."""
+        self.data.ctrl[:] = self._default_pose + self._contract["action"]["scale_rad"] * action
+        for _ in range(self._contract["control"]["physics_substeps"]):
+            mujoco.mj_step(self.model, self.data)
+
+    def measure(self) -> dict[str, Array]:
+        """Return what sensors and a state estimator say, by the contract's names."""
+        position, velocity, rotation = self.data.qpos, self.data.qvel, np.zeros(9)
+        mujoco.mju_quat2Mat(rotation, position[3:7])
+        base_from_world = rotation.reshape(3, 3).T
+        return {
+            "projected_gravity_b": base_from_world @ (0.0, 0.0, -1.0),
+            "base_ang_vel_b": velocity[3:6].copy(),  # MuJoCo has it in the base frame already
+            "base_lin_vel_xy_b": (base_from_world @ velocity[:3])[:2],
+            "base_height_m": position[2:3].copy(),
+            "joint_pos_rad": position[self._qpos] - self._default_pose,
+            "joint_vel_rad_s": velocity[self._qvel],
+        }
+
+    def foot_force_n(self) -> Array:
+        """Return the vertical force of the ground on each foot, (2,), N."""
+        total, wrench = np.zeros(len(self._feet)), np.zeros(6)
+        for index, contact in enumerate(self.data.contact):
+            mujoco.mj_contactForce(self.model, self.data, index, wrench)
+            on_second_w = contact.frame.reshape(3, 3).T @ wrench[:3]
+            first, second = self.model.geom_bodyid[contact.geom]
+            for foot, body in enumerate(self._feet):
+                total[foot] += on_second_w[2] * (int(second == body) - int(first == body))
+        return total
+
+    def has_fallen(self) -> bool:
+        """Say whether the base is too low or too far from upright."""
+        limits, measured = self._contract["fallen"], self.measure()
+        tilt_rad = np.arccos(np.clip(-measured["projected_gravity_b"][2], -1.0, 1.0))
+        is_low = measured["base_height_m"][0] < limits["min_base_height_m"]
+        return bool(is_low or tilt_rad > limits["max_tilt_rad"])
+
+
+def walk(policy: Policy, robot: Robot, command: Sequence[float], seconds: float) -> bool:
+    """Let the robot follow a command; print how it went, and return whether it is still on its feet."""
+    dt_s = policy.contract["control"]["dt_s"]
+    observer = Observer(policy.contract, command)
+    policy.forget()
+    velocities, path_m = [], 0.0
+    for _ in range(max(1, round(seconds / dt_s))):
+        action = policy.act(observer.observe(robot.measure()))
+        before = robot.data.qpos[:2].copy()
+        robot.step(action)
+        observer.advance(action, robot.foot_force_n())
+        measured = robot.measure()
+        velocities.append((*measured["base_lin_vel_xy_b"], measured["base_ang_vel_b"][2]))
+        path_m += float(np.linalg.norm(robot.data.qpos[:2] - before))
+        if robot.has_fallen():
+            break
+    fell = robot.has_fallen()
+    x, y = robot.data.qpos[:2]
+    print(f"{'fell after' if fell else 'on its feet after'} {len(velocities) * dt_s:.2f} s")
+    print(f"distance  {np.hypot(x, y):.2f} m as the crow flies, {path_m:.2f} m along the base's path")
+    means = np.mean(velocities, axis=0)
+    rows = zip(("forward", "left", "turn"), ("m/s", "m/s", "rad/s"), observer.command, means, strict=True)
+    for name, unit, wanted, got in rows:
+        print(f"{name:9} {got:+.3f} {unit}, asked for {wanted:+.3f}")
+    return not fell
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("policy", type=Path, help="policy.onnx, as biped_export.py writes it")
+    parser.add_argument("robot", type=Path, help="the robot's MJCF")
+    parser.add_argument("--command", type=float, nargs=3, default=(0.4, 0.0, 0.0), metavar=("VX", "VY", "WZ"))
+    parser.add_argument("--seconds", type=float, default=20.0, metavar="S")
+    args = parser.parse_args(argv)
+    try:
+        policy = Policy(args.policy)
+        return 0 if walk(policy, Robot(args.robot, policy.contract), args.command, args.seconds) else 1
+    except RefusedError as error:
+        print(f"run_policy_numpy.py: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""What is drawn is what is simulated."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from biped.config_io import robot_settings, with_settings
+from biped.mdp.state import BipedState, quat_rotate
+from biped.sim.looks import Looks
+from biped.sim.mujoco_scene import robot_spec
+from biped.sim.mujoco_window import show_model
+from biped.sim.scene import make_scene
+from biped.sim.window import places
+from biped_config import EnvConfig, cpu_preset
+from tests.conftest import CPU, ROOT
+
+ROBOTS = {"biped": None, "strider": ROOT / "assets" / "strider" / "robot.json"}
+
+
+def config(robot: Path | None, num_envs: int = 3) -> EnvConfig:
+    return replace(with_settings(cpu_preset(), robot_settings(robot)).env, num_envs=num_envs)
+
+
+def moved(cfg: EnvConfig, sim: str) -> BipedState:
+    """The state after half a second under targets that pull at every joint."""
+    scene = make_scene(sim, cfg, CPU)
+    pull = 0.3 * torch.sin(torch.arange(cfg.num_envs * len(cfg.robot.joint_names)).float())
+    targets = torch.tensor(cfg.robot.default_joint_pos_rad) + pull.reshape(cfg.num_envs, -1)
+    for _ in range(25):
+        state = scene.step(targets)
+    scene.close()
+    return state
+
+
+@pytest.mark.parametrize("robot", ROBOTS.values(), ids=ROBOTS)
+def test_the_feet_are_drawn_where_the_simulator_has_them(robot: Path | None) -> None:
+    cfg = config(robot)
+    state = moved(cfg, "mujoco")
+    looks = Looks(robot_spec(cfg), cfg.robot.joint_names)
+    pos, quat = looks.poses(state)
+    feet = [looks.bodies.index(name) for name in cfg.robot.foot_links]
+    offset = torch.tensor(cfg.robot.foot_sole_offset_m, dtype=torch.float64).expand(cfg.num_envs, 2, 3)
+    soles = pos[:, feet] + quat_rotate(torch.from_numpy(quat[:, feet]), offset).numpy()
+    # The scene carries positions on from the last substep; see `MujocoScene`.
+    np.testing.assert_allclose(soles, state.foot_pos_w.numpy(), atol=2e-3)
+
+
+def test_every_visible_part_of_the_robot_is_there_with_its_colour() -> None:
+    cfg = config(None)
+    looks = Looks(robot_spec(cfg), cfg.robot.joint_names)
+    assert set(looks.bodies) >= {"pelvis", "torso", *cfg.robot.foot_links}
+    soles = [shape for shape in looks.shapes if shape.rgba[:3].tolist() == pytest.approx([0.20, 0.45, 0.75])]
+    assert [looks.bodies[shape.body] for shape in soles] == ["left_foot", "right_foot"]
+    assert soles[0].kind == "box"
+    assert soles[0].size_m.tolist() == pytest.approx([0.070, 0.035, 0.010])
+    assert soles[0].pos_b.tolist() == pytest.approx([0.015, 0.0, -0.025])
+
+
+def test_meshes_bring_their_triangles_and_hidden_parts_stay_hidden() -> None:
+    import mujoco
+
+    spec = mujoco.MjSpec.from_string(
+        """<mujoco><asset><mesh name="wedge" vertex="0 0 0  1 0 0  0 1 0  0 0 1"/></asset><worldbody>
+        <body name="base"><freejoint/><geom type="mesh" mesh="wedge"/><geom type="sphere" size="1" group="3"/>
+        <geom type="capsule" size="0.1 0.2" rgba="1 0 0 0"/><body><joint name="knee"/>
+        <geom type="sphere" size="0.1" group="4" mass="1"/></body></body></worldbody></mujoco>"""
+    )
+    looks = Looks(spec, ("knee",))
+    (shape,) = looks.shapes
+    assert shape.kind == "mesh"
+    assert shape.vertices is not None
+    assert shape.faces is not None
+    assert (len(shape.vertices), len(shape.faces)) == (4, 4)
+
+
+def test_mujocos_window_holds_every_robot_at_its_place() -> None:
+    cfg = config(None, num_envs=5)
+    model = show_model(robot_spec(cfg), cfg)
+    single = robot_spec(cfg).compile()
+    assert model.nq == 5 * single.nq
+    assert model.body("4 pelvis").id > model.body("0 pelvis").id
+    assert len(set(places(5))) == 5
+    assert places(5)[0] == (0.0, 0.0)

@@ -1,0 +1,398 @@
+"""Watching and steering: real servers, real terminals, the shipped policy."""
+
+import os
+import pty
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import termios
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from io import StringIO
+from pathlib import Path
+
+import pytest
+import torch
+
+import biped_eval
+from biped.controls import Gamepad
+from biped.live import LiveLoop, LiveRequest, live_config
+from biped.steering import STAND, Ranges, Wish, press
+from biped_config import CommandConfig, cpu_preset
+from biped_env import BipedEnv, make_env
+from tests.conftest import ROOT
+
+MODEL = str(ROOT / "assets" / "policies" / "biped_walk.zip")
+WATCH = ["--model", MODEL, "--sim", "mujoco"]
+RANGES = Ranges.trained(CommandConfig())
+LINE = re.compile(
+    r"(?P<age>[\d.]+) s  command (?P<x>\S+) (?P<y>\S+) (?P<yaw>\S+)  measured (?P<vx>\S+) \S+ \S+  "
+    r"feet (?P<feet>\S+)  falls (?P<falls>\d+)  pace (?P<pace>[\d.]+)"
+)
+PATIENCE_S = 60.0
+
+
+class Session:
+    """`biped_eval.py` in a pseudo-terminal of its own."""
+
+    def __init__(self, *flags: str) -> None:
+        self.terminal, inner = pty.openpty()
+        self.inner = inner
+        self.before = termios.tcgetattr(inner)
+        self.text = ""
+        self.process = subprocess.Popen(
+            [sys.executable, "biped_eval.py", *WATCH, *flags], cwd=ROOT, stdin=inner, stdout=inner, stderr=inner
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        while True:
+            try:
+                self.text += os.read(self.terminal, 4096).decode(errors="replace")
+            except OSError:
+                return
+
+    def until(self, wanted: Callable[[str], object]) -> None:
+        """Wait until what was printed has something."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not wanted(self.text):
+            assert self.process.poll() is None, f"it ended early: {self.text}"
+            assert time.monotonic() < deadline, f"it never came: {self.text}"
+            time.sleep(0.05)
+
+    def until_line(self, wanted: Callable[[dict[str, str]], object]) -> dict[str, str]:
+        """Wait for a new line about the robot that has something, and return it."""
+        known = len(LINE.findall(self.text))
+        found: list[dict[str, str]] = []
+
+        def look(text: str) -> bool:
+            lines = [match.groupdict() for match in LINE.finditer(text)][known:]
+            found[:] = [line for line in lines if wanted(line)]
+            return bool(found)
+
+        self.until(look)
+        return found[0]
+
+    def press(self, keys: bytes) -> None:
+        os.write(self.terminal, keys)
+
+    def end(self, number: signal.Signals | None = None) -> int:
+        if number is not None:
+            self.process.send_signal(number)
+        return self.process.wait(timeout=PATIENCE_S)
+
+    def is_restored(self) -> bool:
+        return termios.tcgetattr(self.inner) == self.before
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        os.close(self.inner)
+        os.close(self.terminal)
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Session]]:
+    sessions: list[Session] = []
+
+    def begin(*flags: str) -> Session:
+        sessions.append(Session(*flags))
+        return sessions[-1]
+
+    yield begin
+    for session in sessions:
+        session.close()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_the_keyboard_alone_walks_the_robot_and_leaves_the_terminal_as_it_was(start) -> None:
+    session = start("--keyboard")
+    session.until(lambda text: "arrows or WASD" in text)
+    assert not termios.tcgetattr(session.inner)[3] & (termios.ECHO | termios.ICANON)
+    session.until_line(lambda line: line["x"] == "+0.00")
+    session.press(b"www\x1b[A")
+    walking = session.until_line(lambda line: line["x"] == "+0.40" and float(line["vx"]) > 0.25)
+    assert walking["falls"] == "0"
+    session.press(b"a")
+    session.until_line(lambda line: line["yaw"] == "+0.20")
+    session.press(b"r")
+    again = session.until_line(lambda line: float(line["age"]) < float(walking["age"]))
+    assert again["x"] == "+0.40", "the command stays"
+    session.press(b" ")
+    session.until_line(lambda line: line["x"] == line["yaw"] == "+0.00")
+    session.press(b"\x1b")
+    assert session.end() == 0
+    assert session.is_restored()
+
+
+def test_a_kill_leaves_the_terminal_as_it_was(start) -> None:
+    session = start("--keyboard")
+    session.until(lambda text: "arrows or WASD" in text)
+    session.until_line(lambda line: line["falls"] == "0")
+    assert session.end(signal.SIGTERM) == 143
+    assert session.is_restored()
+
+
+class Browser:
+    """What viser's page does, as far as sliders go."""
+
+    def __init__(self, port: int) -> None:
+        import viser
+        from websockets.sync.client import connect
+        from websockets.typing import Subprotocol
+
+        self._socket = connect(
+            f"ws://127.0.0.1:{port}", subprotocols=[Subprotocol(f"viser-v{viser.__version__}")], max_size=None
+        )
+        self.sliders: dict[str, str] = {}
+        self.values: dict[str, float] = {}
+
+    def receive(self) -> None:
+        """Take one batch of messages."""
+        import msgspec
+        import zstandard
+
+        data = self._socket.recv(timeout=PATIENCE_S)
+        assert isinstance(data, bytes)
+        size, compressed = struct.unpack_from("<QQ", data)
+        payload = zstandard.ZstdDecompressor().decompress(data[16 : 16 + compressed], max_output_size=size)
+        for message in msgspec.msgpack.decode(payload)["messages"]:
+            if message["type"] == "GuiSliderMessage":
+                self.sliders[message["props"]["label"]] = message["uuid"]
+                self.values[message["uuid"]] = message["value"]
+            elif message["type"] == "GuiUpdateMessage" and "value" in message["updates"]:
+                self.values[message["uuid"]] = message["updates"]["value"]
+
+    def find(self, name: str) -> str:
+        """Wait for a slider and return its id."""
+        while name not in self.sliders:
+            self.receive()
+        return self.sliders[name]
+
+    def move(self, name: str, value: float) -> None:
+        """Move a slider."""
+        import msgspec
+
+        message = {"type": "GuiUpdateMessage", "uuid": self.find(name), "updates": {"value": value}}
+        self._socket.send(msgspec.msgpack.encode(message))
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def test_a_browser_and_the_keyboard_steer_the_same_robot(start) -> None:
+    pytest.importorskip("viser", reason="the package viser is not installed")
+    port = free_port()
+    session = start("--web", str(port), "--keyboard")
+    session.until(lambda text: f"open http://127.0.0.1:{port}" in text and "arrows or WASD" in text)
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as page:
+        assert page.status == 200
+        assert b"<html" in page.read().lower()
+    browser = Browser(port)
+    browser.move("forward (m/s)", 0.4)
+    walking = session.until_line(lambda line: line["x"] == "+0.40" and float(line["vx"]) > 0.25)
+    session.until_line(lambda line: float(line["age"]) > float(walking["age"]) + 2.0 and line["falls"] == "0")
+    session.press(b"s")
+    session.until_line(lambda line: line["x"] == "+0.30")
+    while browser.values[browser.find("forward (m/s)")] != pytest.approx(0.3):
+        browser.receive()
+    browser.close()
+    assert session.end(signal.SIGINT) == 0
+    assert session.is_restored()
+
+
+@pytest.mark.parametrize("sim", ["genesis", "mujoco"])
+def test_without_a_display_one_line_says_so(sim: str, capsys, monkeypatch) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    assert biped_eval.main(["--model", MODEL, "--sim", sim, "--viewer"]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == "biped_eval.py: there is no display for --viewer: use --web, or --picture for a file\n"
+
+
+def test_a_keyboard_needs_a_terminal(capsys, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "stdin", StringIO())
+    assert biped_eval.main([*WATCH, "--keyboard"]) == 2
+    assert "standard input is none: start it in a terminal, or steer with --web" in capsys.readouterr().err
+
+
+def test_without_viser_one_line_says_how_to_install_it(capsys, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "viser", None)
+    assert biped_eval.main([*WATCH, "--web"]) == 1
+    said = capsys.readouterr().err
+    assert "pip install 'viser" in said
+    assert said.count("\n") == 1
+
+
+def test_a_port_that_is_taken_is_named(capsys) -> None:
+    pytest.importorskip("viser", reason="the package viser is not installed")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert biped_eval.main([*WATCH, "--web", str(port)]) == 1
+    said = capsys.readouterr().err
+    assert f"port {port} is in use: name another one" in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "word"),
+    [
+        (["--viewer", "--robustness"], "--robustness"),
+        (["--web", "--picture", "x.png"], "--picture"),
+        (["--keyboard", "--out", "x.json"], "--out"),
+        (["--web", "--episodes", "17"], "at most 16"),
+        (["--web", "--command", "2", "0", "0"], "forward -0.2 to 0.6"),
+        (["--web", "--command", "nan", "0", "0"], "finite"),
+    ],
+)
+def test_what_does_not_go_together_is_wrong_usage(flags: list[str], word: str, capsys) -> None:
+    assert biped_eval.main([*WATCH, *flags]) == 2
+    said = capsys.readouterr().err
+    assert word in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "-1", "x"])
+def test_a_port_is_a_number(port: str, capsys) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        biped_eval.main([*WATCH, f"--web={port}"])
+    assert "is not a port" in capsys.readouterr().err
+
+
+def falling(env: BipedEnv) -> Callable[..., torch.Tensor]:
+    """An agent that throws the robots over."""
+    return lambda *_: torch.full((env.num_envs, len(env.cfg.robot.joint_names)), 4.0)
+
+
+@pytest.fixture
+def env() -> Iterator[BipedEnv]:
+    built = make_env(live_config(cpu_preset().env, LiveRequest(episodes=3)), sim="mujoco")
+    yield built
+    built.close()
+
+
+def test_after_a_fall_the_command_stays(env: BipedEnv) -> None:
+    screen = StringIO()
+    loop = LiveLoop(env, falling(env), Wish((0.3, 0.0, 0.0)), [], [], terminal=screen)
+    while loop.status.falls < 3:
+        assert loop.step()
+        assert torch.allclose(env.command, torch.tensor((0.3, 0.0, 0.0)))
+    assert loop.status.episode_s < 1.0
+
+
+def test_where_nothing_steers_the_environment_draws_the_commands(env: BipedEnv) -> None:
+    loop = LiveLoop(env, falling(env), Wish(), [], [], seed=3, terminal=StringIO())
+    loop.step()
+    assert len(env.command.unique(dim=0)) == 3
+
+
+def test_the_loop_keeps_real_time_and_says_a_line_a_second(env: BipedEnv) -> None:
+    screen = StringIO()
+    loop = LiveLoop(env, falling(env), Wish(STAND), [], [], terminal=screen)
+    began = time.monotonic()
+    for _ in range(75):
+        loop.step()
+    assert time.monotonic() - began > 1.45
+    lines = screen.getvalue().splitlines()
+    assert len(lines) == len(LINE.findall(screen.getvalue())) >= 1
+
+
+def test_a_gamepad_steers_at_once_and_unplugged_it_stops(env: BipedEnv, tmp_path: Path) -> None:
+    fifo = tmp_path / "js0"
+    os.mkfifo(fifo)
+    pad = Gamepad(fifo, RANGES)
+    stick = struct.pack("<IhBB", 5, -32767, 2, 1)
+    with fifo.open("wb", buffering=0) as device:
+        loop = LiveLoop(env, falling(env), Wish(STAND), [pad], [], terminal=StringIO())
+        loop.step()
+        assert not env.command.any()
+        device.write(stick[:3])
+        loop.step()
+        assert not env.command.any()
+        device.write(stick[3:])
+        loop.step()
+        assert env.command[0].tolist() == pytest.approx([0.6, 0.0, 0.0])
+        device.write(struct.pack("<IhBB", 6, 0, 2, 1))
+        loop.step()
+        assert not env.command.any()
+    pad.close()
+    assert pad.poll(Wish((0.1, 0.0, 0.0))) == Wish((0.1, 0.0, 0.0))
+
+
+def test_a_gamepad_is_used_only_where_there_is_one(tmp_path: Path) -> None:
+    assert Gamepad.find(RANGES, tmp_path / "js0") is None
+
+
+def test_a_key_that_ends_ends_the_loop_before_the_next_step(env: BipedEnv) -> None:
+    class Quitter:
+        def poll(self, wish: Wish) -> Wish:
+            return press(wish, b"x", RANGES)
+
+    loop = LiveLoop(env, falling(env), Wish(STAND), [Quitter()], [], terminal=StringIO())
+    assert not loop.step()
+
+
+@pytest.fixture
+def display() -> Iterator[str]:
+    """A display's name, if there is one or Xvfb can make one."""
+    if os.environ.get("DISPLAY"):
+        yield os.environ["DISPLAY"]
+        return
+    if shutil.which("Xvfb") is None:
+        pytest.skip("no display, and no Xvfb to make one")
+    read, write = os.pipe()
+    server = subprocess.Popen(
+        ["Xvfb", "-displayfd", str(write), "-screen", "0", "320x240x24"], pass_fds=[write], stderr=subprocess.DEVNULL
+    )
+    os.close(write)
+    yield f":{os.read(read, 16).decode().strip()}"
+    os.close(read)
+    server.terminate()
+    server.wait()
+
+
+WINDOW = """
+import time
+from dataclasses import replace
+from biped_config import cpu_preset
+from biped_env import make_env
+
+env = make_env(replace(cpu_preset().env, num_envs=2), sim="mujoco", viewer=True)
+window = env.scene.window
+window.show(env.state)
+print(window.is_open, flush=True)
+window.close()
+while window.is_open:
+    time.sleep(0.05)
+print(window.is_open, flush=True)
+"""
+
+
+def test_mujocos_window_opens_shows_and_closes(display: str) -> None:
+    # In a process of its own: Xlib ends the one whose display goes away.
+    ended = subprocess.run(
+        [sys.executable, "-c", WINDOW],
+        cwd=ROOT,
+        env={**os.environ, "DISPLAY": display},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert ended.stdout.split() == ["True", "False"], ended.stderr

@@ -1,0 +1,248 @@
+"""Films: real ones, drawn by MuJoCo without a display, and what is said where nothing can draw."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import biped_eval
+import biped_train
+from biped.errors import MachineError
+from biped.eval.record import Recording
+from biped.film import TILE
+from biped.runs import RunDirectory
+from biped.training_video import FilmingWatch
+from biped.video import REMEDY, choose_episodes, cut, film, remedy, ways_to_draw
+from biped_config import ConfigError, TrainConfig, cpu_preset
+from tests.eval.walks import walk
+
+CONFIG = cpu_preset()
+SMALL = (160, 120)
+
+
+def can_draw() -> bool:
+    command = "import mujoco; mujoco.Renderer(mujoco.MjModel.from_xml_string('<mujoco/>'), 16, 16).render()"
+    done = (subprocess.run([sys.executable, "-c", command], env=way, capture_output=True) for way in ways_to_draw())
+    return any(result.returncode == 0 for result in done)
+
+
+draws = pytest.mark.skipif(not can_draw(), reason="nothing here can draw: see biped.video.REMEDY")
+
+
+def standing(num_envs: int = 2, seconds: float = 0.4) -> Recording:
+    """Robots in the default pose that glide along."""
+    record = walk(num_envs=num_envs, seconds=seconds)
+    joints = np.tile(np.array(CONFIG.env.robot.default_joint_pos_rad, dtype=np.float32), (*record.running.shape, 1))
+    return replace(record, joint_pos_rad=joints)
+
+
+def frames_of(file: Path) -> tuple[dict, list[np.ndarray]]:
+    reader = imageio_ffmpeg.read_frames(str(file))
+    meta = next(reader)
+    width, height = meta["size"]
+    return meta, [np.frombuffer(frame, dtype=np.uint8).reshape(height, width, 3) for frame in reader]
+
+
+@draws
+def test_a_film_shows_every_robot_in_a_tile_and_lasts_as_long_as_the_episode(tmp_path: Path) -> None:
+    film(standing(num_envs=3, seconds=0.8), CONFIG, tmp_path / "walk.mp4", tile=SMALL)
+    meta, frames = frames_of(tmp_path / "walk.mp4")
+    assert meta["size"] == (2 * SMALL[0], 2 * SMALL[1])
+    assert meta["fps"] == 25
+    assert len(frames) == 20
+    picture = frames[10].astype(float)
+    tiles = [picture[row : row + 120, column : column + 160] for row in (0, 120) for column in (0, 160)]
+    for tile in tiles[:3]:
+        body, empty = tile[50:115, 60:100], tile[50:115, 2:42]
+        assert body.std() > empty.std() + 8, "a robot stands in the middle"
+    assert tiles[3].min() > 235, "the fourth tile is empty"
+    assert [file.name for file in tmp_path.iterdir()] == ["walk.mp4"]
+
+
+@draws
+def test_a_gif_moves_and_the_caption_tells_contacts_apart(tmp_path: Path) -> None:
+    record = standing(num_envs=1, seconds=0.8)
+    film(record, CONFIG, tmp_path / "walk.gif", tile=TILE)
+    with Image.open(tmp_path / "walk.gif") as picture:
+        assert 8 <= picture.n_frames <= 12
+        scale = picture.width / TILE[0]
+        greens = []
+        for frame in range(picture.n_frames):
+            picture.seek(frame)
+            pixels = np.asarray(picture.convert("RGB")).astype(int)
+            box = pixels[int(12 * scale) : int(15 * scale), int((TILE[0] - 115) * scale) : int((TILE[0] - 96) * scale)]
+            greens.append(bool((box[..., 1] > box[..., 0] + 60).mean() > 0.5))
+    # The left foot swings for the first 16 of 40 steps, and is down after that.
+    assert greens[1] is False
+    assert greens[-1] is True
+    assert not list(tmp_path.glob(".*"))
+
+
+@draws
+def test_evaluations_are_filmed_from_the_command_line(tmp_path: Path) -> None:
+    out = tmp_path / "zero.mp4"
+    words = ["--agent", "zero", "--sim", "mujoco", "--episodes", "3", "--set", "env.termination.episode_s=0.4"]
+    assert biped_eval.main([*words, "--video", str(out), "--video_robots", "1"]) == 3
+    assert frames_of(out)[0]["size"] == TILE
+
+
+def test_where_nothing_can_draw_a_line_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MUJOCO_GL", "osmesa")  # the user's own choice is the only one that is tried
+    monkeypatch.setenv("PYOPENGL_PLATFORM", "no_such_platform")
+    with pytest.raises(MachineError, match="MUJOCO_GL=osmesa cannot draw here: unset it") as caught:
+        film(standing(), CONFIG, tmp_path / "walk.mp4")
+    assert str(caught.value) == remedy()
+    words = ["--agent", "zero", "--sim", "mujoco", "--episodes", "2", "--set", "env.termination.episode_s=0.2"]
+    assert biped_eval.main([*words, "--video", str(tmp_path / "walk.gif")]) == 1
+    assert capsys.readouterr().err.splitlines() == [f"biped_eval.py: {remedy()}"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match="use another --video"):
+        film(standing(), CONFIG, tmp_path / "gone" / "walk.mp4")
+
+
+def test_where_nothing_was_chosen_the_remedy_is_a_package() -> None:
+    assert remedy({}) == REMEDY
+    assert "apt-get install libegl1" in REMEDY
+
+
+def test_hardware_is_tried_first_then_software_then_osmesa() -> None:
+    ways = ways_to_draw({"HOME": "/h"}, "linux")
+    assert [way["MUJOCO_GL"] for way in ways] == ["egl", "egl", "osmesa"]
+    assert [way.get("LIBGL_ALWAYS_SOFTWARE") for way in ways] == [None, "1", None]
+    assert all(way["HOME"] == "/h" for way in ways)
+    assert ways_to_draw({"MUJOCO_GL": "glfw"}, "linux") == [{"MUJOCO_GL": "glfw"}]
+    assert ways_to_draw({"A": "b"}, "darwin") == [{"A": "b"}]
+
+
+def test_the_episodes_that_show_most_are_chosen() -> None:
+    command = np.array(
+        [[0, 0, 0], [0.2, 0, 0], [0.6, 0, 0], [0, 0, -0.6], [0.1, 0.15, 0], [-0.2, 0, 0], [0.3, 0, 0.3]],
+        dtype=np.float32,
+    )
+    record = replace(walk(num_envs=7, seconds=0.4), command=command)
+    assert np.nonzero(choose_episodes(record, 4))[0].tolist() == [2, 3, 4, 5]
+    assert np.nonzero(choose_episodes(record, 2))[0].tolist() == [2, 3]
+    assert choose_episodes(record, 100).all()
+
+
+def test_a_record_is_cut_in_time_only() -> None:
+    short = cut(walk(num_envs=3, seconds=2.0), 0.5)
+    assert short.running.shape == (25, 3)
+    assert short.base_quat_w.shape == (25, 3, 4)
+    assert (short.command.shape, len(short.reward_names)) == ((3, 3), 2)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--video", "walk.avi"], "ending in"),
+        (["--video", "no/such/folder/walk.mp4"], "folder that exists"),
+        (["--video_seconds", "nan"], "is no time"),
+    ],
+)
+def test_what_cannot_be_a_film_is_said_before_anything_is_built(words, says, capsys) -> None:
+    assert biped_eval.main(["--agent", "zero", *words]) == 2
+    assert says in capsys.readouterr().err
+
+
+class Evaluated:
+    """A watch whose evaluations are due at every multiple of 100 steps."""
+
+    should_stop = False
+    started: int | None = None
+
+    def start(self, steps: int) -> None:
+        self.started = steps
+
+    def look(self, steps: int, *, last: bool = False) -> Mapping[str, float]:
+        return {"gate/score": 1.0} if steps % 100 == 0 or last else {}
+
+
+def filming(folder: Path, published: list[tuple[Path, int]], every: int = 200) -> FilmingWatch:
+    record = standing(num_envs=1, seconds=0.1)
+    return FilmingWatch(
+        Evaluated(), lambda: record, CONFIG, folder, every, lambda file, steps: published.append((file, steps))
+    )
+
+
+@draws
+def test_a_training_is_filmed_at_the_evaluations_that_are_due_and_at_the_last(tmp_path: Path) -> None:
+    published: list[tuple[Path, int]] = []
+    watch = filming(tmp_path / "videos", published)
+    watch.start(0)
+    assert watch.look(100) == {"gate/score": 1.0}
+    assert not (tmp_path / "videos").exists()
+    watch.look(250)  # no evaluation
+    assert watch.look(300) == {"gate/score": 1.0}
+    assert watch._film is not None
+    watch._collect(time.monotonic() + 60.0)
+    assert [(file.name, steps) for file, steps in published] == [("walk_300_steps.gif", 300)]
+    watch.look(310, last=True)
+    assert [steps for _, steps in published] == [300, 310]
+    assert sorted(file.name for file in (tmp_path / "videos").iterdir()) == ["walk_300_steps.gif", "walk_310_steps.gif"]
+
+
+def test_a_training_that_nothing_can_film_goes_on_and_says_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MUJOCO_GL", "osmesa")
+    monkeypatch.setenv("PYOPENGL_PLATFORM", "no_such_platform")
+    watch = filming(tmp_path, [], every=100)
+    for steps in (100, 200, 300):
+        watch.look(steps)
+        watch._collect(time.monotonic() + 60.0)
+    assert capsys.readouterr().err.splitlines() == [f"no film is drawn: {remedy()}; training goes on without"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_film_that_is_not_done_is_given_up_at_the_end(tmp_path: Path) -> None:
+    watch = filming(tmp_path, [], every=100)
+    watch.look(100)
+    assert watch._film is not None
+    process = watch._film.process
+    watch.close()
+    assert process.poll() is not None
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_signal_ends_the_wait_for_the_last_film(tmp_path: Path) -> None:
+    record = standing(num_envs=1, seconds=0.1)
+    watch = FilmingWatch(Evaluated(), lambda: record, CONFIG, tmp_path, 100, lambda *_: None, may_wait=lambda: False)
+    began_s = time.monotonic()
+    watch.look(100, last=True)
+    assert time.monotonic() - began_s < 5.0
+    watch.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_films_need_evaluations() -> None:
+    with pytest.raises(ConfigError, match="video_every_steps"):
+        TrainConfig(eval_every_steps=0, video_every_steps=1000)
+
+
+@draws
+def test_tensorboard_has_the_film_of_a_training(tmp_path: Path) -> None:
+    words = ["--preset", "smoke", "--sim", "mujoco", "--device", "cpu", "-e", "seen", "--log_dir", str(tmp_path)]
+    sizes = ["--total_timesteps", "512", "--set", "train.eval_every_steps=512", "env.termination.episode_s=0.3"]
+    assert biped_train.main([*words, *sizes, "--video_freq", "512"]) == 0
+    run = RunDirectory(tmp_path / "seen")
+    assert [file.name for file in run.videos.iterdir()] == ["walk_512_steps.gif"]
+    events = EventAccumulator(str(run.tensorboard), size_guidance={"images": 0})
+    events.Reload()
+    (film_event,) = events.Images("video/walk")
+    assert film_event.step == 512
+    assert film_event.encoded_image_string == (run.videos / "walk_512_steps.gif").read_bytes()
+    assert film_event.encoded_image_string.startswith(b"GIF8")
