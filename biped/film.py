@@ -22,10 +22,9 @@ from biped.config_io import from_json
 from biped.errors import MachineError
 from biped.eval.record import Recording
 from biped.sim.mujoco_scene import robot_spec
+from biped.video import NO_RENDERER
 from biped_config import EnvConfig
 
-NO_RENDERER = 4
-"""Exit code: nothing here can draw. What else goes wrong is 1."""
 FRAMES_S = 25
 """Frames a second."""
 TILE = (480, 352)
@@ -278,7 +277,7 @@ def to_gif(movie: Path, out: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code."""
+    """Run the command line and return its exit code: `NO_RENDERER` where nothing can draw, 1 for what else is wrong."""
     parser = argparse.ArgumentParser(prog="python -m biped.film", description="Draw recorded episodes.")
     parser.add_argument("job", type=Path, help="a folder with record.npz and config.json")
     parser.add_argument("out", type=Path, help="an .mp4 or .gif")

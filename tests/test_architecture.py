@@ -31,6 +31,7 @@ MAY_IMPORT = {
         "biped.errors",
         "biped.eval.record",
         "biped.sim.mujoco_scene",
+        "biped.video",
         "biped_config",
         "imageio_ffmpeg",
         "mujoco",
