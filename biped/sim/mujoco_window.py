@@ -1,6 +1,9 @@
 """MuJoCo's interactive viewer as a window on the robots."""
 
+import atexit
 import importlib
+import threading
+import warnings
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,9 @@ from biped_config import EnvConfig
 
 _VIEW = (2.0, 131.0, -14.0)
 """Distance (m), azimuth and elevation (degrees) of the camera, which follows the first robot."""
+
+_CLOSING_S = 10.0
+"""How long to wait for the last picture; drawn by a CPU, one can take a second."""
 
 
 def show_model(spec: Any, cfg: EnvConfig) -> Any:
@@ -55,6 +61,20 @@ def show_model(spec: Any, cfg: EnvConfig) -> Any:
     return world.compile()
 
 
+def _require_opengl() -> None:
+    """Open a hidden window: where that fails MuJoCo's viewer would end the process, from C."""
+    glfw: Any = importlib.import_module("glfw")
+    with warnings.catch_warnings(action="ignore"):
+        opened = bool(glfw.init())
+        if opened:
+            glfw.window_hint(glfw.VISIBLE, False)
+            opened = bool(glfw.create_window(16, 16, "", None, None))
+        _, reason = glfw.get_error()
+        glfw.terminate()
+    if not opened:
+        raise OSError(reason.decode() if reason else "GLFW gives no reason")
+
+
 class MujocoWindow:
     """MuJoCo's viewer; see `biped.sim.window.Window`."""
 
@@ -71,11 +91,16 @@ class MujocoWindow:
         self._joints = joint_addresses(self._model, tuple(f"0 {name}" for name in cfg.robot.joint_names))
         self._width = self._model.nq // cfg.num_envs
         self._places = np.array(places(cfg.num_envs))
+        others = set(threading.enumerate())
         try:
+            _require_opengl()
             viewer: Any = importlib.import_module("mujoco.viewer")
             self._viewer = viewer.launch_passive(self._model, self._data, show_left_ui=False, show_right_ui=False)
         except Exception as error:  # GLFW, the driver and macOS each have their own way to say no
             raise MachineError(f"MuJoCo's viewer does not open here ({first_line(error)}): use --web") from error
+        self._threads = set(threading.enumerate()) - others
+        # MuJoCo takes GLFW away when Python ends: a thread that still draws then crashes or never ends.
+        atexit.register(self.close)
         camera = self._viewer.cam
         camera.type = self._mujoco.mjtCamera.mjCAMERA_TRACKING
         camera.trackbodyid = self._model.body(f"0 {cfg.robot.base_link}").id
@@ -98,5 +123,8 @@ class MujocoWindow:
         self._viewer.sync()
 
     def close(self) -> None:
-        """Close it."""
+        """Close it, and wait until nothing draws any more."""
         self._viewer.close()
+        for thread in self._threads:
+            thread.join(_CLOSING_S)
+        atexit.unregister(self.close)
