@@ -64,6 +64,7 @@ def test_what_cannot_be_is_one_line_and_starts_nothing(
 def test_an_interrupted_sweep_goes_on_to_the_trials_that_it_was_asked_for(tmp_path: Path) -> None:
     command = [sys.executable, "biped_sweep.py", "--study", "s", "--trials", "2", "--preset", "smoke"]
     command += ["--log_dir", str(tmp_path), "--total_timesteps", "1024", "--search", "ppo.desired_kl=0.01:0.1:log"]
+    command += ["--set", "train.sim=mujoco"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True) as first:
         end = time.monotonic() + 120
         while not (tmp_path / "s-0" / "metrics.jsonl").exists():
@@ -115,7 +116,8 @@ def test_a_sweep_without_scores_ends_and_an_older_runs_scores_are_not_its_own(tm
     (old / "metrics.jsonl").write_text('{"step": 256, "gate/score": 0.99}\n')
     (old / "run_info.json").write_text('{"starts": [{"time": "long ago"}]}')
     command = [sys.executable, "biped_sweep.py", "--study", "s", "--trials", "2", "--preset", "smoke"]
-    command += ["--total_timesteps", "256", "--set", "train.eval_every_steps=0", "--log_dir", str(tmp_path)]
+    command += ["--total_timesteps", "256", "--set", "train.eval_every_steps=0", "--set", "train.sim=mujoco"]
+    command += ["--log_dir", str(tmp_path)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
     assert ended.returncode == 1
     assert "3 trials in a row gave no score" in ended.stderr

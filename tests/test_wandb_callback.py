@@ -24,6 +24,8 @@ from wandb_callback import BipedCallback, WandbWriter, start_wandb
 FLAGS = [
     "--preset",
     "smoke",
+    "--sim",
+    "mujoco",
     "--total_timesteps",
     "1024",
     "--wandb",
@@ -270,9 +272,9 @@ def test_training_outlives_the_service_and_its_other_records_are_whole(
     server: WandbServer, tmp_path: Path, fault: str
 ) -> None:
     """A real training; in the middle W&B's own process is killed, or can write no more, or the server says no more."""
-    run, steps = RunDirectory(tmp_path / "demo"), 5_120
+    run, steps = RunDirectory(tmp_path / "demo"), 10_240
     command = [sys.executable, "biped_train.py", "-e", "demo", "--log_dir", str(tmp_path), "--preset", "smoke"]
-    command += ["--wandb", "--eval_freq", "0", "--total_timesteps", str(steps)]
+    command += ["--sim", "mujoco", "--wandb", "--eval_freq", "0", "--total_timesteps", str(steps)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as training:
         logs = (run.path / "wandb").glob
         wait_for(lambda: any("run started" in log.read_text() for log in logs("run-*/logs/debug.log")))

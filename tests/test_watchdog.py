@@ -58,7 +58,18 @@ sys.exit(biped_train.main(sys.argv[1:]))
 
 
 def test_a_training_that_hangs_says_so_and_ends_well(tmp_path: Path) -> None:
-    flags = ["--preset", "smoke", "--eval_freq", "0", "--total_timesteps", "1024", "--log_dir", str(tmp_path)]
+    flags = [
+        "--preset",
+        "smoke",
+        "--sim",
+        "mujoco",
+        "--eval_freq",
+        "0",
+        "--total_timesteps",
+        "1024",
+        "--log_dir",
+        str(tmp_path),
+    ]
     command = [sys.executable, "-c", STALLING, *flags, "--set", "train.stall_after_s=2.5"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
