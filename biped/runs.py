@@ -44,7 +44,7 @@ DEFAULT_EXP_NAME = "biped-walking-sb3-recurrentppo"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _CHECKPOINT = re.compile(r"biped_model_(\d+)_steps\.zip")
-_MODELS = r"(biped_model_\d+_steps|model_final|best_model)\.zip"
+_MODELS = r"(biped_model_\d+_steps|model_final|best_model|average_model)\.zip"
 _OTHERS = r"config\.json|cfgs\.pkl|run_info\.json|wandb_id\.txt|best_model\.json"
 _LEFTOVER = re.compile(rf"\.({_MODELS}|{_OTHERS})\.part|\.{_MODELS}\.\d+\.upload")
 
@@ -230,6 +230,11 @@ class RunDirectory:
     def final_model(self) -> Path:
         """The model at the end of training."""
         return self.path / "model_final.zip"
+
+    @property
+    def average_model(self) -> Path:
+        """The mean of the last checkpoints; `biped.average` writes it."""
+        return self.path / "average_model.zip"
 
     @property
     def best_model(self) -> Path:

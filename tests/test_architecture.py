@@ -84,6 +84,7 @@ MAY_IMPORT = {
         "torch",
     },
     "biped.check_machine": {"biped.errors", "biped.sim.scene", "biped_config", "torch", "psutil"},
+    "biped.average": {"biped.command_line", "biped.errors", "biped.ppo.checkpoint", "biped.runs", "torch"},
     "biped.memory": {"biped.errors", "biped.mdp.observations", "biped_config", "psutil", "torch"},
     "biped.watchdog": set(),
     "biped.train_plan": {

@@ -4,6 +4,7 @@ The file is the zip that `model.save` writes, so stock `load` opens it. Stock `l
 can run a stranger's code; the functions here read weights with `weights_only=True` and numbers as JSON, nothing else.
 """
 
+import contextlib
 import hashlib
 import io
 import json
@@ -21,6 +22,7 @@ from stable_baselines3.common.utils import update_learning_rate
 
 _COUNTERS = ("num_timesteps", "_n_updates", "_episode_num")
 _MAX_MEMBER_BYTES = 2 * 1024**3
+_POLICY = "policy.pth"
 _NOTES, _LIVE, _MANIFEST = "notes.json", "live.pt", "manifest.json"
 """Members of the zip that stock `load` passes over: it looks at .pth files and at names of its own."""
 
@@ -74,18 +76,44 @@ def save_checkpoint(
     Raises:
         OSError: the disk is full or not writable.
     """
+    with _whole_or_not_at_all(path) as file:
+        model.save(file)
+        with zipfile.ZipFile(file, "a") as archive:
+            archive.writestr(_NOTES, json.dumps(dict(notes or {})))
+            if live:
+                content = io.BytesIO()
+                torch.save({name: tensor.cpu() for name, tensor in live.items()}, content)
+                if content.tell() <= _MAX_MEMBER_BYTES:  # what is larger would not be read: new episodes then
+                    archive.writestr(_LIVE, content.getbuffer(), zipfile.ZIP_DEFLATED, 1)
+            archive.writestr(_MANIFEST, _manifest(archive, model.num_timesteps))
+
+
+def copy_with_policy(source: Path, path: Path, policy: Mapping[str, torch.Tensor]) -> None:
+    """Write a copy of a checkpoint that has other weights, and no live state: training from it begins new episodes.
+
+    Args:
+        source: a checkpoint.
+        path: where the copy belongs.
+        policy: weights by parameter name.
+
+    Raises:
+        OSError: the disk is full or not writable.
+    """
+    content = io.BytesIO()
+    torch.save(dict(policy), content)
+    with zipfile.ZipFile(source) as old, _whole_or_not_at_all(path) as file, zipfile.ZipFile(file, "w") as archive:
+        for name in old.namelist():
+            if name not in (_LIVE, _MANIFEST):
+                archive.writestr(name, content.getvalue() if name == _POLICY else old.read(name))
+        archive.writestr(_MANIFEST, _manifest(archive, int(json.loads(old.read("data"))["num_timesteps"])))
+
+
+@contextlib.contextmanager
+def _whole_or_not_at_all(path: Path) -> Iterator[io.BufferedRandom]:
     part = path.with_name(f".{path.name}.part")
     try:
-        with part.open("w+b") as file:  # read again for the notes
-            model.save(file)
-            with zipfile.ZipFile(file, "a") as archive:
-                archive.writestr(_NOTES, json.dumps(dict(notes or {})))
-                if live:
-                    content = io.BytesIO()
-                    torch.save({name: tensor.cpu() for name, tensor in live.items()}, content)
-                    if content.tell() <= _MAX_MEMBER_BYTES:  # what is larger would not be read: new episodes then
-                        archive.writestr(_LIVE, content.getbuffer(), zipfile.ZIP_DEFLATED, 1)
-                archive.writestr(_MANIFEST, _manifest(archive, model.num_timesteps))
+        with part.open("w+b") as file:  # read again for the manifest
+            yield file
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
@@ -102,7 +130,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            policy = _load_tensors(archive, "policy.pth")
+            policy = _load_tensors(archive, _POLICY)
             optimizer = _load_tensors(archive, "policy.optimizer.pth")
             data = json.loads(_read_member(archive, "data"))
             members = archive.namelist()
