@@ -255,6 +255,8 @@ def _prepare(args: argparse.Namespace) -> tuple[Path | None, RunDirectory | None
         names = "--command, --picture, --video and --randomize"
         raise UsageError(f"--robustness varies one thing at a time: leave out {names}")
     settings = [parse_setting(text) for text in args.set]
+    if args.robustness and (varied := [path for path, _ in settings if path.startswith("env.randomization")]):
+        raise UsageError(f"--robustness sets by itself what differs: leave out {varied[0]}")
     if strange := [path for path, _ in settings if not path.startswith("env.") or path == "env.num_envs"]:
         raise UsageError(
             f"--set: an evaluation changes env.* only, and its robots by --episodes: leave out {strange[0]}"

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from biped.eval.robustness import AXES, Axis, Sweep, survived_each, sweeps
+from biped.eval.robustness import AXES, DISTURBED, HEADED_PUSH_M_S, Axis, Sweep, survived_each, sweeps
 from biped.evaluation import Agent, record_episodes, trial_commands
 from biped.mdp.observations import ObservationLayout
 from biped.mdp.randomization import DynamicsSample, sample_dynamics
@@ -75,7 +75,9 @@ def run_robustness(env: BipedEnv, agent: Agent, episodes: int, seed: int, axes: 
 
     env.randomizer.hold(_sample(env, of, generator))
     noise = of("noise", 0.0)[:, None] * _full_noise(env)
-    push, step = _Pushes(env, of("push", 0.0), generator), [0]
+    heading = of("push_heading", math.nan) * math.pi / 180.0
+    size = torch.where(heading.isnan(), of("push", 0.0), HEADED_PUSH_M_S)
+    push, step = _Pushes(env, size, heading, generator), [0]
     every = round(PUSH_EVERY_S / env.cfg.sim.control_dt_s)
 
     def disturbed(observations: Tensor, starts: Tensor) -> Tensor:
@@ -90,10 +92,13 @@ def run_robustness(env: BipedEnv, agent: Agent, episodes: int, seed: int, axes: 
     # A push comes before the step of its number: those who have ended by then do not feel it.
     seen = record.running[every - 2 :: every].sum(axis=0)
     names = np.repeat([axis.name for axis in axes for _ in axis.levels], episodes)
-    pushed = names == "push"
-    each = survived_each(record.fell[pushed], seen[pushed], episodes)
+    each = {
+        name: survived_each(record.fell[names == name], seen[names == name], episodes)
+        for name in DISTURBED
+        if name in names
+    }
     found = sweeps(record.fell, episodes, axes)
-    return [replace(sweep, survival_each=each) if sweep.axis.name == "push" else sweep for sweep in found]
+    return [replace(sweep, survival_each=each.get(sweep.axis.name)) for sweep in found]
 
 
 def _sample(env: BipedEnv, of: Callable[[str, float], Tensor], generator: torch.Generator) -> DynamicsSample:
@@ -121,14 +126,18 @@ def _full_noise(env: BipedEnv) -> Tensor:
 
 
 class _Pushes:
-    """Changes the velocity of every base by its size, in a direction drawn anew each time."""
+    """Changes the velocity of every base by its size, along its heading (rad, left of ahead; NaN: drawn each time)."""
 
-    def __init__(self, env: BipedEnv, size_m_s: Tensor, generator: torch.Generator) -> None:
-        self._env, self._size_m_s, self._generator = env, size_m_s, generator
+    def __init__(self, env: BipedEnv, size_m_s: Tensor, heading_rad: Tensor, generator: torch.Generator) -> None:
+        self._env, self._size_m_s, self._heading_rad, self._generator = env, size_m_s, heading_rad, generator
+        self._ahead = torch.tensor((1.0, 0.0, 0.0), device=env.device)
 
     def __call__(self) -> None:
         env = self._env
-        heading = 2.0 * math.pi * torch.rand(env.num_envs, generator=self._generator, device=env.device)
+        ahead_w = quat_rotate(env.state.base_quat_w, self._ahead.expand(env.num_envs, 3))
+        drawn = 2.0 * math.pi * torch.rand(env.num_envs, generator=self._generator, device=env.device)
+        left_of_ahead = torch.where(self._heading_rad.isnan(), drawn, self._heading_rad)
+        heading = torch.atan2(ahead_w[:, 1], ahead_w[:, 0]) + left_of_ahead
         way = torch.stack((heading.cos(), heading.sin(), torch.zeros_like(heading)), dim=-1)
         vel_w = quat_rotate(env.state.base_quat_w, env.state.base_lin_vel_b) + self._size_m_s[:, None] * way
         env.scene.set_base_velocity(self._size_m_s > 0, vel_w, env.state.base_ang_vel_b)

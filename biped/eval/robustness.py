@@ -14,7 +14,11 @@ from numpy.typing import NDArray
 
 HALF = 0.5
 """The push that this share of the episodes survives is the policy's one number."""
-_COLUMNS = 4
+HEADED_PUSH_M_S = 0.5
+"""Size of the pushes whose heading is varied."""
+DISTURBED: tuple[str, ...] = ("push", "push_heading")
+"""Axes of single disturbances: an episode has several, and each is counted."""
+_COLUMNS = 3
 
 
 @dataclass(frozen=True)
@@ -25,8 +29,8 @@ class Axis:
     """What is varied."""
     unit: str
     """Its unit."""
-    nominal: float
-    """The model's own value."""
+    nominal: float | None
+    """The model's own value; None where it has none."""
     levels: tuple[float, ...]
     """Values, ascending."""
 
@@ -37,11 +41,13 @@ AXES = (
     Axis("strength", "share of the model's", 1.0, (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2)),
     Axis("latency", "control steps", 0.0, (0.0, 1.0, 2.0, 3.0, 4.0)),
     Axis("push", "m/s", 0.0, (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)),
+    Axis("push_heading", f"degrees, {HEADED_PUSH_M_S:g} m/s", None, tuple(45.0 * eighth for eighth in range(-3, 5))),
     Axis("noise", "times --randomize full", 0.0, (0.0, 0.5, 1.0, 2.0, 3.0, 4.0)),
     Axis("slope", "degrees", 0.0, (0.0, 2.5, 5.0, 7.5, 10.0)),
     Axis("bumps", "cm", 0.0, (0.0, 1.0, 2.0, 3.0, 4.0)),
 )
-"""What is swept. On a slope robots walk in all directions."""
+"""What is swept. On a slope robots walk in all directions. A push heads where it sends the base: 0 straight ahead, 90
+to the left; those of the axis `push` head anywhere."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +147,8 @@ def plot(found: Sequence[Sweep], title: str, file: Path) -> None:
     rows = -(-len(found) // _COLUMNS)
     figure, panels = plt.subplots(rows, _COLUMNS, figsize=(3.2 * _COLUMNS, 2.6 * rows), sharey=True, squeeze=False)
     for panel, sweep in zip(panels.flat, found, strict=False):
-        panel.axvline(sweep.axis.nominal, color="0.8", linewidth=1)
+        if sweep.axis.nominal is not None:
+            panel.axvline(sweep.axis.nominal, color="0.8", linewidth=1)
         panel.axhline(0.95, color="tab:green", linewidth=0.8, linestyle=":")
         panel.plot(sweep.axis.levels, sweep.survival, marker="o", markersize=4)
         if sweep.survival_each is not None:

@@ -142,7 +142,7 @@ class GenesisScene:
         except Exception as error:
             raise MachineError(
                 f"Genesis cannot build {cfg.num_envs} robots of {model} on {device.type} ({first_line(error)}); "
-                "where memory is short, use fewer --num_envs"
+                "where memory is short, use fewer of them"
             ) from error
         self.window = GenesisWindow(self._scene.viewer, self._robot) if viewer else None
         self._targets = torch.tensor(cfg.robot.default_joint_pos_rad, device=self.device).expand(self.num_envs, -1)

@@ -9,14 +9,29 @@ import pytest
 import torch
 
 import biped_eval
-from biped.eval.robustness import Axis, Sweep, as_json, as_table, level_survived_by_half, plot, survived_each, sweeps
+from biped.eval.robustness import (
+    AXES,
+    Axis,
+    Sweep,
+    as_json,
+    as_table,
+    level_survived_by_half,
+    plot,
+    survived_each,
+    sweeps,
+)
 from biped.robustness import robustness_config, run_robustness
-from biped_config import cpu_preset
+from biped_config import EnvConfig, cpu_preset
 from biped_env import make_env
 from tests.conftest import ROOT
 
 PUSH = Axis("push", "m/s", 0.0, (0.0, 0.5, 1.0))
 MASS = Axis("added_mass", "share of the robot", 0.0, (0.0, 0.5))
+
+
+def short_episodes() -> EnvConfig:
+    cfg = cpu_preset().env
+    return replace(cfg, termination=replace(cfg.termination, episode_s=6.0))
 
 
 def test_falls_are_counted_axis_by_axis_and_level_by_level() -> None:
@@ -72,7 +87,7 @@ def test_each_axis_reaches_the_robots_that_it_is_meant_for() -> None:
         Axis("noise", "", 0.0, (0.0, 4.0)),
         Axis("bumps", "cm", 0.0, (0.0, 2.0, 4.0)),
     )
-    cfg = replace(cpu_preset().env, termination=replace(cpu_preset().env.termination, episode_s=6.0))
+    cfg = short_episodes()
     env = make_env(robustness_config(cfg, 8, axes), "cpu", sim="mujoco")
     seen = []
 
@@ -95,16 +110,40 @@ def test_each_axis_reaches_the_robots_that_it_is_meant_for() -> None:
     env.close()
 
 
+def test_pushes_head_where_they_should_and_each_is_counted() -> None:
+    axes = (Axis("push_heading", "", None, (-90.0, 0.0, 180.0)), Axis("push", "m/s", 0.0, (0.0, 0.5)))
+    env = make_env(robustness_config(short_episodes(), 4, axes), "cpu", sim="mujoco")
+    velocities = []
+
+    def still(*_: torch.Tensor) -> torch.Tensor:
+        velocities.append(env.state.base_lin_vel_b)
+        return torch.zeros(env.num_envs, 9)
+
+    headed, anywhere = run_robustness(env, still, 4, 0, axes)
+    env.close()
+    x, y, _ = velocities[250].reshape(5, 4, 3).unbind(-1)  # 20 ms after the push at 5 s; the feet brake
+    assert ((y[0] < -0.3) & (x[0].abs() < 0.1)).all()
+    assert ((x[1] > 0.3) & (y[1].abs() < 0.1)).all()
+    assert ((x[2] < -0.3) & (y[2].abs() < 0.1)).all()
+    assert torch.hypot(x, y)[3].max() < 0.05
+    assert torch.hypot(x, y)[4].min() > 0.3
+    assert headed.survival_each is not None
+    assert anywhere.survival_each is not None
+    assert headed.survival_each == headed.survival, "one push in six seconds"
+
+
 def test_the_command_line_writes_table_json_and_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "robustness.json"
     command = ["--agent", "zero", "--robustness", "--episodes", "1", "--sim", "mujoco", "--out", str(out)]
     assert biped_eval.main([*command, "--set", "env.termination.episode_s=1.0"]) == 0
     result = json.loads(out.read_text())
-    assert set(result["axes"]) == {"friction", "added_mass", "strength", "latency", "push", "noise", "slope", "bumps"}
+    assert set(result["axes"]) == {axis.name for axis in AXES} >= {"friction", "push", "push_heading", "bumps"}
     assert all(len(axis["levels"]) == len(axis["survival"]) for axis in result["axes"].values())
     assert out.with_suffix(".png").exists()
     assert "half of the episodes survive" in capsys.readouterr().out
     assert biped_eval.main([*command, "--randomize", "full"]) == 2
+    assert biped_eval.main([*command, "--set", "env.randomization.noise.gravity=0.1"]) == 2
+    assert "leave out env.randomization.noise.gravity" in capsys.readouterr().err
 
 
 @pytest.mark.slow
