@@ -21,6 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 from biped.config_io import from_json
 from biped.errors import MachineError
 from biped.eval.record import Recording
+from biped.sim.looks import add_ground_and_sky
 from biped.sim.mujoco_scene import robot_spec
 from biped.video import NO_RENDERER
 from biped_config import EnvConfig
@@ -34,7 +35,7 @@ GIF_WIDTH, GIF_FRAMES_S = 640, 12.5
 SPEED_OVER_S = 0.4
 """Speeds are shown as means over this time (s): within a step the base sways."""
 _POSITION, _QUATERNION = slice(0, 3), slice(3, 7)
-_SKY, _TILES = ((0.80, 0.88, 0.96), (0.96, 0.98, 1.0)), ((0.80, 0.84, 0.89), (0.72, 0.77, 0.83))
+_SKY, _TILES = ((0.96, 0.98, 1.0), (0.80, 0.88, 0.96)), ((0.80, 0.84, 0.89), (0.72, 0.77, 0.83))
 _INK, _GREEN, _PALE = (25, 32, 44), (46, 160, 67), (255, 255, 255)
 
 
@@ -90,35 +91,7 @@ class Stage:
         spec.visual.quality.offsamples = 0  # in software, smooth edges would take as long as all the rest
         spec.visual.headlight.ambient = [0.35, 0.35, 0.35]
         spec.visual.headlight.diffuse = [0.35, 0.35, 0.35]
-        kinds, built_in = mujoco.mjtTexture, mujoco.mjtBuiltin
-        spec.add_texture(
-            name="film sky",
-            type=kinds.mjTEXTURE_SKYBOX,
-            builtin=built_in.mjBUILTIN_GRADIENT,
-            rgb1=_SKY[1],
-            rgb2=_SKY[0],
-            width=64,
-            height=64,
-        )
-        spec.add_texture(
-            name="film ground",
-            type=kinds.mjTEXTURE_2D,
-            builtin=built_in.mjBUILTIN_CHECKER,
-            rgb1=_TILES[0],
-            rgb2=_TILES[1],
-            width=256,
-            height=256,
-        )
-        ground = spec.add_material(name="film ground", texrepeat=[4.0, 4.0], texuniform=True)
-        ground.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "film ground"
-        world.add_geom(
-            name="film ground",
-            type=mujoco.mjtGeom.mjGEOM_PLANE,
-            size=[0, 0, 1],
-            material="film ground",
-            rgba=[1, 1, 1, 1],
-            group=0,
-        )
+        add_ground_and_sky(spec, _TILES, _SKY, repeat=4.0)
         # So low that the depth of the shadow's map resolves the ground: it would cast shadows on itself.
         world.add_light(
             pos=[0, 0, light_m],

@@ -30,6 +30,7 @@ MAY_IMPORT = {
         "biped.config_io",
         "biped.errors",
         "biped.eval.record",
+        "biped.sim.looks",
         "biped.sim.mujoco_scene",
         "biped.video",
         "biped_config",

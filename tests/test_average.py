@@ -60,7 +60,7 @@ def test_the_mean_of_a_run_is_a_model_that_acts_and_that_a_training_begins_from(
     [
         ("walk", "3", "holds 2 checkpoints: train on, or use --last 2"),
         ("nobody", "2", "there is no run in"),
-        ("", "2", ""),
+        ("", "2", "there is no run in"),
     ],
 )
 def test_what_has_no_mean_is_one_line(trained: RunDirectory, run: str, last: str, says: str, capsys) -> None:

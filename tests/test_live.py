@@ -397,46 +397,35 @@ window.close()
 """
 
 
+def in_a_process_of_its_own(words: list[str], **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run Python: Xlib ends the process whose display goes away."""
+    return subprocess.run(
+        [sys.executable, *words],
+        cwd=ROOT,
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+
+
 @pytest.mark.parametrize(("last", "printed"), [("close", ["True", "False"]), ("leave it open", ["True"])])
 def test_mujocos_window_is_gone_with_its_process_which_does_not_crash(
     display: str, last: str, printed: list[str]
 ) -> None:
     # Whether a picture is being drawn when Python ends is chance: six of ten crashed where nobody waited for it.
     for _ in range(3):
-        ended = subprocess.run(
-            [sys.executable, "-c", WINDOW, last],
-            cwd=ROOT,
-            env={**os.environ, "DISPLAY": display},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
+        ended = in_a_process_of_its_own(["-c", WINDOW, last], DISPLAY=display)
         assert (ended.returncode, ended.stdout.split()) == (0, printed), ended.stderr
 
 
 def test_a_window_shows_the_robots_where_they_are(display: str) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-c", SHOWN],
-        cwd=ROOT,
-        env={**os.environ, "DISPLAY": display},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    ended = in_a_process_of_its_own(["-c", SHOWN], DISPLAY=display)
     assert ended.stdout.split() == ["True", "True"], ended.stderr
 
 
 def test_a_display_that_does_not_answer_is_one_line() -> None:
-    ended = subprocess.run(
-        [sys.executable, "biped_eval.py", *WATCH, "--viewer"],
-        cwd=ROOT,
-        env={**os.environ, "DISPLAY": ":4711", "WAYLAND_DISPLAY": ""},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    ended = in_a_process_of_its_own(["biped_eval.py", *WATCH, "--viewer"], DISPLAY=":4711", WAYLAND_DISPLAY="")
     assert ended.returncode == 1
     assert re.fullmatch(r"biped_eval.py: MuJoCo's viewer does not open here \(.+\): use --web\n", ended.stderr)

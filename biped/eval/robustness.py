@@ -16,7 +16,7 @@ HALF = 0.5
 """The push that this share of the episodes survives is the policy's one number."""
 HEADED_PUSH_M_S = 0.5
 """Size of the pushes whose heading is varied."""
-DISTURBED: tuple[str, ...] = ("push", "push_heading")
+DISTURBED = ("push", "push_heading")
 """Axes of single disturbances: an episode has several, and each is counted."""
 _COLUMNS = 3
 

@@ -36,6 +36,39 @@ class Shape:
     """Of a mesh, (faces, 3), indices of vertices."""
 
 
+Colour = tuple[float, float, float]
+
+
+def add_ground_and_sky(spec: Any, tiles: tuple[Colour, Colour], sky: tuple[Colour, Colour], repeat: float) -> None:
+    """Put a chequered ground, which nothing simulates, and a sky into a world to look at.
+
+    Args:
+        spec: a `mujoco.MjSpec`; the names given here begin with "show".
+        tiles: the two colours of the ground, 0 to 1.
+        sky: the two colours of its gradient, MuJoCo's `rgb1` and `rgb2`.
+        repeat: how often the pattern of two by two tiles repeats in a metre.
+    """
+    mujoco: Any = importlib.import_module("mujoco")
+    kinds, built_in = mujoco.mjtTexture, mujoco.mjtBuiltin
+    for name, kind, pattern, colours, pixels in (
+        ("show sky", kinds.mjTEXTURE_SKYBOX, built_in.mjBUILTIN_GRADIENT, sky, 64),
+        ("show ground", kinds.mjTEXTURE_2D, built_in.mjBUILTIN_CHECKER, tiles, 256),
+    ):
+        spec.add_texture(
+            name=name, type=kind, builtin=pattern, rgb1=colours[0], rgb2=colours[1], width=pixels, height=pixels
+        )
+    ground = spec.add_material(name="show ground", texrepeat=[repeat, repeat], texuniform=True)
+    ground.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "show ground"
+    spec.worldbody.add_geom(
+        name="show ground",
+        type=mujoco.mjtGeom.mjGEOM_PLANE,
+        size=[0, 0, 1],
+        material="show ground",
+        rgba=[1, 1, 1, 1],
+        group=0,
+    )
+
+
 class Looks:
     """A robot's links, their visible shapes, and forward kinematics."""
 

@@ -10,13 +10,14 @@ import numpy as np
 
 from biped.errors import MachineError, first_line
 from biped.mdp.state import BipedState
-from biped.sim.looks import generalised_positions, joint_addresses
+from biped.sim.looks import add_ground_and_sky, generalised_positions, joint_addresses
 from biped.sim.window import places
 from biped_config import EnvConfig
 
 _VIEW = (2.0, 131.0, -14.0)
 """Distance (m), azimuth and elevation (degrees) of the camera, which follows the first robot."""
 
+_TILES, _SKY = ((0.80, 0.83, 0.87), (0.70, 0.74, 0.79)), ((0.85, 0.89, 0.94), (0.55, 0.65, 0.78))
 _CLOSING_S = 10.0
 """How long to wait for the last picture; drawn by a CPU, one can take a second."""
 
@@ -32,27 +33,7 @@ def show_model(spec: Any, cfg: EnvConfig) -> Any:
     world = mujoco.MjSpec()
     # Nothing is simulated here; MuJoCo would warn of options that differ.
     world.option.timestep, world.option.integrator = spec.option.timestep, spec.option.integrator
-    world.add_texture(
-        name="ground",
-        type=mujoco.mjtTexture.mjTEXTURE_2D,
-        builtin=mujoco.mjtBuiltin.mjBUILTIN_CHECKER,
-        rgb1=[0.80, 0.83, 0.87],
-        rgb2=[0.70, 0.74, 0.79],
-        width=256,
-        height=256,
-    )
-    world.add_texture(
-        name="sky",
-        type=mujoco.mjtTexture.mjTEXTURE_SKYBOX,
-        builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
-        rgb1=[0.85, 0.89, 0.94],
-        rgb2=[0.55, 0.65, 0.78],
-        width=128,
-        height=128,
-    )
-    ground = world.add_material(name="ground", texrepeat=[2, 2], texuniform=True)
-    ground.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "ground"
-    world.worldbody.add_geom(name="ground", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0, 0, 1], material="ground")
+    add_ground_and_sky(world, _TILES, _SKY, repeat=2.0)
     world.worldbody.add_light(
         pos=[0, 0, 4], dir=[-0.3, 0.4, -1], type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL, castshadow=False
     )
@@ -62,7 +43,11 @@ def show_model(spec: Any, cfg: EnvConfig) -> Any:
 
 
 def _require_opengl() -> None:
-    """Open a hidden window: where that fails MuJoCo's viewer would end the process, from C."""
+    """Open a hidden window: where that fails MuJoCo's viewer would end the process, from C.
+
+    Raises:
+        OSError: it does not open; the message is GLFW's.
+    """
     glfw: Any = importlib.import_module("glfw")
     with warnings.catch_warnings(action="ignore"):
         opened = bool(glfw.init())
