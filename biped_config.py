@@ -513,6 +513,8 @@ class RandomizationConfig(Section):
     """First states."""
     bumps: BumpsConfig = _section(BumpsConfig)
     """Ground that is not flat."""
+    nominal_share: float = _fraction(0.0)
+    """Share of the robots, always the same, that none of this touches: what is learned stays good for the model."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -93,7 +93,8 @@ class BipedEnv(VectorEnv):
         self._max_episode_steps = round(cfg.termination.episode_s / cfg.sim.control_dt_s)
         self._previous_action = torch.zeros(self.num_envs, joints, device=self.device)
         self._randomizer = Randomizer(cfg, scene, self._default_joint_pos, self._generator)
-        self._noise = self.layout.noise(self.device) if cfg.randomization.noise != NoiseConfig() else None
+        noise = self.layout.noise(self.device) * ~self._randomizer.is_nominal[:, None]
+        self._noise = noise if cfg.randomization.noise != NoiseConfig() else None
         self._steps = StepState.initial(self.num_envs, self.device)
         self._events = StepEvents.none(self.num_envs, self.device)
         self._command = CommandState.initial(self.num_envs, self.device)

@@ -13,6 +13,7 @@ from biped.mdp.randomization import (
     DynamicsSample,
     Pushes,
     is_drawn_at_reset,
+    is_nominal,
     pushes_are_on,
     redrawn,
     sample_dynamics,
@@ -54,6 +55,10 @@ class Randomizer:
         self._has_bumps = bool(random.bumps.heights_m)
         self._field_starts = field_starts(cfg, scene.device)
         self._applies_draws = any(getattr(random, name).mode == "reset" for name in DYNAMICS)
+        self.is_nominal = is_nominal(random.nominal_share, cfg.num_envs, scene.device)
+        """Robots that are the model itself and are left alone, (num_envs,), bool."""
+        # Whose latency is not randomised has that of `control.latency_share`.
+        self._latency_by_share = self.is_nominal | (late.mode == "off")
         self._apply()
 
     def hold(self, sample: DynamicsSample) -> None:
@@ -79,14 +84,14 @@ class Randomizer:
             self.dynamics = redrawn(self.dynamics, fresh, mask, random)
             if self._applies_draws:
                 self._apply()
-        if random.latency_steps.mode == "off":
-            steps = torch.where(mask, (late < cfg.control.latency_share).long(), self.dynamics.latency_steps)
-            self.dynamics = replace(self.dynamics, latency_steps=steps)
+        again = mask & self._latency_by_share
+        steps = torch.where(again, (late < cfg.control.latency_share).long(), self.dynamics.latency_steps)
+        self.dynamics = replace(self.dynamics, latency_steps=steps)
         self._actuation = self._actuation.reset(mask, self._default_joint_pos)
         if self._has_sensor_faults:
             self._sensors = self._sensors.reset(mask, random.contact_sensors, self._generator)
         if self._has_pushes:
-            self._pushes = self._pushes.reset(mask, random.push, self._generator)
+            self._pushes = self._pushes.reset(mask & ~self.is_nominal, random.push, self._generator)
 
     def disturbed(self, start: BipedState) -> BipedState:
         """Return starts that lean and move a little, on their own slopes and fields."""
@@ -98,7 +103,8 @@ class Randomizer:
             start = replace(start, base_pos_w=start.base_pos_w + place, foot_pos_w=start.foot_pos_w + place[:, None])
         if self._has_start_motion:
             shape = (3, self._cfg.num_envs, 3)
-            vel, ang, lean = 2.0 * torch.rand(shape, generator=self._generator, device=self._scene.device) - 1.0
+            drawn = 2.0 * torch.rand(shape, generator=self._generator, device=self._scene.device) - 1.0
+            vel, ang, lean = drawn.masked_fill(self.is_nominal[:, None], 0.0)
             vel = torch.cat((cfg.lin_vel_m_s * vel[:, :2], torch.zeros_like(vel[:, 2:])), dim=1)
             quat = leaning(start.base_quat_w, cfg.tilt_rad * lean[:, 0], cfg.tilt_rad * lean[:, 1])
             start = replace(start, base_quat_w=quat, base_lin_vel_b=vel, base_ang_vel_b=cfg.ang_vel_rad_s * ang)
@@ -149,7 +155,9 @@ class Randomizer:
 
     def felt(self, contacts: Tensor) -> Tensor:
         """Return what the switches under the feet say, (num_envs, 2), bool, where `contacts` are true."""
-        return self._sensors.felt if self._has_sensor_faults else contacts
+        if not self._has_sensor_faults:
+            return contacts
+        return torch.where(self.is_nominal[:, None], contacts, self._sensors.felt)
 
     def get_state(self) -> dict[str, Tensor]:
         """Return copies of all that the running episodes depend on."""

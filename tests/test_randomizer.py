@@ -106,6 +106,44 @@ def test_starts_lean_and_move_within_their_ranges() -> None:
     assert (env.state.base_lin_vel_b[:, 1] * before.base_lin_vel_b[:, 1] > 0).float().mean() > 0.7
 
 
+def test_nominal_robots_are_left_alone_and_the_others_are_not() -> None:
+    harsh = replace(
+        randomization_preset("full"),
+        nominal_share=0.25,
+        contact_sensors=ContactSensorConfig(miss_rate=1.0),
+        push=PushConfig(interval_s=0.2, velocity_m_s=1.0, force_n=20.0),
+    )
+    env = build(harsh)
+    nominal = torch.arange(COUNT) % 4 == 0
+    env.reset(seed=1)
+    assert (env.state.base_lin_vel_b[nominal] == 0).all()
+    assert (env.state.base_lin_vel_b[~nominal].abs().sum(dim=1) > 0).all()
+    assert (env.state.projected_gravity_b[nominal, :2].abs() < 1e-6).all()
+    assert (env.randomizer.dynamics.latency_steps[nominal] == 0).all()
+    noise = env._observe() - env._observe()
+    assert (noise[nominal] == 0).all()
+    assert (noise[~nominal].abs().sum(dim=1) > 0).all()
+    env.hold_commands(torch.zeros(COUNT, 3))
+    for _ in range(40):
+        seen, *_ = env.step(torch.zeros(COUNT, 9))
+    # Who is left alone stands still and feels the ground; the others have been pushed over.
+    assert (env.state.base_lin_vel_b[nominal].norm(dim=1) < 0.05).all()
+    assert (env.state.base_lin_vel_b[~nominal].norm(dim=1) > 0.05).float().mean() > 0.9
+    part = env.layout.slices()["foot_contact"]
+    assert (seen[nominal][:, part] == 1).all()
+    assert (seen[~nominal][:, part] == 0).all()
+
+
+def test_nominal_robots_have_the_latency_of_the_control_section() -> None:
+    late = RandomizationConfig(latency_steps=Randomized("reset", (2.0, 2.0)), nominal_share=0.5)
+    cfg = replace(cpu_preset().env, num_envs=200, control=ControlConfig(latency_share=0.5), randomization=late)
+    env = make_env(cfg, "cpu", sim="mujoco", seed=0)
+    env.reset(seed=1)
+    steps = env.randomizer.dynamics.latency_steps
+    assert (steps[1::2] == 2).all()
+    assert torch.bincount(steps[::2]).tolist() == pytest.approx([50, 50], abs=20)
+
+
 def test_late_actions_move_the_robot_later() -> None:
     late = RandomizationConfig(latency_steps=Randomized("startup", (2.0, 2.0)))
     env, prompt = build(late), build(RandomizationConfig())

@@ -56,7 +56,7 @@ _PER_JOINT = ("strength", "damping", "joint_friction_nm", "armature", "backlash_
 def sample_dynamics(
     cfg: RandomizationConfig, robot: RobotConfig, num_envs: int, generator: torch.Generator, difficulty: float = 1.0
 ) -> DynamicsSample:
-    """Draw a robot for every environment; nothing is drawn for what is off.
+    """Draw a robot for every environment; nothing is drawn for what is off, and `cfg.nominal_share` are as the model.
 
     Args:
         cfg: ranges; what is off takes the model's own value.
@@ -78,7 +78,7 @@ def sample_dynamics(
     late = torch.zeros(num_envs, dtype=torch.int64, device=device)
     if cfg.latency_steps.mode != "off":
         late = torch.randint(low, high + 1, (num_envs,), generator=generator, device=device)
-    return DynamicsSample(
+    drawn = DynamicsSample(
         friction=draw("friction"),
         torso_mass_kg=draw("torso_mass_kg"),
         torso_com_m=draw("torso_com_m", 3),
@@ -87,10 +87,29 @@ def sample_dynamics(
         bump_field=_fields(cfg.bumps, num_envs, generator, difficulty),
         **{name: draw(name, joints) for name in _PER_JOINT},
     )
+    if not cfg.nominal_share:
+        return drawn
+    model = sample_dynamics(RandomizationConfig(), robot, num_envs, generator)
+    nominal = is_nominal(cfg.nominal_share, num_envs, device)
+    return DynamicsSample(
+        **{item.name: _where(nominal, getattr(model, item.name), getattr(drawn, item.name)) for item in fields(drawn)}
+    )
+
+
+def is_nominal(share: float, num_envs: int, device: torch.device) -> Tensor:
+    """Return which robots are the model itself and left alone, (num_envs,), bool: always the same, spread evenly."""
+    count = torch.arange(num_envs + 1, device=device) * share
+    return count[1:].ceil() > count[:-1].ceil()
+
+
+def _where(mask: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    """Return `new` where `mask` (num_envs,) is True, and `old` elsewhere, (num_envs, ...) each."""
+    return torch.where(mask.view(-1, *[1] * (old.dim() - 1)), new, old)
 
 
 def _fields(cfg: BumpsConfig, num_envs: int, generator: torch.Generator, difficulty: float) -> Tensor:
     """Return a field of bumps for `cfg.share` of the robots, always the same ones, and -1 for the others."""
+    # The last of each so many robots, where `is_nominal` takes the first: with even shares nobody is asked for both.
     if not cfg.heights_m:
         return torch.full((num_envs,), -1, device=generator.device)
     in_use = max(1, math.ceil(difficulty * len(cfg.heights_m)))
@@ -114,7 +133,7 @@ def redrawn(sample: DynamicsSample, fresh: DynamicsSample, mask: Tensor, cfg: Ra
     for item in fields(sample):
         old, new = getattr(sample, item.name), getattr(fresh, item.name)
         again = is_drawn_at_reset(item.name, cfg)
-        changed[item.name] = torch.where(mask.view(-1, *[1] * (old.dim() - 1)), new, old) if again else old
+        changed[item.name] = _where(mask, new, old) if again else old
     return DynamicsSample(**changed)
 
 

@@ -14,6 +14,7 @@ from biped.mdp.randomization import (
     DynamicsSample,
     Pushes,
     is_drawn_at_reset,
+    is_nominal,
     redrawn,
     sample_dynamics,
 )
@@ -77,6 +78,30 @@ def test_a_slope_leans_gravity_by_its_angle_in_every_direction() -> None:
     assert gravity[:, :2].mean(dim=0).abs().max() < 0.003
     headings = torch.atan2(gravity[:, 1], gravity[:, 0])
     assert torch.histc(headings, 8, -math.pi, math.pi).min() > 0.8 * MANY / 8
+
+
+@given(st.floats(0.0, 1.0), st.integers(1, 300))
+def test_nominal_robots_are_their_share_spread_evenly(share: float, num_envs: int) -> None:
+    nominal = is_nominal(share, num_envs, torch.device("cpu"))
+    assert abs(nominal.sum().item() - share * num_envs) <= 1.0 + 1e-3
+    assert abs(nominal[: num_envs // 2].sum().item() - share * (num_envs // 2)) <= 1.0 + 1e-3
+
+
+def test_nominal_robots_are_the_model_and_the_others_differ_as_before() -> None:
+    cfg = randomization_preset("full")
+    sample = sample_dynamics(replace(cfg, nominal_share=0.25), ROBOT, 32, draws())
+    model, without = (
+        sample_dynamics(RandomizationConfig(), ROBOT, 32, draws()),
+        sample_dynamics(cfg, ROBOT, 32, draws()),
+    )
+    nominal = torch.arange(32) % 4 == 0
+    assert (without.bump_field >= 0).sum() == 2
+    for item in fields(DynamicsSample):
+        found = getattr(sample, item.name)
+        assert torch.equal(found[nominal], getattr(model, item.name)[nominal]), item.name
+        # None of those who start on bumps is taken for the model.
+        assert torch.equal(found[~nominal], getattr(without, item.name)[~nominal]), item.name
+    assert (sample.bump_field >= 0).sum() == 2
 
 
 @given(st.lists(st.booleans(), min_size=4, max_size=4))
