@@ -154,7 +154,7 @@ class Randomizer:
             self._sensors = self._sensors.feel(contacts, sensors, self._generator)
 
     def felt(self, contacts: Tensor) -> Tensor:
-        """Return what the switches under the feet say, (num_envs, 2), bool, where `contacts` are true."""
+        """Return what the switches say, (num_envs, 2), bool; those of nominal robots say `contacts`, the truth."""
         if not self._has_sensor_faults:
             return contacts
         return torch.where(self.is_nominal[:, None], contacts, self._sensors.felt)

@@ -97,7 +97,13 @@ def sample_dynamics(
 
 
 def is_nominal(share: float, num_envs: int, device: torch.device) -> Tensor:
-    """Return which robots are the model itself and left alone, (num_envs,), bool: always the same, spread evenly."""
+    """Return which robots are the model itself and left alone, (num_envs,), bool: always the same, spread evenly.
+
+    Args:
+        share: of the robots, from 0 to 1.
+        num_envs: how many there are.
+        device: where the answer is to be.
+    """
     count = torch.arange(num_envs + 1, device=device) * share
     return count[1:].ceil() > count[:-1].ceil()
 
@@ -109,11 +115,11 @@ def _where(mask: Tensor, new: Tensor, old: Tensor) -> Tensor:
 
 def _fields(cfg: BumpsConfig, num_envs: int, generator: torch.Generator, difficulty: float) -> Tensor:
     """Return a field of bumps for `cfg.share` of the robots, always the same ones, and -1 for the others."""
-    # The last of each so many robots, where `is_nominal` takes the first: with even shares nobody is asked for both.
     if not cfg.heights_m:
         return torch.full((num_envs,), -1, device=generator.device)
     in_use = max(1, math.ceil(difficulty * len(cfg.heights_m)))
     drawn = torch.randint(0, in_use, (num_envs,), generator=generator, device=generator.device)
+    # The last robot of each 1 / share, and `is_nominal` takes the first: with shares that divide evenly none is both.
     count = torch.arange(num_envs + 1, device=generator.device) * cfg.share
     return torch.where(count[1:].floor() > count[:-1].floor(), drawn, -1)
 
