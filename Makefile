@@ -2,12 +2,15 @@
 #
 #   make train ARGS="-e mine --seed 2"     flags for biped_train.py
 #   make test ARGS="tests/mdp -k gait"     arguments for pytest
+#   make test WORKERS=0                    all tests in one process, for a debugger
 #   make install INSTALL="--cuda"          options for install_genesis.sh
 
 VENV ?= .venv
 PY := $(VENV)/bin/python
 ARGS ?=
 INSTALL ?=
+# Tests mostly wait for processes that they started: two at a time.
+WORKERS ?= 2
 STAMP := $(VENV)/.installed
 
 .PHONY: help install check train demo report test test-slow faults lint format bench bench-learner picture
@@ -35,7 +38,7 @@ report: $(STAMP) ## show how well the last run walks, on one page, and export it
 	$(PY) biped_export.py $(ARGS)
 
 test: $(STAMP) ## run the test suite
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-slow: $(STAMP) ## run the tests that take minutes
 	$(PY) -m pytest -m slow $(ARGS)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -53,6 +54,19 @@ FAULTS = Faults()
 def faults() -> Faults:
     """The table of faults that the terminal shows in the end; a fault that a run did not outlive fails its test."""
     return FAULTS
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of pytest-xdist hands its table to the process that has the terminal."""
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["faults"] = FAULTS.rows
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take a worker's table; one that crashed has none."""
+    for kind, (count, became) in getattr(node, "workeroutput", {}).get("faults", {}).items():
+        FAULTS.add(kind, became, count)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
