@@ -38,7 +38,7 @@ report: $(STAMP) ## show how well the last run walks, on one page, and export it
 	$(PY) biped_export.py $(ARGS)
 
 test: $(STAMP) ## run the test suite
-	$(PY) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	$(PY) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 test-slow: $(STAMP) ## run the tests that take minutes
 	$(PY) -m pytest -m slow $(ARGS)
