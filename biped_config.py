@@ -644,7 +644,7 @@ class TrainConfig(Section):
     seed: int = _checked(1, "between 0 and 4294967295", lambda value: 0 <= value < 2**32)
     """Seeds torch, numpy, Python and every draw of the environment."""
     device: str = _choice("auto", "cuda", "cpu")
-    """`auto` (CUDA where it is found), `cuda` (an error without) or `cpu`."""
+    """`auto` (CUDA where it is found and the simulator runs on it), `cuda` (an error without) or `cpu`."""
     sim: str = _choice("genesis", "mujoco")
     """The simulator: `genesis`, or `mujoco` on the CPU."""
     torch_threads: int = _between(0, 0, 1024)

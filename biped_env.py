@@ -125,16 +125,20 @@ class BipedEnv(VectorEnv):
         """Move every robot by one control step.
 
         Args:
-            actions: (num_envs, num_joints); clipped to the action space.
+            actions: (num_envs, num_joints); clipped to the action space. One that is not finite ends its episode as
+                an error, and so does a command that is not.
 
         Returns:
             Observations, rewards, terminated, truncated, and infos: `final_obs` (num_envs, width) with its mask
             `_final_obs`, and `episode_return`, `episode_length` up to this step, (num_envs,) each.
         """
         cfg = self.cfg
-        actions = actions.to(self.device, torch.float32).clamp(-cfg.control.action_clip, cfg.control.action_clip)
+        actions = actions.to(self.device, torch.float32)
+        refused = ~torch.isfinite(torch.cat((actions, self._command.velocity), dim=1)).all(dim=1)
+        actions = actions.clamp(-cfg.control.action_clip, cfg.control.action_clip).masked_fill(refused[:, None], 0.0)
         force_w = self._randomizer.push(self._state, self.difficulty)
         state = self.scene.step(self._randomizer.joint_targets(actions), force_w)
+        state = replace(state, error=state.error | refused)
 
         dt_s = cfg.sim.control_dt_s
         self._episode_steps = self._episode_steps + 1
@@ -227,12 +231,13 @@ class BipedEnv(VectorEnv):
     def hold_commands(self, velocity: Tensor) -> Tensor:
         """Put velocity commands (num_envs, 3) in force until the episodes end; return the observations with them.
 
-        Those too small to ask for motion are made zero, as drawn ones are.
+        Those too small to ask for motion are made zero, as drawn ones are. Under one that is not finite nothing is
+        seen, and the next step ends the episode as an error.
         """
         forever = torch.full((self.num_envs,), torch.inf, device=self.device)
         velocity = velocity.to(self.device)
         self._command = CommandState(velocity * is_moving(velocity, self.cfg.command)[:, None], forever)
-        return self._observe()
+        return self._observe().masked_fill(~torch.isfinite(self._command.velocity).all(dim=1, keepdim=True), 0.0)
 
     @property
     def phase(self) -> Tensor:

@@ -60,7 +60,7 @@ def policy_agent(config: Config, env: BipedEnv, path: Path) -> Agent:
         UsageError: the file is missing, damaged, or of another network.
     """
     model = load_model(config, BipedVecEnv(env), path)
-    return DeterministicActor(model.policy, env.num_envs, model.precision)
+    return DeterministicActor(model.policy, env.num_envs, model.runs_in)
 
 
 def zero_agent(env: BipedEnv) -> Agent:
@@ -120,7 +120,7 @@ def run_evaluation(args: argparse.Namespace) -> Trial:
     """
     model, run, config = _prepare(args)
     cfg = replace(config.env, num_envs=args.episodes or EPISODES)
-    env = make_env(cfg, choose_device(args.device), sim=args.sim, camera=args.picture is not None)
+    env = make_env(cfg, choose_device(args.device, args.sim), sim=args.sim, camera=args.picture is not None)
     commands = trial_commands(cfg.num_envs, cfg.command, args.seed)
     if args.command is not None:
         commands = torch.tensor(args.command).expand(cfg.num_envs, 3)
@@ -200,7 +200,7 @@ def run_robustness_report(args: argparse.Namespace) -> None:
     """
     model, run, config = _prepare(args)
     episodes = args.episodes or EPISODES_A_LEVEL
-    env = make_env(robustness_config(config.env, episodes), choose_device(args.device), sim=args.sim)
+    env = make_env(robustness_config(config.env, episodes), choose_device(args.device, args.sim), sim=args.sim)
     found = run_robustness(env, _agent(args, config, env, model), episodes, args.seed)
     print(robustness.as_table(found))
     out = args.out or (None if run is None else run.path / "robustness.json")
@@ -229,7 +229,7 @@ def run_live_view(args: argparse.Namespace) -> None:
     model, _, config = _prepare(args)
     cfg = live_config(config.env, request)
     with ending_at_once():
-        env = make_env(cfg, choose_device(args.device), sim=args.sim, viewer=args.viewer)
+        env = make_env(cfg, choose_device(args.device, args.sim), sim=args.sim, viewer=args.viewer)
         agent = _agent(args, config, env, model)
     run_live(env, agent, request, args.seed)
     env.close()
@@ -266,7 +266,7 @@ def _prepare(args: argparse.Namespace) -> tuple[Path | None, RunDirectory | None
         model, run = find_model(args.model, args.log_dir, args.exp_name)
         config = run.read_config()
     # By default the judge is the model as it is, whatever the policy was trained with.
-    settings = [*randomization_settings(args.randomize), *settings, ("train.device", args.device)]
+    settings = [*randomization_settings(args.randomize), *settings, ("train.device", args.device), ("train.sim", args.sim)]
     return model, run, with_settings(config, settings)
 
 

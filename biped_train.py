@@ -83,7 +83,7 @@ def train(args: argparse.Namespace, command: Sequence[str]) -> None:
     require_tensorboard()
     if config.train.torch_threads:
         torch.set_num_threads(config.train.torch_threads)
-    device = choose_device(config.train.device)
+    device = choose_device(config.train.device, config.train.sim)
     may_change = plan.resume is None
     require_memory(config, device, may_change=may_change)
     with naming_what_fits(config, device, may_change=may_change):
@@ -209,7 +209,7 @@ def _watch(
     assert bench is not None
 
     def evaluate() -> Trial | None:
-        actor = DeterministicActor(model.policy, cfg.eval_episodes, model.precision)
+        actor = DeterministicActor(model.policy, cfg.eval_episodes, model.runs_in)
 
         def act(observations: Tensor, starts: Tensor) -> Tensor:
             watchdog.sign_of_life()

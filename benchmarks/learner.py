@@ -75,7 +75,8 @@ def measure(size: Size, device: str, rounds: int) -> list[Row]:
         updates["rsl_rl"] = learners.rsl_rl(size, device)
     except ImportError:
         print("rsl_rl is not installed: pip install -c constraints.txt -e '.[bench]'", file=sys.stderr)
-    updates["ours, bf16"] = learners.ours(size, device, "bf16").train
+    if (mixed := learners.ours(size, device, "bf16")).runs_in == "bf16":
+        updates["ours, bf16"] = mixed.train
     updates["stock"] = learners.stock(size, device).train
     turns: dict[str, list[tuple[float, float]]] = {name: [] for name in updates}
     for name, update in updates.items():

@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
 from biped.ppo.policy import MlpIntoLstmPolicy
-from biped.ppo.recurrent_pass import Precision
+from biped.ppo.precision import Precision
 from biped.ppo.recurrent_ppo import DeviceRecurrentPPO
 
 OBSERVATIONS, ACTIONS = 43, 9

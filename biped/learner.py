@@ -13,22 +13,29 @@ from biped.mdp.symmetry import mirror_joints, mirror_observation
 from biped.ppo.kl_schedule import KlSchedule
 from biped.ppo.mirror import Mirror, Reflection
 from biped.ppo.policy import MlpIntoLstmPolicy
-from biped.ppo.recurrent_pass import Precision
+from biped.ppo.precision import Precision
 from biped.ppo.recurrent_ppo import DeviceRecurrentPPO
 from biped_config import Config, ConfigError
 
 
-def choose_device(wanted: str) -> str:
-    """Return `cuda` or `cpu` for `auto`, `cuda` or `cpu`.
+CPU_ONLY = ("mujoco",)
+"""Simulators that `auto` means the CPU for, whatever else the machine has."""
+
+
+def choose_device(wanted: str, sim: str) -> str:
+    """Return `cuda` or `cpu` for `auto`, `cuda` or `cpu`, with a simulator by its name.
 
     Raises:
-        MachineError: CUDA was asked for and is absent.
+        MachineError: CUDA was asked for and is absent, or this simulator does not run on it.
     """
+    if wanted == "cuda" and sim in CPU_ONLY:
+        raise MachineError(f"--sim {sim} runs on the CPU: use it with --device cpu")
     if wanted == "cuda" and not torch.cuda.is_available():
         raise MachineError(
             "CUDA was asked for but torch finds no CUDA device: use --preset cpu, or see ./install_genesis.sh --check"
         )
-    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+    has_use = wanted != "cpu" and sim not in CPU_ONLY
+    return "cuda" if has_use and torch.cuda.is_available() else "cpu"
 
 
 def keep_freed_memory() -> None:
@@ -82,12 +89,12 @@ def make_model(config: Config, env: VecEnv, seed: int) -> DeviceRecurrentPPO:
             "normalize_observations": policy.normalize_observations,
         },
         seed=seed,
-        device=choose_device(config.train.device),
+        device=choose_device(config.train.device, config.train.sim),
     )
 
 
 def _mirror(config: Config) -> Mirror:
-    device = torch.device(choose_device(config.train.device))
+    device = torch.device(choose_device(config.train.device, config.train.sim))
     robot = config.env.robot
     try:
         index, sign = mirror_joints(robot)

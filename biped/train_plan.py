@@ -1,8 +1,10 @@
 """From the command line of biped_train.py to what is to be done; nothing is written yet."""
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,7 +16,7 @@ from biped.memory import choose_num_envs, estimate, gib
 from biped.ppo.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from biped.runs import RunDirectory, run_path
 from biped.train_flags import MAY_CHANGE_ON_RESUME, requested_settings
-from biped_config import PRESETS, Config
+from biped_config import PRESETS, Config, TrainConfig
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,10 @@ def make_plan(args: argparse.Namespace) -> Plan:
     run_path(args.log_dir, args.exp_name)
     if args.continue_training:
         return _continued(args)
-    config = with_settings(PRESETS[_preset(args.preset)](), requested_settings(args))
-    device = choose_device(config.train.device)
-    if args.num_envs == AUTO and not any(path == "env.num_envs" for path, _ in requested_settings(args)):
+    settings = requested_settings(args)
+    config = with_settings(PRESETS[_preset(args.preset, settings)](), settings)
+    device = choose_device(config.train.device, config.train.sim)
+    if args.num_envs == AUTO and not any(path == "env.num_envs" for path, _ in settings):
         config = with_settings(config, [("env.num_envs", choose_num_envs(config, device))])
         need = estimate(config, device).total
         _say(f"--num_envs auto: {config.env.num_envs} environments, about {gib(need)} of memory")
@@ -75,7 +78,7 @@ def _continued(args: argparse.Namespace) -> Plan:
                 f"--continue_training keeps the run's configuration, but {path} was {before} and is now {after}: "
                 "leave it out, or start another run with -e NAME"
             )
-    choose_device(config.train.device)
+    choose_device(config.train.device, config.train.sim)
     start = _newest(run)
     goal = max(config.train.goal_timesteps, config.train.total_timesteps)
     done = start.num_timesteps if start else 0
@@ -104,15 +107,18 @@ def _read(path: Path) -> Checkpoint:
         raise UsageError(f"--load_model: {error}") from error
 
 
-def _preset(name: str | None) -> str:
-    """Resolve `auto`, and say in one line what was chosen."""
+def _preset(name: str | None, settings: Sequence[tuple[str, Any]]) -> str:
+    """Resolve `auto` by the device that a training with these settings uses, and say in one line what was chosen."""
     if name not in (None, "auto"):
         return name
-    chosen = "gpu" if torch.cuda.is_available() else "cpu"
+    asked = dict(settings)
+    device = choose_device(asked.get("train.device", "auto"), asked.get("train.sim", TrainConfig().sim))
+    chosen = "gpu" if device == "cuda" else "cpu"
+    why = "CUDA found" if chosen == "gpu" else "on the CPU" if torch.cuda.is_available() else "no CUDA found"
     config = PRESETS[chosen]()
     network = "-".join(map(str, config.policy.hidden_sizes))
     print(
-        f"{'CUDA found' if chosen == 'gpu' else 'no CUDA found'}: preset {chosen} ({config.env.num_envs} environments, "
+        f"{why}: preset {chosen} ({config.env.num_envs} environments, "
         f"MLP {network} into LSTM {config.policy.lstm_layers} x {config.policy.lstm_hidden_size}, "
         f"{config.train.total_timesteps:,} steps)",
         flush=True,

@@ -1,15 +1,19 @@
 """The environment's contract, on a real Genesis scene."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import gymnasium
+import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode
 
 import biped_train
 from biped.mdp.commands import widened
+from biped.mdp.episode_stats import EpisodeSummary
 from biped_config import CommandConfig, ControlConfig, TerminationConfig
+from biped_env import BipedEnv, make_env
 
 COUNT, JOINTS = 8, 9
 
@@ -254,6 +258,63 @@ def test_one_broken_robot_is_reset_alone_and_counted(make) -> None:
     others = [index for index in range(COUNT) if index != 2]
     for got, expected in zip(broken, healthy, strict=True):
         torch.testing.assert_close(got[0][others], expected[0][others], atol=1e-4, rtol=1e-4)
+
+
+@pytest.fixture(params=["genesis", "mujoco"])
+def in_engine(request: pytest.FixtureRequest, make, env_config) -> Iterator[BipedEnv]:
+    """An environment in each engine."""
+    if request.param == "genesis":
+        yield make()
+        return
+    env = make_env(env_config, "cpu", sim="mujoco")
+    yield env
+    env.close()
+
+
+BAD_NUMBERS = [torch.nan, torch.inf, -torch.inf]
+
+
+@pytest.mark.parametrize("bad", BAD_NUMBERS, ids=str)
+def test_an_action_that_is_not_finite_is_an_error_of_its_robot_alone(in_engine: BipedEnv, bad: float) -> None:
+    """Two runs, one with a bad number in one joint of one robot; the others never notice."""
+    env = in_engine
+
+    def run(number: float) -> tuple[list, EpisodeSummary]:
+        env.reset(seed=6)
+        env.stats.drain()
+        rows = []
+        for step, action in enumerate(actions(8, 12, 0.3)):
+            action[2, 4] = number if step == 5 else action[2, 4]
+            rows.append(env.step(action))
+        return rows, env.stats.drain()
+
+    (broken, summary), (healthy, _) = run(bad), run(0.1)
+    assert (summary.episodes, summary.errors, summary.causes["error"]) == (1, 1, 1.0)
+    assert np.isfinite([summary.mean_return, summary.reward_per_step, *summary.reward_rates.values()]).all()
+    assert [row[2].any().item() for row in broken] == [step == 5 for step in range(12)]
+    assert broken[5][2].tolist() == [robot == 2 for robot in range(COUNT)]
+    for observation, reward, *_, infos in broken:
+        assert torch.cat((observation, reward[:, None], infos["final_obs"]), dim=1).isfinite().all()
+    others = [robot for robot in range(COUNT) if robot != 2]
+    for got, expected in zip(broken, healthy, strict=True):
+        torch.testing.assert_close(got[0][others], expected[0][others], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("bad", BAD_NUMBERS, ids=str)
+def test_a_command_that_is_not_finite_is_an_error_of_its_robot_alone(in_engine: BipedEnv, bad: float) -> None:
+    env = in_engine
+    env.reset(seed=6)
+    env.stats.drain()
+    commands = torch.zeros(COUNT, 3)
+    commands[:, 0], commands[3, 1] = 0.3, bad
+    assert env.hold_commands(commands).isfinite().all()
+    observation, reward, terminated, _, infos = env.step(zeros())
+    assert terminated.tolist() == [robot == 3 for robot in range(COUNT)]
+    assert env.command.isfinite().all()
+    assert (env.command[[0, 1, 2, 4], 0] == 0.3).all(), "the others keep theirs"
+    assert torch.cat((observation, reward[:, None], infos["final_obs"]), dim=1).isfinite().all()
+    summary = env.stats.drain()
+    assert (summary.errors, np.isfinite(summary.mean_return), np.isnan(summary.progress)) == (1, True, False)
 
 
 @pytest.mark.parametrize(("count", "stops"), [(4, False), (5, True)])

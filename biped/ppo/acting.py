@@ -4,10 +4,10 @@ import torch
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from torch import Tensor
 
+from biped.ppo.precision import Precision
 from biped.ppo.recurrent_pass import (
     LstmState,
     Observations,
-    Precision,
     evaluate_actor,
     single_steps,
     unchecked_distributions,

@@ -19,8 +19,8 @@ from biped.ppo.losses import (
     value_loss,
     weighted_mean,
 )
+from biped.ppo.precision import Precision
 from biped.ppo.recurrent_pass import (
-    Precision,
     are_independent,
     evaluate_actor,
     evaluate_critic,

@@ -64,7 +64,7 @@ def random_state() -> dict[str, Tensor]:
         "random.numpy": torch.tensor([*keys.tolist(), position, has_gauss], dtype=torch.int64),
         "random.numpy_gauss": torch.tensor([cached], dtype=torch.float64),
         "random.torch": torch.get_rng_state(),
-        **({"random.cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {}),
+        **({"random.cuda": torch.cuda.get_rng_state()} if torch.cuda.is_initialized() else {}),
     }
 
 

@@ -8,7 +8,8 @@ from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from torch import Tensor
 
-from biped.ppo.recurrent_pass import Precision, evaluate_sequences, forget_where, single_steps, unchecked_distributions
+from biped.ppo.precision import Precision
+from biped.ppo.recurrent_pass import evaluate_sequences, forget_where, single_steps, unchecked_distributions
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ does beyond that is not run.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
@@ -18,13 +18,11 @@ from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.preprocessing import preprocess_obs
 from torch import Tensor, nn
 
+from biped.ppo.precision import Precision, autocast
 from biped.ppo.sequences import Block
 
 LstmState = tuple[Tensor, ...]
 """Hidden and cell state, (layers, n_sequences, lstm_hidden_size) each."""
-
-Precision = Literal["fp32", "bf16"]
-"""Of the networks up to their heads; heads, probabilities and losses are always fp32."""
 
 Observations = Any
 """A tensor (n, ...), or a dictionary of them."""
@@ -49,7 +47,7 @@ def evaluate_actor(
     Returns:
         The action distribution slot by slot, and the state after each block's last step.
     """
-    with _autocast(policy, precision):
+    with autocast(policy.device, precision):
         features = policy.pi_features_extractor(_prepared(policy, observations))
         latent, state = _run_lstm(policy.lstm_actor, features, blocks, state)
     return _distribution(policy, latent, precision), state
@@ -63,7 +61,7 @@ def evaluate_critic(
     precision: Precision = "fp32",
 ) -> tuple[Tensor, LstmState]:
     """Run the critic over blocks of sequences: values (n_slots,); for the rest see `evaluate_actor`."""
-    with _autocast(policy, precision):
+    with autocast(policy.device, precision):
         features = policy.vf_features_extractor(_prepared(policy, observations))
         latent, state = _critic_latent(policy, features, blocks, state)
     return _values(policy, latent, precision), state
@@ -77,7 +75,7 @@ def evaluate_sequences(
     precision: Precision = "fp32",
 ) -> tuple[Distribution, Tensor, RNNStates]:
     """Run actor and critic, and what they share only once: see `evaluate_actor` and `evaluate_critic`."""
-    with _autocast(policy, precision):
+    with autocast(policy.device, precision):
         prepared = _prepared(policy, observations)
         pi_features = policy.pi_features_extractor(prepared)
         shared = policy.share_features_extractor
@@ -141,13 +139,13 @@ def _critic_latent(
 
 
 def _distribution(policy: RecurrentActorCriticPolicy, latent: Tensor, precision: Precision) -> Distribution:
-    with _autocast(policy, precision):
+    with autocast(policy.device, precision):
         latent = policy.mlp_extractor.forward_actor(latent)
     return policy._get_action_dist_from_latent(latent.float())
 
 
 def _values(policy: RecurrentActorCriticPolicy, latent: Tensor, precision: Precision) -> Tensor:
-    with _autocast(policy, precision):
+    with autocast(policy.device, precision):
         latent = policy.mlp_extractor.forward_critic(latent)
     return policy.value_net(latent.float()).flatten()
 
@@ -172,7 +170,3 @@ def _run_lstm(lstm: nn.LSTM, features: Tensor, blocks: Sequence[Block], state: L
         hidden.append(h)
         cell.append(c)
     return torch.cat(outputs), (torch.cat(hidden, dim=1), torch.cat(cell, dim=1))
-
-
-def _autocast(policy: RecurrentActorCriticPolicy, precision: Precision) -> torch.autocast:
-    return torch.autocast(policy.device.type, dtype=torch.bfloat16, enabled=precision == "bf16")

@@ -32,9 +32,9 @@ from biped.ppo.kl_schedule import KlSchedule, next_learning_rate
 from biped.ppo.losses import explained_variance
 from biped.ppo.mirror import Mirror, MirrorMemory
 from biped.ppo.normalizer import Observer
+from biped.ppo.precision import Precision, why_no_bf16
 from biped.ppo.recurrent_pass import (
     Observations,
-    Precision,
     are_independent,
     evaluate_critic,
     evaluate_sequences,
@@ -83,7 +83,8 @@ class DeviceRecurrentPPO(RecurrentPPO):
             learning_rate: the rate or a schedule of it; the adaptive rate starts from its first value.
             *args: more of `RecurrentPPO`'s arguments.
             kl_schedule: steer the rate by the KL divergence of each update.
-            precision: `bf16` runs the networks up to their heads in bfloat16.
+            precision: `bf16` runs the networks up to their heads in bfloat16; where the machine cannot, that is said in
+                a line and they run in single precision (`runs_in`).
             std_range: floor and ceiling of the Gaussian's standard deviation.
             mirror: a symmetry of the task; half of what the policy learns from, it sees in the mirror.
             **kwargs: more of `RecurrentPPO`'s arguments.
@@ -114,6 +115,8 @@ class DeviceRecurrentPPO(RecurrentPPO):
         if not isinstance(policy, RecurrentActorCriticPolicy):
             raise ValueError(f"{self.policy_class.__name__} is not a RecurrentActorCriticPolicy")
         self.policy = policy.to(self.device)
+        self.runs_in = self._usable_precision()
+        """The precision that the networks run in on this machine."""
         lstm = self.policy.lstm_actor
         zeros = torch.zeros(lstm.num_layers, self.n_envs, lstm.hidden_size, device=self.device)
         self._last_lstm_states = RNNStates((zeros, zeros), (zeros, zeros))
@@ -137,6 +140,14 @@ class DeviceRecurrentPPO(RecurrentPPO):
             if isinstance(self.clip_range_vf, float | int) and self.clip_range_vf <= 0:
                 raise ValueError(f"clip_range_vf is {self.clip_range_vf}, but it must be above 0, or None for no clip")
             self.clip_range_vf = FloatSchedule(self.clip_range_vf)
+
+    def _usable_precision(self) -> Precision:
+        """Return the precision that was asked for or, where this machine cannot, say so and return `fp32`."""
+        why_not = why_no_bf16(self.policy) if self.precision == "bf16" else None
+        if why_not is None:
+            return self.precision
+        print(f"bf16 cannot be had ({why_not}): the networks run in fp32", file=sys.stderr, flush=True)
+        return "fp32"
 
     @property
     def n_minibatches(self) -> int:
@@ -172,7 +183,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
                 obs_tensor, episode_starts = self._last_obs, cast("Tensor", self._last_episode_starts)
                 actions, values, log_probs, means, lstm_states = self._act(obs_tensor, episode_starts)
                 if in_mirror is not None:
-                    in_mirror.see(self.policy, cast("Tensor", obs_tensor), episode_starts, self.precision)
+                    in_mirror.see(self.policy, cast("Tensor", obs_tensor), episode_starts, self.runs_in)
                 clipped_actions = actions if self._bounds is None else actions.clamp(*self._bounds)
                 step = edge.step(clipped_actions)
                 self.num_timesteps += env.num_envs
@@ -209,7 +220,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
                 observations,
                 single_steps(self.n_envs),
                 forget_where(episode_starts, self._last_lstm_states),
-                self.precision,
+                self.runs_in,
             )
             actions = distribution.get_actions()
             means = distribution.distribution.mean if type(distribution) is DiagGaussianDistribution else None
@@ -226,7 +237,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
     def _values(self, observations: Observations, states: RNNStates) -> Tensor:
         """Return the values (n_envs,) of observations that follow on `states`."""
         step = single_steps(self.n_envs)
-        return evaluate_critic(self.policy, observations, step, states.vf, self.precision)[0]
+        return evaluate_critic(self.policy, observations, step, states.vf, self.runs_in)[0]
 
     def _drain(self, ended: EndedEpisodes) -> None:
         """Hand the episodes of a rollout to Stable-Baselines3's statistics."""
@@ -375,7 +386,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
             ent_coef=self.ent_coef,
             vf_coef=self.vf_coef,
             normalize_advantage=self.normalize_advantage,
-            precision=self.precision,
+            precision=self.runs_in,
         )
 
     def _log_std(self) -> Tensor | None:
@@ -395,5 +406,5 @@ class DeviceRecurrentPPO(RecurrentPPO):
 
     def _excluded_save_params(self) -> list[str]:
         # Tensors on a device that the machine that loads them may not have, and copies of the weights.
-        on_device = ("_last_obs", "_last_episode_starts", "_last_good", "_bounds", "mirror", "_in_mirror")
+        on_device = ("_last_obs", "_last_episode_starts", "_last_good", "_bounds", "mirror", "_in_mirror", "runs_in")
         return [*super()._excluded_save_params(), *on_device, "should_break_off"]

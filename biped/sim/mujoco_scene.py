@@ -18,6 +18,7 @@ from torch import Tensor
 from biped.errors import MachineError, first_line
 from biped.mdp.randomization import DynamicsSample
 from biped.mdp.state import GRAVITY_DIRECTION_W, BipedState, quat_rotate, quat_rotate_inverse
+from biped.sim.mujoco_warnings import show_warnings_once
 from biped.sim.mujoco_window import MujocoWindow
 from biped.sim.scene import GRAVITY_M_S2, ResetPose, is_urdf, model_file, pd_torque
 from biped.sim.terrain import Terrain, make_terrain
@@ -43,6 +44,7 @@ def _import_mujoco() -> Any:
         importlib.import_module("mujoco.rollout")
     except (ImportError, OSError) as error:
         raise MachineError(f"MuJoCo cannot be imported ({error}): run ./install_genesis.sh --check") from error
+    show_warnings_once(mujoco)
     return mujoco
 
 
@@ -263,9 +265,8 @@ class MujocoScene:
             forces = np.zeros((self.num_envs, self._model.nbody, 6))
             forces[:, self._base, :3] = force_w.numpy()
             # MuJoCo applies it at the base's centre of mass: the moment makes up for the way from its origin.
-            arm = quat_rotate(
-                self._base_quat(), torch.tensor(self._model.body_ipos[self._base]).expand(self.num_envs, 3)
-            )
+            base_quat = torch.from_numpy(self._state[:, self._base_qpos][:, 3:])
+            arm = quat_rotate(base_quat, torch.tensor(self._model.body_ipos[self._base]).expand(self.num_envs, 3))
             forces[:, self._base, 3:] = np.cross(-arm.numpy(), force_w.numpy())
             forces = np.broadcast_to(forces.reshape(self.num_envs, 1, -1), (*control.shape[:2], forces[0].size))
             control = np.concatenate((control, forces), axis=2)
@@ -323,9 +324,6 @@ class MujocoScene:
             model.opt.gravity = gravity[index]
             self._mujoco.mj_setConst(model, data)
 
-    def _base_quat(self) -> Tensor:
-        return torch.from_numpy(self._state[:, self._base_qpos][:, 3:])
-
     def _read_state(self) -> BipedState:
         state = torch.from_numpy(self._state).float()
         base, velocity = state[:, self._base_qpos], state[:, self._base_qvel]
@@ -334,8 +332,9 @@ class MujocoScene:
         vectors_w = torch.stack((velocity[:, :3], self._gravity_w), dim=1)
         lin_vel_b, gravity_b = quat_rotate_inverse(quat[:, None], vectors_w).unbind(dim=1)
         joint_pos, joint_vel = state[:, self._qpos], state[:, self._qvel]
+        torque = pd_torque(self._targets, joint_pos, joint_vel, self._cfg.robot, self._sample)
         # All else is computed from these; a sum is finite only if every addend is.
-        is_finite = torch.isfinite(state.sum(dim=1) + feet.flatten(1).sum(dim=1))
+        is_finite = torch.isfinite(state.sum(dim=1) + feet.flatten(1).sum(dim=1) + torque.sum(dim=1))
         is_slow = (state[:, 1 + self._model.nq :].abs() <= MAX_VELOCITY).all(dim=1)
         return BipedState(
             base_pos_w=base[:, :3],
@@ -345,7 +344,7 @@ class MujocoScene:
             projected_gravity_b=gravity_b,
             joint_pos_rad=joint_pos,
             joint_vel_rad_s=joint_vel,
-            joint_torque_nm=pd_torque(self._targets, joint_pos, joint_vel, self._cfg.robot, self._sample),
+            joint_torque_nm=torque,
             foot_pos_w=sole_w + self._model.opt.timestep * foot_vel_w,
             foot_vel_w=foot_vel_w,
             foot_force_n=-force_w[..., 2],  # sensed is what the foot does to the ground

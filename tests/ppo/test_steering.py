@@ -372,6 +372,8 @@ def test_the_first_update_sees_the_observations_as_the_rollout_saw_them() -> Non
 
 def test_bfloat16_runs_the_networks_and_leaves_the_losses_in_float32() -> None:
     exact, mixed = (learn(learner(pendulums(), precision=p, learning_rate=1e-9)) for p in ("fp32", "bf16"))
+    if mixed.runs_in != "bf16":
+        pytest.skip("this machine has no bfloat16 LSTM")
     a, b = exact.rollout_buffer.values, mixed.rollout_buffer.values
     assert (a != b).any(), "bf16 changed nothing: the networks ran in fp32"
     torch.testing.assert_close(a, b, atol=0.05, rtol=0.05)

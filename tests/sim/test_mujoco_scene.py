@@ -1,7 +1,11 @@
 """MuJoCo beside Genesis: one model, two engines; and what is MuJoCo's own."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +17,7 @@ from biped.mdp.state import BipedState, quat_from_yaw
 from biped.sim.scene import ResetPose, Scene, make_scene
 from biped_config import EnvConfig, RobotConfig, cpu_preset, randomization_preset
 from biped_env import BipedEnv
+from tests.conftest import ROOT
 
 CPU = torch.device("cpu")
 COUNT = 8
@@ -248,3 +253,43 @@ def test_a_scene_of_equal_robots_says_that_it_is_one() -> None:
     sample = sample_dynamics(randomization_preset("full"), cfg.robot, COUNT, torch.Generator())
     with pytest.raises(MachineError, match="all alike"):
         make_scene("genesis", cfg, CPU).apply(sample)
+
+
+BREAK = """
+import torch
+from dataclasses import replace
+from biped.sim.scene import make_scene
+from biped_config import cpu_preset
+
+cfg = replace(cpu_preset().env, num_envs=4)
+scene = make_scene("mujoco", cfg, torch.device("cpu"))
+targets = torch.tensor(cfg.robot.default_joint_pos_rad).repeat(4, 1)
+scene.step(targets)
+targets[1] = torch.nan
+assert scene.step(targets).error.tolist() == [False, True, False, False]
+targets[1] = targets[0]
+assert not scene.step(targets).error.any()
+scene._state[2, -3] = 1e200
+for _ in range(5):
+    assert scene.step(targets).error.tolist() == [False, False, True, False]
+"""
+
+
+def test_what_breaks_a_robot_is_said_once_and_leaves_no_file(tmp_path: Path) -> None:
+    """MuJoCo's own way is a line per step and robot, and MUJOCO_LOG.TXT in the folder that one is in."""
+    ended = subprocess.run(
+        [sys.executable, "-c", BREAK],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    lines = (ended.stdout + ended.stderr).splitlines()
+    assert [line.split(" in ")[-1] for line in lines] == [
+        f"{kind} (further ones are not shown)" for kind in ("CTRL", "QVEL", "QACC", "QPOS")[: len(lines)]
+    ]
+    assert all(line.startswith("MuJoCo: Nan, Inf or huge value in ") for line in lines)
+    assert len(lines) >= 2
+    assert list(tmp_path.iterdir()) == []
