@@ -266,7 +266,12 @@ def _prepare(args: argparse.Namespace) -> tuple[Path | None, RunDirectory | None
         model, run = find_model(args.model, args.log_dir, args.exp_name)
         config = run.read_config()
     # By default the judge is the model as it is, whatever the policy was trained with.
-    settings = [*randomization_settings(args.randomize), *settings, ("train.device", args.device), ("train.sim", args.sim)]
+    settings = [
+        *randomization_settings(args.randomize),
+        *settings,
+        ("train.device", args.device),
+        ("train.sim", args.sim),
+    ]
     return model, run, with_settings(config, settings)
 
 

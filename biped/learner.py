@@ -17,7 +17,6 @@ from biped.ppo.precision import Precision
 from biped.ppo.recurrent_ppo import DeviceRecurrentPPO
 from biped_config import Config, ConfigError
 
-
 CPU_ONLY = ("mujoco",)
 """Simulators that `auto` means the CPU for, whatever else the machine has."""
 

@@ -87,6 +87,7 @@ MAY_IMPORT = {
     "biped.check_machine": {"biped.errors", "biped.sim.scene", "biped_config", "torch", "psutil"},
     "biped.average": {"biped.command_line", "biped.errors", "biped.ppo.checkpoint", "biped.runs", "torch"},
     "biped.memory": {"biped.errors", "biped.mdp.observations", "biped_config", "psutil", "torch"},
+    "biped.ticker": set(),
     "biped.watchdog": set(),
     "biped.train_plan": {
         "biped.command_line",
@@ -104,6 +105,7 @@ MAY_IMPORT = {
     "biped.randomizer": {"biped.mdp", "biped.sim.scene", "biped.sim.terrain", "biped_config", "torch"},
     "biped.sim": {
         "biped.sim",
+        "biped.ticker",
         "biped.mdp.randomization",
         "biped.mdp.state",
         "biped.errors",

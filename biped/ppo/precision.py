@@ -4,6 +4,7 @@ On a CPU the bfloat16 LSTM is oneDNN's, which has none for some instruction sets
 before Ampere computes in bfloat16 only by emulation, which is slower than single precision.
 """
 
+import sys
 from typing import Literal
 
 import torch
@@ -19,6 +20,15 @@ _TRIED_STEPS, _TRIED_SEQUENCES = 2, 2
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     """Return the context in which networks run in a precision."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def usable_precision(policy: RecurrentActorCriticPolicy, asked: Precision) -> Precision:
+    """Return the precision that was asked for or, where this machine cannot, say so in a line and return `fp32`."""
+    why_not = why_no_bf16(policy) if asked == "bf16" else None
+    if why_not is None:
+        return asked
+    print(f"bf16 cannot be had ({why_not}): the networks run in fp32", file=sys.stderr, flush=True)
+    return "fp32"
 
 
 def why_no_bf16(policy: RecurrentActorCriticPolicy) -> str | None:

@@ -32,7 +32,7 @@ from biped.ppo.kl_schedule import KlSchedule, next_learning_rate
 from biped.ppo.losses import explained_variance
 from biped.ppo.mirror import Mirror, MirrorMemory
 from biped.ppo.normalizer import Observer
-from biped.ppo.precision import Precision, why_no_bf16
+from biped.ppo.precision import Precision, usable_precision
 from biped.ppo.recurrent_pass import (
     Observations,
     are_independent,
@@ -62,6 +62,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
     policy: RecurrentActorCriticPolicy
     rollout_buffer: DeviceRolloutBuffer
     precision: Precision
+    runs_in: Precision
 
     def __init__(
         self,
@@ -115,8 +116,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
         if not isinstance(policy, RecurrentActorCriticPolicy):
             raise ValueError(f"{self.policy_class.__name__} is not a RecurrentActorCriticPolicy")
         self.policy = policy.to(self.device)
-        self.runs_in = self._usable_precision()
-        """The precision that the networks run in on this machine."""
+        self.runs_in = usable_precision(self.policy, self.precision)
         lstm = self.policy.lstm_actor
         zeros = torch.zeros(lstm.num_layers, self.n_envs, lstm.hidden_size, device=self.device)
         self._last_lstm_states = RNNStates((zeros, zeros), (zeros, zeros))
@@ -140,14 +140,6 @@ class DeviceRecurrentPPO(RecurrentPPO):
             if isinstance(self.clip_range_vf, float | int) and self.clip_range_vf <= 0:
                 raise ValueError(f"clip_range_vf is {self.clip_range_vf}, but it must be above 0, or None for no clip")
             self.clip_range_vf = FloatSchedule(self.clip_range_vf)
-
-    def _usable_precision(self) -> Precision:
-        """Return the precision that was asked for or, where this machine cannot, say so and return `fp32`."""
-        why_not = why_no_bf16(self.policy) if self.precision == "bf16" else None
-        if why_not is None:
-            return self.precision
-        print(f"bf16 cannot be had ({why_not}): the networks run in fp32", file=sys.stderr, flush=True)
-        return "fp32"
 
     @property
     def n_minibatches(self) -> int:

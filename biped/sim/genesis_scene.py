@@ -22,6 +22,7 @@ from biped.mdp.state import (
     quat_rotate,
     quat_rotate_inverse,
 )
+from biped.sim.kernel_news import KernelNews
 from biped.sim.scene import GRAVITY_M_S2, ResetPose, is_urdf, model_file, pd_torque
 from biped.sim.terrain import make_terrain
 from biped.sim.window import ROW, SPACING_M
@@ -124,6 +125,14 @@ class GenesisScene:
         Raises:
             MachineError: Genesis or the robot model is missing, or the build fails.
         """
+        self._news: KernelNews | None = KernelNews()
+        try:
+            self._set_up(cfg, device, camera, viewer)
+        except BaseException:
+            self._end_news()
+            raise
+
+    def _set_up(self, cfg: EnvConfig, device: torch.device, camera: bool, viewer: bool) -> None:
         self._gs = start_genesis(device, cfg.sim)
         self._cfg = cfg
         self.num_envs = cfg.num_envs
@@ -228,7 +237,15 @@ class GenesisScene:
         if force_w is not None:
             self._robot.apply_links_external_wrench(force_w[:, None], links_idx_local=[0])
         self.advance(targets_rad)
-        return self._read_state()
+        state = self._read_state()
+        self._end_news()
+        return state
+
+    def _end_news(self) -> None:
+        """After the first step hardly a kernel is left to compile."""
+        if self._news is not None:
+            self._news.close()
+            self._news = None
 
     def apply(self, sample: DynamicsSample) -> None:
         """Give each robot and its ground the dynamics of a sample; see `Scene.apply`.
@@ -368,6 +385,7 @@ class GenesisScene:
 
     def close(self) -> None:
         """Free what the simulator holds; the scene is of no use afterwards."""
+        self._end_news()
         self._scene.destroy()
 
 

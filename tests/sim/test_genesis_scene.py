@@ -1,6 +1,13 @@
 """The scene against a real Genesis, and against MuJoCo's kinematics of the same model."""
 
+import importlib
+import os
+import re
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import mujoco
 import numpy as np
@@ -9,8 +16,10 @@ import torch
 
 from biped.errors import MachineError
 from biped.mdp.state import quat_from_yaw, quat_rotate
+from biped.sim.kernel_news import kernel_in
 from biped.sim.scene import ResetPose, make_scene, model_file
 from biped_config import JOINT_NAMES, EnvConfig
+from tests.conftest import ROOT
 
 CPU = torch.device("cpu")
 ALL = torch.ones(8, dtype=torch.bool)
@@ -151,3 +160,49 @@ def test_a_missing_model_is_named(env_config) -> None:
 def test_rendering_needs_a_camera(scene) -> None:
     with pytest.raises(MachineError, match="without a camera"):
         scene.render()
+
+
+def test_the_kernel_that_is_compiled_is_read_off_the_compilers_own_frame() -> None:
+    kernel = importlib.import_module("quadrants.lang.kernel").Kernel
+    names: dict = {}
+    for function in ("materialize", "launch_kernel", "reset"):
+        source = f"def {function}(self, look):\n    return look()\n"
+        exec(compile(source, getattr(kernel, function).__code__.co_filename, "exec"), names)
+    compiler = SimpleNamespace(func=test_the_kernel_that_is_compiled_is_read_off_the_compilers_own_frame)
+    seen = {name: names[name](compiler, lambda: kernel_in(sys._getframe())) for name in names if name[0] != "_"}
+    mine = "test_the_kernel_that_is_compiled_is_read_off_the_compilers_own_frame"
+    assert seen == {"materialize": mine, "launch_kernel": mine, "reset": None}
+    assert kernel_in(sys._getframe()) is None
+
+
+COLD = """
+import torch
+from dataclasses import replace
+from biped_config import cpu_preset
+from biped.sim.scene import make_scene
+
+cfg = replace(cpu_preset().env, num_envs=2)
+scene = make_scene("genesis", cfg, torch.device("cpu"))
+print("built", flush=True)
+scene.step(torch.tensor(cfg.robot.default_joint_pos_rad).repeat(2, 1))
+"""
+
+
+@pytest.mark.slow
+def test_the_first_build_on_a_machine_says_what_is_compiled_and_for_how_long(tmp_path: Path) -> None:
+    """Minutes, most of them in a kernel whose compilation holds Python's lock."""
+    # Genesis leaves variables of its own in this process, where it keeps its kernels among them.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("QD_", "GS_"))}
+    ended = subprocess.run(
+        [sys.executable, "-c", COLD],
+        cwd=ROOT,
+        env={**inherited, "XDG_CACHE_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = re.findall(r"^Genesis compiles for this machine: (\w+), (\d+) s so far$", ended.stderr, re.MULTILINE)
+    seconds = [int(second) for _, second in lines]
+    assert len(lines) >= 2
+    assert seconds == sorted(seconds)
+    assert "kernel_detection" in {name for name, _ in lines}
