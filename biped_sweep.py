@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import optuna
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.study import MaxTrialsCallback
 from optuna.trial import TrialState
@@ -149,12 +149,11 @@ def open_study(args: argparse.Namespace) -> optuna.Study:
     Raises:
         MachineError: the disk does not let us, or the file is no study.
     """
-    folder = args.log_dir / "sweeps"
-    file = folder / f"{args.study}.db"
+    file = _file_of(args)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise disk_error(folder, error) from error
+        raise disk_error(file.parent, error) from error
     try:
         storage = RDBStorage(
             f"sqlite:///{file}",
@@ -174,7 +173,17 @@ def open_study(args: argparse.Namespace) -> optuna.Study:
         study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=5)
         return study
     except Exception as error:  # whatever SQLite and SQLAlchemy raise
-        raise MachineError(f"{file} cannot be used as a study ({first_line(error)}): use another --study") from error
+        raise _no_study(file, error) from error
+
+
+def _file_of(args: argparse.Namespace) -> Path:
+    return args.log_dir / "sweeps" / f"{args.study}.db"
+
+
+def _no_study(file: Path, error: Exception) -> MachineError:
+    return MachineError(
+        f"{file} cannot be used as a study ({first_line(error)}): use another --study, or a --log_dir on a local disk"
+    )
 
 
 class Objective:
@@ -300,7 +309,10 @@ def sweep(args: argparse.Namespace) -> None:
     if len(before) < args.trials:
         callbacks = [MaxTrialsCallback(args.trials, DONE), _tell]
         with Interrupts() as interrupts:
-            study.optimize(Objective(args, space, interrupts), callbacks=callbacks, catch=(TrialFailed,))
+            try:
+                study.optimize(Objective(args, space, interrupts), callbacks=callbacks, catch=(TrialFailed,))
+            except StorageInternalError as error:
+                raise _no_study(_file_of(args), error) from error
     if not any(trial.state is TrialState.COMPLETE for trial in _done(study)):
         raise MachineError("no trial gave a score: see what biped_train.py says to the settings that were tried")
     best = study.best_trial

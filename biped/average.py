@@ -14,8 +14,9 @@ from torch import Tensor
 
 from biped.command_line import OneLineParser, exit_code, whole_number
 from biped.errors import UsageError, disk_error
+from biped.models import make_way
 from biped.ppo.checkpoint import CheckpointError, copy_with_policy, read_checkpoint
-from biped.runs import RunDirectory
+from biped.runs import RunDirectory, steps_in_name
 
 LAST = 5
 """Checkpoints that are averaged unless said otherwise: as many as a run keeps."""
@@ -56,6 +57,7 @@ def average_run(run: RunDirectory, last: int = LAST) -> tuple[Path, list[Path]]:
     except ValueError as error:
         raise UsageError(f"the last {last} checkpoints are of different networks: use a smaller --last") from error
     try:
+        make_way(run.average_model, steps_in_name(found[-1]))
         copy_with_policy(found[-1], run.average_model, weights)
     except OSError as error:
         raise disk_error(run.average_model, error) from error

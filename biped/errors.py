@@ -3,6 +3,7 @@
 The command line turns `UsageError` into exit code 2 and `MachineError` into exit code 1.
 """
 
+import errno
 import sys
 from pathlib import Path
 
@@ -15,9 +16,31 @@ class MachineError(Exception):
     """What was asked for is fine; this machine, its disk or its packages are not."""
 
 
+_PERMISSIONS = "change who may write there, or use another {flag}"
+_BROKEN = "see what the system's log says of the disk, or use another {flag}"
+_REMEDIES = {
+    errno.ENOSPC: "free the disk, or use another {flag}",
+    errno.EDQUOT: "free the disk, or use another {flag}",
+    errno.EFBIG: "free the disk, or use another {flag}",
+    errno.EACCES: _PERMISSIONS,
+    errno.EPERM: _PERMISSIONS,
+    errno.EROFS: "the disk is read-only; use another {flag}",
+    errno.ENOENT: "put the folder back, or use another {flag}",
+    errno.ENOTDIR: "move the file that is in the way, or use another {flag}",
+    errno.EISDIR: "move the folder that is in the way, or use another {flag}",
+    errno.ENAMETOOLONG: "use a shorter name, or another {flag}",
+    errno.EMFILE: "let a process open more files (ulimit -n)",
+    errno.ENFILE: "close other programs, or let the system open more files",
+    errno.EIO: _BROKEN,
+    errno.ESTALE: _BROKEN,
+}
+"""What helps against an error, by its number; for all others there is another disk."""
+
+
 def disk_error(path: Path | str, error: OSError, flag: str = "--log_dir") -> MachineError:
     """Return what a failed write means to a person, who can write elsewhere by a flag."""
-    return MachineError(f"cannot write {path} ({error.strerror or error}): free the disk, or use another {flag}")
+    remedy = _REMEDIES.get(error.errno or 0, "use another {flag}").format(flag=flag)
+    return MachineError(f"cannot write {path} ({error.strerror or error}): {remedy}")
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:

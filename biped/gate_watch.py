@@ -10,6 +10,7 @@ from biped.eval.gate import Verdict, as_json, judge
 from biped.eval.record import Recording
 from biped.eval.trials import Trials, count_trials
 from biped.evaluation import Agent, record_episodes, trial_commands
+from biped.files import set_aside
 from biped.runs import RunDirectory
 from biped_config import Config, RandomizationConfig, ServoConfig
 from biped_env import make_env
@@ -20,6 +21,8 @@ TRIAL_SEED = 10_000
 
 _LAST_STEPS, _PASSES = "last_evaluation_steps", "passes_in_a_row"
 """Names in a checkpoint's notes."""
+_NONE = -math.inf, -math.inf
+"""Rank of a best model that there is not."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,8 @@ class GateWatch:
         if is_due:
             self._passes_in_a_row = self._passes_in_a_row + 1 if passed else 0
         if trial.rank > self._best:
+            if self._best == _NONE and self._run.best_model.is_file():  # nothing says how good it is
+                print(f"{self._run.best_model} has no figures: it is kept as {set_aside(self._run.best_model).name}")
             self._best = trial.rank
             self._save_best()
             self._run.write_best(json.dumps(_as_record(trial, steps), indent=2))
@@ -168,9 +173,11 @@ def _as_record(trial: Trial, steps: int) -> dict[str, object]:
 
 
 def _recorded_rank(run: RunDirectory) -> tuple[float, float]:
-    """Return the rank of the best model so far; below every other where there is none."""
+    """Return the rank of the best model so far; below every other where it or its figures are gone."""
+    if not run.best_model.is_file():
+        return _NONE
     try:
         record = json.loads(run.read_best())
         return float(record["score"]), float(record["success_rate"])
     except (OSError, ValueError, KeyError, TypeError):
-        return -math.inf, -math.inf
+        return _NONE

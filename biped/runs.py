@@ -9,6 +9,7 @@ logs/<exp_name>/
     biped_model_<steps>_steps.zip   checkpoints
     model_final.zip                 the model at the end of training
     best_model.zip, best_model.json the best model by the walking gate, and its figures
+    model_final.<n>.zip, ...        one that had more steps than what came in its place
     RecurrentPPO_1/                 TensorBoard
     overview.png                    the run on one page
     videos/walk_<steps>_steps.gif   films of evaluations, where they are asked for
@@ -20,7 +21,6 @@ logs/<exp_name>/
 
 import contextlib
 import errno
-import fcntl
 import json
 import math
 import os
@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 
 from biped.config_io import from_json, to_dict, to_json, with_settings
 from biped.errors import UsageError, disk_error
+from biped.files import lock, say_once, write_whole
 from biped_config import Config, ConfigError
 
 DEFAULT_EXP_NAME = "biped-walking-sb3-recurrentppo"
@@ -83,9 +84,11 @@ class RunDirectory:
             raise disk_error(self.path, error) from error
         try:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(handle, self.path)
             except BlockingIOError as error:
                 raise UsageError(f"another process is training in {self.path}: wait for it, or use -e NAME") from error
+            except OSError as error:
+                raise disk_error(self.path, error) from error
             yield
         finally:
             os.close(handle)
@@ -211,7 +214,7 @@ class RunDirectory:
             MachineError: the disk does not let us.
         """
         try:
-            _replace_file(self._info, json.dumps({"starts": [*self.read_starts(), start]}, indent=2).encode())
+            write_whole(self._info, json.dumps({"starts": [*self.read_starts(), start]}, indent=2).encode())
         except OSError as error:
             raise disk_error(self._info, error) from error
 
@@ -255,7 +258,7 @@ class RunDirectory:
         Raises:
             OSError: the disk does not let us.
         """
-        _replace_file(self._best_figures, figures.encode())
+        write_whole(self._best_figures, figures.encode())
 
     @property
     def _best_figures(self) -> Path:
@@ -268,19 +271,26 @@ class RunDirectory:
     def checkpoints(self) -> list[Path]:
         """Return the checkpoints, the one with the most steps first."""
         found = [path for path in self.path.iterdir() if _CHECKPOINT.fullmatch(path.name)]
-        return sorted(found, key=_steps_of, reverse=True)
+        return sorted(found, key=steps_in_name, reverse=True)
+
+    def models(self) -> list[Path]:
+        """Return all that can be gone on from; of several with equal steps the first is to be preferred."""
+        others = (self.final_model, self.best_model, self.average_model)
+        return [*self.checkpoints(), *(path for path in others if path.is_file())]
 
     def prune_checkpoints(self, keep: int, steps: int) -> None:
         """Delete all checkpoints but the `keep` newest up to `steps`, the one just written; 0 keeps all.
 
         One of more steps is not ours: a run that goes on from an older one has passed it over as damaged.
 
-        Raises:
-            OSError: the disk does not let us.
+        One that cannot be deleted, such as one that a network share says somebody reads, stays.
         """
-        ours = [path for path in self.checkpoints() if _steps_of(path) <= steps]
+        ours = [path for path in self.checkpoints() if steps_in_name(path) <= steps]
         for path in ours[keep:] if keep else ():
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                say_once("prune", f"{path} cannot be deleted ({error.strerror}): it stays, and others may")
 
     def remove_leftovers(self) -> None:
         """Delete what a process that was killed left half written; call it while the run is locked.
@@ -302,8 +312,8 @@ class RunDirectory:
             MachineError: the disk does not let us.
         """
         try:
-            _replace_file(self.path / "config.json", to_json(config).encode())
-            _replace_file(self.path / "cfgs.pkl", pickle.dumps(to_dict(config)))
+            write_whole(self.path / "config.json", to_json(config).encode())
+            write_whole(self.path / "cfgs.pkl", pickle.dumps(to_dict(config)))
         except OSError as error:
             raise disk_error(self.path, error) from error
 
@@ -331,7 +341,7 @@ class RunDirectory:
         """
         if wandb_id != self.wandb_id():
             try:
-                _replace_file(self.path / "wandb_id.txt", wandb_id.encode())
+                write_whole(self.path / "wandb_id.txt", wandb_id.encode())
             except OSError as error:
                 raise disk_error(self.path, error) from error
 
@@ -344,7 +354,7 @@ class RunDirectory:
         file = self.path / "wandb_id.txt"
         try:
             if not file.exists():
-                _replace_file(file, secrets.token_hex(4).encode())
+                write_whole(file, secrets.token_hex(4).encode())
             return file.read_text().strip()
         except OSError as error:
             raise disk_error(file, error) from error
@@ -363,7 +373,8 @@ def run_path(logs: Path, exp_name: str) -> Path:
     return logs / exp_name
 
 
-def _steps_of(checkpoint: Path) -> int:
+def steps_in_name(checkpoint: Path) -> int:
+    """Return the environment steps after which a periodic checkpoint was written, by its name."""
     return int(checkpoint.name.split("_")[2])
 
 
@@ -377,13 +388,3 @@ def _free_name(path: Path) -> Path:
     while (candidate := path.with_name(f"{path.name}.{number}")).exists():
         number += 1
     return candidate
-
-
-def _replace_file(path: Path, content: bytes) -> None:
-    """Write beside and move into place: a kill leaves the old file or the new one."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())  # a machine that loses power would else keep the name and lose the content
-    part.replace(path)

@@ -13,6 +13,7 @@ from biped.config_io import differences, with_settings
 from biped.errors import UsageError
 from biped.learner import choose_device
 from biped.memory import choose_num_envs, estimate, gib
+from biped.models import find_furthest
 from biped.ppo.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from biped.runs import RunDirectory, run_path
 from biped.train_flags import MAY_CHANGE_ON_RESUME, requested_settings
@@ -32,7 +33,7 @@ class Plan:
 
     @property
     def goes_on_after(self) -> int | None:
-        """The steps of the checkpoint that a run goes on from, 0 where it has none yet; None for a new run."""
+        """The steps of the model that a run goes on from, 0 where it has none yet; None for a new run."""
         if self.resume is None:
             return None
         return self.start.num_timesteps if self.start else 0
@@ -79,7 +80,7 @@ def _continued(args: argparse.Namespace) -> Plan:
                 "leave it out, or start another run with -e NAME"
             )
     choose_device(config.train.device, config.train.sim)
-    start = _newest(run)
+    start = _furthest(run, recorded)
     goal = max(config.train.goal_timesteps, config.train.total_timesteps)
     done = start.num_timesteps if start else 0
     if goal <= done:
@@ -87,17 +88,15 @@ def _continued(args: argparse.Namespace) -> Plan:
     return Plan(with_settings(config, [("train.goal_timesteps", goal)]), start, run)
 
 
-def _newest(run: RunDirectory) -> Checkpoint | None:
-    """Read the newest checkpoint that can be read, and say which ones cannot; None where none was written yet."""
-    if not run.checkpoints():
+def _furthest(run: RunDirectory, config: Config) -> Checkpoint | None:
+    """Read the model that a run goes on from, and say which; None where it holds none yet."""
+    found = find_furthest(run, config, "restore one, start anew with --new_run, or use -e NAME")
+    if found is None:
         _say(f"{run.path} holds no checkpoint yet: beginning anew")
         return None
-    for path in run.checkpoints():
-        try:
-            return read_checkpoint(path)
-        except CheckpointError as error:
-            _say(f"{error}: going on from the checkpoint before it")
-    raise UsageError(f"{run.path} holds no sound checkpoint to continue from: start anew with --new_run, or -e NAME")
+    path, checkpoint = found
+    _say(f"going on from {path}, trained for {checkpoint.num_timesteps:,} steps")
+    return checkpoint
 
 
 def _read(path: Path) -> Checkpoint:

@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 
 from biped.errors import first_line, warn
+from biped.models import make_way
 from biped.ppo.checkpoint import Checkpoint, restore, save_checkpoint
 from biped.ppo.live_state import learner_state, restore_learner
 from biped.ppo.recurrent_ppo import DeviceRecurrentPPO
@@ -51,11 +52,12 @@ class TrainingState:
         save_checkpoint(self._model, path, self._notes(), self._live())
 
     def save_weights(self, path: Path) -> None:
-        """Write the model alone, for those who use it.
+        """Write the model alone, for those who use it; one of more steps that is there is kept under another name.
 
         Raises:
             OSError: the disk does not let us.
         """
+        make_way(path, self._model.num_timesteps)
         save_checkpoint(self._model, path, self._notes())
 
     def restore(self, start: Checkpoint) -> str | None:

@@ -106,7 +106,8 @@ def test_an_interrupted_continuation_goes_on_to_the_goal_it_had(
     command = ["-e", "demo", "--log_dir", str(tmp_path), *SMALL]
     assert biped_train.main(command) == 0
     assert biped_train.main([*command, "--continue_training"]) == 0
-    (tmp_path / "demo" / "biped_model_2048_steps.zip").unlink()
+    for lost in ("biped_model_2048_steps.zip", "model_final.zip"):
+        (tmp_path / "demo" / lost).unlink()
     assert biped_train.main([*command, "--continue_training"]) == 0
     assert "from 1,536 to 2,048 steps" in capsys.readouterr().out
     assert biped_train.main([*command, "--continue_training"]) == 0
@@ -132,6 +133,7 @@ def test_a_damaged_newest_checkpoint_is_said_and_the_one_before_it_is_used(
     newest = tmp_path / "demo" / "biped_model_1024_steps.zip"
     torn = newest.read_bytes()[:1000]
     newest.write_bytes(torn)
+    (tmp_path / "demo" / "model_final.zip").unlink()
     assert biped_train.main([*command, "--continue_training"]) == 0
     out = capsys.readouterr().out
     assert "damaged" in out

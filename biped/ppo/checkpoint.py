@@ -5,6 +5,7 @@ can run a stranger's code; the functions here read weights with `weights_only=Tr
 """
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -25,6 +26,8 @@ _MAX_MEMBER_BYTES = 2 * 1024**3
 _POLICY = "policy.pth"
 _NOTES, _LIVE, _MANIFEST = "notes.json", "live.pt", "manifest.json"
 """Members of the zip that stock `load` passes over: it looks at .pth files and at names of its own."""
+_CANNOT_FLUSH = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EISDIR, errno.EACCES, errno.EPERM}
+"""What network shares and file systems in user space answer to `fsync`, of folders above all."""
 
 
 class CheckpointError(Exception):
@@ -115,7 +118,8 @@ def _whole_or_not_at_all(path: Path) -> Iterator[io.BufferedRandom]:
         with part.open("w+b") as file:  # read again for the manifest
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            with _where_it_can_be_flushed():
+                os.fsync(file.fileno())
         part.replace(path)
         _sync_folder(path.parent)
     finally:
@@ -128,7 +132,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: the file is missing, damaged, or not a checkpoint.
     """
-    try:
+    with _refusing(path):
         with zipfile.ZipFile(path) as archive:
             policy = _load_tensors(archive, _POLICY)
             optimizer = _load_tensors(archive, "policy.optimizer.pth")
@@ -149,14 +153,33 @@ def read_checkpoint(path: Path) -> Checkpoint:
         if not (sound and all(0 <= value < 2**62 for value in counters.values())):
             raise ValueError("counters or learning rate make no sense")
         finite = all(bool(value.isfinite().all()) for value in policy.values())
+    if not finite:
+        raise CheckpointError(f"{path} holds weights that are not numbers")
+    return checkpoint
+
+
+def read_steps(path: Path) -> int:
+    """Return the environment steps that a checkpoint says it was trained for; its weights are not looked at.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or not a checkpoint.
+    """
+    with _refusing(path), zipfile.ZipFile(path) as archive:
+        steps = int(json.loads(_read_member(archive, "data"))["num_timesteps"])
+        if not 0 <= steps < 2**62:
+            raise ValueError("the counter makes no sense")
+    return steps
+
+
+@contextlib.contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no file {path}") from error
     except Exception as error:
         # Whatever a damaged or foreign file makes the readers raise, it means the same to a person.
         raise CheckpointError(f"{path} is damaged or not a checkpoint ({type(error).__name__})") from error
-    if not finite:
-        raise CheckpointError(f"{path} holds weights that are not numbers")
-    return checkpoint
 
 
 def restore(model: BaseAlgorithm, checkpoint: Checkpoint, *, counters: bool = True) -> None:
@@ -214,11 +237,22 @@ def _check_manifest(archive: zipfile.ZipFile) -> None:
 
 def _sync_folder(folder: Path) -> None:
     """Write the folder's own entries to the disk: without it a power cut can undo the move."""
-    handle = os.open(folder, os.O_RDONLY)
+    with _where_it_can_be_flushed():
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextlib.contextmanager
+def _where_it_can_be_flushed() -> Iterator[None]:
+    """Go on without where the disk cannot; whoever writes a run's other files says so (`biped.files`)."""
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        yield
+    except OSError as error:
+        if error.errno not in _CANNOT_FLUSH:
+            raise
 
 
 def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:

@@ -22,6 +22,7 @@ from biped.mdp.state import (
     quat_rotate,
     quat_rotate_inverse,
 )
+from biped.sim.kernel_cache import CACHE_REMEDY, choose_cache, is_of_the_disk
 from biped.sim.kernel_news import KernelNews
 from biped.sim.scene import GRAVITY_M_S2, ResetPose, is_urdf, model_file, pd_torque
 from biped.sim.terrain import make_terrain
@@ -63,14 +64,15 @@ def start_genesis(device: torch.device, cfg: SimConfig) -> Any:
     """Initialise Genesis once in this process and return its module.
 
     Raises:
-        MachineError: it cannot be imported, or it runs already on another device.
+        MachineError: it cannot be imported, it finds no folder to write to, or it runs already on another device.
     """
     gs = _import_genesis()
     backend = gs.cuda if device.type == "cuda" else gs.cpu
     if not getattr(gs, "_initialized", False):
         # gs.gpu would fall back to the CPU without a word; gs.cuda fails. The seed is part of the kernel cache's key.
         # It seeds every generator of the process with it; they are put back.
-        generators = _generator_states()
+        generators = _generator_states(device)
+        choose_cache()
         try:
             gs.init(backend=backend, seed=cfg.kernel_seed, performance_mode=cfg.performance_mode, logging_level="error")
         except Exception as error:
@@ -81,8 +83,8 @@ def start_genesis(device: torch.device, cfg: SimConfig) -> Any:
     return gs
 
 
-def _generator_states() -> tuple[Any, ...]:
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+def _generator_states(device: torch.device) -> tuple[Any, ...]:
+    cuda = torch.cuda.get_rng_state_all() if device.type == "cuda" else []
     return random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda
 
 
@@ -149,9 +151,10 @@ class GenesisScene:
             raise
         # Genesis, its compiler and the driver below it raise many kinds of errors; running out of memory is one.
         except Exception as error:
+            remedy = CACHE_REMEDY if is_of_the_disk(error) else "where memory is short, use fewer of them"
             raise MachineError(
                 f"Genesis cannot build {cfg.num_envs} robots of {model} on {device.type} ({first_line(error)}); "
-                "where memory is short, use fewer of them"
+                f"{remedy}"
             ) from error
         self.window = GenesisWindow(self._scene.viewer, self._robot) if viewer else None
         self._targets = torch.tensor(cfg.robot.default_joint_pos_rad, device=self.device).expand(self.num_envs, -1)
