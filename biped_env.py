@@ -2,11 +2,10 @@
 
 `BipedEnv` follows `gymnasium.vector.VectorEnv` on torch tensors that never leave the simulator's device: same-step
 autoreset, `terminated` apart from `truncated`, final observations kept for bootstrapping. `BipedVecEnv` wraps it for
-Stable-Baselines3 and sb3-contrib as they are.
+Stable-Baselines3 and sb3-contrib as they are, `NumpyVectorEnv` for gymnasium's wrappers (docs/compatibility.md).
 """
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,10 +14,9 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
-from stable_baselines3.common.vec_env import VecEnv
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 from torch import Tensor
 
+from biped.env.vec_env import NumpyVectorEnv, StableBaselinesVecEnv
 from biped.mdp.commands import CommandState, advance_commands, command_progress, is_moving
 from biped.mdp.episode_stats import EpisodeStats
 from biped.mdp.gait import StepEvents, StepState, advance_phase, advance_steps
@@ -36,6 +34,8 @@ from biped.mdp.terminations import check_terminations
 from biped.randomizer import Randomizer
 from biped.sim.scene import ResetPose, Scene, make_scene
 from biped_config import EnvConfig, NoiseConfig
+
+__all__ = ["BipedEnv", "BipedVecEnv", "NumpyVectorEnv", "make_env"]
 
 _LIVE = ("_phase", "_episode_steps", "_previous_action", "_state", "_steps", "_events", "_command")
 _LIVE_STATS = ("episode_return", "episode_length")
@@ -84,21 +84,21 @@ class BipedEnv(VectorEnv):
         self._default_joint_pos = self._rewards.default_joint_pos_rad
         self._generator = torch.Generator(self.device)
         self._generator.manual_seed(seed)
-        self._lift = torch.tensor((0.0, 0.0, cfg.reset.clearance_m), device=self.device)
+        self._lift = torch.tensor((0.0, 0.0, cfg.reset.clearance_m), device=self.device, dtype=torch.float32)
         self._all = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
         self._standing = self._measure_standing()
         self._at_rest = without_motion(self._standing)
-        self._phase = torch.zeros(self.num_envs, device=self.device)
-        self._episode_steps = torch.zeros(self.num_envs, device=self.device)
+        self._phase = torch.zeros(self.num_envs, device=self.device, dtype=torch.float32)
+        self._episode_steps = torch.zeros(self.num_envs, device=self.device, dtype=torch.float32)
         self._max_episode_steps = round(cfg.termination.episode_s / cfg.sim.control_dt_s)
-        self._previous_action = torch.zeros(self.num_envs, joints, device=self.device)
+        self._previous_action = torch.zeros(self.num_envs, joints, device=self.device, dtype=torch.float32)
         self._randomizer = Randomizer(cfg, scene, self._default_joint_pos, self._generator)
         noise = self.layout.noise(self.device) * ~self._randomizer.is_nominal[:, None]
         self._noise = noise if cfg.randomization.noise != NoiseConfig() else None
         self._steps = StepState.initial(self.num_envs, self.device)
         self._events = StepEvents.none(self.num_envs, self.device)
         self._command = CommandState.initial(self.num_envs, self.device)
-        self._shares = torch.zeros(self.num_envs, len(self.reward_names), device=self.device)
+        self._shares = torch.zeros(self.num_envs, len(self.reward_names), device=self.device, dtype=torch.float32)
         self.command_share = 1.0
         """Share of the command ranges that is drawn from, around their middle; a curriculum sets it."""
         self._start(self._all, self._standing)
@@ -121,19 +121,22 @@ class BipedEnv(VectorEnv):
         self._start(self._all, self._standing)
         return self._observe(), {}
 
-    def step(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
+    def step(self, actions: Tensor | np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
         """Move every robot by one control step.
 
         Args:
-            actions: (num_envs, num_joints); clipped to the action space. One that is not finite ends its episode as
-                an error, and so does a command that is not.
+            actions: (num_envs, num_joints), tensor or numpy; clipped to the action space. One that is not finite ends
+                its episode as an error, and so does a command that is not.
 
         Returns:
             Observations, rewards, terminated, truncated, and infos: `final_obs` (num_envs, width) with its mask
             `_final_obs`, and `episode_return`, `episode_length` up to this step, (num_envs,) each.
+
+        Raises:
+            ValueError: the actions have another shape.
         """
         cfg = self.cfg
-        actions = actions.to(self.device, torch.float32)
+        actions = self._as_actions(actions)
         refused = ~torch.isfinite(torch.cat((actions, self._command.velocity), dim=1)).all(dim=1)
         actions = actions.clamp(-cfg.control.action_clip, cfg.control.action_clip).masked_fill(refused[:, None], 0.0)
         force_w = self._randomizer.push(self._state, self.difficulty)
@@ -178,9 +181,13 @@ class BipedEnv(VectorEnv):
         }
         return self._observe(), rewards, ends.terminated, ends.truncated, infos
 
-    def render(self) -> np.ndarray:
-        """Return a picture of the first robot, (height, width, 3), uint8."""
-        return self.scene.render()
+    def render(self) -> tuple[np.ndarray | None, ...]:
+        """Return a picture for each robot: of the first one, (height, width, 3), uint8, and None for the others.
+
+        Raises:
+            MachineError: the environment was made without a camera, or the machine cannot render.
+        """
+        return (self.scene.render(), *[None] * (self.num_envs - 1))
 
     def close_extras(self, **kwargs: Any) -> None:
         """Free the simulator."""
@@ -234,8 +241,8 @@ class BipedEnv(VectorEnv):
         Those too small to ask for motion are made zero, as drawn ones are. Under one that is not finite nothing is
         seen, and the next step ends the episode as an error.
         """
-        forever = torch.full((self.num_envs,), torch.inf, device=self.device)
-        velocity = velocity.to(self.device)
+        forever = torch.full((self.num_envs,), torch.inf, device=self.device, dtype=torch.float32)
+        velocity = velocity.to(self.device, torch.float32)
         self._command = CommandState(velocity * is_moving(velocity, self.cfg.command)[:, None], forever)
         return self._observe().masked_fill(~torch.isfinite(self._command.velocity).all(dim=1, keepdim=True), 0.0)
 
@@ -270,11 +277,17 @@ class BipedEnv(VectorEnv):
         """What differs from robot to robot, and what disturbs them."""
         return self._randomizer
 
+    def _as_actions(self, actions: Tensor | np.ndarray) -> Tensor:
+        actions = torch.as_tensor(actions, dtype=torch.float32, device=self.device)
+        if actions.shape != self.action_space.shape:
+            raise ValueError(f"actions are {tuple(actions.shape)}, but must be {self.action_space.shape}")
+        return actions
+
     def _measure_standing(self) -> BipedState:
         """Return the state of robots that stand in the default pose, with the feet where the simulator has them."""
-        base_pos_w = torch.zeros(self.num_envs, 3, device=self.device)
+        base_pos_w = torch.zeros(self.num_envs, 3, device=self.device, dtype=torch.float32)
         base_pos_w[:, 2] = self.cfg.robot.default_base_height_m
-        upright = quat_from_yaw(torch.zeros(self.num_envs, device=self.device))
+        upright = quat_from_yaw(torch.zeros(self.num_envs, device=self.device, dtype=torch.float32))
         joint_pos_rad = self._default_joint_pos.expand(self.num_envs, -1)
         self.scene.reset(self._all, ResetPose(base_pos_w, upright, joint_pos_rad))
         standing = self.scene.step(joint_pos_rad)
@@ -283,8 +296,8 @@ class BipedEnv(VectorEnv):
     def _draw_start(self) -> BipedState:
         """Return the state of robots that are about to start: at rest, any heading, near the default pose."""
         reset, rest = self.cfg.reset, self._at_rest
-        draws = 2.0 * torch.rand(*rest.joint_pos_rad.shape, generator=self._generator, device=self.device) - 1.0
-        yaw_rad = 2.0 * torch.pi * torch.rand(self.num_envs, generator=self._generator, device=self.device)
+        draws = 2.0 * self._rand(*rest.joint_pos_rad.shape) - 1.0
+        yaw_rad = 2.0 * torch.pi * self._rand(self.num_envs)
         quat = quat_from_yaw(yaw_rad)
         base_pos_w = rest.base_pos_w + self._lift
         return replace(
@@ -296,11 +309,15 @@ class BipedEnv(VectorEnv):
             foot_pos_w=base_pos_w[:, None] + quat_rotate(quat[:, None], rest.foot_pos_w - rest.base_pos_w[:, None]),
         )
 
+    def _rand(self, *shape: int) -> Tensor:
+        """Draw uniformly from 0 to 1."""
+        return torch.rand(*shape, generator=self._generator, device=self.device, dtype=torch.float32)
+
     def _start(self, mask: Tensor, state: BipedState) -> None:
         """Begin new episodes where `mask` (num_envs,) is True; elsewhere `state` goes on, and commands run on."""
         cfg = self.cfg
         start = self._draw_start()
-        phase, late = torch.rand(2, self.num_envs, generator=self._generator, device=self.device)
+        phase, late = self._rand(2, self.num_envs)
         self._randomizer.begin(mask, late, self.difficulty)
         start = self._randomizer.disturbed(start)
         self.scene.reset(mask, ResetPose(start.base_pos_w, start.base_quat_w, start.joint_pos_rad))
@@ -327,113 +344,19 @@ class BipedEnv(VectorEnv):
         )
         if self._noise is None:
             return observation
-        return observation + self._noise * torch.randn(observation.shape, generator=self._generator, device=self.device)
+        return observation + self._noise * torch.randn(
+            observation.shape, generator=self._generator, device=self.device, dtype=torch.float32
+        )
 
 
-class BipedVecEnv(VecEnv):
-    """A `BipedEnv` as a Stable-Baselines3 `VecEnv`: numpy at the edge, for stock algorithms and wrappers.
+class BipedVecEnv(StableBaselinesVecEnv):
+    """A `BipedEnv` as a Stable-Baselines3 `VecEnv`; `env` is the tensor environment inside."""
 
-    `env` is the tensor environment inside, and `step_tensor` its step, for learners that stay on the device. An `info`
-    of an episode that ended holds `terminal_observation`, `TimeLimit.truncated` and `episode` (`r` return, `l` length,
-    `t` seconds since the start).
-    """
+    env: BipedEnv
 
     def __init__(self, env: BipedEnv) -> None:
         """Wrap `env`."""
-        self.env = env
-        self._actions: Tensor | None = None
-        self._started_s = time.monotonic()
-        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
-
-    def reset(self) -> np.ndarray:
-        """Begin every episode anew, with the seed of the last `seed` call if there is one; (num_envs, width)."""
-        observations, _ = self.env.reset(seed=self._seeds[0])
-        self._reset_seeds()
-        self._reset_options()
-        return observations.cpu().numpy()
-
-    def step_tensor(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
-        """Step without leaving the device: see `BipedEnv.step`."""
-        return self.env.step(actions)
-
-    def step_async(self, actions: np.ndarray) -> None:
-        """Take the actions (num_envs, num_joints) of the coming step."""
-        self._actions = torch.as_tensor(actions, dtype=torch.float32)
-
-    def step_wait(self) -> VecEnvStepReturn:
-        """Step, and return observations, rewards, dones and one info dictionary an environment.
-
-        Raises:
-            RuntimeError: `step_async` was not called before.
-        """
-        if self._actions is None:
-            raise RuntimeError("step_async must be called before step_wait")
-        observations, rewards, terminated, truncated, extra = self.env.step(self._actions)
-        self._actions = None
-        dones = (terminated | truncated).cpu().numpy()
-        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        if ended := np.flatnonzero(dones).tolist():
-            self._describe_ends(infos, ended, truncated, extra)
-        return observations.cpu().numpy(), rewards.cpu().numpy(), dones, infos
-
-    def _describe_ends(
-        self, infos: list[dict[str, Any]], ended: list[int], truncated: Tensor, extra: dict[str, Any]
-    ) -> None:
-        elapsed_s = round(time.monotonic() - self._started_s, 6)
-        final_obs = extra["final_obs"].cpu().numpy()
-        cut, returns, lengths = (
-            values.tolist() for values in (truncated, extra["episode_return"], extra["episode_length"])
-        )
-        for index in ended:
-            infos[index] = {
-                "terminal_observation": final_obs[index],
-                "TimeLimit.truncated": cut[index],
-                "episode": {"r": returns[index], "l": int(lengths[index]), "t": elapsed_s},
-            }
-
-    def close(self) -> None:
-        """Free the simulator."""
-        self.env.close()
-
-    def get_images(self) -> Sequence[np.ndarray | None]:
-        """Return a picture of the first robot: the camera follows that one."""
-        return [self.env.render()]
-
-    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """Return an attribute of the batch, once for each environment asked for."""
-        return [getattr(self.env, attr_name)] * len(self._indices(indices))
-
-    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Set an attribute of the batch.
-
-        Raises:
-            ValueError: only some environments are asked for; the batch is one object.
-        """
-        self._require_whole_batch(indices)
-        setattr(self.env, attr_name, value)
-
-    def env_method(
-        self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
-    ) -> list[Any]:
-        """Call a method of the batch once, and return its result for each environment.
-
-        Raises:
-            ValueError: only some environments are asked for; the batch is one object.
-        """
-        self._require_whole_batch(indices)
-        return [getattr(self.env, method_name)(*method_args, **method_kwargs)] * self.num_envs
-
-    def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
-        """Return False for each environment asked for: no single-environment wrapper is inside."""
-        del wrapper_class
-        return [False] * len(self._indices(indices))
-
-    def _indices(self, indices: VecEnvIndices) -> Sequence[int]:
-        return list(self._get_indices(indices))
-
-    def _require_whole_batch(self, indices: VecEnvIndices) -> None:
-        if len(self._indices(indices)) != self.num_envs:
-            raise ValueError("the environments are one batch: leave indices out")
+        super().__init__(env)
 
 
 def make_env(

@@ -66,7 +66,7 @@ def policy_agent(config: Config, env: BipedEnv, path: Path) -> Agent:
 def zero_agent(env: BipedEnv) -> Agent:
     """Return the agent that holds the default pose."""
     shape = env.action_space.shape or ()
-    return lambda observations, _: torch.zeros(shape, device=observations.device)
+    return lambda observations, _: torch.zeros(shape, device=observations.device, dtype=torch.float32)
 
 
 def random_agent(env: BipedEnv, seed: int) -> Agent:
@@ -123,7 +123,7 @@ def run_evaluation(args: argparse.Namespace) -> Trial:
     env = make_env(cfg, choose_device(args.device, args.sim), sim=args.sim, camera=args.picture is not None)
     commands = trial_commands(cfg.num_envs, cfg.command, args.seed)
     if args.command is not None:
-        commands = torch.tensor(args.command).expand(cfg.num_envs, 3)
+        commands = torch.tensor(args.command, dtype=torch.float32).expand(cfg.num_envs, 3)
     record = record_episodes(env, _agent(args, config, env, model), commands, args.seed)
     result = Trial.of(record, cfg.robot.servo)
     print(as_table(result.verdict))
@@ -132,7 +132,7 @@ def run_evaluation(args: argparse.Namespace) -> Trial:
         if out is not None:
             out.write_text(json.dumps(_as_json(args, model, result), indent=2) + "\n")
         if args.picture is not None:
-            Image.fromarray(env.render()).save(args.picture)
+            Image.fromarray(env.scene.render()).save(args.picture)
     except OSError as error:
         raise disk_error(error.filename or "the result", error) from error
     env.close()

@@ -88,7 +88,9 @@ def check_genesis() -> Finding:
     started_s = time.monotonic()
     try:
         scene = make_scene("genesis", cfg, device)
-        targets = torch.tensor(cfg.robot.default_joint_pos_rad, device=device).repeat(cfg.num_envs, 1)
+        targets = torch.tensor(cfg.robot.default_joint_pos_rad, device=device, dtype=torch.float32).repeat(
+            cfg.num_envs, 1
+        )
         broken = scene.step(targets).error.any().item()
         scene.close()
     except MachineError as error:

@@ -129,9 +129,11 @@ def check_standing(subject: Subject) -> Finding:
     """Let it stand by its controllers alone."""
     cfg = subject.cfg
     scene = make_scene("mujoco", cfg, torch.device("cpu"))
-    base = torch.tensor([[0.0, 0.0, cfg.robot.default_base_height_m + cfg.reset.clearance_m]])
-    joints = torch.tensor([cfg.robot.default_joint_pos_rad])
-    scene.reset(torch.ones(1, dtype=torch.bool), ResetPose(base, quat_from_yaw(torch.zeros(1)), joints))
+    base = torch.tensor([[0.0, 0.0, cfg.robot.default_base_height_m + cfg.reset.clearance_m]], dtype=torch.float32)
+    joints = torch.tensor([cfg.robot.default_joint_pos_rad], dtype=torch.float32)
+    scene.reset(
+        torch.ones(1, dtype=torch.bool), ResetPose(base, quat_from_yaw(torch.zeros(1, dtype=torch.float32)), joints)
+    )
     for _ in range(round(STAND_S / cfg.sim.control_dt_s)):
         state = scene.step(joints)
     sag = cfg.robot.default_base_height_m - float(state.base_pos_w[0, 2])

@@ -30,9 +30,11 @@ def trial_commands(count: int, cfg: CommandConfig, seed: int) -> Tensor:
         ConfigError: hardly any command of the ranges asks for motion.
     """
     generator = torch.Generator().manual_seed(seed)
-    ranges = torch.tensor([cfg.lin_vel_x_m_s, cfg.lin_vel_y_m_s, cfg.ang_vel_rad_s])
-    walks = ranges[:, 0] + (ranges[:, 1] - ranges[:, 0]) * torch.rand(_CANDIDATES * count, 3, generator=generator)
-    turns = walks * torch.tensor((0.0, 0.0, 1.0))
+    ranges = torch.tensor([cfg.lin_vel_x_m_s, cfg.lin_vel_y_m_s, cfg.ang_vel_rad_s], dtype=torch.float32)
+    walks = ranges[:, 0] + (ranges[:, 1] - ranges[:, 0]) * torch.rand(
+        _CANDIDATES * count, 3, generator=generator, dtype=torch.float32
+    )
+    turns = walks * torch.tensor((0.0, 0.0, 1.0), dtype=torch.float32)
     turns = turns[is_moving(turns, cfg)]
     walks = walks[is_moving(walks, cfg) & (torch.linalg.vector_norm(walks[:, :2], dim=1) >= WALKING_M_S)]
     standing = round(STANDING_SHARE * count) if cfg.standing_fraction else 0
@@ -40,7 +42,9 @@ def trial_commands(count: int, cfg: CommandConfig, seed: int) -> Tensor:
     moving = count - standing - turning
     if not len(walks):  # nothing but turning or standing is trained
         standing, turning = (standing, turning + moving) if turning else (count, 0)
-    commands = torch.cat((torch.zeros(standing, 3), turns[:turning], walks[: count - standing - turning]))
+    commands = torch.cat(
+        (torch.zeros(standing, 3, dtype=torch.float32), turns[:turning], walks[: count - standing - turning])
+    )
     if len(commands) < count:
         raise ConfigError("hardly any of env.command's velocities asks for motion: widen its ranges")
     return commands

@@ -74,8 +74,8 @@ class PolicyStep(nn.Module):
     def example(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return inputs for exporters to follow: a batch of two, since one is not seen as any number."""
         width = next(self.extractor.parameters()).shape[1]
-        state = torch.zeros(self.lstm.num_layers, 2, self.lstm.hidden_size)
-        return torch.zeros(2, width), state, state.clone()
+        state = torch.zeros(self.lstm.num_layers, 2, self.lstm.hidden_size, dtype=torch.float32)
+        return torch.zeros(2, width, dtype=torch.float32), state, state.clone()
 
 
 def export_policy(

@@ -197,8 +197,8 @@ class LiveLoop:
     def _begin(self) -> None:
         env = self._env
         self._starts = torch.ones(env.num_envs, dtype=torch.bool, device=env.device)
-        self._age_s = torch.zeros(env.num_envs, device=env.device)
-        self._velocity = torch.zeros(3, device=env.device)
+        self._age_s = torch.zeros(env.num_envs, device=env.device, dtype=torch.float32)
+        self._velocity = torch.zeros(3, device=env.device, dtype=torch.float32)
         self._held = None
 
     @torch.inference_mode()
@@ -229,7 +229,9 @@ class LiveLoop:
         return True
 
     def _hold(self, command: Command) -> None:
-        self._observations = self._env.hold_commands(torch.tensor(command).expand(self._env.num_envs, 3))
+        self._observations = self._env.hold_commands(
+            torch.tensor(command, dtype=torch.float32).expand(self._env.num_envs, 3)
+        )
         self._held = command
 
     def _look_at(self, terminated: Tensor, done: Tensor) -> None:

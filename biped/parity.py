@@ -187,7 +187,7 @@ def _torch_player(policy: RecurrentActorCriticPolicy, clip: float) -> Player:
     actor = DeterministicActor(policy, 1, "fp32")
 
     def play(observation: Numbers, begins: bool) -> tuple[Numbers, Memory]:
-        action = actor(torch.from_numpy(observation), torch.tensor([begins])).clamp(-clip, clip)
+        action = actor(torch.from_numpy(observation), torch.tensor([begins], dtype=torch.bool)).clamp(-clip, clip)
         hidden, cell = actor.state
         return action.numpy(), (hidden.numpy(), cell.numpy())
 

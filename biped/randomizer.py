@@ -98,12 +98,19 @@ class Randomizer:
         cfg = self._cfg.randomization.start
         if self._has_bumps:
             place = self._field_starts[self.dynamics.bump_field]
-            spread = torch.rand(self._cfg.num_envs, 2, generator=self._generator, device=self._scene.device) - 0.5
+            spread = (
+                torch.rand(
+                    self._cfg.num_envs, 2, generator=self._generator, device=self._scene.device, dtype=torch.float32
+                )
+                - 0.5
+            )
             place[:, :2] += spread  # each on bumps of its own
             start = replace(start, base_pos_w=start.base_pos_w + place, foot_pos_w=start.foot_pos_w + place[:, None])
         if self._has_start_motion:
             shape = (3, self._cfg.num_envs, 3)
-            drawn = 2.0 * torch.rand(shape, generator=self._generator, device=self._scene.device) - 1.0
+            drawn = (
+                2.0 * torch.rand(shape, generator=self._generator, device=self._scene.device, dtype=torch.float32) - 1.0
+            )
             vel, ang, lean = drawn.masked_fill(self.is_nominal[:, None], 0.0)
             vel = torch.cat((cfg.lin_vel_m_s * vel[:, :2], torch.zeros_like(vel[:, 2:])), dim=1)
             quat = leaning(start.base_quat_w, cfg.tilt_rad * lean[:, 0], cfg.tilt_rad * lean[:, 1])

@@ -70,7 +70,9 @@ def run_robustness(env: BipedEnv, agent: Agent, episodes: int, seed: int, axes: 
 
     def of(name: str, nominal: float) -> Tensor:
         """Return the value of an axis in every environment, (num_envs,)."""
-        values = torch.tensor([level if axis == name else nominal for axis, level in levels], device=env.device)
+        values = torch.tensor(
+            [level if axis == name else nominal for axis, level in levels], device=env.device, dtype=torch.float32
+        )
         return values.repeat_interleave(episodes)
 
     env.randomizer.hold(_sample(env, of, generator))
@@ -84,7 +86,7 @@ def run_robustness(env: BipedEnv, agent: Agent, episodes: int, seed: int, axes: 
         step[0] += 1
         if step[0] % every == 0:
             push()
-        drawn = torch.randn(observations.shape, generator=generator, device=env.device)
+        drawn = torch.randn(observations.shape, generator=generator, device=env.device, dtype=torch.float32)
         return agent(observations + noise * drawn, starts)
 
     commands = trial_commands(episodes, env.cfg.command, seed).repeat(len(levels), 1)
@@ -103,10 +105,10 @@ def run_robustness(env: BipedEnv, agent: Agent, episodes: int, seed: int, axes: 
 
 def _sample(env: BipedEnv, of: Callable[[str, float], Tensor], generator: torch.Generator) -> DynamicsSample:
     nominal = sample_dynamics(RandomizationConfig(), env.cfg.robot, env.num_envs, generator)
-    heights_m = torch.tensor(env.cfg.randomization.bumps.heights_m, device=env.device)
+    heights_m = torch.tensor(env.cfg.randomization.bumps.heights_m, device=env.device, dtype=torch.float32)
     bumps_m = of("bumps", 0.0) / 100.0
     slope = of("slope", 0.0) * math.pi / 180.0
-    heading = 2.0 * math.pi * torch.rand(env.num_envs, generator=generator, device=env.device)
+    heading = 2.0 * math.pi * torch.rand(env.num_envs, generator=generator, device=env.device, dtype=torch.float32)
     down = torch.stack((slope.sin() * heading.cos(), slope.sin() * heading.sin(), -slope.cos()), dim=-1)
     return replace(
         nominal,
@@ -130,12 +132,14 @@ class _Pushes:
 
     def __init__(self, env: BipedEnv, size_m_s: Tensor, heading_rad: Tensor, generator: torch.Generator) -> None:
         self._env, self._size_m_s, self._heading_rad, self._generator = env, size_m_s, heading_rad, generator
-        self._ahead = torch.tensor((1.0, 0.0, 0.0), device=env.device)
+        self._ahead = torch.tensor((1.0, 0.0, 0.0), device=env.device, dtype=torch.float32)
 
     def __call__(self) -> None:
         env = self._env
         ahead_w = quat_rotate(env.state.base_quat_w, self._ahead.expand(env.num_envs, 3))
-        drawn = 2.0 * math.pi * torch.rand(env.num_envs, generator=self._generator, device=env.device)
+        drawn = (
+            2.0 * math.pi * torch.rand(env.num_envs, generator=self._generator, device=env.device, dtype=torch.float32)
+        )
         left_of_ahead = torch.where(self._heading_rad.isnan(), drawn, self._heading_rad)
         heading = torch.atan2(ahead_w[:, 1], ahead_w[:, 0]) + left_of_ahead
         way = torch.stack((heading.cos(), heading.sin(), torch.zeros_like(heading)), dim=-1)

@@ -23,7 +23,10 @@ class CommandState:
     @classmethod
     def initial(cls, num_envs: int, device: torch.device) -> "CommandState":
         """Zero commands that are due at once."""
-        return cls(torch.zeros(num_envs, 3, device=device), torch.zeros(num_envs, device=device))
+        return cls(
+            torch.zeros(num_envs, 3, device=device, dtype=torch.float32),
+            torch.zeros(num_envs, device=device, dtype=torch.float32),
+        )
 
 
 def sample_commands(num_envs: int, cfg: CommandConfig, generator: torch.Generator, share: float = 1.0) -> Tensor:
@@ -33,7 +36,9 @@ def sample_commands(num_envs: int, cfg: CommandConfig, generator: torch.Generato
     """
     # Python scalars, not a tensor of bounds: a copy from the host would stall a GPU every step.
     ranges = (cfg.lin_vel_x_m_s, cfg.lin_vel_y_m_s, cfg.ang_vel_rad_s)
-    *draws, kind = torch.rand(len(ranges) + 1, num_envs, generator=generator, device=generator.device)
+    *draws, kind = torch.rand(
+        len(ranges) + 1, num_envs, generator=generator, device=generator.device, dtype=torch.float32
+    )
     x, y, yaw = (
         0.5 * (low + high) + share * (high - low) * (draw - 0.5)
         for (low, high), draw in zip(ranges, draws, strict=True)

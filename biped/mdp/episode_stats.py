@@ -45,13 +45,13 @@ class EpisodeStats:
         """Start with empty sums; `term_names` are the columns of the shares that `add` takes."""
         self._term_names = tuple(term_names)
         self._dt_s = dt_s
-        self.episode_return = torch.zeros(num_envs, device=device)
+        self.episode_return = torch.zeros(num_envs, device=device, dtype=torch.float32)
         """Sum of rewards of the running episodes, (num_envs,)."""
-        self.episode_length = torch.zeros(num_envs, device=device)
+        self.episode_length = torch.zeros(num_envs, device=device, dtype=torch.float32)
         """Control steps of the running episodes, (num_envs,)."""
         self._steps = 0
-        self._sums = torch.zeros(len(_COUNTED) + len(self._term_names), device=device)
-        self._max_return = torch.full((), -torch.inf, device=device)
+        self._sums = torch.zeros(len(_COUNTED) + len(self._term_names), device=device, dtype=torch.float32)
+        self._max_return = torch.full((), -torch.inf, device=device, dtype=torch.float32)
 
     def add(
         self, rewards: Tensor, shares: Tensor, progress: Tensor, moving: Tensor, ends: Terminations

@@ -84,9 +84,11 @@ class GaitReference:
         signed = [sign * size for sign, size in zip(robot.swing_signs, amplitudes, strict=True)]
         indices = [robot.joint_names.index(name) for name in robot.swing_joints]
         return cls(
-            joint_indices=torch.tensor(indices, device=device),
-            default_rad=torch.tensor([robot.default_joint_pos_rad[i] for i in indices], device=device),
-            amplitude_rad=torch.tensor(signed * 2, device=device),
+            joint_indices=torch.tensor(indices, device=device, dtype=torch.int64),
+            default_rad=torch.tensor(
+                [robot.default_joint_pos_rad[i] for i in indices], device=device, dtype=torch.float32
+            ),
+            amplitude_rad=torch.tensor(signed * 2, device=device, dtype=torch.float32),
             swing_share=cfg.swing_share,
         )
 
@@ -127,7 +129,7 @@ class StepState:
         """Both feet in the air, nothing stepped yet: what holds right after a reset."""
         return cls(
             contacts=torch.zeros(num_envs, 2, dtype=torch.bool, device=device),
-            air_time_s=torch.zeros(num_envs, 2, device=device),
+            air_time_s=torch.zeros(num_envs, 2, device=device, dtype=torch.float32),
             supported=torch.zeros(num_envs, 2, dtype=torch.bool, device=device),
             last_step=torch.full((num_envs,), -1, dtype=torch.int64, device=device),
         )
@@ -163,7 +165,7 @@ class StepEvents:
     def none(cls, num_envs: int, device: torch.device) -> "StepEvents":
         """Nothing happened."""
         feet = torch.zeros(num_envs, 2, dtype=torch.bool, device=device)
-        return cls(feet, feet, torch.zeros(num_envs, device=device))
+        return cls(feet, feet, torch.zeros(num_envs, device=device, dtype=torch.float32))
 
 
 def advance_steps(state: StepState, force_n: Tensor, dt_s: float, cfg: GaitConfig) -> tuple[StepState, StepEvents]:

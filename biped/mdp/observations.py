@@ -71,7 +71,9 @@ class ObservationLayout:
 
     def noise(self, device: torch.device) -> Tensor:
         """Return the standard deviation of the noise on each scaled number, (width,)."""
-        return torch.cat([torch.full((term.width,), term.noise * term.scale) for term in self.terms]).to(device)
+        return torch.cat(
+            [torch.full((term.width,), term.noise * term.scale, dtype=torch.float32) for term in self.terms]
+        ).to(device)
 
     def assemble(self, values: Mapping[str, Tensor], clip: float) -> Tensor:
         """Scale, concatenate and clip the named values, each (num_envs, width), into (num_envs, self.width).

@@ -70,9 +70,11 @@ def sample_dynamics(
     def draw(name: str, *shape: int) -> Tensor:
         item: Randomized = getattr(cfg, name)
         if item.mode == "off":
-            return torch.full((num_envs, *shape), NOMINAL.get(name, 0.0), device=device)
+            return torch.full((num_envs, *shape), NOMINAL.get(name, 0.0), device=device, dtype=torch.float32)
         low, high = item.range
-        return low + (high - low) * torch.rand(num_envs, *shape, generator=generator, device=device)
+        return low + (high - low) * torch.rand(
+            num_envs, *shape, generator=generator, device=device, dtype=torch.float32
+        )
 
     low, high = math.ceil(cfg.latency_steps.range[0]), math.floor(cfg.latency_steps.range[1])
     late = torch.zeros(num_envs, dtype=torch.int64, device=device)
@@ -104,7 +106,7 @@ def is_nominal(share: float, num_envs: int, device: torch.device) -> Tensor:
         num_envs: how many there are.
         device: where the answer is to be.
     """
-    count = torch.arange(num_envs + 1, device=device) * share
+    count = torch.arange(num_envs + 1, device=device, dtype=torch.float32) * share
     return count[1:].ceil() > count[:-1].ceil()
 
 
@@ -116,11 +118,11 @@ def _where(mask: Tensor, new: Tensor, old: Tensor) -> Tensor:
 def _fields(cfg: BumpsConfig, num_envs: int, generator: torch.Generator, difficulty: float) -> Tensor:
     """Return a field of bumps for `cfg.share` of the robots, always the same ones, and -1 for the others."""
     if not cfg.heights_m:
-        return torch.full((num_envs,), -1, device=generator.device)
+        return torch.full((num_envs,), -1, device=generator.device, dtype=torch.int64)
     in_use = max(1, math.ceil(difficulty * len(cfg.heights_m)))
     drawn = torch.randint(0, in_use, (num_envs,), generator=generator, device=generator.device)
     # The last robot of each 1 / share, and `is_nominal` takes the first: with shares that divide evenly none is both.
-    count = torch.arange(num_envs + 1, device=generator.device) * cfg.share
+    count = torch.arange(num_envs + 1, device=generator.device, dtype=torch.float32) * cfg.share
     return torch.where(count[1:].floor() > count[:-1].floor(), drawn, -1)
 
 
@@ -128,7 +130,11 @@ def _tilted(slope_rad: Tensor, generator: torch.Generator | None) -> Tensor:
     """Return the direction of gravity (num_envs, 3) over slopes (num_envs,) that fall away in any direction."""
     heading = torch.zeros_like(slope_rad)
     if generator is not None:
-        heading = 2.0 * math.pi * torch.rand(len(slope_rad), generator=generator, device=slope_rad.device)
+        heading = (
+            2.0
+            * math.pi
+            * torch.rand(len(slope_rad), generator=generator, device=slope_rad.device, dtype=torch.float32)
+        )
     size = slope_rad.sin()
     return torch.stack((size * heading.cos(), size * heading.sin(), GRAVITY_DIRECTION_W[2] * slope_rad.cos()), dim=-1)
 
@@ -210,7 +216,7 @@ class ContactSensors:
 
     def reset(self, mask: Tensor, cfg: ContactSensorConfig, generator: torch.Generator) -> "ContactSensors":
         """Begin anew where `mask` (num_envs,) is True."""
-        late = torch.rand(len(mask), generator=generator, device=mask.device) < cfg.late_share
+        late = torch.rand(len(mask), generator=generator, device=mask.device, dtype=torch.float32) < cfg.late_share
         return ContactSensors(
             torch.where(mask, late, self.is_late),
             self.before & ~mask[:, None],
@@ -220,7 +226,7 @@ class ContactSensors:
     def feel(self, contacts: Tensor, cfg: ContactSensorConfig, generator: torch.Generator) -> "ContactSensors":
         """Take in the true contacts (num_envs, 2), bool, of a control step."""
         seen = torch.where(self.is_late[:, None], self.before, contacts)
-        draw = torch.rand(contacts.shape, generator=generator, device=contacts.device)
+        draw = torch.rand(contacts.shape, generator=generator, device=contacts.device, dtype=torch.float32)
         felt = torch.where(seen, draw >= cfg.miss_rate, draw < cfg.false_rate)
         return ContactSensors(self.is_late, contacts, felt)
 
@@ -239,12 +245,14 @@ class Pushes:
     @classmethod
     def initial(cls, num_envs: int, device: torch.device) -> "Pushes":
         """No force, and none due."""
-        zeros = torch.zeros(num_envs, device=device)
-        return cls(torch.full_like(zeros, torch.inf), torch.zeros(num_envs, 3, device=device), zeros)
+        zeros = torch.zeros(num_envs, device=device, dtype=torch.float32)
+        return cls(
+            torch.full_like(zeros, torch.inf), torch.zeros(num_envs, 3, device=device, dtype=torch.float32), zeros
+        )
 
     def reset(self, mask: Tensor, cfg: PushConfig, generator: torch.Generator) -> "Pushes":
         """Begin anew where `mask` (num_envs,) is True."""
-        draw = torch.rand(len(mask), generator=generator, device=mask.device)
+        draw = torch.rand(len(mask), generator=generator, device=mask.device, dtype=torch.float32)
         return Pushes(
             torch.where(mask, cfg.interval_s * (0.5 + draw), self.time_left_s),
             self.force_w.masked_fill(mask[:, None], 0.0),
@@ -267,7 +275,7 @@ class Pushes:
             m/s in the world.
         """
         due = self.time_left_s <= dt_s
-        wait, size, heading, kind = torch.rand(4, len(due), generator=generator, device=due.device)
+        wait, size, heading, kind = torch.rand(4, len(due), generator=generator, device=due.device, dtype=torch.float32)
         heading = 2.0 * math.pi * heading
         direction = torch.stack((heading.cos(), heading.sin(), torch.zeros_like(heading)), dim=-1)
         # Of the two kinds that are switched on, either is as likely.

@@ -67,8 +67,10 @@ class RewardModel:
         return cls(
             cfg=cfg,
             gait_reference=reference,
-            default_joint_pos_rad=torch.tensor(robot.default_joint_pos_rad, device=device),
-            posture_joints=torch.tensor([i for i in range(len(robot.joint_names)) if i not in swung], device=device),
+            default_joint_pos_rad=torch.tensor(robot.default_joint_pos_rad, device=device, dtype=torch.float32),
+            posture_joints=torch.tensor(
+                [i for i in range(len(robot.joint_names)) if i not in swung], device=device, dtype=torch.int64
+            ),
         )
 
 

@@ -23,7 +23,8 @@ class DeterministicActor:
         self._precision: Precision = precision
         lstm = policy.lstm_actor
         self._state: LstmState = tuple(
-            torch.zeros(lstm.num_layers, n_envs, lstm.hidden_size, device=policy.device) for _ in range(2)
+            torch.zeros(lstm.num_layers, n_envs, lstm.hidden_size, device=policy.device, dtype=torch.float32)
+            for _ in range(2)
         )
 
     @property
@@ -44,4 +45,5 @@ class DeterministicActor:
             distribution, self._state = evaluate_actor(
                 self._policy, observations, single_steps(self._n_envs), state, self._precision
             )
-            return distribution.get_actions(deterministic=True)
+            actions = distribution.get_actions(deterministic=True)
+            return actions.view(-1, *(self._policy.action_space.shape or ()))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
-from stable_baselines3.common.preprocessing import get_obs_shape
+from stable_baselines3.common.preprocessing import get_action_dim, get_obs_shape
 from torch import Tensor
 
 from biped.ppo.mirror import Mirror
@@ -57,7 +57,7 @@ class Minibatch:
     observations: Observations
     """Observations that were acted on, (n_slots, ...)."""
     actions: Tensor
-    """Actions, before any clipping, (n_slots, ...)."""
+    """Actions, before any clipping, (n_slots, ...); of a box flat, (n_slots, action_width)."""
     old_values: Tensor
     """Values at the time of the rollout, (n_transitions,)."""
     old_log_prob: Tensor
@@ -129,7 +129,9 @@ class DeviceRolloutBuffer:
             }
         else:
             self.observations = zeros(shapes, _dtype(observation_space))
-        action_shape = action_space.shape or ()
+        # As in stock a box is flat here, whatever its axes: so are the distributions.
+        box = isinstance(action_space, spaces.Box)
+        action_shape = (get_action_dim(action_space),) if box else action_space.shape or ()
         whole = isinstance(action_space, spaces.Discrete | spaces.MultiDiscrete)
         self.actions = zeros(action_shape, torch.int64 if whole else torch.float32)
         self.means = zeros(action_shape) if keep_means else None
@@ -176,7 +178,7 @@ class DeviceRolloutBuffer:
         """Write one step: (n_envs, ...) each."""
         for target, source in zip(_leaves(self.observations), _leaves(observations), strict=True):
             target[self.pos].copy_(source.reshape(target.shape[1:]))
-        self.actions[self.pos].copy_(actions)
+        self.actions[self.pos].copy_(actions.reshape(self.actions.shape[1:]))
         self.rewards[self.pos].copy_(rewards)
         self.episode_starts[self.pos].copy_(episode_starts)
         self.values[self.pos].copy_(values)
@@ -258,7 +260,7 @@ class DeviceRolloutBuffer:
         return tensor.to(self.device)
 
 
-def map_observations(function: Callable[[Any], Tensor], observations: Observations) -> Observations:
+def map_observations(function: Callable[[Any], Any], observations: Observations) -> Observations:
     """Apply a function to an observation, or to each entry of a dictionary of them."""
     if isinstance(observations, dict):
         return {key: function(value) for key, value in observations.items()}
@@ -284,12 +286,14 @@ def _chosen(rows: Tensor, where_true: RNNStates, where_false: RNNStates) -> RNNS
 
 
 def _check_mirror(mirror: Mirror, observation_space: spaces.Space, action_space: spaces.Space) -> None:
-    for what, space, reflection in (
-        ("observations", observation_space, mirror.observations),
-        ("actions", action_space, mirror.actions),
+    for what, space, reflection, axes in (
+        ("observations", observation_space, mirror.observations, "vectors"),
+        ("actions", action_space, mirror.actions, "boxes"),
     ):
-        if not isinstance(space, spaces.Box) or space.shape != tuple(reflection.index.shape):
-            raise ValueError(f"mirror: {what} must be vectors of {len(reflection.index)} numbers, but are {space}")
+        width = len(reflection.index)
+        fits = isinstance(space, spaces.Box) and np.prod(space.shape) == width
+        if not fits or (axes == "vectors" and space.shape != (width,)):
+            raise ValueError(f"mirror: {what} must be {axes} of {width} numbers, but are {space}")
 
 
 def _leaves(observations: Observations) -> list[Tensor]:

@@ -33,9 +33,9 @@ class StepGuard:
         """Watch the steps of `optimizer` on `parameters`."""
         self._parameters, self._optimizer = parameters, optimizer
         self._fused = make_skippable(optimizer)
-        self._skipped = torch.zeros((), device=device)
-        self._in_a_row = torch.zeros((), device=device)
-        self._longest = torch.zeros((), device=device)
+        self._skipped = torch.zeros((), device=device, dtype=torch.float32)
+        self._in_a_row = torch.zeros((), device=device, dtype=torch.float32)
+        self._longest = torch.zeros((), device=device, dtype=torch.float32)
 
     def step(self, loss: Tensor, max_grad_norm: float, allowed: Tensor) -> Tensor:
         """Clip the gradients and step, unless something is not finite or `allowed` (a flag on the device) is False.

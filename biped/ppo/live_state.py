@@ -20,8 +20,10 @@ def learner_state(model: DeviceRecurrentPPO) -> dict[str, Tensor]:
     observations, states = model._last_obs, model._last_lstm_states
     state = {
         **random_state(),
-        "guard": torch.tensor([model._undone_in_a_row, model._good_in_a_row]),
-        "episodes": torch.tensor([[info[key] for key in _EPISODE] for info in model.ep_info_buffer or ()]).double(),
+        "guard": torch.tensor([model._undone_in_a_row, model._good_in_a_row], dtype=torch.int64),
+        "episodes": torch.tensor(
+            [[info[key] for key in _EPISODE] for info in model.ep_info_buffer or ()], dtype=torch.float64
+        ),
     }
     if isinstance(observations, Tensor) and isinstance(states, RNNStates):  # a rollout was made
         state["observations"] = observations.clone()

@@ -31,7 +31,10 @@ class Reflection:
         twice = [index[i] for i in index]
         if twice != list(range(len(index))) or any(sign[i] * sign[index[i]] != 1 for i in range(len(index))):
             raise ValueError("a reflection applied twice must change nothing")
-        return cls(torch.tensor(index, device=device), torch.tensor(sign, dtype=torch.float32, device=device))
+        return cls(
+            torch.tensor(index, device=device, dtype=torch.int64),
+            torch.tensor(sign, dtype=torch.float32, device=device),
+        )
 
     def __call__(self, vectors: Tensor) -> Tensor:
         """Reflect (n, width)."""

@@ -23,8 +23,8 @@ class RunningNormalizer(nn.Module):
             width: of the flattened observation.
         """
         super().__init__()
-        self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("variance", torch.ones(width))
+        self.register_buffer("mean", torch.zeros(width, dtype=torch.float32))
+        self.register_buffer("variance", torch.ones(width, dtype=torch.float32))
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
 
     def forward(self, observations: Tensor) -> Tensor:

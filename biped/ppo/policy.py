@@ -110,6 +110,19 @@ class MlpIntoLstmPolicy(RecurrentActorCriticPolicy):
         if self.normalizer is not None:
             self.normalizer.observe(observations.flatten(1))
 
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        """Return the constructor's own arguments, from which `load` makes a policy that was `save`d."""
+        settled = {"net_arch", "activation_fn", "log_std_init", "features_extractor_class", "features_extractor_kwargs"}
+        parents = super()._get_constructor_parameters()
+        return {name: value for name, value in parents.items() if name not in settled} | {
+            "hidden_sizes": self.features_extractor_kwargs["hidden_sizes"],
+            "lstm_hidden_size": self.lstm_actor.hidden_size,
+            "n_lstm_layers": self.lstm_actor.num_layers,
+            "lstm_kwargs": self.lstm_kwargs,
+            "initial_std": math.exp(self.log_std_init),
+            "normalize_observations": self._normalizes,
+        }
+
     @staticmethod
     def _process_sequence(  # pyright: ignore[reportIncompatibleMethodOverride] - the parent's annotation misses the tuple
         features: Tensor,

@@ -126,6 +126,17 @@ def unchecked_distributions() -> Iterator[None]:
         torch.distributions.Distribution.set_default_validate_args(checked)
 
 
+@contextmanager
+def single_precision() -> Iterator[None]:
+    """Let modules be made in float32, whatever torch's default is: Stable-Baselines3 does not say it of its own."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
 def _critic_latent(
     policy: RecurrentActorCriticPolicy, features: Tensor, blocks: Sequence[Block], state: LstmState
 ) -> tuple[Tensor, LstmState]:

@@ -28,6 +28,7 @@ from torch import Tensor
 from biped.ppo.buffer import DeviceRolloutBuffer, map_observations
 from biped.ppo.gradients import APPROX_KL, KL, TOTAL, USED, PpoGradient, summarise
 from biped.ppo.guard import TOLERATED_IN_A_ROW, LastGood, StepGuard
+from biped.ppo.host_view import HostArray
 from biped.ppo.kl_schedule import KlSchedule, next_learning_rate
 from biped.ppo.losses import explained_variance
 from biped.ppo.mirror import Mirror, MirrorMemory
@@ -39,6 +40,7 @@ from biped.ppo.recurrent_pass import (
     evaluate_critic,
     evaluate_sequences,
     forget_where,
+    single_precision,
     single_steps,
     unchecked_distributions,
     without_non_finite,
@@ -110,15 +112,15 @@ class DeviceRecurrentPPO(RecurrentPPO):
     def _setup_model(self) -> None:
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
-        policy = self.policy_class(
-            self.observation_space, self.action_space, self.lr_schedule, use_sde=self.use_sde, **self.policy_kwargs
-        )
+        settings = {"use_sde": self.use_sde, **self.policy_kwargs}
+        with single_precision():
+            policy = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **settings)
         if not isinstance(policy, RecurrentActorCriticPolicy):
             raise ValueError(f"{self.policy_class.__name__} is not a RecurrentActorCriticPolicy")
         self.policy = policy.to(self.device)
         self.runs_in = usable_precision(self.policy, self.precision)
         lstm = self.policy.lstm_actor
-        zeros = torch.zeros(lstm.num_layers, self.n_envs, lstm.hidden_size, device=self.device)
+        zeros = torch.zeros(lstm.num_layers, self.n_envs, lstm.hidden_size, device=self.device, dtype=torch.float32)
         self._last_lstm_states = RNNStates((zeros, zeros), (zeros, zeros))
         self._in_mirror = None if self.mirror is None else MirrorMemory(self.mirror, self._last_lstm_states)
         self.rollout_buffer = DeviceRolloutBuffer(
@@ -152,13 +154,9 @@ class DeviceRecurrentPPO(RecurrentPPO):
     def collect_rollouts(  # pyright: ignore[reportIncompatibleMethodOverride] - another buffer
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: DeviceRolloutBuffer, n_rollout_steps: int
     ) -> bool:
-        """Act for `n_rollout_steps` steps and fill the buffer; False if the callback ended it early.
-
-        A callback sees in its `locals` what the environment returned: tensors from one that steps on tensors, numpy
-        and a list of `infos` from any other.
-        """
+        """Act for `n_rollout_steps` and fill the buffer; False if the callback (its `locals` are stock's) ended it."""
         self.policy.set_training_mode(False)
-        edge = edge_of(env, self.device)
+        edge = edge_of(env, self.device, 1e-9 * self.start_time)
         self._last_obs = to_device(self._last_obs, self.device)
         self._last_episode_starts = cast("Any", torch.as_tensor(self._last_episode_starts, device=self.device))
         assert self._last_lstm_states is not None
@@ -186,7 +184,8 @@ class DeviceRecurrentPPO(RecurrentPPO):
                     self._update_info_buffer(step.infos, step.returned["dones"])
                 else:
                     ended.note(step)
-                callback.update_locals({**locals(), **step.returned})
+                on_host = {"actions": HostArray(actions), "clipped_actions": HostArray(clipped_actions)}
+                callback.update_locals({**locals(), **on_host, **step.returned})
                 if not callback.on_step():
                     return False
                 rewards = self._bootstrapped(step, lstm_states)
@@ -214,9 +213,10 @@ class DeviceRecurrentPPO(RecurrentPPO):
                 forget_where(episode_starts, self._last_lstm_states),
                 self.runs_in,
             )
-            actions = distribution.get_actions()
+            flat = distribution.get_actions()
             means = distribution.distribution.mean if type(distribution) is DiagGaussianDistribution else None
-            return actions, values, distribution.log_prob(actions), means, states
+            actions = flat.view(-1, *(self.action_space.shape or ()))
+            return actions, values, distribution.log_prob(flat), means, states
 
     def _bootstrapped(self, step: Step, states: RNNStates) -> Tensor:
         """Return the step's rewards, with what a time-out cut off added: Pardo et al. 2018, equation 6."""
@@ -293,7 +293,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
             guard: what watched the steps.
         """
         buffer, policy = self.rollout_buffer, self.policy
-        std = policy.log_std.exp().mean() if hasattr(policy, "log_std") else torch.zeros((), device=self.device)
+        std = policy.log_std.exp().mean() if hasattr(policy, "log_std") else buffer.values.new_zeros(())
         finite = torch.stack([parameter.isfinite().all() for parameter in policy.parameters()]).all()
         figures = (explained_variance(buffer.values, buffer.returns), std, *guard.counts(), finite)
         explained, std, skipped, in_a_row, finite = torch.stack(figures).tolist()

@@ -4,6 +4,7 @@ An environment that steps on tensors offers `step_tensor` (`TensorVecEnv`) and i
 Stable-Baselines3 `VecEnv` is converted at this edge, and only here.
 """
 
+import time
 from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
@@ -13,6 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from torch import Tensor
 
 from biped.ppo.buffer import map_observations
+from biped.ppo.host_view import HostArray, HostInfos
 from biped.ppo.recurrent_pass import Observations
 
 TensorStepReturn = tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]
@@ -47,15 +49,16 @@ class Step(NamedTuple):
     infos: Any
     """What the environment said: tensors by name, or Stable-Baselines3's list of dictionaries."""
     returned: dict[str, Any]
-    """What the environment returned, as it returned it, by the names that callbacks know."""
+    """What the environment returned, by the names that callbacks know and as they know it: numpy, or what becomes numpy
+    when it is read; see `biped.ppo.host_view`."""
 
 
 class TensorEdge:
     """Steps an environment that works on tensors."""
 
-    def __init__(self, env: VecEnv, device: torch.device) -> None:
-        """Use `env.step_tensor`; tensors that are elsewhere are moved to `device`."""
-        self._env, self._device = cast("TensorVecEnv", env), device
+    def __init__(self, env: VecEnv, device: torch.device, started_s: float) -> None:
+        """Use `env.step_tensor`; tensors that are elsewhere are moved to `device`. `started_s` is by `time.time`."""
+        self._env, self._device, self._started_s = cast("TensorVecEnv", env), device, started_s
 
     def step(self, actions: Tensor) -> Step:
         """Step with actions (n_envs, ...)."""
@@ -63,6 +66,12 @@ class TensorEdge:
         dones, cut = terminated | truncated, truncated & ~terminated
         # On the host looking is free, and in most steps it saves a pass of the critic.
         none_cut = cut.device.type == "cpu" and not cut.any()
+        returned = {
+            "new_obs": map_observations(HostArray, observations),
+            "rewards": HostArray(rewards),
+            "dones": HostArray(dones),
+            "infos": HostInfos(dones, cut, infos, time.time() - self._started_s),
+        }
         return Step(
             observations=to_device(observations, self._device),
             rewards=rewards.to(self._device),
@@ -70,7 +79,7 @@ class TensorEdge:
             truncated=None if none_cut else cut.to(self._device),
             final_observations=None if none_cut else to_device(infos["final_obs"], self._device),
             infos=infos,
-            returned={"new_obs": observations, "rewards": rewards, "dones": dones, "infos": infos},
+            returned=returned,
         )
 
 
@@ -130,11 +139,17 @@ class EndedEpisodes:
         return [{"r": value, "l": int(length)} for value, length in list(ended)[-at_most:]]
 
 
-def edge_of(env: VecEnv, device: torch.device) -> TensorEdge | HostEdge:
-    """Return the edge for an environment; a wrapped one is stepped through its wrapper, on numpy."""
+def edge_of(env: VecEnv, device: torch.device, started_s: float = 0.0) -> TensorEdge | HostEdge:
+    """Return the edge for an environment; a wrapped one is stepped through its wrapper, on numpy.
+
+    Args:
+        env: the environments.
+        device: the learner's.
+        started_s: when training began, by `time.time`.
+    """
     # A wrapper passes unknown names on to what it wraps, `step_tensor` too; that would go around the wrapper.
     if not isinstance(env, VecEnvWrapper) and hasattr(env, "step_tensor"):
-        return TensorEdge(env, device)
+        return TensorEdge(env, device, started_s)
     return HostEdge(env, device)
 
 

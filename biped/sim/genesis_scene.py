@@ -157,11 +157,17 @@ class GenesisScene:
                 f"{remedy}"
             ) from error
         self.window = GenesisWindow(self._scene.viewer, self._robot) if viewer else None
-        self._targets = torch.tensor(cfg.robot.default_joint_pos_rad, device=self.device).expand(self.num_envs, -1)
+        self._targets = torch.tensor(cfg.robot.default_joint_pos_rad, device=self.device, dtype=torch.float32).expand(
+            self.num_envs, -1
+        )
         self._sample: DynamicsSample | None = None
         self.mass_kg = float(sum(link.desc.mass for link in self._robot.links))
-        self._gravity_w = torch.tensor(GRAVITY_DIRECTION_W, device=self.device).expand(self.num_envs, 3)
-        self._sole_offset = torch.tensor(cfg.robot.foot_sole_offset_m, device=self.device).expand(self.num_envs, 2, 3)
+        self._gravity_w = torch.tensor(GRAVITY_DIRECTION_W, device=self.device, dtype=torch.float32).expand(
+            self.num_envs, 3
+        )
+        self._sole_offset = torch.tensor(cfg.robot.foot_sole_offset_m, device=self.device, dtype=torch.float32).expand(
+            self.num_envs, 2, 3
+        )
 
     def _build(self, model: Path, camera: bool, viewer: bool) -> None:
         gs, sim = self._gs, self._cfg.sim
@@ -219,8 +225,8 @@ class GenesisScene:
             raise MachineError(f"the model's base is {robot.base_link.name}, the configuration's {names.base_link}")
         # Column of qpos to column of (base position, base quaternion, joints in the configured order).
         order = torch.empty(robot.n_qs, dtype=torch.int64)
-        order[:BASE_QPOS] = torch.arange(BASE_QPOS)
-        order[torch.tensor(qpos)] = torch.arange(BASE_QPOS, robot.n_qs)
+        order[:BASE_QPOS] = torch.arange(BASE_QPOS, dtype=torch.int64)
+        order[torch.tensor(qpos, dtype=torch.int64)] = torch.arange(BASE_QPOS, robot.n_qs, dtype=torch.int64)
         self._qpos_order = order.to(self.device)
         left, right = (robot.get_link(name).idx_local for name in names.foot_links)
         # A strided slice reads both feet without gathering; torch knows no negative strides.
@@ -228,7 +234,7 @@ class GenesisScene:
 
     def _set_actuators(self) -> None:
         robot, count = self._cfg.robot, len(self._cfg.robot.joint_names)
-        stall = torch.full((count,), robot.servo.stall_torque_nm, device=self.device)
+        stall = torch.full((count,), robot.servo.stall_torque_nm, device=self.device, dtype=torch.float32)
         self._robot.set_dofs_kp(torch.full_like(stall, robot.kp_nm_per_rad), self._dofs)
         self._robot.set_dofs_kv(torch.full_like(stall, robot.kd_nm_s_per_rad), self._dofs)
         self._robot.set_dofs_force_range(-stall, stall, self._dofs)
@@ -330,7 +336,7 @@ class GenesisScene:
         solver = self._scene.rigid_solver
         return {
             **{name: view.clone() for name, view in self._live_views().items()},
-            "is_up_to_date": torch.tensor([getattr(solver, name) for name in _UP_TO_DATE]),
+            "is_up_to_date": torch.tensor([getattr(solver, name) for name in _UP_TO_DATE], dtype=torch.bool),
         }
 
     def set_state(self, state: Mapping[str, Tensor]) -> None:

@@ -107,10 +107,10 @@ class MujocoScene:
         self._states = np.zeros((self.num_envs, substeps, size))
         self._sensed = np.zeros((self.num_envs, substeps, self._model.nsensordata))
         self._state[:, 1 : 1 + self._model.nq] = self._model.qpos0
-        self._targets = torch.tensor(cfg.robot.default_joint_pos_rad).expand(self.num_envs, -1)
+        self._targets = torch.tensor(cfg.robot.default_joint_pos_rad, dtype=torch.float32).expand(self.num_envs, -1)
         self._controls = np.zeros((self.num_envs, substeps, self._model.nu))
         self.mass_kg = float(self._model.body_mass.sum())
-        self._gravity_w = torch.tensor(GRAVITY_DIRECTION_W).expand(self.num_envs, 3)
+        self._gravity_w = torch.tensor(GRAVITY_DIRECTION_W, dtype=torch.float32).expand(self.num_envs, 3)
 
     def _compile(self, spec: Any, *, keep_looks: bool) -> Any:
         mujoco, cfg, robot = self._mujoco, self._cfg, self._cfg.robot
@@ -266,7 +266,7 @@ class MujocoScene:
             forces[:, self._base, :3] = force_w.numpy()
             # MuJoCo applies it at the base's centre of mass: the moment makes up for the way from its origin.
             base_quat = torch.from_numpy(self._state[:, self._base_qpos][:, 3:])
-            arm = quat_rotate(base_quat, torch.tensor(self._model.body_ipos[self._base]).expand(self.num_envs, 3))
+            arm = quat_rotate(base_quat, torch.from_numpy(self._model.body_ipos[self._base]).expand(self.num_envs, 3))
             forces[:, self._base, 3:] = np.cross(-arm.numpy(), force_w.numpy())
             forces = np.broadcast_to(forces.reshape(self.num_envs, 1, -1), (*control.shape[:2], forces[0].size))
             control = np.concatenate((control, forces), axis=2)

@@ -61,4 +61,4 @@ def field_starts(cfg: EnvConfig, device: torch.device) -> Tensor:
     bumps = cfg.randomization.bumps
     side = _cells(bumps) * bumps.cell_m
     starts = [(FIRST_FIELD_M + (index + 0.5) * side, 0.0, height) for index, height in enumerate(bumps.heights_m)]
-    return torch.tensor([*starts, (0.0, 0.0, 0.0)], device=device)
+    return torch.tensor([*starts, (0.0, 0.0, 0.0)], device=device, dtype=torch.float32)

@@ -153,7 +153,7 @@ def test_what_was_learned_on_one_side_is_known_on_the_other() -> None:
 def test_a_mirror_of_another_size_and_one_for_choices_are_refused() -> None:
     with pytest.raises(ValueError, match="mirror: observations must be vectors of 3"):
         learner(one_sided(), mirror=SWAP)
-    with pytest.raises(ValueError, match="mirror: actions must be vectors"):
+    with pytest.raises(ValueError, match="mirror: actions must be boxes"):
         two = Mirror(Reflection.build([1, 0], [1.0, 1.0], CPU), NEGATE.actions)
         learner(cart_poles(), mirror=two)
 

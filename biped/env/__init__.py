@@ -1,0 +1,1 @@
+"""A batch of episodes: its faces for other libraries. It knows neither the learner nor files."""
