@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 from biped.errors import MachineError, UsageError, disk_error, first_line, is_out_of_memory
-from biped.interrupts import Interrupted
+from biped.interrupts import Interrupted, is_ignored
 from biped_config import ConfigError
 
 DONE, MACHINE, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -126,9 +126,10 @@ def exit_code(program: str, command: Callable[[], int | None]) -> int:
 def ending_at_once() -> Iterator[None]:
     """Let Ctrl-C end the process at once, with exit code 130, while there is nothing to save.
 
-    Genesis and what it imports run Python inside callbacks that swallow a `KeyboardInterrupt`.
+    Genesis and what it imports run Python inside callbacks that swallow a `KeyboardInterrupt`. Where Ctrl-C is ignored,
+    as in a background job of a script, it stays so.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread() or is_ignored(signal.SIGINT):
         yield
         return
     before = signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))

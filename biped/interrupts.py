@@ -17,6 +17,11 @@ GRACE_S = 8.0
 """How long a rollout and its update may go on after the signal (s); then they are broken off."""
 
 
+def is_ignored(number: signal.Signals) -> bool:
+    """Return whether this process was started with a signal ignored, by `nohup` or in the background of a script."""
+    return signal.getsignal(number) == signal.SIG_IGN
+
+
 class Interrupted(Exception):  # noqa: N818 - not an error
     """A signal asked for the end, and everything worth keeping was kept."""
 
@@ -32,14 +37,20 @@ class Interrupts:
     Use it as a context manager. Outside the main thread, where Python allows no handlers, it takes note of nothing.
     """
 
-    def __init__(self, grace_s: float = GRACE_S, last_act: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        grace_s: float = GRACE_S,
+        last_act: Callable[[], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Take note of nothing yet.
 
         Args:
             grace_s: how long after the signal `is_urgent` stays false (s).
             last_act: what must be done even when a second signal ends the process at once.
+            clock: tells the time (s).
         """
-        self._grace_s, self._last_act = grace_s, last_act
+        self._grace_s, self._last_act, self._clock = grace_s, last_act, clock
         self._before: dict[signal.Signals, Any] = {}
         self._received_s = 0.0
         self.received: signal.Signals | None = None
@@ -53,13 +64,12 @@ class Interrupts:
     @property
     def age_s(self) -> float:
         """Time since the signal (s); 0 where none came."""
-        return 0.0 if self.received is None else time.monotonic() - self._received_s
+        return 0.0 if self.received is None else self._clock() - self._received_s
 
     def __enter__(self) -> "Interrupts":
         """Take over the signals."""
         if threading.current_thread() is threading.main_thread():
-            # What is ignored, as under nohup, stays ignored.
-            heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+            heard = [number for number in SIGNALS if not is_ignored(number)]
             self._before = {number: signal.signal(number, self._receive) for number in heard}
         return self
 
@@ -75,5 +85,5 @@ class Interrupts:
             if self._last_act is not None:
                 self._last_act()
             os._exit(128 + number)
-        self._received_s = time.monotonic()
+        self._received_s = self._clock()
         self.received = signal.Signals(number)

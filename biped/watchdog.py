@@ -18,22 +18,25 @@ class Watchdog:
     It looks from a thread of its own, so it stays silent where the training thread holds Python's lock for ever.
     """
 
-    def __init__(self, stall_after_s: float, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, stall_after_s: float, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """Watch the thread that calls this, from `with` on.
 
         Args:
             stall_after_s: how long nothing may happen (s).
             say: takes a line; called on the watchdog's thread.
+            clock: tells the time (s); the default stands still while a laptop sleeps.
         """
-        self._after_s, self._say = stall_after_s, say
+        self._after_s, self._say, self._clock = stall_after_s, say, clock
         self._watched = threading.get_ident()
-        self._last_s = time.monotonic()  # stands still while a laptop sleeps
+        self._last_s = clock()
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._look, name="watchdog", daemon=True)
 
     def sign_of_life(self) -> None:
         """Note that something has happened."""
-        self._last_s = time.monotonic()
+        self._last_s = self._clock()
 
     def __enter__(self) -> "Watchdog":
         """Begin to look."""
@@ -51,11 +54,12 @@ class Watchdog:
     def _look(self) -> None:
         stalled_at_s: float | None = None
         while not self._is_over.wait(self._after_s / _LOOKS):
-            last_s = self._last_s
+            # In this order: a sign of life that comes while this thread is held up is then never too old.
+            now_s, last_s = self._clock(), self._last_s
             if stalled_at_s is not None and last_s > stalled_at_s:
                 self._say(f"watchdog: it goes on after {last_s - stalled_at_s:.0f} s")
                 stalled_at_s = None
-            silent_s = time.monotonic() - last_s
+            silent_s = now_s - last_s
             if stalled_at_s is None and silent_s > self._after_s:
                 stalled_at_s = last_s
                 where = _where(sys._current_frames().get(self._watched))

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
 
@@ -12,8 +13,9 @@ import biped_train
 from biped.sim.scene import Scene, make_scene
 from biped_config import ControlConfig, EnvConfig, cpu_preset
 from biped_env import BipedEnv
+from tests import processes
 
-ROOT = Path(__file__).parents[1]
+ROOT = processes.ROOT
 CPU = torch.device("cpu")
 SMALL = [
     "--preset",
@@ -28,12 +30,31 @@ SMALL = [
 """Flags of the smallest training that has two checkpoints."""
 
 
+processes.prepare()
+# How long an example takes is up to the machine.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a GPU where there is none."""
-    if not torch.cuda.is_available():
-        for item in items:
-            if item.get_closest_marker("gpu"):
-                item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+    """Skip what needs a GPU where there is none; leave slow tests their time."""
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(12 * 3600))
+    on_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if on_gpu and not has_gpu():
+        for item in on_gpu:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+def has_gpu() -> bool:
+    """Whether a tensor can be put on a GPU: that there is one is also what the plugin gpu_machine says."""
+    try:
+        return torch.cuda.is_available() and torch.zeros(1, device="cuda").is_cuda
+    except (AssertionError, RuntimeError):
+        return False
 
 
 class Faults:

@@ -1,9 +1,9 @@
 """Calls on another thread: in order, never in the way."""
 
 import threading
-import time
 
 from biped.background import Background
+from tests.processes import PATIENCE_S
 
 
 def test_calls_are_done_in_order_and_finish_waits_for_them() -> None:
@@ -11,21 +11,20 @@ def test_calls_are_done_in_order_and_finish_waits_for_them() -> None:
     work = Background(lambda _: None, 100)
     for number in range(50):
         assert work.do(lambda number=number: done.append(number))
-    assert work.finish(10.0)
+    assert work.finish(PATIENCE_S)
     assert done == list(range(50))
 
 
 def test_the_caller_does_not_wait_for_a_call_that_hangs_and_finish_gives_up_on_it() -> None:
-    gate = threading.Event()
+    """Whatever waited for the call would wait for ever, here too."""
+    taken, gate = threading.Event(), threading.Event()
     work = Background(lambda _: None, 2)
-    started = time.monotonic()
-    work.do(gate.wait)
-    time.sleep(0.05)  # the thread has taken it
+    work.do(lambda: (taken.set(), gate.wait()))
+    assert taken.wait(PATIENCE_S)
     assert work.do(lambda: None)
     assert work.do(lambda: None)
     assert not work.do(lambda: None), "a full queue must refuse rather than wait"
     assert not work.finish(0.2)
-    assert time.monotonic() - started < 5.0
     gate.set()
 
 
@@ -40,7 +39,7 @@ def test_the_first_failure_is_reported_and_nothing_is_done_after_it() -> None:
     work.do(fail)
     work.do(fail)
     work.do(lambda: done.append(1))
-    assert work.finish(10.0)
+    assert work.finish(PATIENCE_S)
     assert [str(failure) for failure in failures] == ["gone"]
     assert done == []
     assert not work.do(lambda: None)

@@ -1,10 +1,8 @@
 """What can go wrong with the command lines: one line, the right exit code, nothing lost."""
 
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,9 @@ import biped_eval
 import biped_train
 from biped.ppo.checkpoint import read_checkpoint
 from biped.runs import RunDirectory
-from tests.conftest import ROOT, SMALL
+from tests import processes
+from tests.conftest import SMALL
+from tests.processes import PATIENCE_S, ROOT, environment, start, start_held, until_it_says
 
 BAD_USAGE = {
     "unknown flag": ["--nonsense"],
@@ -200,16 +200,9 @@ def test_a_place_that_cannot_be_written_is_exit_code_1(
     assert (tmp_path / "file").read_text() == ""
 
 
-def environment(path_first: Path) -> dict[str, str]:
-    """Return the environment of a fresh shell: Genesis leaves variables of its own in this process."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("QD_", "GS_"))}
-    return {**inherited, "PYTHONPATH": str(path_first)}
-
-
 def run_program(*flags: str, path_first: Path) -> subprocess.CompletedProcess[str]:
-    env = environment(path_first)
     command = [sys.executable, str(ROOT / "biped_train.py"), *SMALL, *flags]
-    return subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT, timeout=300, check=False)
+    return processes.run(command, env=environment(path_first))
 
 
 @pytest.mark.parametrize(("package", "named"), [("genesis", "Genesis"), ("tensorboard", "TensorBoard")])
@@ -249,8 +242,7 @@ def test_a_disk_that_fills_up_is_exit_code_1_and_one_line(tmp_path: Path) -> Non
     """A limit on the size of files, from the start of the run on, stands in for a disk that fills."""
     (tmp_path / "program.py").write_text(FULL_DISK)
     command = [sys.executable, str(tmp_path / "program.py"), *SMALL, "--log_dir", str(tmp_path)]
-    env = environment(ROOT)
-    ended = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300, check=False)
+    ended = processes.run(command, env=environment(ROOT))
     assert ended.returncode == 1, ended.stderr
     assert one_line(ended.stderr), ended.stderr
     assert "--log_dir" in ended.stderr
@@ -259,15 +251,16 @@ def test_a_disk_that_fills_up_is_exit_code_1_and_one_line(tmp_path: Path) -> Non
     assert not list(run.path.glob("*.zip"))
 
 
+FOREVER = ["--preset", "smoke", "--sim", "mujoco", "--total_timesteps", "100000000"]
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_keeps_a_checkpoint_and_says_how_to_go_on(tmp_path: Path, number: signal.Signals, code: int) -> None:
-    with training(tmp_path) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if "total_timesteps" in line:
-                break
+    command = [sys.executable, str(ROOT / "biped_train.py"), *FOREVER, "--log_dir", str(tmp_path)]
+    with start(command) as process:
+        until_it_says(process, "total_timesteps")
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == code
     assert "--continue_training" in err
     assert "Traceback" not in out + err
@@ -279,49 +272,23 @@ def test_a_signal_keeps_a_checkpoint_and_says_how_to_go_on(tmp_path: Path, numbe
 
 
 def test_a_second_signal_ends_a_training_at_once(tmp_path: Path) -> None:
-    with training(tmp_path, "--set", "ppo.n_epochs=100000") as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("training"):
-                break
-        time.sleep(1.0)  # by now the first update is under way, and takes minutes
+    """It stands still in an update, which nothing but that would ever end."""
+    with start_held("update", 1, *FOREVER, "--log_dir", str(tmp_path)) as process:
+        until_it_says(process, "held:")
         process.send_signal(signal.SIGINT)
-        time.sleep(0.5)
+        until_it_says(process, "noted: SIGINT")
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        assert process.wait(5) == 130
-
-
-def training(logs: Path, *flags: str) -> "subprocess.Popen[str]":
-    command = [
-        sys.executable,
-        str(ROOT / "biped_train.py"),
-        "--preset",
-        "smoke",
-        "--sim",
-        "mujoco",
-        "--log_dir",
-        str(logs),
-        *flags,
-    ]
-    return subprocess.Popen(
-        [*command, "--total_timesteps", "100000000"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    )
+        assert process.wait(PATIENCE_S) == 130
 
 
 def test_an_interrupt_while_building_ends_at_once_and_leaves_nothing(tmp_path: Path) -> None:
-    flags = ["--sim", "genesis", "--log_dir", str(tmp_path / "logs")]  # which takes its time to build
-    command = [sys.executable, str(ROOT / "biped_train.py"), *SMALL, *flags]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
-        assert process.stdout is not None
-        assert "building" in process.stdout.readline()
-        time.sleep(1.0)
+    """Where a `KeyboardInterrupt` would be swallowed, and building would never end."""
+    flags = [*SMALL, "--sim", "genesis", "--log_dir", str(tmp_path / "logs")]
+    with start_held("build", 1, *flags) as process:
+        until_it_says(process, "held:")
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
     assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
@@ -346,7 +313,7 @@ def test_a_run_that_is_being_trained_is_left_alone(
 def test_a_reader_that_goes_away_costs_no_checkpoint(tmp_path: Path) -> None:
     """As in `python biped_train.py | head -1`."""
     command = [sys.executable, str(ROOT / "biped_train.py"), *SMALL, "--log_dir", str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+    with start(command) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.readline()

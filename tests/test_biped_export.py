@@ -4,12 +4,12 @@ import importlib.util
 import json
 import resource
 import shutil
-import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from subprocess import CompletedProcess
 from types import ModuleType
 from typing import Any
 
@@ -34,7 +34,7 @@ from biped.runs import RunDirectory
 from biped.sim.scene import ResetPose
 from biped_config import Config, ControlConfig, PolicyConfig, smoke_preset
 from biped_env import BipedVecEnv, make_env
-from tests.conftest import ROOT
+from tests.processes import ROOT, run
 
 SHIPPED = ROOT / "assets" / "policies" / "biped_walk.zip"
 BIPED = ROOT / "assets" / "biped" / "biped.xml"
@@ -92,7 +92,7 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """The shipped policy, exported by the command line in a process of its own."""
     folder = tmp_path_factory.mktemp("shipped") / "export"
     command = [sys.executable, str(ROOT / "biped_export.py"), "--model", str(SHIPPED), "--out", str(folder)]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    ended = run(command)
     assert (ended.returncode, ended.stderr) == (0, "")
     config = with_settings(RunDirectory(SHIPPED.parent).read_config(), [("train.device", "cpu")])
     model, env = model_of(config)
@@ -215,7 +215,7 @@ def test_a_model_is_known_by_its_hash(shipped: Exported, tmp_path: Path) -> None
     assert found["trained_steps"] == read_checkpoint(SHIPPED).num_timesteps
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert (found["package"], found["package_version"]) == (project["name"], project["version"])
-    sha256sum = subprocess.run(["sha256sum", str(SHIPPED)], capture_output=True, text=True, check=True).stdout
+    sha256sum = run(["sha256sum", str(SHIPPED)], check=True).stdout
     assert sha256sum.startswith(found["model_sha256"] + " ")
     (tmp_path / "other.zip").write_bytes(SHIPPED.read_bytes() + b" ")
     assert Provenance.of(tmp_path / "other.zip", 0).model_sha256 != found["model_sha256"]
@@ -366,12 +366,10 @@ finally:
 """
 
 
-def run_example(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_example(folder: Path, *arguments: str) -> CompletedProcess[str]:
     """Run the example where there is nothing but itself, the policy and the robot; -I ignores PYTHONPATH."""
     shutil.copy(EXAMPLE, folder)
-    return subprocess.run(
-        [sys.executable, "-I", "-c", WATCHED, *arguments], cwd=folder, capture_output=True, text=True, check=False
-    )
+    return run([sys.executable, "-I", "-c", WATCHED, *arguments], cwd=folder)
 
 
 def example_module() -> ModuleType:

@@ -3,9 +3,7 @@
 import json
 import os
 import signal
-import subprocess
 import sys
-import time
 from argparse import ArgumentTypeError
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from biped.config_io import parse_setting, with_settings
 from biped.runs import RunDirectory
 from biped.train_flags import make_parser
 from biped_config import cpu_preset
-from tests.conftest import ROOT
+from tests.processes import PATIENCE_S, ROOT, run, start, until
 
 
 @pytest.mark.parametrize("text", ["", "a", "a=1", "a=1:", "a=2:1", "a=1:1", "a=0:1:log", "a=1:2:sin", "=1:2", "a=x:2"])
@@ -63,24 +61,22 @@ def test_what_cannot_be_is_one_line_and_starts_nothing(
 
 def test_an_interrupted_sweep_goes_on_to_the_trials_that_it_was_asked_for(tmp_path: Path) -> None:
     command = [sys.executable, "biped_sweep.py", "--study", "s", "--trials", "2", "--preset", "smoke"]
-    command += ["--log_dir", str(tmp_path), "--total_timesteps", "1024", "--search", "ppo.desired_kl=0.01:0.1:log"]
-    command += ["--set", "train.sim=mujoco"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True) as first:
-        end = time.monotonic() + 120
-        while not (tmp_path / "s-0" / "metrics.jsonl").exists():
-            assert time.monotonic() < end
-            time.sleep(0.1)
+    command += ["--log_dir", str(tmp_path), "--search", "ppo.desired_kl=0.01:0.1:log", "--set", "train.sim=mujoco"]
+    with start([*command, "--total_timesteps", "100000000"]) as first:
+        until((tmp_path / "s-0" / "metrics.jsonl").exists, first)
         os.killpg(first.pid, signal.SIGINT)  # as Ctrl-C in a terminal does
-        assert first.wait(90) == 130
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=400)
+        first.communicate(timeout=PATIENCE_S)
+    assert first.returncode == 130
+    command += ["--total_timesteps", "1024"]
+    ended = run(command)
     assert ended.returncode == 0, ended.stderr
     assert "best of 2" in ended.stdout
-    configs = [json.loads((run / "config.json").read_text()) for run in sorted(tmp_path.glob("s-*"))]
+    configs = [json.loads((trial / "config.json").read_text()) for trial in sorted(tmp_path.glob("s-*"))]
     tried = [config["ppo"]["desired_kl"] for config in configs]
     assert tried[0] == pytest.approx(tried[1]), "what was interrupted is tried again"
     assert tried[2] != pytest.approx(tried[1])
     assert RunDirectory(tmp_path / "s-2").read_metrics()["gate/score"].values.size == 1
-    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=100)
+    again = run(command)
     assert again.returncode == 0
     assert len(list(tmp_path.glob("s-*"))) == 3, "a finished study starts nothing"
 
@@ -118,7 +114,7 @@ def test_a_sweep_without_scores_ends_and_an_older_runs_scores_are_not_its_own(tm
     command = [sys.executable, "biped_sweep.py", "--study", "s", "--trials", "2", "--preset", "smoke"]
     command += ["--total_timesteps", "256", "--set", "train.eval_every_steps=0", "--set", "train.sim=mujoco"]
     command += ["--log_dir", str(tmp_path)]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    ended = run(command)
     assert ended.returncode == 1
     assert "3 trials in a row gave no score" in ended.stderr
     assert "0.99" not in ended.stdout

@@ -1,11 +1,10 @@
 """What only a CUDA device can show. Each runs in a process of its own: Genesis stays on the device it began with."""
 
-import subprocess
 import sys
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.processes import run
 
 NO_SYNC = """
 import torch
@@ -36,7 +35,7 @@ assert observation.is_cuda and reward.is_cuda and observation.isfinite().all()
 
 @pytest.mark.gpu
 def test_a_step_never_waits_for_the_device() -> None:
-    subprocess.run([sys.executable, "-c", NO_SYNC], cwd=ROOT, check=True, timeout=900)
+    run([sys.executable, "-c", NO_SYNC], check=True)
 
 
 LEARNER_NO_SYNC = """
@@ -95,13 +94,13 @@ assert all(parameter.isfinite().all() for parameter in model.policy.parameters()
 @pytest.mark.parametrize(("precision", "adaptive_lr"), [("fp32", "False"), ("fp32", "True"), ("bf16", "False")])
 def test_a_rollout_and_an_update_never_wait_for_the_device(precision: str, adaptive_lr: str) -> None:
     program = LEARNER_NO_SYNC.replace("{precision}", precision).replace("{adaptive_lr}", adaptive_lr)
-    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=900)
+    run([sys.executable, "-c", program], check=True)
 
 
 @pytest.mark.gpu
 def test_the_gpu_trains(tmp_path) -> None:
     command = [sys.executable, "biped_train.py", "--preset", "smoke", "--device", "cuda", "--log_dir", str(tmp_path)]
-    subprocess.run(command, cwd=ROOT, check=True, timeout=900)
+    run(command, check=True)
 
 
 RESUME = """
@@ -124,4 +123,4 @@ torch.testing.assert_close(found[1], wanted[1], rtol=0.0, atol=1e-3)
 @pytest.mark.gpu
 def test_a_step_after_resuming_is_the_step_that_would_have_come() -> None:
     """Within 0.001 in every observation and reward: sums on a GPU are not always added in the same order."""
-    subprocess.run([sys.executable, "-c", RESUME], cwd=ROOT, check=True, timeout=900)
+    run([sys.executable, "-c", RESUME], check=True)

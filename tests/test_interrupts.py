@@ -1,10 +1,7 @@
 """Signals as a wish: noted, not raised."""
 
-import os
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -12,35 +9,54 @@ import pytest
 from biped.interrupts import Interrupts
 from biped.ppo.recurrent_ppo import DeviceRecurrentPPO
 from biped.runs import RunDirectory
-from tests.conftest import ROOT
+from tests.processes import run
 from wandb_callback import BipedCallback
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_is_noted_and_the_handlers_are_given_back(number: signal.Signals) -> None:
-    before = signal.getsignal(number)
-    with Interrupts(grace_s=0.2) as interrupts:
+    before, now_s = signal.getsignal(number), 100.0
+    with Interrupts(grace_s=8.0, clock=lambda: now_s) as interrupts:
         assert interrupts.received is None
-        os.kill(os.getpid(), number)
+        signal.raise_signal(number)
         assert interrupts.received is number
+        now_s += 7.9
         assert not interrupts.is_urgent
-        time.sleep(0.25)
+        now_s += 0.2
         assert interrupts.is_urgent
     assert signal.getsignal(number) == before
 
 
 def test_the_second_signal_ends_the_process() -> None:
     code = """
-import os, signal
+import signal
 from biped.interrupts import Interrupts
 with Interrupts(last_act=lambda: print("last act", flush=True)):
-    os.kill(os.getpid(), signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)
     print("one", flush=True)
-    os.kill(os.getpid(), signal.SIGTERM)
+    signal.raise_signal(signal.SIGTERM)
     print("two", flush=True)
 """
-    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    ended = run([sys.executable, "-c", code])
     assert (ended.returncode, ended.stdout) == (143, "one\nlast act\n")
+
+
+def test_a_signal_that_is_ignored_stays_so_even_while_nothing_could_be_lost() -> None:
+    """As in a background job of a script, or under nohup."""
+    code = """
+import signal
+from biped.command_line import ending_at_once
+from biped.interrupts import Interrupts
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+with ending_at_once():
+    signal.raise_signal(signal.SIGINT)
+with Interrupts() as interrupts:
+    signal.raise_signal(signal.SIGINT)
+    print(interrupts.received)
+print(signal.getsignal(signal.SIGINT) == signal.SIG_IGN)
+"""
+    ended = run([sys.executable, "-c", code])
+    assert (ended.returncode, ended.stdout) == (0, "None\nTrue\n"), ended.stderr
 
 
 def learner(**kwargs: int) -> DeviceRecurrentPPO:
@@ -52,7 +68,7 @@ def test_what_takes_too_long_is_broken_off_between_two_steps(tmp_path: Path) -> 
     with Interrupts(grace_s=0.0) as interrupts:
         callback = BipedCallback(RunDirectory(tmp_path), dict, saved.append, 10**9, interrupts=interrupts)
         model = learner(n_epochs=1)
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
         # It came before the first rollout: not even that is begun.
         model.learn(64, callback, log_interval=None)
     assert callback.was_interrupted

@@ -1,5 +1,6 @@
 """Watching and steering: real servers, real terminals, the shipped policy."""
 
+import contextlib
 import os
 import pty
 import re
@@ -11,7 +12,6 @@ import subprocess
 import sys
 import termios
 import threading
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from io import StringIO
@@ -26,7 +26,8 @@ from biped.live import LiveLoop, LiveRequest, live_config
 from biped.steering import STAND, Ranges, Wish, press
 from biped_config import CommandConfig, cpu_preset
 from biped_env import BipedEnv, make_env
-from tests.conftest import ROOT
+from tests import processes
+from tests.processes import PATIENCE_S, ROOT, environment
 
 MODEL = str(ROOT / "assets" / "policies" / "biped_walk.zip")
 WATCH = ["--model", MODEL, "--sim", "mujoco"]
@@ -35,7 +36,6 @@ LINE = re.compile(
     r"(?P<age>[\d.]+) s  command (?P<x>\S+) (?P<y>\S+) (?P<yaw>\S+)  measured (?P<vx>\S+) \S+ \S+  "
     r"feet (?P<feet>\S+)  falls (?P<falls>\d+)  pace (?P<pace>[\d.]+)"
 )
-PATIENCE_S = 60.0
 
 
 class Session:
@@ -46,9 +46,13 @@ class Session:
         self.inner = inner
         self.before = termios.tcgetattr(inner)
         self.text = ""
-        self.process = subprocess.Popen(
-            [sys.executable, "biped_eval.py", *WATCH, *flags], cwd=ROOT, stdin=inner, stdout=inner, stderr=inner
-        )
+        self._ending = contextlib.ExitStack()
+        self._ending.callback(os.close, self.terminal)
+        self._ending.callback(os.close, inner)
+        command = [sys.executable, "biped_eval.py", *WATCH, *flags]
+        started = processes.start(command, stdin=inner, stdout=inner, stderr=inner)
+        self.process = self._ending.enter_context(started)
+        self._ending.callback(self.process.kill)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -61,11 +65,8 @@ class Session:
 
     def until(self, wanted: Callable[[str], object]) -> None:
         """Wait until what was printed has something."""
-        deadline = time.monotonic() + PATIENCE_S
-        while not wanted(self.text):
-            assert self.process.poll() is None, f"it ended early: {self.text}"
-            assert time.monotonic() < deadline, f"it never came: {self.text}"
-            time.sleep(0.05)
+        processes.until(lambda: wanted(self.text) or self.process.poll() is not None)
+        assert wanted(self.text), f"it ended early: {self.text}"
 
     def until_line(self, wanted: Callable[[dict[str, str]], object]) -> dict[str, str]:
         """Wait for a new line about the robot that has something, and return it."""
@@ -92,11 +93,7 @@ class Session:
         return termios.tcgetattr(self.inner) == self.before
 
     def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-        os.close(self.inner)
-        os.close(self.terminal)
+        self._ending.close()
 
 
 @pytest.fixture
@@ -302,15 +299,41 @@ def test_where_nothing_steers_the_environment_draws_the_commands(env: BipedEnv) 
     assert len(env.command.unique(dim=0)) == 3
 
 
-def test_the_loop_keeps_real_time_and_says_a_line_a_second(env: BipedEnv) -> None:
-    screen = StringIO()
-    loop = LiveLoop(env, falling(env), Wish(STAND), [], [], terminal=screen)
-    began = time.monotonic()
-    for _ in range(75):
-        loop.step()
-    assert time.monotonic() - began > 1.45
-    lines = screen.getvalue().splitlines()
-    assert len(lines) == len(LINE.findall(screen.getvalue())) >= 1
+class Time:
+    """Time that passes only in sleep, and while the agent is thinking."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+def test_the_loop_keeps_real_time_and_says_a_line_a_second(env: BipedEnv, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, time, fall = StringIO(), Time(), falling(env)
+    monkeypatch.setattr("biped.live.time", time)
+    thinking_s = 0.005
+
+    def agent(*seen: torch.Tensor) -> torch.Tensor:
+        time.now_s += thinking_s
+        return fall(*seen)
+
+    loop = LiveLoop(env, agent, Wish(STAND), [], [], terminal=screen)
+    began_s = time.now_s
+    for _ in range(150):
+        assert loop.step()
+    assert time.now_s - began_s == pytest.approx(3.0)
+    lines = [match.groupdict() for match in LINE.finditer(screen.getvalue())]
+    assert len(lines) == len(screen.getvalue().splitlines()) == 2
+    assert all(float(line["pace"]) == pytest.approx(1.0, abs=0.02) for line in lines)
+    thinking_s, began_s = 0.04, time.now_s
+    for _ in range(50):
+        assert loop.step()
+    assert time.now_s - began_s == pytest.approx(2.0), "late as it is, it does not sleep"
+    assert LINE.findall(screen.getvalue())[-1][-1] == "0.50"
 
 
 def test_a_gamepad_steers_at_once_and_unplugged_it_stops(env: BipedEnv, tmp_path: Path) -> None:
@@ -357,14 +380,12 @@ def display() -> Iterator[str]:
     if shutil.which("Xvfb") is None:
         pytest.skip("no display, and no Xvfb to make one")
     read, write = os.pipe()
-    server = subprocess.Popen(
-        ["Xvfb", "-displayfd", str(write), "-screen", "0", "320x240x24"], pass_fds=[write], stderr=subprocess.DEVNULL
-    )
-    os.close(write)
-    yield f":{os.read(read, 16).decode().strip()}"
-    os.close(read)
-    server.terminate()
-    server.wait()
+    command = ["Xvfb", "-displayfd", str(write), "-screen", "0", "320x240x24"]
+    with processes.start(command, pass_fds=[write], stderr=subprocess.DEVNULL) as server:
+        os.close(write)
+        yield f":{os.read(read, 16).decode().strip()}"
+        os.close(read)
+        server.terminate()
 
 
 WINDOW = """
@@ -399,15 +420,7 @@ window.close()
 
 def in_a_process_of_its_own(words: list[str], **environ: str) -> subprocess.CompletedProcess[str]:
     """Run Python: Xlib ends the process whose display goes away."""
-    return subprocess.run(
-        [sys.executable, *words],
-        cwd=ROOT,
-        env={**os.environ, **environ},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    return processes.run([sys.executable, *words], env={**environment(), **environ})
 
 
 @pytest.mark.parametrize(("last", "printed"), [("close", ["True", "False"]), ("leave it open", ["True"])])

@@ -50,7 +50,11 @@ def test_the_largest_number_fits_and_the_next_does_not(preset: str, gib: float) 
     assert total(most + step) > available - 4096
 
 
-def test_what_does_not_fit_is_refused_before_it_is_built(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_does_not_fit_is_refused_before_it_is_built(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = free_bytes("cpu")
+    monkeypatch.setattr(memory, "free_bytes", lambda _: free)  # whatever else is running takes or frees meanwhile
     command = ["--preset", "gpu", "--device", "cpu", "-B", "10000000", "--log_dir", str(tmp_path)]
     assert biped_train.main(command) == 1
     said = capsys.readouterr()
@@ -58,7 +62,7 @@ def test_what_does_not_fit_is_refused_before_it_is_built(tmp_path: Path, capsys:
     found = re.fullmatch(r"biped_train.py: 10000000 environments .* at most --num_envs (\d+) fits\n", said.err)
     assert found, said.err
     config = replace(gpu_preset(), env=replace(gpu_preset().env, num_envs=int(found[1])))
-    assert estimate(config, "cpu").total < 1.1 * free_bytes("cpu")
+    assert estimate(config, "cpu").total < 1.1 * free
     assert list(tmp_path.iterdir()) == []
 
 
@@ -102,7 +106,8 @@ def test_a_container_counts(tmp_path: Path) -> None:
 
 
 def test_free_memory_is_what_the_system_says_or_less() -> None:
-    assert 0 < free_bytes("cpu") <= 1.1 * psutil.virtual_memory().available
+    before = psutil.virtual_memory().available
+    assert 0 < free_bytes("cpu") <= 1.1 * max(before, psutil.virtual_memory().available)
 
 
 def failing_build(config: Config, text: str) -> str:

@@ -1,20 +1,25 @@
 """What is recorded about the code and the machine of a run."""
 
-import subprocess
+import os
 from pathlib import Path
 
+import pytest
+
+from biped import run_info
 from biped.run_info import describe_code, describe_start
 from biped.runs import RunDirectory
+from tests import processes
+from tests.processes import PATIENCE_S
 
 
 def git(folder: Path, *arguments: str) -> str:
     who = ["-c", "user.name=me", "-c", "user.email=me@example.org"]
-    return subprocess.run(
-        ["git", "-C", str(folder), *who, *arguments], check=True, capture_output=True, text=True
-    ).stdout.strip()
+    no_settings = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
+    return processes.run(["git", "-C", str(folder), *who, *arguments], check=True, env=no_settings).stdout.strip()
 
 
-def test_the_commit_and_whether_files_differ_from_it(tmp_path: Path) -> None:
+def test_the_commit_and_whether_files_differ_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_info, "_GIT_TIMEOUT_S", PATIENCE_S)
     git(tmp_path, "init")
     (tmp_path / "code.py").write_text("a = 1\n")
     git(tmp_path, "add", ".")

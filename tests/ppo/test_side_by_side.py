@@ -10,6 +10,7 @@ import biped.ppo.side_by_side
 from biped.ppo.policy import MlpIntoLstmPolicy
 from biped.ppo.side_by_side import SideBySide
 from tests.ppo.tasks import learn, learner, pendulums
+from tests.processes import PATIENCE_S
 
 CPU = torch.device("cpu")
 
@@ -20,7 +21,7 @@ def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_both_run_at_once_on_a_cpu() -> None:
-    met = threading.Barrier(2, timeout=10)
+    met = threading.Barrier(2, timeout=PATIENCE_S)
     with SideBySide(CPU, independent=True) as halves:
         assert halves.run(lambda: (met.wait(), "first")[1], lambda: (met.wait(), "second")[1]) == ("first", "second")
 
