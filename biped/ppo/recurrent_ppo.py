@@ -86,8 +86,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
             learning_rate: the rate or a schedule of it; the adaptive rate starts from its first value.
             *args: more of `RecurrentPPO`'s arguments.
             kl_schedule: steer the rate by the KL divergence of each update.
-            precision: `bf16` runs the networks up to their heads in bfloat16; where the machine cannot, that is said in
-                a line and they run in single precision (`runs_in`).
+            precision: `bf16` runs the networks up to their heads in bfloat16; see `biped.ppo.precision`.
             std_range: floor and ceiling of the Gaussian's standard deviation.
             mirror: a symmetry of the task; half of what the policy learns from, it sees in the mirror.
             **kwargs: more of `RecurrentPPO`'s arguments.
