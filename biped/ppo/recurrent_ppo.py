@@ -58,7 +58,8 @@ class DeviceRecurrentPPO(RecurrentPPO):
     """`RecurrentPPO` on tensors that stay where the policy is.
 
     Takes any recurrent policy of sb3-contrib and any Stable-Baselines3 `VecEnv`; one that has `step_tensor`
-    (`biped.ppo.tensor_env.TensorVecEnv`) is stepped without a copy. `save` writes what stock `RecurrentPPO.load` opens.
+    (`biped.ppo.tensor_env.TensorVecEnv`) is stepped without a copy. `save` writes what stock `RecurrentPPO.load` opens
+    where this package can be imported.
     """
 
     policy: RecurrentActorCriticPolicy
