@@ -22,6 +22,10 @@ METADATA_KEY = "contract"
 """Where the ONNX file's metadata has the JSON."""
 INPUTS, OUTPUTS = ("obs", "h", "c"), ("action", "h_out", "c_out")
 """Names of the policy's tensors, in order."""
+LARGEST_SUM = 1e12
+"""Most that the magnitudes of an observation, or of a memory, sum to: no sum in the network can overflow under it."""
+MAX_HELD_S = 0.1
+"""How long a robot may go on without a sound observation (s)."""
 
 _XYZ = ("x", "y", "z")
 _MEANING = {
@@ -121,6 +125,15 @@ def _policy(config: Config, layout: ObservationLayout) -> dict[str, Any]:
         "deterministic": True,
         "normalizer_inside": config.policy.normalize_observations,
         "clips_actions": True,
+        "non_finite": {
+            "largest_sum": LARGEST_SUM,
+            "max_held_steps": max(1, round(MAX_HELD_S / config.env.sim.control_dt_s)),
+            "rule": "an observation with a number that is not finite, or whose magnitudes sum to more than "
+            "largest_sum, is held: h_out and c_out are h and c, and the action is that of the step before, or of an "
+            "empty memory in the first step; an h or c that is so counts as zeros, both of them. Look for such "
+            "numbers before clips and comparisons, which hide them, and pass them on as NaN. After max_held_steps "
+            "such steps in a row, stop the robot",
+        },
     }
 
 

@@ -21,12 +21,15 @@ import torch
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from torch import Tensor, nn
 
-from biped.contract import INPUTS, METADATA_KEY, OUTPUTS
+from biped.contract import INPUTS, LARGEST_SUM, METADATA_KEY, OUTPUTS
 from biped.errors import MachineError, UsageError, disk_error
 from biped.parity import Difference, Episodes, as_table, compare, open_onnx, open_torchscript, require_parity
 
 ONNX_FILE, TORCHSCRIPT_FILE, CONTRACT_FILE = "policy.onnx", "policy.pt", "contract.json"
 """What an export leaves."""
+OPSET = 18
+"""Of the ONNX file: the lowest that torch writes by itself, and ONNX Runtime reads since 1.14. Converted to 17, its
+`Split` is no longer valid ONNX."""
 
 
 class PolicyStep(nn.Module):
@@ -58,16 +61,21 @@ class PolicyStep(nn.Module):
             c: cell state, as `h`.
 
         Returns:
-            The clipped action (batch, num_joints), and the states to give to the next step.
+            The clipped action (batch, num_joints), and the states to give to the next step: finite, whatever came in.
+            Where a number of `obs` is not, the states are those that came in, and so the action is the one that they
+            gave in the step before. States that are not finite count as zeros.
         """
+        is_sound = _is_finite(obs, (1,))
+        is_whole = _is_finite(torch.cat((h, c)), (0, 2))
+        h, c = torch.where(is_whole, h, 0.0), torch.where(is_whole, c, 0.0)
         output, hidden, cell = self.extractor(obs), [], []
         for layer, (w_input, w_hidden, b_input, b_hidden) in enumerate(self.lstm.all_weights):
             gates = nn.functional.linear(output, w_input, b_input) + nn.functional.linear(h[layer], w_hidden, b_hidden)
             enter, keep, candidate, leave = gates.chunk(4, dim=1)
             memory = keep.sigmoid() * c[layer] + enter.sigmoid() * candidate.tanh()
-            output = leave.sigmoid() * memory.tanh()
+            output = torch.where(is_sound, leave.sigmoid() * memory.tanh(), h[layer])
             hidden.append(output)
-            cell.append(memory)
+            cell.append(torch.where(is_sound, memory, c[layer]))
         action = self.head(self.tail(output)).clamp(-self._action_clip, self._action_clip)
         return action, torch.stack(hidden), torch.stack(cell)
 
@@ -76,6 +84,12 @@ class PolicyStep(nn.Module):
         width = next(self.extractor.parameters()).shape[1]
         state = torch.zeros(self.lstm.num_layers, 2, self.lstm.hidden_size, dtype=torch.float32)
         return torch.zeros(2, width, dtype=torch.float32), state, state.clone()
+
+
+def _is_finite(numbers: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """Say for each robot whether its numbers are finite, and small enough for every sum of them to be, (batch, 1)."""
+    # Sums and comparisons treat what is not a number alike in every runtime; maxima do not.
+    return (numbers.abs().sum(dims) <= LARGEST_SUM).unsqueeze(1)
 
 
 def export_policy(
@@ -146,6 +160,7 @@ def write_onnx(network: PolicyStep, contract: str, path: Path) -> None:
             output_names=list(OUTPUTS),
             dynamic_shapes=shapes,
             dynamo=True,
+            opset_version=OPSET,
             external_data=False,
             verbose=False,
         )
@@ -157,7 +172,9 @@ def write_onnx(network: PolicyStep, contract: str, path: Path) -> None:
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
     onnx.helper.set_model_props(model, {METADATA_KEY: contract})
-    onnx.checker.check_model(model)
+    # The exporter stamps a newer one, of which nothing is left: its only addition was the notes above.
+    model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import)
+    onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString())
 
 

@@ -4,17 +4,19 @@
     python run_policy_numpy.py policy.onnx biped.xml --command 0.4 0 0 --seconds 20
 
 What stands here a robot's computer does as well: `Observer` and `Policy` are the two parts to take over; `Robot` is
-what real sensors and motors take the place of. Exit codes: 0 it did not fall, 1 it fell, 2 wrong usage.
+what real sensors and motors take the place of. It needs Python 3.9, ONNX Runtime 1.17 and MuJoCo 3.2.4, or later ones.
+Exit codes: 0 it did not fall, 1 it fell or had to be stopped, 2 wrong usage.
 """
 # pyright: reportAttributeAccessIssue=false
 # (mujoco has no type stubs)
 
+from __future__ import annotations
+
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Mapping, Sequence
 
 import mujoco
 import numpy as np
@@ -26,6 +28,8 @@ Array = NDArray[np.float64]
 
 FORMAT, VERSION = "biped-policy-contract", 1
 """The contract that this file understands."""
+OLDEST_MUJOCO = "3.2.4"
+"""The first whose `MjSpec` reads a file by itself and lists geoms and joints."""
 GROUND = 1
 """Collision bit of the ground and of what touches it."""
 
@@ -41,7 +45,7 @@ class Policy:
         """Open the file on one CPU core and read its contract.
 
         Raises:
-            RefusedError: it is missing, no ONNX file, or has no contract of ours.
+            RefusedError: it is missing, no ONNX file, none that this runtime knows, or has no contract of ours.
         """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
@@ -51,36 +55,87 @@ class Policy:
         except OSError as error:
             raise RefusedError(f"cannot read {file} ({error.strerror})") from error
         except Exception as error:  # the runtime has error types of its own
-            raise RefusedError(f"{file} is not an ONNX file") from error
-        text = self._session.get_modelmeta().custom_metadata_map.get("contract")
-        self.contract: Contract = json.loads(text) if text else {}
-        if (self.contract.get("format"), self.contract.get("version")) != (FORMAT, VERSION):
-            raise RefusedError(f"{file} has no contract of version {VERSION} in its metadata: export it anew")
+            raise RefusedError(f"{file} {_why_not_opened(str(error))}") from error
+        self.contract = _contract_in(self._session.get_modelmeta().custom_metadata_map.get("contract"), file)
         self._observation, *self._memory = self.contract["policy"]["inputs"]
+        # A file of an older export does not hold: nothing may be done after the first such step.
+        self._max_held_steps: int = self.contract["policy"].get("non_finite", {}).get("max_held_steps", 0)
         self.forget()
 
     def forget(self) -> None:
         """Begin an episode: the memory is empty."""
         self._state = [np.zeros(part["shape"], np.float32) for part in self._memory]
+        self.held = self._held_in_a_row = 0
+
+    @property
+    def must_stop(self) -> bool:
+        """Whether observations were not finite for too long: the robot is to be stopped, not to act once more."""
+        return self._held_in_a_row > self._max_held_steps
 
     def act(self, observation: Array) -> Array:
-        """Return the action (num_joints,) for an observation (width,)."""
+        """Return the action (num_joints,) for an observation (width,).
+
+        Where a number of it is not finite, the file itself holds the memory and repeats the action before; `held`
+        counts such observations. Look at `must_stop` before the action goes to the motors.
+        """
+        is_finite = bool(np.isfinite(observation).all())
+        self.held += not is_finite
+        self._held_in_a_row = 0 if is_finite else self._held_in_a_row + 1
         batch = observation.astype(np.float32).reshape(self._observation["shape"])
         names = [part["name"] for part in self._memory]
-        inputs = {self._observation["name"]: batch, **dict(zip(names, self._state, strict=True))}
+        inputs = {self._observation["name"]: batch, **dict(zip(names, self._state))}
         results: list[Any] = list(self._session.run(None, inputs))
         action, *self._state = results
         return action[0].astype(np.float64)
 
 
+def _why_not_opened(said: str) -> str:
+    """Return in one line what is wrong with a file, and what to do, from what the runtime said of it."""
+    if "protobuf" in said.lower():
+        return "is not an ONNX file, or a damaged one: copy or export it anew"
+    if "IR version" in said or "opset" in said:
+        return (
+            f"is of a newer ONNX than ONNX Runtime {onnxruntime.__version__} knows: install a newer onnxruntime, or "
+            "export it anew with this project's newest biped_export.py"
+        )
+    return f"cannot be run by ONNX Runtime {onnxruntime.__version__}: {said.splitlines()[0]}"
+
+
+def _contract_in(text: str | None, file: Path) -> Contract:
+    """Return the contract from a file's metadata.
+
+    Raises:
+        RefusedError: there is none, or none that this program understands.
+    """
+    if not text:
+        raise RefusedError(f"{file} has no contract in its metadata: export it with biped_export.py")
+    try:
+        contract = json.loads(text)
+    except ValueError as error:
+        raise RefusedError(f"the contract in the metadata of {file} is not JSON ({error}): export it anew") from error
+    if not isinstance(contract, dict) or contract.get("format") != FORMAT:
+        raise RefusedError(f"the contract in the metadata of {file} is no {FORMAT}: export it with biped_export.py")
+    if contract.get("version") != VERSION:
+        raise RefusedError(
+            f"{file} has a contract of version {contract.get('version')}, and this program understands version "
+            f"{VERSION}: take both from one version of the project"
+        )
+    return contract
+
+
 class Observer:
-    """From measurements to observations: scales, the gait clock, contacts with hysteresis, the action before."""
+    """From measurements to observations: scales, the gait clock, contacts with hysteresis, the action before.
+
+    What is not finite stays so until the policy sees it: a clip would hide that a reading is infinite, and a comparison
+    that a force is none.
+    """
 
     def __init__(self, contract: Contract, command: Sequence[float]) -> None:
         """Begin an episode under a command: forward m/s, left m/s, counter-clockwise rad/s."""
         self._contract = contract
         self._phase: float = contract["gait_clock"]["initial_phase"]
         self._contacts = np.array(contract["foot_contact"]["initial"], bool)
+        self._force_is_known = np.ones_like(self._contacts)
         self._previous_action = np.zeros(len(contract["action"]["joint_names"]))
         rule, (forward, left, turn) = contract["command"], command
         size = np.linalg.norm((forward, left, rule["turning_lever_m"] * turn))
@@ -96,11 +151,13 @@ class Observer:
         """
         clock, contact = self._contract["gait_clock"], self._contract["foot_contact"]
         self._phase = (self._phase + clock["frequency_hz"] * self._contract["control"]["dt_s"]) % 1.0
-        self._contacts = (foot_force_n >= contact["on_n"]) | (self._contacts & (foot_force_n >= contact["off_n"]))
+        now = (foot_force_n >= contact["on_n"]) | (self._contacts & (foot_force_n >= contact["off_n"]))
+        self._force_is_known = np.isfinite(foot_force_n)
+        self._contacts = np.where(self._force_is_known, now, self._contacts)
         self._previous_action = action
 
     def observe(self, measured: Mapping[str, Array]) -> Array:
-        """Return the observation (width,) from what `Robot.measure` returns.
+        """Return the observation (width,) from what `Robot.measure` returns; what is not finite is NaN in it.
 
         Raises:
             RefusedError: the contract asks for something that nobody here measures.
@@ -112,7 +169,7 @@ class Observer:
             "command_lin_vel_x_b": forward,
             "command_lin_vel_y_b": left,
             "command_ang_vel_b": turn,
-            "foot_contact": self._contacts,
+            "foot_contact": np.where(self._force_is_known, self._contacts, np.nan),
             "previous_action": self._previous_action,
             "gait_phase": np.array((np.sin(angle), np.cos(angle))) * self.is_moving,
         }
@@ -120,7 +177,8 @@ class Observer:
         if missing := [term["name"] for term in rule["terms"] if term["name"] not in values]:
             raise RefusedError(f"the contract asks for {missing[0]}, which nobody measures")
         parts = [term["scale"] * np.atleast_1d(values[term["name"]]) for term in rule["terms"]]
-        return np.clip(np.concatenate(parts), -rule["clip"], rule["clip"])
+        numbers = np.concatenate(parts)
+        return np.where(np.isfinite(numbers), np.clip(numbers, -rule["clip"], rule["clip"]), np.nan)
 
 
 class Robot:
@@ -130,8 +188,10 @@ class Robot:
         """Build it.
 
         Raises:
-            RefusedError: the file is missing, no MJCF, or of another robot.
+            RefusedError: MuJoCo is too old, or the file is missing, no MJCF, or of another robot.
         """
+        if not hasattr(getattr(mujoco, "MjSpec", None), "geoms"):
+            raise RefusedError(f"MuJoCo {mujoco.__version__} is older than {OLDEST_MUJOCO}: install a newer mujoco")
         self._contract, action, robot = contract, contract["action"], contract["robot"]
         try:
             spec = mujoco.MjSpec.from_file(str(file))
@@ -161,14 +221,17 @@ class Robot:
         spec.worldbody.add_geom(type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0, 0, 1], contype=0, conaffinity=GROUND)
         spec.option.timestep = control["physics_dt_s"]
         for motor in list(spec.actuators):
-            spec.delete(motor)
+            # Before 3.3.4 the part does it.
+            spec.delete(motor) if hasattr(spec, "delete") else motor.delete()
         names, known = self._contract["action"]["joint_names"], {joint.name for joint in spec.joints}
         if missing := [name for name in names if name not in known]:
             raise RefusedError(f"the robot is another than the policy's: it has no joint {missing[0]}")
-        gains = zip(names, motors["kp_nm_per_rad"], motors["kd_nm_s_per_rad"], motors["torque_limit_nm"], strict=True)
+        gains = zip(names, motors["kp_nm_per_rad"], motors["kd_nm_s_per_rad"], motors["torque_limit_nm"])
         for name, kp, kd, limit in gains:
             motor = spec.add_actuator(name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
-            motor.set_to_position(kp=kp, kv=kd)
+            # `set_to_position` by hand, which MuJoCo has since 3.3.3.
+            motor.gaintype, motor.biastype = mujoco.mjtGain.mjGAIN_FIXED, mujoco.mjtBias.mjBIAS_AFFINE
+            motor.gainprm[0], motor.biasprm[1], motor.biasprm[2] = kp, -kp, -kd
             motor.forcelimited, motor.forcerange = True, [-limit, limit]
         return spec
 
@@ -180,9 +243,7 @@ class Robot:
 
     def measure(self) -> dict[str, Array]:
         """Return what sensors and a state estimator say, by the contract's names."""
-        position, velocity, rotation = self.data.qpos, self.data.qvel, np.zeros(9)
-        mujoco.mju_quat2Mat(rotation, position[3:7])
-        base_from_world = rotation.reshape(3, 3).T
+        position, velocity, base_from_world = self.data.qpos, self.data.qvel, self._base_from_world()
         return {
             "projected_gravity_b": base_from_world @ (0.0, 0.0, -1.0),
             "base_ang_vel_b": velocity[3:6].copy(),  # MuJoCo has it in the base frame already
@@ -191,6 +252,15 @@ class Robot:
             "joint_pos_rad": position[self._qpos] - self._default_pose,
             "joint_vel_rad_s": velocity[self._qvel],
         }
+
+    def velocity(self) -> Array:
+        """Return how the base moves, whatever was measured: forward m/s, left m/s, counter-clockwise rad/s, (3,)."""
+        return np.array((*(self._base_from_world() @ self.data.qvel[:3])[:2], self.data.qvel[5]))
+
+    def _base_from_world(self) -> Array:
+        rotation = np.zeros(9)
+        mujoco.mju_quat2Mat(rotation, self.data.qpos[3:7])
+        return rotation.reshape(3, 3).T
 
     def foot_force_n(self) -> Array:
         """Return the vertical force of the ground on each foot, (2,), N."""
@@ -204,38 +274,42 @@ class Robot:
         return total
 
     def has_fallen(self) -> bool:
-        """Say whether the base is too low or too far from upright."""
-        limits, measured = self._contract["fallen"], self.measure()
-        tilt_rad = np.arccos(np.clip(-measured["projected_gravity_b"][2], -1.0, 1.0))
-        is_low = measured["base_height_m"][0] < limits["min_base_height_m"]
+        """Say whether the base is too low or too far from upright, whatever was measured."""
+        limits = self._contract["fallen"]
+        tilt_rad = np.arccos(np.clip(self._base_from_world()[2, 2], -1.0, 1.0))
+        is_low = self.data.qpos[2] < limits["min_base_height_m"]
         return bool(is_low or tilt_rad > limits["max_tilt_rad"])
 
 
 def walk(policy: Policy, robot: Robot, command: Sequence[float], seconds: float) -> bool:
-    """Let the robot follow a command; print how it went, and return whether it is still on its feet."""
+    """Let the robot follow a command; print how it went, and return whether it walked to the end."""
     dt_s = policy.contract["control"]["dt_s"]
     observer = Observer(policy.contract, command)
     policy.forget()
     velocities, path_m = [], 0.0
     for _ in range(max(1, round(seconds / dt_s))):
         action = policy.act(observer.observe(robot.measure()))
+        if policy.must_stop:
+            break
         before = robot.data.qpos[:2].copy()
         robot.step(action)
         observer.advance(action, robot.foot_force_n())
-        measured = robot.measure()
-        velocities.append((*measured["base_lin_vel_xy_b"], measured["base_ang_vel_b"][2]))
+        velocities.append(robot.velocity())
         path_m += float(np.linalg.norm(robot.data.qpos[:2] - before))
         if robot.has_fallen():
             break
     fell = robot.has_fallen()
     x, y = robot.data.qpos[:2]
-    print(f"{'fell after' if fell else 'on its feet after'} {len(velocities) * dt_s:.2f} s")
+    how = "stopped" if policy.must_stop else "fell" if fell else "on its feet"
+    print(f"{how} after {len(velocities) * dt_s:.2f} s")
+    if policy.held:
+        print(f"held      {policy.held} observations that were not finite")
     print(f"distance  {np.hypot(x, y):.2f} m as the crow flies, {path_m:.2f} m along the base's path")
-    means = np.mean(velocities, axis=0)
-    rows = zip(("forward", "left", "turn"), ("m/s", "m/s", "rad/s"), observer.command, means, strict=True)
+    means = np.mean(velocities or [robot.velocity()], axis=0)
+    rows = zip(("forward", "left", "turn"), ("m/s", "m/s", "rad/s"), observer.command, means)
     for name, unit, wanted, got in rows:
         print(f"{name:9} {got:+.3f} {unit}, asked for {wanted:+.3f}")
-    return not fell
+    return how == "on its feet"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -449,7 +449,7 @@ def test_the_example_says_in_one_line_what_it_cannot_use(shipped: Exported, tmp_
     cases = {
         ("none.onnx", "biped.xml"): "cannot read .*none.onnx",
         ("biped.xml", "biped.xml"): "is not an ONNX file",
-        ("bare.onnx", "biped.xml"): "has no contract of version 1",
+        ("bare.onnx", "biped.xml"): "has no contract in its metadata",
         (ONNX_FILE, "none.xml"): "MuJoCo cannot use .*none.xml",
         (ONNX_FILE, "strider.xml"): "has no joint left_hip_roll",
     }
