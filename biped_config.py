@@ -680,12 +680,12 @@ class WandbConfig(Section):
 
     enabled: bool = False
     """Stream metrics to W&B."""
-    project: str = "biped-rl-sb3"
-    """Project name."""
+    project: str | None = None
+    """Project name; None here and below: what W&B's variable says, or its settings file; else biped-rl-sb3."""
     entity: str | None = None
-    """User or team; None: the account's default."""
+    """User or team; else the account's default."""
     run_name: str | None = None
-    """Name of the run; None: the experiment's name."""
+    """Name of the run; else the experiment's name."""
     group: str | None = None
     """Runs that belong together, such as the seeds of an experiment."""
     tags: tuple[str, ...] = ()

@@ -12,6 +12,7 @@ Exit codes: 0 done, 1 the machine cannot, 2 the command line asks for what canno
 
 import argparse
 import contextlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -213,10 +214,14 @@ class Objective:
         command += [word for setting in settings for word in ("--set", setting)]
         print(f"trial {trial.number}: {', '.join(f'{path}={value:.4g}' for path, value in values.items())}", flush=True)
         before = run.read_starts()[-1:]  # of an older run of this name, which is put aside only when training begins
+        # A run's id is one run's: all trials would be one in W&B.
+        environment = {name: text for name, text in os.environ.items() if name != "WANDB_RUN_ID"}
         # In a session of its own: a terminal sends Ctrl-C to everybody in its session, and ours would be the second.
         with (
             tempfile.TemporaryFile("w+") as said,
-            subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True) as process,
+            subprocess.Popen(
+                command, env=environment, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True
+            ) as process,
         ):
             try:
                 scores = _watch(trial, process, run, before, self._interrupts)

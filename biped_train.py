@@ -21,7 +21,7 @@ from stable_baselines3.common.logger import Logger
 from torch import Tensor
 
 from biped.command_line import ending_at_once, exit_code
-from biped.config_io import to_dict
+from biped.config_io import flatten, to_dict
 from biped.errors import MachineError, UsageError, disk_error, is_out_of_memory, warn
 from biped.gate_watch import GateWatch, Trial, TrialBench
 from biped.interrupts import Interrupted, Interrupts
@@ -329,6 +329,7 @@ def _open_sinks(
         resume_after_step=goes_on_after,
         console_every_s=CONSOLE_EVERY_S,
         more=[JsonLinesWriter(run.metrics, goes_on_after)],
+        settings=flatten(to_dict(config)),
     )
     model.set_logger(logger)
     writer = start_wandb(run, config.wandb, to_dict(config)) if config.wandb.enabled else None

@@ -5,7 +5,6 @@
 wandb is imported only by `start_wandb`. Whatever goes wrong with it is said once; training goes on, and is not held up.
 """
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,12 +16,13 @@ from stable_baselines3.common.logger import KVWriter
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from biped.background import Background
-from biped.errors import first_line, warn
+from biped.errors import warn
 from biped.interrupts import Interrupts
 from biped.metrics import METRICS, RUN_NAME, STEP_METRIC
 from biped.reward_doctor import Finding
 from biped.runs import RunDirectory
-from biped.wandb_service import as_media, end_service, init_run, link_or_copy
+from biped.wandb_names import alert_title, artifact_name, cause, with_variables
+from biped.wandb_service import as_media, end_service, finish_time, init_run, is_installed, link_or_copy, what_is_left
 from biped_config import WandbConfig
 
 INIT_S = 30.0
@@ -303,7 +303,7 @@ class WandbWriter(KVWriter):
             link_or_copy(file, copy)
         except OSError as error:
             copy.unlink(missing_ok=True)
-            warn(f"{file} is not sent to W&B ({first_line(error)})")
+            warn(f"{file} is not sent to W&B ({cause(error)})")
             return
         self._copies.append(copy)
 
@@ -320,7 +320,7 @@ class WandbWriter(KVWriter):
 
     def alert(self, title: str, text: str) -> None:
         """Send an alert."""
-        self._work.do(lambda: self._extra(lambda: self._run.alert(title=title, text=text)))
+        self._work.do(lambda: self._extra(lambda: self._run.alert(title=alert_title(title), text=text)))
 
     def close(self) -> None:
         """Finish the run, waiting for the upload for a bounded time."""
@@ -330,9 +330,8 @@ class WandbWriter(KVWriter):
         self._work.do(lambda: self._run.finish())
         if not self._work.finish(self.finish_s):
             self._has_given_up = True
-            rest = "nothing of this run is in it" if self._run is None else "the rest is left to `wandb sync`"
             if not self._has_complained:
-                warn(f"W&B did not finish within {self.finish_s:.0f} s; {rest}")
+                warn(f"W&B did not finish within {self.finish_s:.0f} s; {what_is_left(self._run)}")
         if self._has_given_up or self._has_failed:
             end_service()
         for copy in self._copies:
@@ -349,20 +348,20 @@ class WandbWriter(KVWriter):
             call()
         except Exception as error:  # W&B fails in many ways
             if not self._has_complained and not self._has_given_up:
-                warn(f"W&B did not take a model, a picture or an alert ({first_line(error)}); training goes on")
+                warn(f"W&B did not take a model, a picture or an alert ({cause(error)}); training goes on")
             self._has_complained = True
 
     def _log_artifact(self, file: Path, name: str, kind: str, metadata: dict[str, Any]) -> None:
         import wandb
 
-        artifact = wandb.Artifact(f"{self._exp_name}-{kind}", type="model", metadata=metadata)
+        artifact = wandb.Artifact(artifact_name(self._exp_name, kind), type="model", metadata=metadata)
         artifact.add_file(str(file), name=name)  # wandb makes a copy of its own
         self._run.log_artifact(artifact, aliases=[kind, f"steps-{metadata['steps']}"])
 
     def _failed(self, error: BaseException) -> None:
         self._has_failed = True
         if not self._has_given_up:
-            warn(f"W&B stopped ({first_line(error)}); training goes on without it")
+            warn(f"W&B stopped ({cause(error)}); training goes on without it")
 
 
 def start_wandb(
@@ -374,7 +373,7 @@ def start_wandb(
 ) -> WandbWriter | None:
     """Start or resume the W&B run of a run directory; returns at once.
 
-    `WANDB_MODE` is respected where `cfg.mode` is None. Without an account, or when the server does not answer, the run
+    What `cfg` leaves open is what W&B's variables say. Without an account, or when the server does not answer, the run
     is recorded offline.
 
     Args:
@@ -386,12 +385,11 @@ def start_wandb(
 
     Returns:
         The writer, or None where wandb cannot be imported.
+
+    Raises:
+        UsageError: W&B would refuse a name, or a variable.
     """
-    # wandb's reports of its own errors would hold up the end of the process where the server is silent.
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    try:
-        import wandb  # noqa: F401 - only to see whether it is there
-    except ImportError as error:
-        warn(f"wandb cannot be imported ({error}): run ./install_genesis.sh; training goes on without it")
+    if not is_installed():
         return None
-    return WandbWriter(lambda: init_run(run, cfg, config, init_s, finish_s), run.path.name, finish_s)
+    named, wait_s = with_variables(cfg), finish_time(finish_s)
+    return WandbWriter(lambda: init_run(run, named, config, init_s, wait_s), run.path.name, wait_s)

@@ -345,8 +345,8 @@ class RunDirectory:
             except OSError as error:
                 raise disk_error(self.path, error) from error
 
-    def wandb_id(self) -> str:
-        """Return the id of this run in W&B, made at the first call and kept.
+    def wandb_id(self, wished: str | None = None) -> str:
+        """Return the id of this run in W&B, made at the first call, or `wished` there, and kept.
 
         Raises:
             MachineError: the disk does not let us.
@@ -354,7 +354,7 @@ class RunDirectory:
         file = self.path / "wandb_id.txt"
         try:
             if not file.exists():
-                write_whole(file, secrets.token_hex(4).encode())
+                write_whole(file, (wished or secrets.token_hex(4)).encode())
             return file.read_text().strip()
         except OSError as error:
             raise disk_error(file, error) from error

@@ -6,8 +6,9 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,12 @@ LAYOUT = {
     },
 }
 """TensorBoard's custom scalars: curves that belong together, in one diagram each. Names are regular expressions."""
+
+
+HYPERPARAMETERS = ("preset", "env.", "policy.", "ppo.", "train.seed", "train.sim")
+"""Fields of the configuration, or beginnings of them, that TensorBoard shows as hyperparameters: a run keeps them."""
+JUDGED_BY = ("gate/score", "gate/best_score", "eval/success_rate", "rollout/ep_rew_mean", "rollout/ep_len_mean")
+"""The metrics that TensorBoard shows beside hyperparameters."""
 
 
 def require_tensorboard() -> Any:
@@ -95,13 +102,16 @@ def _quiet_about_the_disk(hook: Callable[[threading.ExceptHookArgs], object]) ->
 class TensorBoardWriter(TensorBoardOutputFormat):
     """Stable-Baselines3's TensorBoard writer that can go on in the folder of an earlier run."""
 
-    def __init__(self, folder: Path, resume_after_step: int | None) -> None:
+    def __init__(
+        self, folder: Path, resume_after_step: int | None, settings: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
         """Open an event file.
 
         Args:
             folder: the run's TensorBoard folder.
             resume_after_step: the steps of the checkpoint that training goes on from; what the folder holds of later
                 steps is hidden, so that the curve does not overlap itself. None for a new run.
+            settings: the configuration by dotted paths; `HYPERPARAMETERS` says what of it is shown.
 
         Raises:
             MachineError: TensorBoard is not installed, or the disk does not let us.
@@ -115,6 +125,18 @@ class TensorBoardWriter(TensorBoardOutputFormat):
         threading.excepthook = _quiet_about_the_disk(threading.__excepthook__)
         if resume_after_step is None:
             self.writer.add_custom_scalars(LAYOUT)
+        self._add_hyperparameters(settings)
+
+    def _add_hyperparameters(self, settings: Mapping[str, Any]) -> None:
+        from torch.utils.tensorboard.summary import hparams
+
+        shown = {name: _as_shown(value) for name, value in settings.items() if name.startswith(HYPERPARAMETERS)}
+        if not shown:
+            return
+        # Not add_hparams: it makes a run of its own. And not the third part, which says that the run has ended well.
+        # A run that goes on says the same once more, so that one begun without gets them; TensorBoard keeps the first.
+        for summary in hparams(shown, dict.fromkeys(JUDGED_BY, 0.0))[:2]:
+            self.writer._get_file_writer().add_summary(summary)
 
     def add_picture(self, name: str, file: Path, step: int) -> None:
         """Add a PNG, or a GIF that TensorBoard plays."""
@@ -138,6 +160,11 @@ class TensorBoardWriter(TensorBoardOutputFormat):
             proto.Summary(value=[proto.Summary.Value(tag=name, image=image)]), step
         )
         self.writer.flush()
+
+
+def _as_shown(value: Any) -> float | str:
+    """Return a number or a text as it is, anything else as JSON has it: TensorBoard would take true for 1."""
+    return value if isinstance(value, int | float | str) and not isinstance(value, bool) else json.dumps(value)
 
 
 class JsonLinesWriter(KVWriter):
@@ -189,13 +216,17 @@ class JsonLinesWriter(KVWriter):
 
 
 def make_logger(
-    tensorboard: Path, *, resume_after_step: int | None, console_every_s: float, more: list[KVWriter]
+    tensorboard: Path,
+    *,
+    resume_after_step: int | None,
+    console_every_s: float,
+    more: list[KVWriter],
+    settings: Mapping[str, Any] = MappingProxyType({}),
 ) -> Logger:
-    """Return a logger that writes to the console, to TensorBoard and to `more`.
+    """Return a logger that writes to the console, to TensorBoard (with `settings`) and to `more`.
 
     Raises:
         MachineError: TensorBoard is not installed, or the disk does not let us.
     """
-    return Logger(
-        str(tensorboard), [ConsoleTable(console_every_s), TensorBoardWriter(tensorboard, resume_after_step), *more]
-    )
+    events = TensorBoardWriter(tensorboard, resume_after_step, settings)
+    return Logger(str(tensorboard), [ConsoleTable(console_every_s), events, *more])

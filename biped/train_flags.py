@@ -8,6 +8,7 @@ from typing import Any
 from biped.command_line import AUTO, OneLineParser, number_or_auto, seed_number, whole_number, whole_or_none
 from biped.config_io import parse_setting, randomization_settings, robot_settings
 from biped.runs import DEFAULT_EXP_NAME
+from biped.wandb_names import DEFAULT_PROJECT, MODES, mode_word
 from biped_config import PRESETS, RANDOMIZATIONS
 
 FLAG_SETTINGS = {
@@ -99,15 +100,25 @@ def make_parser() -> argparse.ArgumentParser:
     add("--continue_training", action="store_true", help="go on with the run from its latest checkpoint")
     add("--new_run", action="store_true", help="keep an existing run under a numbered name and start anew")
     add("--log_dir", type=Path, default=Path("logs"), metavar="DIR", help="the folder of all runs (default logs)")
+    _add_wandb_flags(parser)
+    return parser
+
+
+def _add_wandb_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add("--wandb", action="store_true", help="stream metrics to Weights & Biases")
-    add("--wandb_project", metavar="NAME", help="W&B project (default biped-rl-sb3)")
-    add("--wandb_entity", metavar="NAME", help="W&B user or team")
-    add("--wandb_run_name", metavar="NAME", help="name shown in W&B (default: the run's name)")
+    add("--wandb_project", metavar="NAME", help=f"W&B project (default: WANDB_PROJECT's, or {DEFAULT_PROJECT})")
+    add("--wandb_entity", metavar="NAME", help="W&B user or team (default: WANDB_ENTITY's, or the account's)")
+    add("--wandb_run_name", metavar="NAME", help="name shown in W&B (default: WANDB_NAME's, or the run's name)")
     add("--wandb_group", metavar="NAME", help="runs that belong together, such as the seeds of an experiment")
     add("--wandb_tags", nargs="+", metavar="WORD", help="words to find the run by")
     add("--wandb_notes", metavar="TEXT", help="what the run is for")
-    add("--wandb_mode", choices=("online", "offline", "disabled"), help="default: what WANDB_MODE says, or online")
-    return parser
+    add(
+        "--wandb_mode",
+        type=mode_word,
+        metavar="{" + ",".join(MODES) + "}",
+        help="default: what WANDB_MODE says, or online",
+    )
 
 
 def _default_name() -> str:

@@ -17,6 +17,7 @@ from biped.models import find_furthest
 from biped.ppo.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from biped.runs import RunDirectory, run_path
 from biped.train_flags import MAY_CHANGE_ON_RESUME, requested_settings
+from biped.wandb_names import named
 from biped_config import PRESETS, Config, TrainConfig
 
 
@@ -51,7 +52,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
     if args.continue_training:
         return _continued(args)
     settings = requested_settings(args)
-    config = with_settings(PRESETS[_preset(args.preset, settings)](), settings)
+    config = named(with_settings(PRESETS[_preset(args.preset, settings)](), settings))
     device = choose_device(config.train.device, config.train.sim)
     if args.num_envs == AUTO and not any(path == "env.num_envs" for path, _ in settings):
         config = with_settings(config, [("env.num_envs", choose_num_envs(config, device))])
@@ -79,6 +80,7 @@ def _continued(args: argparse.Namespace) -> Plan:
                 f"--continue_training keeps the run's configuration, but {path} was {before} and is now {after}: "
                 "leave it out, or start another run with -e NAME"
             )
+    config = named(config, recorded)
     choose_device(config.train.device, config.train.sim)
     start = _furthest(run, recorded)
     goal = max(config.train.goal_timesteps, config.train.total_timesteps)

@@ -6,6 +6,7 @@ from dataclasses import FrozenInstanceError, fields, is_dataclass, replace
 import pytest
 
 import biped_config
+from biped.wandb_names import DEFAULT_PROJECT
 from biped_config import (
     PRESETS,
     CommandConfig,
@@ -81,7 +82,7 @@ def test_the_documents_numbers_are_the_gpu_preset() -> None:
     assert config.env.termination.min_base_height_m == 0.30
     assert config.env.sim.control_dt_s == 1 / 50
     assert config.env.termination.episode_s == 20.0
-    assert config.wandb.project == "biped-rl-sb3"
+    assert (config.wandb.project, DEFAULT_PROJECT) == (None, "biped-rl-sb3")
 
 
 @pytest.mark.parametrize("name", PRESETS)

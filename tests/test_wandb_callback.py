@@ -16,10 +16,10 @@ import wandb
 import biped_train
 from biped.metrics import METRICS
 from biped.runs import RunDirectory
-from biped_config import WandbConfig, smoke_preset
-from tests import processes
+from biped_config import WandbConfig
 from tests.processes import PATIENCE_S, release, start_held, until, until_it_says
-from tests.wandb_server import KEY, Behaviour, WandbServer
+from tests.wandb_runs import account, forget_account, records, rows, stream
+from tests.wandb_server import Behaviour, WandbServer
 from wandb_callback import BipedCallback, WandbWriter, start_wandb
 
 FLAGS = [
@@ -39,25 +39,7 @@ FLAGS = [
 
 @pytest.fixture(autouse=True)
 def no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_PROJECT", "WANDB_BASE_URL", "WANDB_DATA_DIR"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
-    monkeypatch.setenv("WANDB__SERVICE_WAIT", str(PATIENCE_S))
-    wandb.teardown()  # it reads the environment once in a process
-
-
-def records(run: Path) -> list[dict]:
-    """Read every record of the offline runs in a run directory, oldest first."""
-    found = []
-    for folder in sorted((run / "wandb").glob("offline-run-*")):
-        command = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(folder)]
-        text = processes.run(command, check=True).stdout
-        found += [json.loads(line) for line in text.splitlines()]
-    return found
-
-
-def rows(found: list[dict]) -> list[dict]:
-    return [record["history"] for record in found if record["type"] == "history"]
+    forget_account(monkeypatch, tmp_path)
 
 
 def test_a_run_without_an_account_is_recorded_offline_and_resumed_as_the_same_run(
@@ -87,6 +69,8 @@ def test_a_run_without_an_account_is_recorded_offline_and_resumed_as_the_same_ru
 
 class Recorder:
     """A run that keeps its rows."""
+
+    sync_dir = "logs/walk/wandb/run-1"
 
     def __init__(self) -> None:
         self.rows: list[dict] = []
@@ -160,29 +144,10 @@ def test_wandb_mode_is_respected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert stream(tmp_path, WandbConfig(mode="disabled")) == []
 
 
-def stream(logs: Path, cfg: WandbConfig, steps: range = range(3), init_s: float = PATIENCE_S) -> list[Path]:
-    """Stream rows to the run `demo`; return the folders that W&B made."""
-    run = RunDirectory(logs / "demo")
-    run.path.mkdir(parents=True, exist_ok=True)
-    writer = start_wandb(run, cfg, {"seed": 3}, init_s, PATIENCE_S)
-    assert writer is not None
-    for step in steps:
-        writer.write({"time/fps": 100 + step}, {}, step)
-    writer.close()
-    return list(run.path.glob("wandb/*run-*"))
-
-
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
-    """A server of our own, and an account on it."""
-    started = WandbServer()
-    monkeypatch.setenv("WANDB_BASE_URL", started.url)
-    monkeypatch.setenv("WANDB_API_KEY", KEY)
-    wandb.teardown()
-    yield started
-    started.behaviour = "good"
-    wandb.teardown()
-    started.close()
+    with account(monkeypatch) as started:
+        yield started
 
 
 def fps(rows: list[dict]) -> dict[int, int]:

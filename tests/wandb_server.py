@@ -15,7 +15,8 @@ from typing import Any, Literal
 KEY = "k" * 40
 """A key of the form that wandb takes for one."""
 
-Behaviour = Literal["good", "refuses keys", "fails", "is silent"]
+Behaviour = Literal["good", "refuses keys", "refuses runs", "fails", "is silent"]
+REFUSAL = "this project is not for you"
 HISTORY, SUMMARY = "wandb-history.jsonl", "wandb-summary.json"
 
 
@@ -199,6 +200,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path.endswith("/graphql"):
             match = re.search(r"(?:query|mutation)\s+(\w+)", sent["query"])
             operation = match[1] if match else sent["query"][:80]
+            if self.state.behaviour == "refuses runs" and operation == "UpsertBucket":
+                self._reply({"errors": [{"message": REFUSAL}]}, 400)
+                return
             self._reply({"data": self.state.answer(operation, sent.get("variables") or {})})
         else:
             self._reply({})
