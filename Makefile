@@ -31,7 +31,7 @@ train: $(STAMP) ## train the preset that fits this machine
 	$(PY) biped_train.py $(ARGS)
 
 demo: $(STAMP) ## put the shipped policy through the walking gate
-	$(PY) biped_eval.py --model assets/policies/biped_walk.zip --out logs/demo.json $(ARGS)
+	$(PY) biped_eval.py --model assets/policies/biped_walk.zip $(ARGS)
 
 report: $(STAMP) ## show how well the last run walks, on one page, and export it (ARGS="-e NAME": another run)
 	$(PY) biped_eval.py --report $(ARGS) || test $$? -eq 3

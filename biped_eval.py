@@ -1,8 +1,8 @@
-"""Evaluate a policy in the walking gate: deterministic episodes, a table on the terminal, eval.json beside the model.
+"""Evaluate a policy in the walking gate: deterministic episodes, a table on the terminal, eval.json beside the run.
 
     python biped_eval.py -e walk                        the newest model of a run
     python biped_eval.py --model logs/walk/model_final.zip --command 0.4 0 0
-    python biped_eval.py --agent zero --picture standing.png
+    python biped_eval.py --agent zero --picture logs/standing.png
     python biped_eval.py -e walk --report               film, plots and gate on one page
     python biped_eval.py --compare walk other           runs side by side
     python biped_eval.py -e walk --web --keyboard       watch and steer: docs/live.md
@@ -12,10 +12,9 @@ cannot, 2 wrong usage.
 """
 
 import argparse
-import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,18 @@ import numpy as np
 import torch
 from PIL import Image
 
-from biped.command_line import OneLineParser, ending_at_once, exit_code, port_number, seed_number, whole_number
+from biped.command_line import (
+    LOGS,
+    OneLineParser,
+    ending_at_once,
+    exit_code,
+    path_name,
+    port_number,
+    run_name,
+    run_or_path,
+    seed_number,
+    whole_number,
+)
 from biped.config_io import parse_setting, randomization_settings, with_settings
 from biped.errors import MachineError, UsageError, disk_error, warn
 from biped.eval import robustness
@@ -38,6 +48,7 @@ from biped.live import LiveRequest, live_config, run_live
 from biped.models import find_model, load_model
 from biped.ppo.acting import DeterministicActor
 from biped.report import Subject, comparison_table, write_report
+from biped.results import Place, sha256_of, write_json
 from biped.robustness import robustness_config, run_robustness
 from biped.runs import DEFAULT_EXP_NAME, RunDirectory
 from biped.video import ENDINGS, choose_episodes, cut, film
@@ -85,8 +96,15 @@ def make_parser() -> argparse.ArgumentParser:
         prog="biped_eval.py", description="Evaluate a biped policy over full-length episodes.", allow_abbrev=False
     )
     add = parser.add_argument
-    add("-e", "--exp_name", default=DEFAULT_EXP_NAME, metavar="NAME", help=f"the run (default {DEFAULT_EXP_NAME})")
-    add("--model", type=Path, metavar="PATH", help="a checkpoint; its config.json lies beside it")
+    add(
+        "-e",
+        "--exp_name",
+        type=run_name,
+        default=DEFAULT_EXP_NAME,
+        metavar="NAME",
+        help=f"the run (default {DEFAULT_EXP_NAME})",
+    )
+    add("--model", type=path_name, metavar="PATH", help="a checkpoint; its config.json lies beside it")
     add("--agent", choices=("policy", "zero", "random"), default="policy", help="who acts (default policy)")
     add("--episodes", type=whole_number, metavar="N", help="in parallel (default 256; a level of --robustness 32)")
     add("--command", type=float, nargs=3, metavar=("VX", "VY", "WZ"), help="one command for all: m/s, m/s, rad/s")
@@ -96,14 +114,27 @@ def make_parser() -> argparse.ArgumentParser:
     add("--robustness", action="store_true", help="sweep what may differ, one thing at a time: table, JSON and plot")
     add("--seed", type=seed_number, default=0, metavar="N", help="of starts and commands (default 0)")
     add("--device", choices=("auto", "cuda", "cpu"), default="auto", help="where to simulate (default auto)")
-    add("--out", type=Path, metavar="FILE", help="where the figures go (default eval.json beside the model)")
-    add("--video", type=Path, metavar="FILE", help="a film of some of the episodes, .mp4 or .gif")
+    add("--out", type=path_name, metavar="FILE", help="where the figures go (default eval.json in the run's folder)")
+    add("--video", type=path_name, metavar="FILE", help="a film of some of the episodes, .mp4 or .gif")
     add("--video_robots", type=whole_number, default=4, metavar="N", help="robots in the film (default 4)")
     add("--video_seconds", type=float, default=20.0, metavar="S", help="its length at most (default 20)")
-    add("--report", type=Path, nargs="?", const=Path(), metavar="HTML", help="one page of it all (default report.html)")
-    add("--compare", nargs="+", metavar="NAME", help="evaluated runs, or their folders, side by side")
-    add("--picture", type=Path, metavar="FILE", help="also render the first robot at the end")
-    add("--log_dir", type=Path, default=Path("logs"), metavar="DIR", help="the folder of all runs (default logs)")
+    add(
+        "--report",
+        type=path_name,
+        nargs="?",
+        const=Path(),
+        metavar="HTML",
+        help="one page of it all (default report.html)",
+    )
+    add(
+        "--compare",
+        type=run_or_path,
+        nargs="+",
+        metavar="NAME",
+        help="evaluated runs, their folders, or results, side by side",
+    )
+    add("--picture", type=path_name, metavar="FILE", help="also render the first robot at the end")
+    add("--log_dir", type=path_name, default=LOGS, metavar="DIR", help="the folder of all runs (default logs)")
     add("--viewer", action="store_true", help="watch in the simulator's window, in real time; nothing is judged")
     add("--web", type=port_number, nargs="?", const=PORT, metavar="PORT", help=f"watch and steer in a browser ({PORT})")
     add("--keyboard", action="store_true", help="steer by the terminal's keys, and by a gamepad where there is one")
@@ -120,6 +151,8 @@ def run_evaluation(args: argparse.Namespace) -> Trial:
     """
     model, run, config = _prepare(args)
     cfg = replace(config.env, num_envs=args.episodes or EPISODES)
+    asked = _asked(args, model, cfg.num_envs)
+    place = _place(args, model, asked, EPISODES)
     env = make_env(cfg, choose_device(args.device, args.sim), sim=args.sim, camera=args.picture is not None)
     commands = trial_commands(cfg.num_envs, cfg.command, args.seed)
     if args.command is not None:
@@ -127,25 +160,58 @@ def run_evaluation(args: argparse.Namespace) -> Trial:
     record = record_episodes(env, _agent(args, config, env, model), commands, args.seed)
     result = Trial.of(record, cfg.robot.servo)
     print(as_table(result.verdict))
-    try:
-        out = args.out or (None if run is None else run.path / "eval.json")
-        if out is not None:
-            out.write_text(json.dumps(_as_json(args, model, result), indent=2) + "\n")
-        if args.picture is not None:
+    figures = {**asked, **_as_json(result)}
+    _write_figures(args, "eval.json", figures, asked, place, others=("report.html", "report"))
+    if args.picture is not None:
+        try:
             Image.fromarray(env.scene.render()).save(args.picture)
-    except OSError as error:
-        raise disk_error(error.filename or "the result", error) from error
+        except OSError as error:
+            raise disk_error(args.picture, error, "--picture") from error
     env.close()
     shown = cut(record.episodes(choose_episodes(record, args.video_robots)), args.video_seconds)
-    if args.report is not None and run is not None:
-        _write_report(Subject.of(run, _as_json(args, model, result)), record, shown, _report_file(args, run))
+    if args.report is not None and run is not None and place is not None:
+        subject = Subject.of(run, figures, place.robustness_reports(run.path))
+        _write_report(subject, record, shown, _page(args, place))
     if args.video is not None:
         film(shown, config, args.video)
     return result
 
 
-def _report_file(args: argparse.Namespace, run: RunDirectory) -> Path:
-    return run.path / "report.html" if args.report == Path() else args.report
+def _place(args: argparse.Namespace, model: Path | None, asked: Mapping[str, Any], episodes: int) -> Place | None:
+    """Return where results go by themselves: nowhere without a model."""
+    if model is None:
+        return None
+    return Place.of(model, args.log_dir, by_name=args.model is not None).judged(asked, episodes)
+
+
+def _write_figures(
+    args: argparse.Namespace,
+    name: str,
+    figures: Mapping[str, Any],
+    asked: Mapping[str, Any],
+    place: Place | None,
+    others: Sequence[str],
+) -> Path | None:
+    """Write figures to `--out`, or else to their place, and say where; return it, None where they go nowhere."""
+    out: Path | None = args.out
+    if out is None and place is None:
+        return None
+    try:
+        if out is not None:
+            write_json(out, figures)
+        elif place is not None:
+            out = place.write(name, figures, asked, others)
+    except OSError as error:
+        raise disk_error(error.filename or "the figures", error, "--out") from error
+    print(f"figures: {out}", flush=True)
+    return out
+
+
+def _page(args: argparse.Namespace, place: Place) -> Path:
+    """Return where the report goes: beside the figures, unless it was said."""
+    if args.report != Path():
+        return args.report
+    return place.file("report.html") if args.out is None else args.out.with_name(f"{args.out.stem}_report.html")
 
 
 def _write_report(subject: Subject, record: Recording, shown: Recording, out: Path) -> None:
@@ -161,7 +227,7 @@ def _write_report(subject: Subject, record: Recording, shown: Recording, out: Pa
             warn(f"the report has no film: {error}")
             video, missing = None, str(error)
     except OSError as error:
-        raise disk_error(error.filename or folder, error) from error
+        raise disk_error(error.filename or folder, error, "--report") from error
     write_report([subject], out, plots=plots, video=video, video_missing=missing)
     print(f"report: {out}", flush=True)
 
@@ -183,34 +249,40 @@ def compare(args: argparse.Namespace) -> None:
     if args.report == Path():
         raise UsageError("--report: name the page of a comparison, such as --report logs/compare.html")
     _require_page(args.report)
-    # A path, such as assets/policies, is one with a slash; all else are names.
-    runs = [RunDirectory(Path(name)) if "/" in name else RunDirectory.open(args.log_dir, name) for name in args.compare]
-    subjects = [Subject.of(run) for run in runs]
+    subjects = [_compared(args, name) for name in args.compare]
     print(comparison_table(subjects))
     if args.report is not None:
         write_report(subjects, args.report)
         print(f"report: {args.report}", flush=True)
 
 
+def _compared(args: argparse.Namespace, name: str | Path) -> Subject:
+    """Return what a word of `--compare` names: a run, its folder, or a result."""
+    if isinstance(name, str):
+        return Subject.of(RunDirectory.open(args.log_dir, name))
+    return Subject.of_file(name) if name.suffix == ".json" else Subject.of(RunDirectory(name))
+
+
 def run_robustness_report(args: argparse.Namespace) -> None:
-    """Sweep what may differ from the model; write a table, robustness.json and robustness.png beside the model.
+    """Sweep what may differ from the model; write a table, robustness.json and robustness.png.
 
     Raises:
         ConfigError, UsageError, MachineError: see `run_evaluation`.
     """
-    model, run, config = _prepare(args)
+    model, _, config = _prepare(args)
     episodes = args.episodes or EPISODES_A_LEVEL
+    asked = _asked(args, model, episodes)
+    place = _place(args, model, asked, EPISODES_A_LEVEL)
     env = make_env(robustness_config(config.env, episodes), choose_device(args.device, args.sim), sim=args.sim)
     found = run_robustness(env, _agent(args, config, env, model), episodes, args.seed)
     print(robustness.as_table(found))
-    out = args.out or (None if run is None else run.path / "robustness.json")
+    result = {**asked, **robustness.as_json(found)}
+    out = _write_figures(args, "robustness.json", result, asked, place, others=("robustness.png",))
     if out is not None:
-        result = {**_asked(args, model), "episodes": episodes, **robustness.as_json(found)}
         try:
-            out.write_text(json.dumps(result, indent=2) + "\n")
             robustness.plot(found, f"{model or args.agent} in {args.sim}", out.with_suffix(".png"))
         except OSError as error:
-            raise disk_error(error.filename or "the report", error) from error
+            raise disk_error(error.filename or "the plot", error, "--out") from error
     env.close()
 
 
@@ -248,6 +320,8 @@ def _prepare(args: argparse.Namespace) -> tuple[Path | None, RunDirectory | None
         raise UsageError(f"--video_seconds: {args.video_seconds} is no time")
     if args.out is not None and not args.out.parent.is_dir():
         raise UsageError(f"--out: there is no folder {args.out.parent}")
+    if args.out is not None and args.out.is_dir():
+        raise UsageError(f"--out: {args.out} is a folder: name a file")
     if args.command is not None and not all(map(math.isfinite, args.command)):
         raise UsageError(f"--command: {args.command} are not three finite numbers")
     others = (args.command, args.picture, args.video)
@@ -286,21 +360,23 @@ def _agent(args: argparse.Namespace, config: Config, env: BipedEnv, model: Path 
     return zero_agent(env) if args.agent == "zero" else random_agent(env, args.seed)
 
 
-def _as_json(args: argparse.Namespace, model: Path | None, result: Trial) -> dict[str, Any]:
+def _as_json(result: Trial) -> dict[str, Any]:
     trials = result.trials
     counted = {**asdict(trials), "success_rate": trials.success_rate, "fail_trials": trials.fail_trials}
     if not trials.success_trials:
         counted["success_precision"] = None  # JSON knows no NaN
-    return {**_asked(args, model), **as_json(result.verdict), "trials": counted}
+    return {**as_json(result.verdict), "trials": counted}
 
 
-def _asked(args: argparse.Namespace, model: Path | None) -> dict[str, Any]:
+def _asked(args: argparse.Namespace, model: Path | None, episodes: int) -> dict[str, Any]:
     return {
         "model": model and str(model),
+        "model_sha256": model and sha256_of(model),
         "agent": args.agent,
         "sim": args.sim,
         "randomize": args.randomize,
         "seed": args.seed,
+        "episodes": episodes,
         "command": args.command,
         "set": args.set,
     }
@@ -309,13 +385,17 @@ def _asked(args: argparse.Namespace, model: Path | None) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     args = make_parser().parse_args(argv)
-    if args.compare is not None:
-        return exit_code("biped_eval.py", lambda: compare(args))
-    if args.viewer or args.keyboard or args.web is not None:
-        return exit_code("biped_eval.py", lambda: run_live_view(args))
-    if args.robustness:
-        return exit_code("biped_eval.py", lambda: run_robustness_report(args))
-    return exit_code("biped_eval.py", lambda: 0 if run_evaluation(args).verdict.passed else GATE_FAILED)
+
+    def command() -> int | None:
+        if args.compare is not None:
+            return compare(args)
+        if args.viewer or args.keyboard or args.web is not None:
+            return run_live_view(args)
+        if args.robustness:
+            return run_robustness_report(args)
+        return None if run_evaluation(args).verdict.passed else GATE_FAILED
+
+    return exit_code("biped_eval.py", command, smaller="use fewer robots, such as --episodes 64")
 
 
 if __name__ == "__main__":

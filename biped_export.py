@@ -1,7 +1,7 @@
 """Export a policy for a robot's computer: ONNX, TorchScript and a JSON contract that says what they expect.
 
     python biped_export.py -e walk                      the newest model of a run
-    python biped_export.py --model assets/policies/biped_walk.zip --out exported
+    python biped_export.py --model assets/policies/biped_walk.zip --out logs/exported
 
 Both formats are compared with PyTorch over full episodes in MuJoCo; where one is off by more than 1e-5, nothing is
 written. docs/export.md says what the contract holds. Exit codes: 0 done, 1 the machine cannot or a format is off,
@@ -11,16 +11,16 @@ written. docs/export.md says what the contract holds. Exit codes: 0 done, 1 the 
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
-from biped.command_line import OneLineParser, exit_code
+from biped.command_line import LOGS, OneLineParser, exit_code, path_name, run_name
 from biped.config_io import with_settings
 from biped.contract import Provenance, build_contract
 from biped.export import PolicyStep, check_out, export_policy
 from biped.models import find_model, load_model
 from biped.parity import parity_config, record_reference
+from biped.results import Place
 from biped.runs import DEFAULT_EXP_NAME
 from biped_env import BipedVecEnv, make_env
 
@@ -31,10 +31,17 @@ def make_parser() -> argparse.ArgumentParser:
         prog="biped_export.py", description="Export a policy as ONNX and TorchScript.", allow_abbrev=False
     )
     add = parser.add_argument
-    add("-e", "--exp_name", default=DEFAULT_EXP_NAME, metavar="NAME", help=f"the run (default {DEFAULT_EXP_NAME})")
-    add("--model", type=Path, metavar="PATH", help="a checkpoint; its config.json lies beside it")
-    add("--out", type=Path, metavar="DIR", help="where the files go (default export beside the model)")
-    add("--log_dir", type=Path, default=Path("logs"), metavar="DIR", help="the folder of all runs (default logs)")
+    add(
+        "-e",
+        "--exp_name",
+        type=run_name,
+        default=DEFAULT_EXP_NAME,
+        metavar="NAME",
+        help=f"the run (default {DEFAULT_EXP_NAME})",
+    )
+    add("--model", type=path_name, metavar="PATH", help="a checkpoint; its config.json lies beside it")
+    add("--out", type=path_name, metavar="DIR", help="where the files go (default export in the run's folder)")
+    add("--log_dir", type=path_name, default=LOGS, metavar="DIR", help="the folder of all runs (default logs)")
     return parser
 
 
@@ -47,8 +54,10 @@ def run_export(args: argparse.Namespace) -> None:
         MachineError: this machine, its disk or its packages do not let us, or a format is not what PyTorch is.
     """
     path, run = find_model(args.model, args.log_dir, args.exp_name)
-    out = args.out or path.parent / "export"
-    check_out(out)
+    place = Place.of(path, args.log_dir, by_name=args.model is not None)
+    out = args.out or place.file("export")
+    if args.out is not None or place.folder.is_dir():
+        check_out(out)
     config = with_settings(run.read_config(), [("train.device", "cpu")])
     # A robot's step is small: more threads would wait for each other, and times are of one core.
     torch.set_num_threads(1)
@@ -57,6 +66,8 @@ def run_export(args: argparse.Namespace) -> None:
     episodes = record_reference(model.policy, env)
     env.close()
     contract = build_contract(config, Provenance.of(path, model.num_timesteps))
+    if args.out is None:
+        place.make_folder()
     export_policy(PolicyStep(model.policy, config.env.control.action_clip), contract, episodes, out)
     print(f"{path} is in {out}")
 

@@ -13,6 +13,7 @@ Exit codes: 0 done, 1 the machine cannot, 2 the command line asks for what canno
 import argparse
 import contextlib
 import os
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -29,7 +30,7 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.study import MaxTrialsCallback
 from optuna.trial import TrialState
 
-from biped.command_line import OneLineParser, exit_code, whole_number
+from biped.command_line import LOGS, OneLineParser, as_word, exit_code, path_name, run_name, whole_number
 from biped.config_io import parse_setting, with_settings
 from biped.errors import MachineError, UsageError, disk_error, first_line
 from biped.interrupts import Interrupted, Interrupts
@@ -108,13 +109,13 @@ def make_parser() -> argparse.ArgumentParser:
         prog="biped_sweep.py", description="Search for better settings on this machine.", allow_abbrev=False
     )
     add = parser.add_argument
-    add("--study", required=True, metavar="NAME", help="the study's name; the same name goes on with it")
+    add("--study", type=run_name, required=True, metavar="NAME", help="the study's name; the same name goes on with it")
     add("--trials", type=whole_number, required=True, metavar="N", help="trials that the study is to have in the end")
     add("--preset", choices=tuple(PRESETS), default="cpu", help="sizes to start from (default cpu)")
     add("--total_timesteps", type=whole_number, metavar="N", help="environment steps a trial (default: the preset's)")
     add("--search", type=Range.parse, action="append", metavar="PATH=LOW:HIGH[:log]", help="a setting; repeatable")
     add("--set", action="extend", nargs="+", default=[], metavar="PATH=VALUE", help="fixed for every trial")
-    add("--log_dir", type=Path, default=Path("logs"), metavar="DIR", help="the folder of all runs (default logs)")
+    add("--log_dir", type=path_name, default=LOGS, metavar="DIR", help="the folder of all runs (default logs)")
     add(
         "--seed",
         type=whole_number,
@@ -130,7 +131,7 @@ def check(args: argparse.Namespace, space: Sequence[Range]) -> None:
     Raises:
         UsageError: it names the setting.
     """
-    run_path(args.log_dir, args.study)
+    args.study = run_path(args.log_dir, args.study).name
     try:
         with_settings(PRESETS[args.preset](), [parse_setting(text) for text in args.set])
     except ConfigError as error:
@@ -157,8 +158,8 @@ def open_study(args: argparse.Namespace) -> optuna.Study:
         raise disk_error(file.parent, error) from error
     try:
         storage = RDBStorage(
-            f"sqlite:///{file}",
-            engine_kwargs={"connect_args": {"timeout": 60}},
+            "sqlite:///study.db",  # says which dialect; a URL that says where would have to be quoted thrice
+            engine_kwargs={"creator": lambda: sqlite3.connect(file, timeout=60, check_same_thread=False)},
             heartbeat_interval=HEARTBEAT_S,
             heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
         )
@@ -208,7 +209,7 @@ class Objective:
         run = RunDirectory(run_path(args.log_dir, name))
         trial.set_user_attr("run", str(run.path))
         command = [sys.executable, str(Path(__file__).with_name("biped_train.py"))]
-        command += ["--preset", args.preset, "-e", name, "--new_run", "--log_dir", str(args.log_dir)]
+        command += ["--preset", args.preset, "-e", name, "--new_run", "--log_dir", as_word(args.log_dir)]
         command += [] if args.total_timesteps is None else ["--total_timesteps", str(args.total_timesteps)]
         settings = [*args.set, *(f"{path}={value!r}" for path, value in values.items())]
         command += [word for setting in settings for word in ("--set", setting)]
@@ -218,7 +219,7 @@ class Objective:
         environment = {name: text for name, text in os.environ.items() if name != "WANDB_RUN_ID"}
         # In a session of its own: a terminal sends Ctrl-C to everybody in its session, and ours would be the second.
         with (
-            tempfile.TemporaryFile("w+") as said,
+            tempfile.TemporaryFile("w+", errors="replace") as said,
             subprocess.Popen(
                 command, env=environment, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True
             ) as process,

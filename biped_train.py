@@ -10,6 +10,7 @@ Exit codes: 0 trained, 1 the machine cannot, 2 the command line asks for what ca
 """
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ import torch
 from stable_baselines3.common.logger import Logger
 from torch import Tensor
 
-from biped.command_line import ending_at_once, exit_code
+from biped.command_line import ending_at_once, exit_code, run_flags, typed
 from biped.config_io import flatten, to_dict
 from biped.errors import MachineError, UsageError, disk_error, is_out_of_memory, warn
 from biped.gate_watch import GateWatch, Trial, TrialBench
@@ -90,7 +91,8 @@ def train(args: argparse.Namespace, command: Sequence[str]) -> None:
         training = _build(plan, device)
         done, goal = plan.goes_on_after or 0, config.train.goal_timesteps or config.train.total_timesteps
         path = run_path(args.log_dir, args.exp_name)
-        _say(f"training {path} from {done:,} to {goal:,} steps; watch with: tensorboard --logdir {args.log_dir}")
+        watch = f"watch with: {shlex.join(['tensorboard', '--logdir', str(args.log_dir)])}"
+        _say(f"training {path} from {done:,} to {goal:,} steps; {watch}")
         run = plan.resume or RunDirectory.create(args.log_dir, args.exp_name, keep_old_as_numbered=args.new_run)
         with run.locked():
             _record_start(run, config, command, plan.goes_on_after)
@@ -309,7 +311,8 @@ def _close(logger: Logger, run: RunDirectory) -> None:
 
 
 def _say_how_to_go_on(model: DeviceRecurrentPPO, run: RunDirectory) -> None:
-    text = f"stopped after {model.num_timesteps:,} steps; go on with --continue_training -e {run.path.name}"
+    command = typed("biped_train.py", "--continue_training", *run_flags(run.path))
+    text = f"stopped after {model.num_timesteps:,} steps; go on with: {command}"
     print(text, file=sys.stderr, flush=True)
 
 
@@ -362,7 +365,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
     args = make_parser().parse_args(words)
-    return exit_code("biped_train.py", lambda: train(args, words))
+    smaller = "use fewer environments, such as --num_envs 512"
+    return exit_code("biped_train.py", lambda: train(args, words), smaller=smaller)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Environment steps a second: MuJoCo beside Genesis, and with randomisation beside without, in one run.
 
-    python benchmarks/engines.py --out benchmarks/engines_cpu.json
+    python benchmarks/engines.py --out logs/engines.json
 
 `scene.step` is the simulator with its state read back; `env.step` adds observations, rewards and resets. All loops
 take turns, a second each, and get the same small actions; a ratio is that of the turns of one round.
@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.machine import describe_machine
 from benchmarks.throughput import ACTION_SIZE, seconds_per_step
-from biped.command_line import whole_number
+from biped.command_line import path_name, whole_number
 from biped_config import cpu_preset, randomization_preset
 from biped_env import BipedEnv, make_env
 
@@ -41,7 +41,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--num_envs", type=whole_number, default=256, metavar="N", help="environments (default 256)")
     parser.add_argument("--rounds", type=whole_number, default=15, metavar="N", help="turns of each loop (default 15)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="where the JSON goes")
+    parser.add_argument("--out", type=path_name, metavar="FILE", help="where the JSON goes")
     args = parser.parse_args()
     torch.set_num_threads(1)
     result = {"machine": describe_machine(CPU), **measure(args.num_envs, args.rounds)}

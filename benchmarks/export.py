@@ -1,6 +1,6 @@
 """Milliseconds a step of an exported policy on one core: ONNX and TorchScript beside PyTorch, in one run.
 
-    python benchmarks/export.py --out benchmarks/export_cpu.json
+    python benchmarks/export.py --out logs/export.json
 
 One robot, random weights, random observations. The formats take turns, a fixed number of steps each; a figure is that
 of the median step, then over the turns.
@@ -24,7 +24,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.machine import describe_machine
-from biped.command_line import whole_number
+from biped.command_line import path_name, whole_number
 from biped.export import ONNX_FILE, TORCHSCRIPT_FILE, PolicyStep, write_onnx, write_torchscript
 from biped.learner import make_model
 from biped.parity import Memory, Numbers, Step, open_onnx, open_torchscript, parity_config
@@ -44,7 +44,7 @@ def main() -> int:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=whole_number, default=15, metavar="N", help="turns of each (default 15)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="where the JSON goes")
+    parser.add_argument("--out", type=path_name, metavar="FILE", help="where the JSON goes")
     args = parser.parse_args()
     torch.set_num_threads(1)
     result: dict[str, Any] = {

@@ -32,10 +32,10 @@ import matplotlib.pyplot as plt
 from benchmarks import learners
 from benchmarks.end_to_end import measure_end_to_end
 from benchmarks.learners import CPU_SIZES, GPU_SIZES, STOCK_SIZES, Size
-from benchmarks.machine import describe_machine
+from benchmarks.machine import describe_machine, record_file
+from biped.command_line import path_name
 from biped.learner import keep_freed_memory
 
-HERE = Path(__file__).parent
 EPOCHS = 10
 """Epochs an update that rates are given for."""
 ENDS = (0.0, 0.001, 0.01)
@@ -200,6 +200,7 @@ def main() -> int:
         "--threads", type=int, default=0, metavar="N", help="torch threads on the CPU (default: torch's)"
     )
     parser.add_argument("--rounds", type=int, default=15, metavar="N", help="turns of each learner (default 15)")
+    parser.add_argument("--out", type=path_name, metavar="FILE", help="where the JSON goes (default: logs/benchmarks)")
     args = parser.parse_args()
     if args.gpu and not torch.cuda.is_available():
         print("learner.py: --gpu, but torch finds no CUDA device", file=sys.stderr)
@@ -208,10 +209,10 @@ def main() -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     keep_freed_memory()
-    machine = describe_machine(torch.device(device))  # before this program writes into the checkout
+    machine = describe_machine(torch.device(device))  # before this program may write into the checkout
+    out = record_file(args.out, f"{'end_to_end' if args.end_to_end else 'learner'}_{device}")
     if args.end_to_end:
         record = measure_end_to_end(device)
-        name = f"end_to_end_{device}"
     else:
         rows = []
         for size in GPU_SIZES if args.gpu else CPU_SIZES:
@@ -226,9 +227,8 @@ def main() -> int:
         buffer["resident_mib_after_20_and_220_updates"] = measure_growth()
         print("\nbuffer at 2 x 512:", json.dumps(buffer, indent=2))
         record = {"rounds": args.rounds, "rows": [vars(row) for row in flat], "buffer": buffer}
-        name = f"learner_{device}"
-        plot([row for row in flat if row.end_probability == 0.001 and row.n_minibatches == 4], HERE / f"{name}.png")
-    out = HERE / f"{name}.json"
+        shown = [row for row in flat if row.end_probability == 0.001 and row.n_minibatches == 4]
+        plot(shown, out.with_suffix(".png"))
     out.write_text(json.dumps({"machine": machine, **record}, indent=2) + "\n")
     print(f"written to {out}")
     return 0

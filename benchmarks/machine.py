@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from biped.command_line import LOGS
+
 PACKAGES = ("genesis-world", "quadrants", "torch", "stable_baselines3", "sb3_contrib", "numpy", "rsl-rl-lib")
 
 
@@ -28,6 +30,14 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         description["gpu"] = torch.cuda.get_device_name(device)
         description["driver"] = _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
     return description
+
+
+def record_file(out: Path | None, name: str) -> Path:
+    """Return where a record goes: among the logs unless it was said, as those of the repository stay as published."""
+    if out is None:
+        out = LOGS / "benchmarks" / f"{name}.json"
+        out.parent.mkdir(parents=True, exist_ok=True)
+    return out
 
 
 def _version(package: str) -> str | None:

@@ -1,7 +1,7 @@
 """The memory that a training takes beside what `biped.memory` expects, in one run.
 
-    python benchmarks/memory.py --out benchmarks/memory_cpu.json
-    python benchmarks/memory.py --gpu --out benchmarks/memory_gpu.json
+    python benchmarks/memory.py --out logs/memory.json
+    python benchmarks/memory.py --gpu --out logs/memory_gpu.json
 
 Each case is a process of its own that trains for two rollouts and evaluates once. On a CPU its peak is the process's
 largest resident size, on a GPU the least that was free while it ran: nothing else may run on that GPU.
@@ -14,12 +14,12 @@ import subprocess
 import sys
 import tempfile
 import threading
-from pathlib import Path
 from typing import Any
 
 import psutil
 
 import biped_train
+from biped.command_line import path_name
 from biped.config_io import with_settings
 from biped.memory import MIB, estimate, free_bytes
 from biped_config import PRESETS
@@ -34,7 +34,7 @@ def main() -> int:
     """Measure all cases, print them, and write JSON where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gpu", action="store_true", help="on the CUDA device")
-    parser.add_argument("--out", type=Path, help="where the JSON goes")
+    parser.add_argument("--out", type=path_name, help="where the JSON goes")
     parser.add_argument("--case", nargs=2, metavar=("PRESET", "N"), help="one case alone, in this process")
     args = parser.parse_args()
     device = "cuda" if args.gpu else "cpu"

@@ -1,6 +1,6 @@
 """What the sinks cost: training with all of them beside training with none, in one run.
 
-    python benchmarks/sinks.py --out benchmarks/sinks_cpu.json
+    python benchmarks/sinks.py --out logs/sinks.json
 
 The CPU preset is trained in pairs of short blocks of rollouts, one with the console, TensorBoard, metrics.jsonl and an
 offline W&B run, one with nothing, in alternating order. Blocks differ by more than what is looked for, so
@@ -24,7 +24,7 @@ os.environ["WANDB_SILENT"] = "true"
 import torch
 from stable_baselines3.common.logger import Logger
 
-from biped.command_line import whole_number
+from biped.command_line import path_name, whole_number
 from biped.config_io import to_dict
 from biped.learner import keep_freed_memory, make_model
 from biped.runs import RunDirectory
@@ -40,7 +40,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rollouts", type=whole_number, default=5, help="rollouts a block (default 5)")
     parser.add_argument("--pairs", type=whole_number, default=60, help="pairs of blocks (default 60)")
-    parser.add_argument("--out", type=Path, help="where the JSON goes")
+    parser.add_argument("--out", type=path_name, help="where the JSON goes")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         result = measure(Path(folder), args.rollouts, args.pairs)

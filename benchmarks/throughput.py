@@ -22,7 +22,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.machine import describe_machine
+from benchmarks.machine import describe_machine, record_file
+from biped.command_line import path_name
 from biped.sim.genesis_scene import GenesisScene
 from biped_config import EnvConfig, cpu_preset
 from biped_env import BipedEnv
@@ -106,7 +107,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--gpu", action="store_true", help="measure on the GPU, with 4096 and 16384 environments too")
     parser.add_argument("--sizes", type=int, nargs="+", metavar="N", help="numbers of environments")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="where the JSON goes")
+    parser.add_argument("--out", type=path_name, metavar="FILE", help="where the JSON goes (default: logs/benchmarks)")
     args = parser.parse_args()
     if args.gpu and not torch.cuda.is_available():
         print("throughput.py: --gpu, but torch finds no CUDA device", file=sys.stderr)
@@ -125,7 +126,7 @@ def main() -> int:
             f"{row.ratio_low:>10.2f}..{row.ratio_high:.2f}",
             flush=True,
         )
-    out = args.out or Path(__file__).parent / f"throughput_{device.type}.json"
+    out = record_file(args.out, f"throughput_{device.type}")
     record = {"machine": describe_machine(device), "rounds": ROUNDS, "rows": [vars(row) for row in rows]}
     out.write_text(json.dumps(record, indent=2) + "\n")
     print(f"written to {out}")

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from biped.command_line import OneLineParser, exit_code, whole_number
+from biped.command_line import OneLineParser, exit_code, folder_name, whole_number
 from biped.errors import UsageError, disk_error
 from biped.models import make_way
 from biped.ppo.checkpoint import CheckpointError, copy_with_policy, read_checkpoint
@@ -60,7 +60,7 @@ def average_run(run: RunDirectory, last: int = LAST) -> tuple[Path, list[Path]]:
         make_way(run.average_model, steps_in_name(found[-1]))
         copy_with_policy(found[-1], run.average_model, weights)
     except OSError as error:
-        raise disk_error(run.average_model, error) from error
+        raise disk_error(run.average_model, error, "copy of the run") from error
     return run.average_model, found
 
 
@@ -68,12 +68,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     description = "Write the mean of a run's last checkpoints to average_model.zip."
     parser = OneLineParser(prog="python -m biped.average", description=description, allow_abbrev=False)
-    parser.add_argument("run", type=Path, metavar="logs/NAME", help="the run's directory")
+    parser.add_argument("run", type=folder_name, metavar="logs/NAME", help="the run's directory")
     parser.add_argument("--last", type=whole_number, default=LAST, metavar="N", help=f"checkpoints (default {LAST})")
     args: argparse.Namespace = parser.parse_args(argv)
 
     def command() -> None:
-        path, of = average_run(RunDirectory.open(args.run.parent, args.run.name), args.last)
+        if not (args.run / "config.json").is_file():
+            raise UsageError(f"there is no run in {args.run}: name a run's folder, such as logs/walk")
+        path, of = average_run(RunDirectory(args.run), args.last)
         print(f"{path}: the mean of {', '.join(checkpoint.name for checkpoint in of)}")
 
     return exit_code("biped.average", command)

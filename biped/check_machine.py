@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from biped.command_line import DONE, MACHINE, exit_code
+
 INSTALL = "run ./install_genesis.sh"
 PACKAGES = (
     "stable_baselines3",
@@ -132,11 +134,15 @@ def findings() -> Iterator[tuple[str, Finding]]:
 
 def main() -> int:
     """Print one line a check; return 0 if all is fine, 1 otherwise."""
-    all_fine = True
-    for name, (fine, text) in findings():
-        print(f"{name:14s} {'ok' if fine else 'MISSING':8s} {text}", flush=True)
-        all_fine = all_fine and fine
-    return 0 if all_fine else 1
+
+    def command() -> int:
+        all_fine = True
+        for name, (fine, text) in findings():
+            print(f"{name:14s} {'ok' if fine else 'MISSING':8s} {text}", flush=True)
+            all_fine = all_fine and fine
+        return DONE if all_fine else MACHINE
+
+    return exit_code("biped.check_machine", command)
 
 
 def _driver() -> str | None:

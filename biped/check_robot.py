@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from biped.command_line import MACHINE, OneLineParser, exit_code
+from biped.command_line import MACHINE, OneLineParser, exit_code, path_name
 from biped.config_io import robot_settings, with_settings
 from biped.errors import MachineError
 from biped.mdp.state import quat_from_yaw
@@ -220,7 +220,7 @@ def check(file: Path) -> bool:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     parser = OneLineParser(prog="check_robot", description="Name what is wrong with a robot.", allow_abbrev=False)
-    parser.add_argument("file", type=Path, help="robot.json; or an MJCF or URDF with the joint names of the biped")
+    parser.add_argument("file", type=path_name, help="robot.json; or an MJCF or URDF with the joint names of the biped")
     args = parser.parse_args(argv)
     return exit_code("check_robot", lambda: 0 if check(args.file) else MACHINE)
 

@@ -1,13 +1,17 @@
-"""What the command lines have in common: one-line errors, exit codes, numbers read from flags."""
+"""What the command lines have in common: one-line errors, exit codes, numbers, paths and names read from flags."""
 
 import argparse
 import contextlib
+import io
 import math
 import os
+import shlex
+import shutil
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NoReturn
 
 from biped.errors import MachineError, UsageError, disk_error, first_line, is_out_of_memory
@@ -19,7 +23,9 @@ DONE, MACHINE, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 AUTO = "auto"
 """A flag's value that leaves the choice to the program."""
-OUT_OF_MEMORY = "out of memory: use fewer environments, such as --num_envs 512"
+LOGS = Path("logs")
+"""The folder of all runs, unless `--log_dir` names another."""
+_REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -93,13 +99,87 @@ def seed_number(text: str) -> int:
     return int(text)
 
 
-def exit_code(program: str, command: Callable[[], int | None]) -> int:
+def path_name(text: str) -> Path:
+    """Read a path; `~` is the home directory, as shells do not say so in `--flag=~/x`.
+
+    Raises:
+        argparse.ArgumentTypeError: it is empty, or the home directory of nobody.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("'' is no path")
+    try:
+        return Path(text).expanduser() if text.startswith("~") else Path(text)
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: there is no such home directory; ./{text} is a path") from error
+
+
+def folder_name(text: str) -> Path:
+    """Read the path of a run's folder as one that ends in its name, whatever `.` or `..` stand for.
+
+    Raises:
+        argparse.ArgumentTypeError: see `path_name`.
+    """
+    return with_a_name(path_name(text))
+
+
+def with_a_name(folder: Path) -> Path:
+    """Return a path of the same folder that ends in its name."""
+    return folder.resolve() if folder.name in ("", "..") else folder
+
+
+def run_name(text: str) -> str:
+    """Read a run's name; a shell that completes it adds a slash."""
+    return text.rstrip("/")
+
+
+def run_or_path(text: str) -> str | Path:
+    """Read a run's name, or else the path of its folder, which has a slash, or of a result, which ends in .json.
+
+    Raises:
+        argparse.ArgumentTypeError: see `path_name`.
+    """
+    name = run_name(text)
+    return folder_name(text) if "/" in name or name in ("", ".", "..", "~") or name.endswith(".json") else name
+
+
+def as_word(path: Path) -> str:
+    """Return a path as a word of a command line of ours, which is neither a flag nor somebody's home."""
+    return f"./{path}" if str(path).startswith(("-", "~")) else str(path)
+
+
+def run_flags(run: Path) -> list[str]:
+    """Return the flags that name the run in a folder."""
+    return ["-e", run.name, *([] if run.parent == LOGS else ["--log_dir", as_word(run.parent)])]
+
+
+def typed(script: str, *words: str) -> str:
+    """Return a command line of this project that can be pasted into the shell that this process came from."""
+    found = shutil.which("python")
+    is_ours = found is not None and Path(found).parent == Path(sys.executable).parent
+    python = "python" if is_ours else _from_here(Path(sys.executable))
+    return shlex.join([python, _from_here(_REPOSITORY / script), *words])
+
+
+def _from_here(path: Path) -> str:
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def exit_code(program: str, command: Callable[[], int | None], *, smaller: str = "free some first") -> int:
     """Carry out a command and return its exit code, 0 where it returns none.
 
     What a person can mend is said in one line, without a traceback.
+
+    Args:
+        program: its name, before the line.
+        command: what it does.
+        smaller: what to do where memory runs out.
     """
     if sys.stdout is None:  # closed by whoever started us
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
+    for stream in (sys.stdout, sys.stderr):
+        # Not every terminal has every character, nor every file name a spelling.
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="replace")
     try:
         return command() or DONE
     except (ConfigError, UsageError) as error:
@@ -112,10 +192,10 @@ def exit_code(program: str, command: Callable[[], int | None]) -> int:
         return MACHINE
     except (RuntimeError, MemoryError, OSError) as error:
         if is_out_of_memory(error):
-            return _fail(program, MACHINE, f"{OUT_OF_MEMORY} ({first_line(error)})")
+            return _fail(program, MACHINE, f"out of memory: {smaller} ({first_line(error)})")
         if not isinstance(error, OSError):
             raise
-        return _fail(program, MACHINE, str(disk_error(error.filename or "its output", error)))
+        return _fail(program, MACHINE, str(disk_error(error.filename or "its output", error, "place")))
     except Interrupted as interrupted:
         return 128 + interrupted.number
     except KeyboardInterrupt:

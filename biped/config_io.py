@@ -1,6 +1,7 @@
 """Configurations as JSON, and single fields changed by their path; every value is checked against its field's type."""
 
 import ast
+import contextlib
 import difflib
 import json
 import types
@@ -132,8 +133,15 @@ def robot_settings(file: Path | None) -> list[tuple[str, Any]]:
         )
     model = content["robot"].get("model_path")
     if isinstance(model, str):
-        content["robot"]["model_path"] = _from_repository(file.parent / model)
+        content["robot"]["model_path"] = _from_repository(file.parent / expanded(model))
     return list(flatten(content, "env.").items())
+
+
+def expanded(path: str) -> Path:
+    """Return a path with `~` as the home directory; as it is where nobody has such a home."""
+    with contextlib.suppress(RuntimeError):
+        return Path(path).expanduser()
+    return Path(path)
 
 
 def _from_repository(path: Path) -> str:

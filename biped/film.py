@@ -244,7 +244,7 @@ def to_gif(movie: Path, out: Path) -> None:
     size = f"fps={GIF_FRAMES_S},scale={GIF_WIDTH}:-1:flags=lanczos"
     look = f"{size},split[a][b];[a]palettegen=max_colors=96[p];[b][p]paletteuse=dither=none"
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-i", str(movie), "-vf", look, str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
         raise MachineError(f"ffmpeg cannot write {out} ({done.stderr.strip().splitlines()[-1]})")
 

@@ -3,10 +3,12 @@
 The canonical names are Stable-Baselines3's where it has one. W&B has the names that the tracking documents ask for.
 """
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
 
+from biped.command_line import exit_code
 from biped_config import RewardWeights
 
 STEP_METRIC = "performance/total_timesteps"
@@ -175,5 +177,10 @@ def as_markdown() -> str:
     return "\n".join([*head, "| console, TensorBoard | W&B | unit | meaning |", "|---|---|---|---|", *rows]) + "\n"
 
 
+def main() -> int:
+    """Print the table and return the exit code."""
+    return exit_code("biped.metrics", lambda: print(as_markdown(), end=""))
+
+
 if __name__ == "__main__":
-    print(as_markdown(), end="")
+    sys.exit(main())

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from stable_baselines3.common.vec_env import VecEnv
 
+from biped.command_line import with_a_name
 from biped.errors import UsageError, warn
 from biped.files import set_aside
 from biped.learner import make_model
@@ -90,7 +91,7 @@ def find_model(model: Path | None, logs: Path, exp_name: str) -> tuple[Path, Run
             raise UsageError(f"--model: there is no file {model}")
         if not (model.parent / "config.json").is_file():
             raise UsageError(f"--model: there is no config.json beside {model}, which says what the model is")
-        return model, RunDirectory(model.parent)
+        return model, RunDirectory(with_a_name(model.parent))
     run = RunDirectory.open(logs, exp_name)
     remedy = "train first, or name a file with --model PATH"
     found = find_furthest(run, run.read_config(), remedy)

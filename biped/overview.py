@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from biped.command_line import OneLineParser, exit_code
+from biped.command_line import OneLineParser, exit_code, folder_name, path_name
 from biped.errors import UsageError, disk_error
 from biped.eval.gate import GATE
 from biped.runs import Curve, RunDirectory
@@ -76,7 +76,7 @@ def draw(curves: Mapping[str, Curve], title: str, out: Path) -> None:
     try:
         figure.savefig(out, dpi=80)
     except OSError as error:
-        raise disk_error(out, error) from error
+        raise disk_error(out, error, "--out") from error
     finally:
         plt.close(figure)
 
@@ -132,8 +132,8 @@ def draw_run(run: RunDirectory, out: Path | None = None) -> Path:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     parser = OneLineParser(prog="python -m biped.overview", description="Draw a run on one page.", allow_abbrev=False)
-    parser.add_argument("run", type=Path, metavar="logs/NAME", help="the run's directory")
-    parser.add_argument("--out", type=Path, metavar="PNG", help="default: overview.png in the run's directory")
+    parser.add_argument("run", type=folder_name, metavar="logs/NAME", help="the run's directory")
+    parser.add_argument("--out", type=path_name, metavar="PNG", help="default: overview.png in the run's directory")
     args: argparse.Namespace = parser.parse_args(argv)
 
     def command() -> None:

@@ -3,12 +3,13 @@
 import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
+from biped.command_line import run_flags, typed, with_a_name
 from biped.config_io import differences, flatten, to_dict, to_json
 from biped.errors import UsageError, disk_error
 from biped.runs import RunDirectory
@@ -37,27 +38,57 @@ class Subject:
     """robustness.json."""
 
     @classmethod
-    def of(cls, run: RunDirectory, evaluation: Mapping[str, Any] | None = None) -> "Subject":
+    def of(
+        cls,
+        run: RunDirectory,
+        evaluation: Mapping[str, Any] | None = None,
+        robustness: Sequence[Path] | None = None,
+    ) -> "Subject":
         """Gather what a run's directory holds.
 
         Args:
             run: the run.
             evaluation: what eval.json would hold; None: what it holds.
+            robustness: where to look for its robustness report; None: robustness.json in its directory.
 
         Raises:
             UsageError: there is no configuration, or no evaluation yet.
         """
-        found = evaluation or _read(run.path / "eval.json")
-        if found is None or "lines" not in found:
-            raise UsageError(f"{run.path} holds no evaluation: run `python biped_eval.py -e {run.path.name}` first")
+        found = evaluation or _evaluation(run.path / "eval.json")
+        if found is None:
+            command = typed("biped_eval.py", *run_flags(run.path))
+            others = sorted(file.name for file in run.path.glob("eval_*.json"))
+            others = [str(run.path / name) for name in others]
+            raise UsageError(
+                f"{run.path} holds no eval.json: run `{command}` first" + (f", or name {others[0]}" if others else "")
+            )
+        files = (run.path / "robustness.json",) if robustness is None else robustness
         return cls(
             name=run.path.name,
             config=run.read_config(),
             evaluation=found,
             starts=run.read_starts(),
             overview=run.overview if run.overview.is_file() else None,
-            robustness=_read(run.path / "robustness.json"),
+            robustness=next(filter(None, map(_read, files)), None),
         )
+
+    @classmethod
+    def of_file(cls, file: Path) -> "Subject":
+        """Gather what a result other than eval.json, and the folder that it is in, hold.
+
+        Raises:
+            UsageError: it is no evaluation, or there is no configuration beside it.
+        """
+        found = _evaluation(file)
+        if found is None:
+            raise UsageError(f"{file} is no evaluation: name a result of biped_eval.py, such as logs/walk/eval.json")
+        run = RunDirectory(with_a_name(file.parent))
+        return replace(cls.of(run, found), name=f"{run.path.name}/{file.stem}")
+
+
+def _evaluation(file: Path) -> dict[str, Any] | None:
+    found = _read(file)
+    return found if found is not None and "lines" in found else None
 
 
 def _read(file: Path) -> dict[str, Any] | None:
@@ -107,10 +138,10 @@ def write_report(
             versions=_versions(subjects),
         )
         part = out.with_name(f".{out.name}.part")
-        part.write_text(page, encoding="utf-8")
+        part.write_text(page, encoding="utf-8", errors="replace")  # not every file name has a spelling
         part.replace(out)
     except OSError as error:
-        raise disk_error(error.filename or out, error) from error
+        raise disk_error(error.filename or out, error, "--report") from error
 
 
 def embedded(file: Path) -> str:

@@ -361,11 +361,14 @@ class RunDirectory:
 
 
 def run_path(logs: Path, exp_name: str) -> Path:
-    """Return the directory that a run of this name has.
+    """Return the directory that a run of this name, or in this folder of `logs`, has.
 
     Raises:
         UsageError: the name could lead out of `logs`.
     """
+    folder = Path(exp_name)
+    if "/" in exp_name and folder.parent.resolve() == logs.resolve():
+        exp_name = folder.name
     if not _NAME.fullmatch(exp_name):
         raise UsageError(
             f"{exp_name!r} is not a name for a run: use letters, digits, '.', '_' and '-', a letter or digit first"

@@ -2,10 +2,19 @@
 
 import argparse
 import os
-from pathlib import Path
 from typing import Any
 
-from biped.command_line import AUTO, OneLineParser, number_or_auto, seed_number, whole_number, whole_or_none
+from biped.command_line import (
+    AUTO,
+    LOGS,
+    OneLineParser,
+    number_or_auto,
+    path_name,
+    run_name,
+    seed_number,
+    whole_number,
+    whole_or_none,
+)
 from biped.config_io import parse_setting, randomization_settings, robot_settings
 from biped.runs import DEFAULT_EXP_NAME
 from biped.wandb_names import DEFAULT_PROJECT, MODES, mode_word
@@ -59,6 +68,7 @@ def make_parser() -> argparse.ArgumentParser:
     add(
         "-e",
         "--exp_name",
+        type=run_name,
         default=_default_name(),
         metavar="NAME",
         help=f"the run's name (default {DEFAULT_EXP_NAME}; in a W&B sweep sweep-ID)",
@@ -83,7 +93,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="PATH=VALUE",
         help="any field of the configuration; repeatable",
     )
-    add("--robot", type=Path, metavar="FILE", help="another robot: see docs/your-robot.md (default: assets/biped)")
+    add("--robot", type=path_name, metavar="FILE", help="another robot: see docs/your-robot.md (default: assets/biped)")
     add("--randomize", choices=RANDOMIZATIONS, help="how much robots, ground and sensors differ (default none)")
     add("--adaptive_lr", action="store_true", help="steer the learning rate by the updates' KL divergence")
     add("--precision", choices=("fp32", "bf16"), help="of the networks up to their heads (default fp32)")
@@ -96,10 +106,15 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="end once the walking gate has passed N times in a row; 0 for never",
     )
-    add("--load_model", type=Path, metavar="PATH", help="start from the weights of this checkpoint; steps count from 0")
+    add(
+        "--load_model",
+        type=path_name,
+        metavar="PATH",
+        help="start from the weights of this checkpoint; steps count from 0",
+    )
     add("--continue_training", action="store_true", help="go on with the run from its latest checkpoint")
     add("--new_run", action="store_true", help="keep an existing run under a numbered name and start anew")
-    add("--log_dir", type=Path, default=Path("logs"), metavar="DIR", help="the folder of all runs (default logs)")
+    add("--log_dir", type=path_name, default=LOGS, metavar="DIR", help="the folder of all runs (default logs)")
     _add_wandb_flags(parser)
     return parser
 

@@ -85,7 +85,8 @@ def save_job(record: Recording, config: Config, folder: Path) -> None:
 def command_of(job: Path, out: Path, tile: tuple[int, int] | None = None) -> list[str]:
     """Return the command that draws a job."""
     size = [] if tile is None else ["--tile", *map(str, tile)]
-    return [sys.executable, "-m", "biped.film", str(job), str(out), *size]
+    # Absolute: to ffmpeg a relative path may be a protocol.
+    return [sys.executable, "-m", "biped.film", str(job.absolute()), str(out.absolute()), *size]
 
 
 def film(
@@ -125,6 +126,7 @@ def run_first_that_draws(command: Sequence[str], ways: Sequence[Mapping[str, str
             env=with_repository(way),
             capture_output=True,
             text=True,
+            errors="replace",
             check=False,
             stdin=subprocess.DEVNULL,
         )

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from biped.config_io import expanded
 from biped.errors import MachineError
 from biped.mdp.randomization import DynamicsSample
 from biped.mdp.state import BipedState
@@ -139,7 +140,7 @@ def model_file(cfg: EnvConfig) -> Path:
     Raises:
         MachineError: it is not there.
     """
-    path = REPOSITORY / cfg.robot.model_path
+    path = REPOSITORY / expanded(cfg.robot.model_path)
     if not path.is_file():
         raise MachineError(f"the robot model {path} is missing: restore it, or set env.robot.model_path")
     return path
