@@ -86,3 +86,17 @@ def test_a_damaged_checkpoint_and_one_of_another_network_are_named(
         assert average.main([str(run.path), "--last", "2"]) == 2
         assert says in capsys.readouterr().err
         assert not run.average_model.exists()
+
+
+def test_a_run_is_averaged_from_within_its_folder(
+    trained: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    run = tmp_path / "walks of may"  # moved: its name need not be one of ours
+    run.mkdir()
+    for path in (trained.path / "config.json", *trained.checkpoints()):
+        (run / path.name).write_bytes(path.read_bytes())
+    monkeypatch.chdir(run)
+    for name in (".", f"{run}/", "../walks of may/"):
+        assert average.main([name, "--last", "2"]) == 0, capsys.readouterr().err
+        assert (run / "average_model.zip").is_file()
+        (run / "average_model.zip").unlink()

@@ -110,7 +110,9 @@ def untrained_exports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Exp
         model, config = untrained(kind, folder)
         out = folder / "export"
         if kind == "normalised strider":
-            assert biped_export.main(["--model", str(folder / "model_final.zip")]) == 0
+            out = folder / "export_model_final"
+            command = ["--model", str(folder / "model_final.zip"), "--log_dir", str(folder.parent)]
+            assert biped_export.main(command) == 0
         else:
             env = make_env(parity_config(config.env, episode_s=2.0), sim="mujoco")
             contract = build_contract(config, Provenance("model_final.zip", "0" * 64, 0))

@@ -208,7 +208,8 @@ def test_without_it_the_rate_is_constant(logs: Path) -> None:
 def test_evaluation_reads_the_run_and_writes_its_figures(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["-e", "demo", "--log_dir", str(logs), "--device", "cpu", "--episodes", "8", "--command", "0.3", "0", "0"]
     assert biped_eval.main(command) == biped_eval.GATE_FAILED
-    first = (logs / "demo" / "eval.json").read_text()
+    out = logs / "demo" / "eval_8_episodes_command_0.3_0_0.json"
+    first = out.read_text()
     record = json.loads(first)
     assert record["passed"] is False
     assert record["trials"]["num_trials"] == 8
@@ -216,8 +217,8 @@ def test_evaluation_reads_the_run_and_writes_its_figures(logs: Path, capsys: pyt
     assert "standing_drift_m_s" not in record["lines"]
     assert "walking gate: FAILED" in capsys.readouterr().out
     assert biped_eval.main(command) == biped_eval.GATE_FAILED
-    assert (logs / "demo" / "eval.json").read_text() == first, "the same seed must give the same figures"
-    (logs / "demo" / "eval.json").unlink()
+    assert out.read_text() == first, "the same seed must give the same figures"
+    out.unlink()
 
 
 def table(out: str) -> dict[str, float]:
@@ -248,8 +249,9 @@ def test_the_environment_of_an_evaluation_can_be_changed(logs: Path) -> None:
     figures = []
     for share in ("0", "1"):
         biped_eval.main([*command, "--set", f"env.control.latency_share={share}"])
-        figures.append(json.loads((logs / "demo" / "eval.json").read_text())["lines"])
-    (logs / "demo" / "eval.json").unlink()
+        out = logs / "demo" / f"eval_8_episodes_latency_share_{share}.json"
+        figures.append(json.loads(out.read_text())["lines"])
+        out.unlink()
     assert figures[0] != figures[1]
 
 

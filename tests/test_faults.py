@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import biped_train
-from biped.command_line import exit_code
+from biped.command_line import exit_code, typed
 from biped.config_io import to_dict
 from biped.interrupts import GRACE_S
 from biped.ppo import checkpoint
@@ -294,8 +294,9 @@ def test_memory_that_runs_out_ends_a_run_in_a_line(
         patch.setattr(BipedVecEnv, "step_tensor", greedy)
         assert biped_train.main(["-e", "demo", "--log_dir", str(tmp_path), *FRESH, *FOREVER]) == 1
     lines = capsys.readouterr().err.strip().splitlines()
+    go_on_flags = ["--continue_training", "-e", "demo", "--log_dir", str(tmp_path)]
     assert lines[-2:] == [
-        "stopped after 1,264 steps; go on with --continue_training -e demo",
+        f"stopped after 1,264 steps; go on with: {typed('biped_train.py', *go_on_flags)}",
         "biped_train.py: no memory is left on cpu: free some first",
     ]
     run = RunDirectory(tmp_path / "demo")

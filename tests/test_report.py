@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 
 import biped_eval
+from biped.command_line import typed
 from biped.report import Subject, bar, comparison_table, gate_rows, write_report
 from biped.runs import RunDirectory
 from tests.conftest import ROOT
 
 SHIPPED = ROOT / "assets" / "policies"
 QUICK = ["--sim", "mujoco", "--episodes", "8", "--set", "env.termination.episode_s=1.0"]
+TAIL = "_mujoco_8_episodes_episode_s_1.0"
+"""What names of files say of it."""
 
 
 class Page(HTMLParser):
@@ -54,17 +57,17 @@ def run(tmp_path: Path) -> Path:
 def test_a_run_is_one_page_that_fetches_nothing(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["-e", "walk", "--log_dir", str(run.parent), "--report", "--video_robots", "1", "--video_seconds", "0.4"]
     assert biped_eval.main([*words, *QUICK]) in (0, 3)
-    assert capsys.readouterr().out.splitlines()[-1] == f"report: {run / 'report.html'}"
-    page = Page(run / "report.html")
+    assert capsys.readouterr().out.splitlines()[-1] == f"report: {run / f'report{TAIL}.html'}"
+    page = Page(run / f"report{TAIL}.html")
     assert not page.open_tags
     assert all(source.startswith("data:") for source in page.sources)
     kinds = [source.partition(";")[0] for source in page.sources]
     assert kinds.count("data:image/png") == 5
     assert {"gait.png", "joints.png", "velocity.png", "torque.png", "rewards.png"} <= {
-        file.name for file in (run / "report").iterdir()
+        file.name for file in (run / f"report{TAIL}").iterdir()
     }
     assert ("data:video/mp4" in kinds) or "No film:" in page.text
-    result = json.loads((run / "eval.json").read_text())
+    result = json.loads((run / f"eval{TAIL}.json").read_text())
     assert f"walking gate {'passed' if result['passed'] else 'failed'}" in page.text
     for name, line in result["lines"].items():
         assert name in page.text
@@ -72,7 +75,7 @@ def test_a_run_is_one_page_that_fetches_nothing(run: Path, capsys: pytest.Captur
     assert "0.5: 50%" in page.text
     assert "Half of the episodes survive pushes of 0.50 m/s." in page.text
     assert '"episode_s": 20.0' in page.text, "the whole configuration of the run"
-    assert (run / "report.html").stat().st_size < 15e6
+    assert (run / f"report{TAIL}.html").stat().st_size < 15e6
 
 
 def test_failures_differences_and_names_are_shown_as_text(run: Path) -> None:
@@ -171,5 +174,12 @@ def test_what_cannot_be_reported_is_named(run: Path, words, says, capsys) -> Non
 
 def test_a_run_that_was_never_evaluated_is_named(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (run / "eval.json").unlink()
-    assert biped_eval.main(["--compare", "walk", "--log_dir", str(run.parent)]) == 2
-    assert "holds no evaluation: run `python biped_eval.py -e walk` first" in capsys.readouterr().err
+    compare = ["--compare", "walk", "--log_dir", str(run.parent)]
+    assert biped_eval.main(compare) == 2
+    hint = typed("biped_eval.py", "-e", "walk", "--log_dir", str(run.parent))
+    assert f"holds no eval.json: run `{hint}` first\n" in capsys.readouterr().err
+    (run / "eval_mujoco.json").write_bytes((SHIPPED / "eval.json").read_bytes())
+    assert biped_eval.main(compare) == 2
+    assert f"first, or name {run / 'eval_mujoco.json'}\n" in capsys.readouterr().err
+    assert biped_eval.main(["--compare", str(run / "eval_mujoco.json")]) == 0
+    assert capsys.readouterr().out.split()[:2] == ["figure", "walk/eval_mujoco"]

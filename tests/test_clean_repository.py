@@ -1,0 +1,266 @@
+"""No command of the documentation changes the repository: they are typed in a copy, and git sees nothing."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.test_docs import PAGES
+
+SHIPPED = ROOT / "assets" / "policies"
+NOT_TYPED = {
+    "make install": "installs",
+    "make bench-learner": "installs, and takes half an hour",
+    "make test": "is what you read",
+    "make test-slow": "is what you read",
+    "make faults": "is what you read",
+    "make lint": "reads only",
+    "python benchmarks/learner.py": "takes half an hour; see test_benchmarks_write_among_the_logs",
+    "python benchmarks/memory.py": "takes minutes, and writes by --out only",
+}
+"""Beginnings of commands that are left out, and why."""
+SMALL = {
+    "biped_train.py": "--preset smoke --sim mujoco --num_envs 16 --total_timesteps 1280 --new_run "
+    "--set train.checkpoint_every_steps=256",
+    "biped_eval.py": "--episodes 2 --set env.termination.episode_s=0.5 --video_robots 1 --video_seconds 0.2",
+    "biped_sweep.py": "--preset smoke --trials 1 --total_timesteps 512 --set train.sim=mujoco",
+    "benchmarks/throughput.py": "--sizes 4",
+    "benchmarks/engines.py": "--num_envs 4 --rounds 1",
+    "benchmarks/export.py": "--rounds 1",
+    "benchmarks/sinks.py": "--rollouts 1 --pairs 2",
+}
+"""Flags that make a command short, and change no place of a result but its name."""
+PLACEHOLDERS = {
+    "NAME": "walk",
+    "logs/NAME": "logs/walk",
+    "FILE": "assets/strider/robot.json",
+    "OUT.png": "logs/out.png",
+}
+LIVE = {"--viewer", "--web", "--keyboard"}
+
+
+def commands_of(text: str) -> Iterator[tuple[str, ...]]:
+    """Yield the words of every `python ...` and `make ...` of a page, in blocks and within lines.
+
+    Variables of a loop, and numbers in braces, count as 1; brackets around what may be left out are dropped.
+    """
+    fenced = re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    inline = re.findall(
+        r"`((?:python|make) [^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    )
+    for script in (*fenced, *inline):
+        for line in script.replace("\\\n", " ").splitlines():
+            line = re.sub(r'"?\$\{[^}]*\}"?', "", line)
+            line = re.sub(r"[][]", "", line) if script in inline else line
+            line = re.sub(r"\$\w+|\{1(,\d)+\}", "1", line)
+            lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|")
+            lexer.whitespace_split = True
+            words: list[str] = []
+            for word in [*lexer, ";"]:
+                if word.strip(";&|"):
+                    words.append(PLACEHOLDERS.get(word, word))
+                    continue
+                begins = next((n for n, said in enumerate(words) if said in ("python", "make")), len(words))
+                if len(words) > begins + 1:
+                    yield tuple(words[begins:])
+                words = []
+
+
+COMMANDS = list(dict.fromkeys(command for page in PAGES for command in commands_of(page.read_text())))
+"""All of them, in the order of the pages."""
+TYPED = [
+    words
+    for words in COMMANDS
+    if not any(" ".join(words).startswith(left_out) for left_out in NOT_TYPED)
+    and words != ("python", "-m", "biped.check_robot")  # without a file it is a name
+]
+
+
+def shortened(words: tuple[str, ...]) -> list[str]:
+    """Return a command as it is typed here."""
+    flags = shlex.split(SMALL.get(words[1], ""))
+    if "--continue_training" in words:
+        flags.remove("--new_run")
+    if words[:2] == ("make", "train"):
+        return [*words, f"ARGS=-e made {SMALL['biped_train.py']}"]
+    if words[:2] == ("make", "demo"):
+        return [*words, f"ARGS={SMALL['biped_eval.py']}"]
+    if words[:2] == ("make", "bench"):
+        return [*words, "ARGS=--sizes 4"]
+    return [*words, *flags]
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A copy of what git has, or would have, of the repository, with everything committed."""
+    folder = tmp_path / "repository"
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=False).stdout.split("\0")
+    if not any(names):
+        pytest.skip("not a repository of git")
+    for name in filter(None, names):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    shutil.copytree(ROOT / "assets" / "strider", folder / "my-robot")  # the reader's own
+    git(folder, "init", "-q")
+    git(folder, "add", "-A")
+    git(folder, "-c", "user.name=x", "-c", "user.email=x@y", "commit", "-qm", "all")
+    return folder
+
+
+def git(folder: Path, *words: str) -> str:
+    return subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True).stdout
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Return the environment of a fresh shell: Genesis leaves variables of its own in this process."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("QD_", "GS_"))}
+    return {**inherited, "PYTHONPATH": str(folder), "WANDB_MODE": "offline", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def make_runs(folder: Path, names: set[str]) -> None:
+    """Make runs of the shipped policy, as if it had been trained there."""
+    for name in names:
+        run = folder / "logs" / name
+        run.mkdir()
+        shutil.copy(SHIPPED / "config.json", run)
+        shutil.copy(SHIPPED / "eval.json", run)
+        (run / "metrics.jsonl").write_text('{"step": 256, "gate/score": 0.5}\n')
+        models = [f"biped_model_{number}_steps" for number in range(1, 6)]
+        for model in (*models, "model_final", "best_model", "average_model"):
+            shutil.copy(SHIPPED / "biped_walk.zip", run / f"{model}.zip")
+
+
+TYPIST = """
+import json, runpy, subprocess, sys, traceback
+
+for words in json.load(open(sys.argv[1])):
+    code, sys.argv = 0, words[1:]
+    out = sys.stdout
+    try:
+        if ">" in words:
+            sys.stdout = open(words[-1], "w")
+            sys.argv = words[1:-2]
+        if words[1] == "-m":
+            sys.argv = sys.argv[1:]
+            runpy.run_module(words[2], run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(words[1], run_name="__main__")
+    except SystemExit as ended:
+        code = ended.code
+    except Exception:
+        traceback.print_exc()
+        code = 99
+    if sys.stdout is not out:
+        sys.stdout.close()
+        sys.stdout = out
+    dirt = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
+    print("typed", json.dumps([words, code, dirt]), flush=True)
+"""
+OFTEN = ("-m", "biped_eval.py", "biped_export.py", "benchmarks/plot_training.py", "examples/run_policy_numpy.py")
+QUICK = [
+    words
+    for words in TYPED
+    if words[1] in OFTEN and not LIVE & set(words) and (words[1] != "biped_export.py" or "--model" in words)
+]
+"""Commands that need no training; of the exports, which take their time, one."""
+
+
+def test_commands_that_judge_draw_and_export_leave_the_repository_as_it_was(repository: Path, tmp_path: Path) -> None:
+    """In one process, in MuJoCo, of runs that are copies of the shipped policy."""
+    text = " ".join(word for words in QUICK for word in words)
+    named = set(re.findall(r"logs/([\w-]+)/|-e ([\w-]+)|logs/([\w-]+)(?= |$)", text))
+    names = {name for found in named for name in found if name} - {"out", "exported"}
+    make_runs(repository, names | {"faster", "tough", "biped-walking-sb3-recurrentppo"})
+    typed = [[*shortened(words), *(["--sim", "mujoco"] if words[1] == "biped_eval.py" else [])] for words in QUICK]
+    (tmp_path / "typist.py").write_text(TYPIST)
+    (tmp_path / "typed.json").write_text(json.dumps(typed))
+    ended = subprocess.run(
+        [sys.executable, str(tmp_path / "typist.py"), str(tmp_path / "typed.json")],
+        cwd=repository,
+        env=environment(repository),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    became = [json.loads(line[6:]) for line in ended.stdout.splitlines() if line.startswith("typed ")]
+    assert [words for words, _, _ in became] == typed, ended.stderr
+    assert [(words, dirt) for words, _, dirt in became if dirt] == []
+    assert [(words, code) for words, code, _ in became if code not in (0, None, 3)] == [], ended.stderr
+    for name in ("eval.json", "biped_walk.zip"):
+        assert (repository / "assets" / "policies" / name).read_bytes() == (SHIPPED / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_no_command_of_the_documentation_changes_the_repository(repository: Path, tmp_path: Path) -> None:
+    """Each in a process of its own, in the order of the pages, after small trainings of the runs that they name."""
+    venv = tmp_path / "venv"  # for the Makefile: an environment that is complete
+    (venv / "bin").mkdir(parents=True)
+    (venv / "bin" / "python").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+    (venv / "bin" / "python").chmod(0o755)
+    (venv / ".installed").touch()
+    for name in ("walk", "walk-1", "mine", "faster", "tough", "biped-walking-sb3-recurrentppo"):
+        code, err = run(shortened(("python", "biped_train.py", "-e", name)), repository, venv)
+        assert code == 0, err
+        shutil.copy(SHIPPED / "eval.json", repository / "logs" / name)
+    shutil.copytree(repository / "logs" / "walk", repository / "logs" / "pushed-1")
+    assert git(repository, "status", "--porcelain") == ""
+    for words in TYPED:
+        typed = shortened(words)
+        code, err = run(typed, repository, venv)
+        assert git(repository, "status", "--porcelain") == "", typed
+        allowed = {"biped_eval.py": (0, 3), "demo": (0, 2, 3), "report": (0, 2, 3)}.get(words[1], (0,))
+        if LIVE & set(words):
+            allowed = (1, 2, 130)  # no screen, no terminal, or until it is interrupted
+        assert code in allowed or words[:2] == ("make", "check"), (typed, code, err)
+
+
+def run(words: list[str], folder: Path, venv: Path) -> tuple[int, str]:
+    """Type a command; Ctrl-C ends what would go on for ever."""
+    with (folder.parent / "said").open("w+") as said:
+        out = (folder / words[-1]).open("w") if ">" in words else subprocess.PIPE
+        words = words[: words.index(">")] if ">" in words else words
+        command = [sys.executable, *words[1:]] if words[0] == "python" else [*words, f"VENV={venv}"]
+        with subprocess.Popen(
+            command, cwd=folder, env=environment(folder), stdout=out, stderr=said, text=True
+        ) as process:
+            for line in process.stdout or ():
+                if line.startswith("open http"):
+                    process.send_signal(signal.SIGINT)
+        said.seek(0)
+        return process.returncode, said.read()
+
+
+def test_every_command_is_found_and_few_are_left_out() -> None:
+    text = "```bash\nfor s in 1 2; do python biped_train.py -e a-$s; done\n"
+    text += "python -m biped.metrics > docs/metrics.md\n```\n"
+    text += "Type `python biped_eval.py -e NAME [--sim mujoco]`, or `make demo`.\n```text\npython no.py\n```\n"
+    assert list(commands_of(text)) == [
+        ("python", "biped_train.py", "-e", "a-1"),
+        ("python", "-m", "biped.metrics", ">", "docs/metrics.md"),
+        ("python", "biped_eval.py", "-e", "walk", "--sim", "mujoco"),
+        ("make", "demo"),
+    ]
+    assert len(TYPED) > 60
+    for left_out in NOT_TYPED:
+        assert any(" ".join(words).startswith(left_out) for words in COMMANDS), left_out
+
+
+def test_benchmarks_write_among_the_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks.machine import record_file
+
+    monkeypatch.chdir(tmp_path)
+    assert record_file(None, "learner_cpu") == Path("logs/benchmarks/learner_cpu.json")
+    assert Path("logs/benchmarks").is_dir()
+    assert record_file(Path("x.json"), "learner_cpu") == Path("x.json")
