@@ -16,7 +16,7 @@ import wandb
 import biped_train
 from biped.metrics import METRICS
 from biped.runs import RunDirectory
-from biped_config import WandbConfig
+from biped_config import WandbConfig, smoke_preset
 from tests import processes
 from tests.processes import PATIENCE_S, release, start_held, until, until_it_says
 from tests.wandb_runs import account, forget_account, records, rows, stream
