@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 ROOT = Path(__file__).parents[1]
-PATIENCE_S = 600.0
+PATIENCE_S = 900.0
 """How long a test waits for anything (s): it ends what hangs, and bets on no machine's speed."""
 Process = subprocess.Popen[str]
 

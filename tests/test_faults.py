@@ -91,7 +91,7 @@ def kept_rows(run: RunDirectory) -> list[int]:
     return steps
 
 
-@pytest.mark.timeout(1200 + 60 * KILLS)
+@pytest.mark.timeout(1800 + 60 * KILLS)
 def test_a_run_that_is_killed_again_and_again_is_the_run_that_never_was(tmp_path: Path, faults: Faults) -> None:
     """kill -9 and SIGTERM at random moments, some of them inside a checkpoint's writing: weights end the same."""
     draws, run, steps = random.Random(1), RunDirectory(tmp_path / "demo"), -1
@@ -176,9 +176,10 @@ def test_an_evaluation_that_a_signal_prevented_is_made_up_for(tmp_path: Path) ->
 def test_a_run_that_is_killed_before_its_first_checkpoint_begins_anew(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    never = ["--set", "train.checkpoint_every_steps=100000000"]
+    flags = ["--preset", "smoke", "--sim", "mujoco", "--eval_freq", "0", *FOREVER]
+    flags += ["--set", "train.checkpoint_every_steps=100000000"]
     run = RunDirectory(tmp_path / "demo")
-    with start(tmp_path, "--preset", "smoke", "--eval_freq", "0", *never, *FOREVER) as process:
+    with start(tmp_path, *flags) as process:
         until(lambda: run.metrics.exists() and len(run.metrics.read_text().splitlines()) >= 3, process)
         process.kill()
         process.communicate()

@@ -54,6 +54,23 @@ def test_it_is_silent_while_there_are_signs_of_life_and_after_its_end() -> None:
     assert lines == []
 
 
+def test_a_sign_of_life_that_comes_while_the_watchdog_is_held_up_counts() -> None:
+    lines: list[str] = []
+    clock = Clock()
+
+    def held_up() -> float:
+        if threading.current_thread().name == "watchdog":
+            clock.now_s += 100.0
+            other = threading.Thread(target=watchdog.sign_of_life)
+            other.start()
+            other.join()
+        return clock()
+
+    with Watchdog(0.1, lines.append, held_up) as watchdog:
+        clock.wait_for_looks(3)
+    assert lines == []
+
+
 def until_it_is_said_to_stall(training: Process) -> None:
     """Read on until a training is held and the last that was said of it is that it stalls.
 
