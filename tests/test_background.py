@@ -15,7 +15,7 @@ def test_calls_are_done_in_order_and_finish_waits_for_them() -> None:
     assert done == list(range(50))
 
 
-def test_the_caller_does_not_wait_for_a_call_that_hangs_and_finish_gives_up_on_it() -> None:
+def test_the_caller_does_not_wait_for_a_call_that_hangs() -> None:
     """Whatever waited for the call would wait for ever, here too."""
     taken, gate = threading.Event(), threading.Event()
     work = Background(lambda _: None, 2)
@@ -24,6 +24,15 @@ def test_the_caller_does_not_wait_for_a_call_that_hangs_and_finish_gives_up_on_i
     assert work.do(lambda: None)
     assert work.do(lambda: None)
     assert not work.do(lambda: None), "a full queue must refuse rather than wait"
+    assert not work.finish(0.2), "there was no room for the end"
+    gate.set()
+    assert work.finish(PATIENCE_S)
+
+
+def test_finish_gives_up_on_a_call_that_hangs() -> None:
+    gate = threading.Event()
+    work = Background(lambda _: None, 2)
+    work.do(gate.wait)
     assert not work.finish(0.2)
     gate.set()
 

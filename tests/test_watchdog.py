@@ -35,6 +35,7 @@ def test_it_names_the_place_once_and_says_when_it_goes_on() -> None:
         clock.wait_for_looks(5)  # not again
         watchdog.sign_of_life()
         goes_on = lines.get(timeout=PATIENCE_S)
+        clock.wait_for_looks(5)  # nor that
     assert stalled.startswith("watchdog: nothing has happened for 7 s, in ")
     # The innermost line of this project: this thread waits in these files, whatever waiting is made of.
     assert "(tests/" in stalled
