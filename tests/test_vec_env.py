@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from sb3_contrib import RecurrentPPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -9,7 +10,7 @@ from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
 from biped.ppo.checkpoint import save_checkpoint
 from biped_config import TerminationConfig
-from biped_env import BipedVecEnv
+from biped_env import BipedVecEnv, NumpyVectorEnv
 
 COUNT, JOINTS = 8, 9
 
@@ -100,6 +101,34 @@ def test_attributes_and_methods_reach_the_batch(env: BipedVecEnv) -> None:
     assert env.env_is_wrapped(VecMonitor) == [False] * COUNT
 
 
+def test_the_face_knows_how_fast_pictures_follow_each_other(env: BipedVecEnv) -> None:
+    assert env.metadata["render_fps"] == VecMonitor(env).unwrapped.metadata["render_fps"] == 50
+    assert env.render_mode == "rgb_array"
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+def test_actions_in_numpy_and_as_tensors_do_the_same(make, dtype: type) -> None:
+    actions = np.ones((COUNT, JOINTS), dtype)
+    results = []
+    for kind in (actions, torch.from_numpy(actions)):
+        env = make(seed=4)
+        env.reset(seed=4)
+        results.append(env.step(kind)[0])
+    torch.testing.assert_close(*results, rtol=0.0, atol=1e-4)
+
+
+def test_a_sample_of_the_action_space_is_an_action(make) -> None:
+    env = make()
+    assert env.step(env.action_space.sample())[0].dtype == torch.float32
+
+
+@pytest.mark.parametrize("shape", [(JOINTS,), (COUNT, JOINTS + 1), (1, JOINTS), (COUNT, JOINTS, 1), ()])
+def test_actions_of_another_shape_are_refused_in_one_line(env: BipedVecEnv, shape: tuple[int, ...]) -> None:
+    for step in (env.env.step, env.step, env.step_tensor, NumpyVectorEnv(env.env).step):
+        with pytest.raises(ValueError, match=r"^actions are \(.*\), but must be \(8, 9\)$"):
+            step(np.zeros(shape, np.float32))
+
+
 def test_waiting_without_actions_is_an_error(env: BipedVecEnv) -> None:
     with pytest.raises(RuntimeError, match="step_async"):
         env.step_wait()
@@ -109,7 +138,11 @@ def test_stock_rendering_shows_the_first_robot(env_config) -> None:
     from biped_env import make_env
 
     env = BipedVecEnv(make_env(env_config, camera=True))
+    first, *others = env.env.render()
+    assert isinstance(env.env.render(), tuple)
+    assert others == [None] * (env.num_envs - 1)
     picture = env.render(mode="rgb_array")
+    assert picture.shape == first.shape
     assert picture.shape == (720, 960, 3)
     assert picture.std() > 10, "an empty picture"
     env.close()

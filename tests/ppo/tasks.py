@@ -37,6 +37,24 @@ def pendulums(n_envs: int = 4, max_episode_steps: int = 10) -> VecEnv:
     return make_vec_env(lambda: gymnasium.make("Pendulum-v1", max_episode_steps=max_episode_steps), n_envs)
 
 
+class Boxed(gymnasium.Wrapper):
+    """An environment with one action, as the sum of a box of two rows of three; the first row counts double."""
+
+    def __init__(self, env: gymnasium.Env) -> None:
+        super().__init__(env)
+        self.action_space = gymnasium.spaces.Box(-0.5, np.float32([[0.1] * 3, [0.4] * 3]), (2, 3), np.float32)
+
+    def step(self, action: np.ndarray) -> Any:
+        assert action.shape == (2, 3)
+        assert self.action_space.contains(action)
+        return self.env.step(np.array([2.0 * action[0].sum() + action[1].sum()], np.float32))
+
+
+def boxed(n_envs: int = 4) -> VecEnv:
+    """Continuous actions with two axes; every episode times out."""
+    return make_vec_env(lambda: Boxed(gymnasium.make("Pendulum-v1", max_episode_steps=10)), n_envs)
+
+
 SMALL: dict[str, Any] = {
     "n_steps": 16,
     "n_epochs": 2,

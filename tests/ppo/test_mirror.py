@@ -15,7 +15,7 @@ from biped.ppo.buffer import DeviceRolloutBuffer, _random_half
 from biped.ppo.mirror import Mirror, MirrorMemory, Reflection
 from biped.ppo.recurrent_pass import evaluate_sequences
 from biped.ppo.sequences import Block
-from tests.ppo.tasks import cart_poles, learn, learner
+from tests.ppo.tasks import boxed, cart_poles, learn, learner
 
 CPU = torch.device("cpu")
 NEGATE = Mirror(Reflection.build([0], [-1.0], CPU), Reflection.build([0], [-1.0], CPU))
@@ -156,6 +156,21 @@ def test_a_mirror_of_another_size_and_one_for_choices_are_refused() -> None:
     with pytest.raises(ValueError, match="mirror: actions must be boxes"):
         two = Mirror(Reflection.build([1, 0], [1.0, 1.0], CPU), NEGATE.actions)
         learner(cart_poles(), mirror=two)
+
+
+def test_a_mirror_of_actions_with_two_axes_counts_them_one_after_the_other() -> None:
+    actions = Reflection.build([3, 4, 5, 0, 1, 2], [1.0] * 6, CPU)
+    mirror = Mirror(Reflection.build([0, 1, 2], [1.0, -1.0, -1.0], CPU), actions)
+    model = learn(learner(boxed(), mirror=mirror, n_epochs=1, learning_rate=1e-30))
+    drawn = model.rollout_buffer.actions
+    (minibatch,) = model.rollout_buffer.minibatches(1)
+    seen = minibatch.without_padding(minibatch.actions)
+    assert drawn.shape == (16, 4, 6)
+    assert 0.0 < minibatch.as_it_was.mean() < 1.0
+    rows = {tuple(row) for row in drawn.flatten(0, 1).tolist()}
+    for row, as_it_was in zip(seen.tolist(), minibatch.as_it_was.tolist(), strict=True):
+        assert tuple(row if as_it_was else row[3:] + row[:3]) in rows
+    assert model.logger.name_to_value["train/kl"] == pytest.approx(0.0, abs=1e-6)
 
 
 def test_a_checkpoint_leaves_the_mirror_to_who_loads_it(tmp_path: Any) -> None:

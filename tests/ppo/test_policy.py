@@ -1,5 +1,6 @@
 """The policy against sb3-contrib's own, which it must equal wherever both can run."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import gymnasium
@@ -44,6 +45,24 @@ def test_actor_and_critic_share_nothing() -> None:
 
 def test_the_initial_standard_deviation_is_what_is_asked_for() -> None:
     torch.testing.assert_close(make_policy(initial_std=0.5).log_std.exp(), torch.full((9,), 0.5))
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_a_policy_alone_goes_to_a_file_and_back(normalize: bool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    policy = make_policy(normalize_observations=normalize, initial_std=0.5)
+    policy.observe(3.0 + torch.randn(100, 43))
+    with torch.no_grad():
+        policy.log_std += 0.1
+    policy.save(str(tmp_path / "policy.pt"))
+    again = MlpIntoLstmPolicy.load(str(tmp_path / "policy.pt"), device="cpu")
+    observation = np.random.default_rng(0).normal(size=(5, 43)).astype(np.float32)
+    mine, its = policy.predict(observation, deterministic=True), again.predict(observation, deterministic=True)
+    for wanted, found in zip((mine[0], *mine[1]), (its[0], *its[1]), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    assert (again.normalizer is not None) == normalize
+    assert again.state_dict().keys() == policy.state_dict().keys()
+    assert again.log_std_init == policy.log_std_init
 
 
 def test_an_extractor_without_layers_is_refused() -> None:

@@ -20,7 +20,7 @@ from biped.ppo.kl_schedule import KlSchedule
 from biped.ppo.policy import MlpIntoLstmPolicy
 from biped.ppo.recurrent_pass import evaluate_sequences
 from biped.ppo.recurrent_ppo import DeviceRecurrentPPO
-from tests.ppo.tasks import cart_poles, learn, learner, pendulums, silenced, stock
+from tests.ppo.tasks import boxed, cart_poles, learn, learner, pendulums, silenced, stock
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +30,7 @@ def stock_cuts_no_sequence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(np.random, "randint", lambda *args, **kw: draw(*args, **kw) if len(args) > 1 or kw else 0)
 
 
-TASKS = {"cart-pole": cart_poles, "pendulum": pendulums}
+TASKS = {"cart-pole": cart_poles, "pendulum": pendulums, "actions of two axes": boxed}
 
 
 def whole(env: Any) -> dict[str, Any]:
