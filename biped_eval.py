@@ -1,6 +1,6 @@
 """Evaluate a policy in the walking gate: deterministic episodes, a table on the terminal, eval.json beside the run.
 
-    python biped_eval.py -e walk                        the newest model of a run
+    python biped_eval.py -e walk                        the furthest model of a run
     python biped_eval.py --model logs/walk/model_final.zip --command 0.4 0 0
     python biped_eval.py --agent zero --picture logs/standing.png
     python biped_eval.py -e walk --report               film, plots and gate on one page
@@ -340,13 +340,8 @@ def _prepare(args: argparse.Namespace) -> tuple[Path | None, RunDirectory | None
         model, run = find_model(args.model, args.log_dir, args.exp_name)
         config = run.read_config()
     # By default the judge is the model as it is, whatever the policy was trained with.
-    settings = [
-        *randomization_settings(args.randomize),
-        *settings,
-        ("train.device", args.device),
-        ("train.sim", args.sim),
-    ]
-    return model, run, with_settings(config, settings)
+    where = [("train.device", args.device), ("train.sim", args.sim)]
+    return model, run, with_settings(config, [*randomization_settings(args.randomize), *settings, *where])
 
 
 def _require_page(file: Path | None) -> None:

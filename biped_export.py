@@ -1,6 +1,6 @@
 """Export a policy for a robot's computer: ONNX, TorchScript and a JSON contract that says what they expect.
 
-    python biped_export.py -e walk                      the newest model of a run
+    python biped_export.py -e walk                      the furthest model of a run
     python biped_export.py --model assets/policies/biped_walk.zip --out logs/exported
 
 Both formats are compared with PyTorch over full episodes in MuJoCo; where one is off by more than 1e-5, nothing is

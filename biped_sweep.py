@@ -188,6 +188,15 @@ def _no_study(file: Path, error: Exception) -> MachineError:
     )
 
 
+def _failure_of_storage(error: BaseException | None) -> Exception | None:
+    """Return what SQLite said, where an error came of it: Optuna may fail once more on the way out."""
+    while error is not None and not isinstance(error, StorageInternalError):
+        error = error.__context__
+    if error is None:
+        return None
+    return error.__cause__ if isinstance(error.__cause__, Exception) else error
+
+
 class Objective:
     """Trains once and returns the best score."""
 
@@ -317,8 +326,10 @@ def sweep(args: argparse.Namespace) -> None:
         with Interrupts() as interrupts:
             try:
                 study.optimize(Objective(args, space, interrupts), callbacks=callbacks, catch=(TrialFailed,))
-            except StorageInternalError as error:
-                raise _no_study(_file_of(args), error) from error
+            except Exception as error:
+                if (failure := _failure_of_storage(error)) is None:
+                    raise
+                raise _no_study(_file_of(args), failure) from error
     if not any(trial.state is TrialState.COMPLETE for trial in _done(study)):
         raise MachineError("no trial gave a score: see what biped_train.py says to the settings that were tried")
     best = study.best_trial

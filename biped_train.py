@@ -2,7 +2,7 @@
 
     python biped_train.py                              the preset that fits this machine
     python biped_train.py --preset cpu --seed 3        a small policy on a CPU
-    python biped_train.py --continue_training          go on from the latest checkpoint
+    python biped_train.py --continue_training          go on from the furthest model
     python biped_train.py --set env.gait.frequency_hz=1.6 --set ppo.n_epochs=5
 
 Exit codes: 0 trained, 1 the machine cannot, 2 the command line asks for what cannot be, 130 interrupted

@@ -107,7 +107,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="end once the walking gate has passed N times in a row; 0 for never",
     )
     add("--load_model", type=path_name, metavar="PATH", help="begin with this checkpoint's weights; steps count from 0")
-    add("--continue_training", action="store_true", help="go on with the run from its latest checkpoint")
+    add("--continue_training", action="store_true", help="go on with the run from its furthest model")
     add("--new_run", action="store_true", help="keep an existing run under a numbered name and start anew")
     add("--log_dir", type=path_name, default=LOGS, metavar="DIR", help="the folder of all runs (default logs)")
     _add_wandb_flags(parser)

@@ -151,32 +151,31 @@ def without_privileges() -> None:
         libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
 
 
-START = """
-import os, sys, torch
+CHOOSE = """
+import os, sys
 from biped.errors import MachineError
-from biped.sim.scene import make_scene
-from biped_config import smoke_preset
+from biped.sim.kernel_cache import choose_cache
 try:
-    scene = make_scene("genesis", smoke_preset().env, torch.device("cpu"))
+    choose_cache()
 except MachineError as error:
     sys.exit(str(error))
 print(os.environ["XDG_CACHE_HOME"])
 """
+BUILD = """
+import torch
+from biped.sim.scene import make_scene
+from biped_config import smoke_preset
+make_scene("genesis", smoke_preset().env, torch.device("cpu"))
+print("built")
+"""
 
 
-def start_genesis(tmp_path: Path, environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
-    """Build a scene in a process of its own, with this user's kernels where a temporary folder would have them."""
-    temporary = tmp_path / "tmp"
-    ours = temporary / f"biped-cache-{os.getuid()}"
-    ours.mkdir(parents=True, mode=0o700)
-    usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    for part in ("genesis", "quadrants"):
-        (usual / part).mkdir(parents=True, exist_ok=True)
-        (ours / part).symlink_to(usual / part)
+def in_a_home(home: Path | None, temporary: Path, program: str) -> "subprocess.CompletedProcess[str]":
+    """Run Python in a process of its own, for which permissions count, with another home; None: none is named."""
     kept = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_CACHE_HOME")}
     return subprocess.run(
-        [sys.executable, "-c", START],
-        env={**kept, "TMPDIR": str(temporary), **environment},
+        [sys.executable, "-c", program],
+        env={**kept, "TMPDIR": str(temporary), **({} if home is None else {"HOME": str(home)})},
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -186,46 +185,52 @@ def start_genesis(tmp_path: Path, environment: dict[str, str]) -> "subprocess.Co
     )
 
 
-HOMES = ("read-only", "a file", "none of that name", "unset")
-
-
-@pytest.mark.parametrize("kind", HOMES)
-def test_genesis_starts_where_the_home_cannot_be_written(tmp_path: Path, kind: str) -> None:
-    home = tmp_path / "home"
+def a_home(kind: str, folder: Path) -> Path:
+    home = folder / "home"
+    if kind == "none of that name":
+        return Path("/proc/nonexistent")
     if kind == "read-only":
         home.mkdir(mode=0o555)
     elif kind == "a file":
         home.touch()
-    elif kind == "none of that name":
-        home = Path("/proc/nonexistent")
-    ended = start_genesis(tmp_path, {} if kind == "unset" else {"HOME": str(home)})
-    assert ended.returncode == 0, ended.stderr
-    assert "Traceback" not in ended.stderr
-    if kind != "unset":  # there the user's home is known without the variable
-        ours = tmp_path / "tmp" / f"biped-cache-{os.getuid()}"
-        said = f"the cache {home / '.cache'} cannot be written: Genesis keeps its kernels in {ours}; "
-        assert said + "to name another folder set XDG_CACHE_HOME=DIR" in ended.stderr.splitlines()
-        assert ended.stdout.strip() == str(ours)
+    elif kind == "with kernels of another user":
+        (home / ".cache" / "quadrants").mkdir(parents=True)
+        (home / ".cache" / "quadrants").chmod(0o555)
+    return home
 
 
-def test_without_any_folder_to_write_to_genesis_names_the_variable(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    home.mkdir(mode=0o555)
-    block = "import tempfile; tempfile.tempdir = '/proc/nonexistent'\n"
-    ended = subprocess.run(
-        [sys.executable, "-c", block + START],
-        env={**{k: v for k, v in os.environ.items() if k != "XDG_CACHE_HOME"}, "HOME": str(home)},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        preexec_fn=without_privileges,
-        check=False,
-    )
+@pytest.mark.parametrize("kind", ["none of that name", "read-only", "a file", "with kernels of another user"])
+def test_kernels_go_to_the_temporary_folder_where_the_home_cannot_be_written(tmp_path: Path, kind: str) -> None:
+    home = a_home(kind, tmp_path)
+    ended = in_a_home(home, tmp_path, CHOOSE)
+    ours = tmp_path / f"biped-cache-{os.getuid()}"
+    said = f"the cache {home / '.cache'} cannot be written: Genesis keeps its kernels in {ours}; "
+    assert ended.stderr == said + "to name another folder set XDG_CACHE_HOME=DIR\n"
+    assert (ended.returncode, ended.stdout.strip()) == (0, str(ours))
+    assert ours.stat().st_mode & 0o077 == 0
+
+
+def test_without_any_folder_to_write_to_the_line_names_the_variable(tmp_path: Path) -> None:
+    nowhere = "import tempfile; tempfile.tempdir = '/proc/nonexistent'\n"
+    ended = in_a_home(a_home("read-only", tmp_path), tmp_path, nowhere + CHOOSE)
     assert ended.returncode == 1
-    last = ended.stderr.strip().splitlines()[-1]
-    assert last.startswith("Genesis finds no folder for its kernels ("), ended.stderr
-    assert last.endswith("name one that can be written, XDG_CACHE_HOME=DIR")
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("Genesis finds no folder for its kernels (")
+    assert line.endswith("name one that can be written, XDG_CACHE_HOME=DIR")
+
+
+@pytest.mark.parametrize("kind", ["none of that name", "unset"])
+def test_genesis_builds_robots_without_a_home(tmp_path: Path, kind: str) -> None:
+    """With this user's kernels where its own folder would have them: nobody waits for the compiler."""
+    ours = tmp_path / f"biped-cache-{os.getuid()}"
+    ours.mkdir(mode=0o700)
+    usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    for part in ("genesis", "quadrants"):
+        (usual / part).mkdir(parents=True, exist_ok=True)
+        (ours / part).symlink_to(usual / part)
+    ended = in_a_home(None if kind == "unset" else a_home(kind, tmp_path), tmp_path, BUILD)
+    assert (ended.returncode, ended.stdout.splitlines()[-1:]) == (0, ["built"]), ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_kernels_are_not_kept_where_others_may_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,7 +71,7 @@ def test_a_run_without_an_account_is_recorded_offline_and_resumed_as_the_same_ru
 class Recorder:
     """A run that keeps its rows."""
 
-    sync_dir = "logs/walk/wandb/run-1"
+    sync_dir = "my logs/walk/wandb/run-1"
 
     def __init__(self) -> None:
         self.rows: list[dict] = []
@@ -134,7 +134,7 @@ def test_a_finish_that_never_returns_is_given_up(capsys: pytest.CaptureFixture[s
     writer = WandbWriter(Endless, "walk", finish_s=0.5)
     writer.write({"time/fps": 1}, {}, 1)
     writer.close()
-    assert "wandb sync" in capsys.readouterr().err
+    assert "wandb sync 'my logs/walk/wandb'/run-1" in capsys.readouterr().err
 
 
 def test_wandb_mode_is_respected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

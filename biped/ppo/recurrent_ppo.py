@@ -99,8 +99,8 @@ class DeviceRecurrentPPO(RecurrentPPO):
             raise ValueError(f"precision is {precision!r}, but it must be 'fp32' or 'bf16'")
         if not 0.0 < std_range[0] <= std_range[1]:
             raise ValueError(f"std_range is {std_range}, but it must be (floor, ceiling) above 0")
-        self.kl_schedule, self.precision, self.std_range = kl_schedule, precision, tuple(std_range)
-        self.mirror = mirror
+        self.kl_schedule, self.precision = kl_schedule, precision
+        self.std_range, self.mirror = tuple(std_range), mirror
         self.rate_scale = 1.0
         """What the guard has left of the scheduled learning rate."""
         self.should_break_off: Callable[[], bool] = lambda: False
@@ -160,8 +160,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
         self._last_obs = to_device(self._last_obs, self.device)
         self._last_episode_starts = cast("Any", torch.as_tensor(self._last_episode_starts, device=self.device))
         assert self._last_lstm_states is not None
-        ended = EndedEpisodes()
-        in_mirror = self._in_mirror
+        ended, in_mirror = EndedEpisodes(), self._in_mirror
         rollout_buffer.begin(self._last_lstm_states, self._log_std(), in_mirror and in_mirror.states)
         if self.use_sde:
             self.policy.reset_noise(env.num_envs)
@@ -192,8 +191,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
                 rollout_buffer.add(obs_tensor, actions, rewards, episode_starts, values, log_probs, means)
         finally:
             self._drain(ended)
-        # Of no account where an episode has just ended.
-        last_values = self._values(self._last_obs, self._last_lstm_states)
+        last_values = self._values(self._last_obs, self._last_lstm_states)  # of no account where an episode ended
         last_dones = cast("Tensor", self._last_episode_starts)
         rollout_buffer.compute_returns_and_advantage(last_values, last_dones, self.gamma, self.gae_lambda)
         callback.on_rollout_end()

@@ -66,13 +66,13 @@ def start_genesis(device: torch.device, cfg: SimConfig) -> Any:
     Raises:
         MachineError: it cannot be imported, it finds no folder to write to, or it runs already on another device.
     """
+    choose_cache()  # first: the compiler looks for its folder when it is imported
     gs = _import_genesis()
     backend = gs.cuda if device.type == "cuda" else gs.cpu
     if not getattr(gs, "_initialized", False):
         # gs.gpu would fall back to the CPU without a word; gs.cuda fails. The seed is part of the kernel cache's key.
         # It seeds every generator of the process with it; they are put back.
         generators = _generator_states(device)
-        choose_cache()
         try:
             gs.init(backend=backend, seed=cfg.kernel_seed, performance_mode=cfg.performance_mode, logging_level="error")
         except Exception as error:
@@ -127,11 +127,11 @@ class GenesisScene:
         Raises:
             MachineError: Genesis or the robot model is missing, or the build fails.
         """
-        self._news: KernelNews | None = KernelNews()
+        self._news = KernelNews()
         try:
             self._set_up(cfg, device, camera, viewer)
         except BaseException:
-            self._end_news()
+            self._news.close()
             raise
 
     def _set_up(self, cfg: EnvConfig, device: torch.device, camera: bool, viewer: bool) -> None:
@@ -247,14 +247,8 @@ class GenesisScene:
             self._robot.apply_links_external_wrench(force_w[:, None], links_idx_local=[0])
         self.advance(targets_rad)
         state = self._read_state()
-        self._end_news()
+        self._news.close()  # after the first step hardly a kernel is left to compile
         return state
-
-    def _end_news(self) -> None:
-        """After the first step hardly a kernel is left to compile."""
-        if self._news is not None:
-            self._news.close()
-            self._news = None
 
     def apply(self, sample: DynamicsSample) -> None:
         """Give each robot and its ground the dynamics of a sample; see `Scene.apply`.
@@ -394,7 +388,7 @@ class GenesisScene:
 
     def close(self) -> None:
         """Free what the simulator holds; the scene is of no use afterwards."""
-        self._end_news()
+        self._news.close()
         self._scene.destroy()
 
 

@@ -33,10 +33,10 @@ def choose_cache() -> None:
             raise OSError(f"{cache} cannot be written")
     except OSError as error:
         raise MachineError(
-            f"Genesis finds no folder for its kernels ({error}): name one that can be written, {_NAME}=DIR"
+            f"Genesis finds no folder for its kernels ({error}): name one that can be written, XDG_CACHE_HOME=DIR"
         ) from error
     where = f"the cache {wanted} cannot be written" if wanted else "this user has no home"
-    warn(f"{where}: Genesis keeps its kernels in {cache}; to name another folder set {_NAME}=DIR")
+    warn(f"{where}: Genesis keeps its kernels in {cache}; to name another folder set XDG_CACHE_HOME=DIR")
     os.environ[_NAME] = str(cache)
 
 

@@ -23,8 +23,9 @@ class KernelNews:
 
     def close(self) -> None:
         """Watch no more; may be called again."""
-        self._is_over.set()
-        self._thread.join()
+        if not self._is_over.is_set():
+            self._is_over.set()
+            self._thread.join()
 
     def _look(self) -> None:
         ticker: Ticker | None = None
