@@ -30,10 +30,15 @@ def watching(tmp_path: Path) -> Callable[..., tuple[GateWatch, list[int]]]:
     def make(trials: Sequence[Trial], stop_after_passes: int = 2) -> tuple[GateWatch, list[int]]:
         coming, saved = iter(trials), []
         run = RunDirectory(tmp_path)
+
+        def save() -> None:
+            run.best_model.touch()
+            saved.append(1)
+
         watch = GateWatch(
             run,
             evaluate=lambda: next(coming),
-            save_best=lambda: saved.append(1),
+            save_best=save,
             every_steps=100,
             stop_after_passes=stop_after_passes,
         )
