@@ -1,5 +1,6 @@
 """What tests start begins as in a terminal, is gone with its test, and a test that hangs is named."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -32,9 +33,10 @@ def test_what_tests_start_hears_signals_that_the_tests_ignore() -> None:
     assert ended.stdout == "['SIG_DFL', 'SIG_DFL']\nTrue\n", ended.stderr
 
 
-def test_what_tests_start_is_on_the_same_machine() -> None:
+def test_what_tests_start_is_on_the_same_machine(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "tests" / "gpu_machine" / "gpu_machine.py", tmp_path)
     code = "import torch; print(torch.cuda.is_available(), torch.cuda.get_device_name(0))"
-    on_gpu_machine = environment(ROOT, ROOT / "tests" / "gpu_machine")
+    on_gpu_machine = environment(ROOT, tmp_path)
     ended = run([sys.executable, "-c", "import gpu_machine" + STARTS, code], env=on_gpu_machine)
     assert ended.stdout == "True H100\n", ended.stderr
 
