@@ -473,14 +473,12 @@ def the_first_robot_is_filmed(filmed: BipedEnv, tmp_path: Path) -> None:
 
 @row(WRAPPER, "ArrayConversion", TENSORS)
 def any_array_library() -> None:
-    pytest.importorskip("array_api_compat")
     for result in steps(wrappers.ArrayConversion(biped_env(), env_xp=torch, target_xp=np)):
         assert all(isinstance(part, np.ndarray) for part in (*result[:4], *result[4].values()))
 
 
 @row(WRAPPER, "NumpyToTorch", NUMPY)
 def there_and_back() -> None:
-    pytest.importorskip("array_api_compat")
     found = steps(wrappers.NumpyToTorch(NumpyVectorEnv(biped_env())))
     assert all(isinstance(part, torch.Tensor) for part in found[-1][:4])
     np.testing.assert_array_equal(rewards(found), rewards(steps(biped_env())))

@@ -20,7 +20,7 @@ from biped.mdp.randomization import DynamicsSample
 from biped.mdp.state import GRAVITY_DIRECTION_W, BipedState, quat_rotate, quat_rotate_inverse
 from biped.sim.mujoco_warnings import show_warnings_once
 from biped.sim.mujoco_window import MujocoWindow
-from biped.sim.scene import GRAVITY_M_S2, ResetPose, is_urdf, model_file, pd_torque
+from biped.sim.scene import GRAVITY_M_S2, ResetPose, as_slice, is_urdf, model_file, pd_torque
 from biped.sim.terrain import Terrain, make_terrain
 from biped_config import EnvConfig
 
@@ -42,7 +42,7 @@ def _import_mujoco() -> Any:
     try:
         mujoco = importlib.import_module("mujoco")
         importlib.import_module("mujoco.rollout")
-    except (ImportError, OSError) as error:
+    except Exception as error:  # where MUJOCO_GL names what this machine has not, an AttributeError of PyOpenGL's
         raise MachineError(f"MuJoCo cannot be imported ({error}): run ./install_genesis.sh --check") from error
     show_warnings_once(mujoco)
     return mujoco
@@ -97,7 +97,7 @@ class MujocoScene:
             raise MachineError(f"MuJoCo cannot build {model_file(cfg)} ({first_line(error)})") from error
         self._models: Any = self._model
         self._sample: DynamicsSample | None = None
-        self._camera: Any = mujoco.Renderer(self._model, *CAMERA_RESOLUTION[::-1]) if camera else None
+        self._camera: Any = self._make_camera() if camera else None
         threads = len(os.sched_getaffinity(0))
         self._rollout = mujoco.rollout.Rollout(nthread=threads)
         self._datas = [mujoco.MjData(self._model) for _ in range(threads)]
@@ -111,6 +111,12 @@ class MujocoScene:
         self._controls = np.zeros((self.num_envs, substeps, self._model.nu))
         self.mass_kg = float(self._model.body_mass.sum())
         self._gravity_w = torch.tensor(GRAVITY_DIRECTION_W, dtype=torch.float32).expand(self.num_envs, 3)
+
+    def _make_camera(self) -> Any:
+        try:
+            return self._mujoco.Renderer(self._model, *CAMERA_RESOLUTION[::-1])
+        except Exception as error:  # without a display, or a driver that draws, it raises several kinds
+            raise MachineError(f"MuJoCo cannot render here ({first_line(error)})") from error
 
     def _compile(self, spec: Any, *, keep_looks: bool) -> Any:
         mujoco, cfg, robot = self._mujoco, self._cfg, self._cfg.robot
@@ -391,9 +397,3 @@ class MujocoScene:
         self._rollout.close()
         if self._camera is not None:
             self._camera.close()
-
-
-def as_slice(indices: list[int]) -> slice | list[int]:
-    """Return consecutive indices as a slice, which reads without gathering, and others as they are."""
-    first = indices[0]
-    return slice(first, first + len(indices)) if indices == list(range(first, first + len(indices))) else indices

@@ -168,3 +168,9 @@ def pd_torque(
         return (kp * (targets_rad - pos_rad) - kd * vel_rad_s).clamp(-stall, stall)
     torque = kp * sample.strength * (targets_rad - pos_rad) - kd * sample.damping * vel_rad_s
     return torch.minimum(torch.maximum(torque, -stall * sample.strength), stall * sample.strength)
+
+
+def as_slice(indices: list[int]) -> slice | list[int]:
+    """Return consecutive indices as a slice, which reads without gathering, and others as they are."""
+    first = indices[0]
+    return slice(first, first + len(indices)) if indices == list(range(first, first + len(indices))) else indices

@@ -17,6 +17,7 @@ from biped.mdp.state import BipedState, quat_from_yaw
 from biped.sim.scene import ResetPose, Scene, make_scene
 from biped_config import EnvConfig, RobotConfig, cpu_preset, randomization_preset
 from biped_env import BipedEnv
+from tests import processes
 from tests.conftest import ROOT
 
 CPU = torch.device("cpu")
@@ -293,3 +294,26 @@ def test_what_breaks_a_robot_is_said_once_and_leaves_no_file(tmp_path: Path) -> 
     assert all(line.startswith("MuJoCo: Nan, Inf or huge value in ") for line in lines)
     assert len(lines) >= 2
     assert list(tmp_path.iterdir()) == []
+
+
+CAMERA = """
+import sys, torch
+from biped.errors import MachineError
+from biped.sim.scene import make_scene
+from biped_config import smoke_preset
+
+try:
+    make_scene("mujoco", smoke_preset().env, torch.device("cpu"), camera=True)
+except MachineError as error:
+    sys.exit(f"one line: {error}")
+"""
+
+
+def test_a_camera_that_nothing_can_draw_for_is_one_line() -> None:
+    """OSMesa is not installed by our installer, and GLFW would need a display."""
+    for way in ("osmesa", "glfw"):
+        env = {name: value for name, value in processes.environment().items() if name != "DISPLAY"}
+        ended = processes.run([sys.executable, "-c", CAMERA], env={**env, "MUJOCO_GL": way})
+        assert ended.returncode in (0, 1)
+        assert ended.returncode == 0 or "one line: MuJoCo cannot " in ended.stderr, ended.stderr
+        assert "Traceback" not in ended.stderr
