@@ -150,7 +150,7 @@ def test_evaluation_and_export_take_the_final_model_of_a_run_without_checkpoints
     named = ["-e", "demo", "--log_dir", str(run.path.parent)]
     assert biped_eval.main([*named, "--sim", "mujoco", "--device", "cpu", "--episodes", "2"]) in (0, 3)
     assert f"the model is {run.final_model}" in capsys.readouterr().out
-    assert json.loads((run.path / "eval.json").read_text())["model"] == str(run.final_model)
+    assert json.loads((run.path / "eval_mujoco_2_episodes.json").read_text())["model"] == str(run.final_model)
     assert biped_export.main([*named, "--out", str(run.path / "export")]) == 0
     assert f"the model is {run.final_model}" in capsys.readouterr().out
 
