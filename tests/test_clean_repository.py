@@ -192,7 +192,7 @@ def test_commands_that_judge_draw_and_export_leave_the_repository_as_it_was(repo
         capture_output=True,
         text=True,
         check=False,
-        timeout=600,
+        timeout=1500,
     )
     became = [json.loads(line[6:]) for line in ended.stdout.splitlines() if line.startswith("typed ")]
     assert [words for words, _, _ in became] == typed, ended.stderr
