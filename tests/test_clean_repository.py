@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import processes
 from tests.conftest import ROOT
 from tests.test_docs import PAGES
 
@@ -232,9 +233,7 @@ def run(words: list[str], folder: Path, venv: Path) -> tuple[int, str]:
         out = (folder / words[-1]).open("w") if ">" in words else subprocess.PIPE
         words = words[: words.index(">")] if ">" in words else words
         command = [sys.executable, *words[1:]] if words[0] == "python" else [*words, f"VENV={venv}"]
-        with subprocess.Popen(
-            command, cwd=folder, env=environment(folder), stdout=out, stderr=said, text=True
-        ) as process:
+        with processes.start(command, cwd=folder, env=environment(folder), stdout=out, stderr=said) as process:
             for line in process.stdout or ():
                 if line.startswith("open http"):
                     process.send_signal(signal.SIGINT)

@@ -23,6 +23,7 @@ from biped.runs import run_path
 from biped.sim.scene import model_file
 from biped.train_flags import make_parser
 from biped_config import smoke_preset
+from tests import processes
 from tests.conftest import ROOT, SMALL
 
 PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
@@ -187,19 +188,10 @@ def test_the_command_that_an_interrupted_training_names_goes_on_with_it(tmp_path
 
 def interrupted(command: list[str], sign: str) -> str:
     """Interrupt a training once it has printed something, and return what it says."""
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(
-        command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        said = ""
-        for line in process.stdout:
-            said += line
-            if sign in line:
-                break
+    with processes.start(command, env=processes.environment(ROOT)) as process:
+        processes.until_it_says(process, sign)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=300)
-    assert sign in said, said + err
+        _, err = process.communicate(timeout=processes.PATIENCE_S)
     assert process.returncode == 130, err
     return err
 

@@ -17,6 +17,7 @@ from biped.command_line import exit_code
 from biped.errors import UsageError, disk_error
 from biped.ppo.checkpoint import read_checkpoint
 from biped.runs import RunDirectory
+from tests import processes
 from tests.conftest import ROOT, SMALL
 
 QUICK = [*SMALL, "--eval_freq", "0"]
@@ -257,10 +258,9 @@ def test_a_study_whose_file_breaks_in_mid_search_ends_in_a_line(tmp_path: Path) 
     words = ["--study", "s", "--trials", "1", "--preset", "smoke", "--log_dir", str(tmp_path)]
     words += ["--set", "train.sim=mujoco", "--total_timesteps", "256", "--search", "ppo.desired_kl=0.01:0.1:log"]
     command = [sys.executable, str(ROOT / "biped_sweep.py"), *words]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        assert process.stdout.readline().startswith("trial 0: ")
+    with processes.start(command) as process:
+        processes.until_it_says(process, "trial 0: ")
         (tmp_path / "sweeps" / "s.db").write_bytes(b"not a database " * 1000)
-        _, errors = process.communicate(timeout=600)
+        _, errors = process.communicate(timeout=processes.PATIENCE_S)
     assert process.returncode == 1, errors
     assert errors.strip().splitlines()[-1].startswith(f"biped_sweep.py: {tmp_path / 'sweeps' / 's.db'} cannot be used")
