@@ -60,7 +60,7 @@ print(signal.getsignal(signal.SIGINT) == signal.SIG_IGN)
 
 
 def learner(**kwargs: int) -> DeviceRecurrentPPO:
-    return DeviceRecurrentPPO("MlpLstmPolicy", "CartPole-v1", n_steps=16, batch_size=4, seed=1, **kwargs)
+    return DeviceRecurrentPPO("MlpLstmPolicy", "CartPole-v1", n_steps=16, batch_size=4, seed=1, device="cpu", **kwargs)
 
 
 def test_what_takes_too_long_is_broken_off_between_two_steps(tmp_path: Path) -> None:
