@@ -19,11 +19,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 
-from biped.command_line import (
+from biped.base.command_line import (
     LOGS,
     OneLineParser,
     ending_at_once,
@@ -35,26 +34,37 @@ from biped.command_line import (
     seed_number,
     whole_number,
 )
-from biped.config_io import parse_setting, randomization_settings, with_settings
-from biped.errors import MachineError, UsageError, disk_error, warn
+from biped.base.errors import MachineError, UsageError, disk_error, warn
+from biped.base.machine import choose_device
+from biped.config.run import Config
+from biped.config.settings import (
+    parse_setting,
+    randomization_settings,
+    with_settings,
+)
+from biped.env.env import (
+    BipedEnv,
+    BipedVecEnv,
+    make_env,
+)
 from biped.eval import robustness
+from biped.eval.agents import Agent, random_agent, zero_agent
+from biped.eval.bench import Evaluation
+from biped.eval.episodes import record_episodes, trial_commands
 from biped.eval.gate import as_json, as_table
-from biped.eval.plots import draw_all
 from biped.eval.record import Recording
-from biped.evaluation import Agent, record_episodes, trial_commands
-from biped.gate_watch import Trial
-from biped.learner import choose_device
-from biped.live import LiveRequest, live_config, run_live
-from biped.models import find_model, load_model
+from biped.eval.robustness import robustness_config, run_robustness
 from biped.ppo.acting import DeterministicActor
-from biped.report import Subject, comparison_table, write_report
-from biped.results import Place, sha256_of, write_json
-from biped.robustness import robustness_config, run_robustness
-from biped.runs import DEFAULT_EXP_NAME, RunDirectory
-from biped.video import ENDINGS, choose_episodes, cut, film
-from biped.web_view import PORT
-from biped_config import PRESETS, RANDOMIZATIONS, Config
-from biped_env import BipedEnv, BipedVecEnv, make_env
+from biped.runs.directory import DEFAULT_EXP_NAME, RunDirectory
+from biped.runs.models import find_model
+from biped.runs.results import Place, sha256_of, write_json
+from biped.train.learner import load_model
+from biped.view.film import ENDINGS, choose_episodes, cut, film
+from biped.view.live import LiveRequest, live_config, run_live
+from biped.view.page import Subject, comparison_table, write_report
+from biped.view.plots import draw_all, plot
+from biped.view.web import PORT
+from biped_config import PRESETS, RANDOMIZATIONS, randomization_preset
 
 PICTURES = (".png", ".jpg")
 """Endings of files that `--picture` can write."""
@@ -72,22 +82,6 @@ def policy_agent(config: Config, env: BipedEnv, path: Path) -> Agent:
     """
     model = load_model(config, BipedVecEnv(env), path)
     return DeterministicActor(model.policy, env.num_envs, model.runs_in)
-
-
-def zero_agent(env: BipedEnv) -> Agent:
-    """Return the agent that holds the default pose."""
-    shape = env.action_space.shape or ()
-    return lambda observations, _: torch.zeros(shape, device=observations.device, dtype=torch.float32)
-
-
-def random_agent(env: BipedEnv, seed: int) -> Agent:
-    """Return the agent that draws actions uniformly from the action space."""
-    generator = np.random.default_rng(seed)
-    space = env.action_space
-    assert space.shape is not None
-    return lambda *_: torch.as_tensor(
-        generator.uniform(-env.cfg.control.action_clip, env.cfg.control.action_clip, space.shape).astype(np.float32)
-    )
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -141,7 +135,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def run_evaluation(args: argparse.Namespace) -> Trial:
+def run_evaluation(args: argparse.Namespace) -> Evaluation:
     """Put a policy through the walking gate.
 
     Raises:
@@ -158,7 +152,7 @@ def run_evaluation(args: argparse.Namespace) -> Trial:
     if args.command is not None:
         commands = torch.tensor(args.command, dtype=torch.float32).expand(cfg.num_envs, 3)
     record = record_episodes(env, _agent(args, config, env, model), commands, args.seed)
-    result = Trial.of(record, cfg.robot.servo)
+    result = Evaluation.of(record, cfg.robot.servo)
     print(as_table(result.verdict))
     figures = {**asked, **_as_json(result)}
     _write_figures(args, "eval.json", figures, asked, place, others=("report.html", "report"))
@@ -274,20 +268,22 @@ def run_robustness_report(args: argparse.Namespace) -> None:
     asked = _asked(args, model, episodes)
     place = _place(args, model, asked, EPISODES_A_LEVEL)
     env = make_env(robustness_config(config.env, episodes), choose_device(args.device, args.sim), sim=args.sim)
-    found = run_robustness(env, _agent(args, config, env, model), episodes, args.seed)
+    found = run_robustness(
+        env, _agent(args, config, env, model), episodes, args.seed, randomization_preset("full").noise
+    )
     print(robustness.as_table(found))
     result = {**asked, **robustness.as_json(found)}
     out = _write_figures(args, "robustness.json", result, asked, place, others=("robustness.png",))
     if out is not None:
         try:
-            robustness.plot(found, f"{model or args.agent} in {args.sim}", out.with_suffix(".png"))
+            plot(found, f"{model or args.agent} in {args.sim}", out.with_suffix(".png"))
         except OSError as error:
             raise disk_error(error.filename or "the plot", error, "--out") from error
     env.close()
 
 
 def run_live_view(args: argparse.Namespace) -> None:
-    """Show the policy in real time and let a person steer it; see `biped.live`.
+    """Show the policy in real time and let a person steer it; see `biped.view.live`.
 
     Raises:
         ConfigError, UsageError, MachineError: see `run_evaluation`; there is no display, page or terminal.
@@ -341,7 +337,11 @@ def _prepare(args: argparse.Namespace) -> tuple[Path | None, RunDirectory | None
         config = run.read_config()
     # By default the judge is the model as it is, whatever the policy was trained with.
     where = [("train.device", args.device), ("train.sim", args.sim)]
-    return model, run, with_settings(config, [*randomization_settings(args.randomize), *settings, *where])
+    return (
+        model,
+        run,
+        with_settings(config, [*randomization_settings(randomization_preset(args.randomize)), *settings, *where]),
+    )
 
 
 def _require_page(file: Path | None) -> None:
@@ -355,7 +355,7 @@ def _agent(args: argparse.Namespace, config: Config, env: BipedEnv, model: Path 
     return zero_agent(env) if args.agent == "zero" else random_agent(env, args.seed)
 
 
-def _as_json(result: Trial) -> dict[str, Any]:
+def _as_json(result: Evaluation) -> dict[str, Any]:
     trials = result.trials
     counted = {**asdict(trials), "success_rate": trials.success_rate, "fail_trials": trials.fail_trials}
     if not trials.success_trials:

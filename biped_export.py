@@ -14,15 +14,17 @@ from collections.abc import Sequence
 
 import torch
 
-from biped.command_line import LOGS, OneLineParser, exit_code, path_name, run_name
-from biped.config_io import with_settings
-from biped.contract import Provenance, build_contract
-from biped.export import PolicyStep, check_out, export_policy
-from biped.models import find_model, load_model
-from biped.parity import parity_config, record_reference
-from biped.results import Place
-from biped.runs import DEFAULT_EXP_NAME
-from biped_env import BipedVecEnv, make_env
+from biped.base.command_line import LOGS, OneLineParser, exit_code, path_name, run_name
+from biped.config.settings import with_settings
+from biped.deploy.contract import Provenance, build_contract
+from biped.deploy.export import check_out, export_policy
+from biped.deploy.network import PolicyStep
+from biped.deploy.parity import parity_config, record_reference
+from biped.env.env import BipedVecEnv, make_env
+from biped.runs.directory import DEFAULT_EXP_NAME
+from biped.runs.models import find_model
+from biped.runs.results import Place
+from biped.train.learner import load_model
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -30,12 +30,12 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.study import MaxTrialsCallback
 from optuna.trial import TrialState
 
-from biped.command_line import LOGS, OneLineParser, as_word, exit_code, path_name, run_name, whole_number
-from biped.config_io import parse_setting, with_settings
-from biped.errors import MachineError, UsageError, disk_error, first_line
-from biped.interrupts import Interrupted, Interrupts
-from biped.runs import RunDirectory, run_path
-from biped_config import PRESETS, ConfigError
+from biped.base.command_line import LOGS, OneLineParser, as_word, exit_code, path_name, run_name, whole_number
+from biped.base.errors import ConfigError, MachineError, UsageError, disk_error, first_line
+from biped.base.interrupts import Interrupted, Interrupts
+from biped.config.settings import parse_setting, with_settings
+from biped.runs.directory import RunDirectory, run_path
+from biped_config import PRESETS
 
 POLL_S = 1.0
 """Time between two looks at a trial's metrics (s)."""
@@ -223,7 +223,7 @@ class Objective:
         settings = [*args.set, *(f"{path}={value!r}" for path, value in values.items())]
         command += [word for setting in settings for word in ("--set", setting)]
         print(f"trial {trial.number}: {', '.join(f'{path}={value:.4g}' for path, value in values.items())}", flush=True)
-        before = run.read_starts()[-1:]  # of an older run of this name, which is put aside only when training begins
+        before = run.read_launches()[-1:]  # of an older run of this name, which is put aside only when training begins
         # A run's id is one run's: all trials would be one in W&B.
         environment = {name: text for name, text in os.environ.items() if name != "WANDB_RUN_ID"}
         # In a session of its own: a terminal sends Ctrl-C to everybody in its session, and ours would be the second.
@@ -278,7 +278,7 @@ def _watch(
         if interrupts.received:
             raise Interrupted(interrupts.received)
         is_over = process.poll() is not None
-        scores = _scores(run) if run.read_starts()[-1:] != before else {}
+        scores = _scores(run) if run.read_launches()[-1:] != before else {}
         for step, score in scores.items():
             if step not in reported:
                 reported[step] = score

@@ -143,7 +143,7 @@ run_check() {
   fi
   local missing; missing=$(missing_packages "$exe")
   if [ -n "$missing" ]; then say "libraries      MISSING  sudo apt-get install $missing libgl1-mesa-dri"; fi
-  (cd "$here" && "$exe" -m biped.check_machine) && [ -z "$missing" ]
+  (cd "$here" && "$exe" -m biped check-machine) && [ -z "$missing" ]
 }
 
 if [ "$check" = 1 ]; then run_check; else install_all; fi

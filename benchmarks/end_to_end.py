@@ -11,9 +11,10 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 
 from benchmarks.learners import StockPassPolicy
-from biped.learner import make_model
-from biped_config import PRESETS, Config
-from biped_env import BipedVecEnv, make_env
+from biped.config.run import Config
+from biped.env.env import BipedVecEnv, make_env
+from biped.train.learner import make_model
+from biped_config import PRESETS
 
 WARM_UP, TURNS = 30, 8
 """Iterations before the first turn (robots learn to stand, so that episodes are longer than a rollout), and turns."""

@@ -21,9 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.machine import describe_machine
 from benchmarks.throughput import ACTION_SIZE, seconds_per_step
-from biped.command_line import path_name, whole_number
+from biped.base.command_line import path_name, whole_number
+from biped.env.env import BipedEnv, make_env
 from biped_config import cpu_preset, randomization_preset
-from biped_env import BipedEnv, make_env
 
 TURN_S = 1.0
 CPU = torch.device("cpu")

@@ -24,13 +24,23 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.machine import describe_machine
-from biped.command_line import path_name, whole_number
-from biped.export import ONNX_FILE, TORCHSCRIPT_FILE, PolicyStep, write_onnx, write_torchscript
-from biped.learner import make_model
-from biped.parity import Memory, Numbers, Step, open_onnx, open_torchscript, parity_config
+from biped.base.command_line import path_name, whole_number
+from biped.deploy.export import ONNX_FILE, TORCHSCRIPT_FILE
+from biped.deploy.formats import (
+    Memory,
+    Numbers,
+    Step,
+    open_onnx,
+    open_torchscript,
+    write_onnx,
+    write_torchscript,
+)
+from biped.deploy.network import PolicyStep
+from biped.deploy.parity import parity_config
+from biped.env.env import BipedVecEnv, make_env
 from biped.ppo.acting import DeterministicActor
+from biped.train.learner import make_model
 from biped_config import PRESETS
-from biped_env import BipedVecEnv, make_env
 
 TARGET_MS = 2.0
 """What ONNX must stay under with the `gpu` preset's network."""

@@ -33,8 +33,8 @@ from benchmarks import learners
 from benchmarks.end_to_end import measure_end_to_end
 from benchmarks.learners import CPU_SIZES, GPU_SIZES, STOCK_SIZES, Size
 from benchmarks.machine import describe_machine, record_file
-from biped.command_line import path_name
-from biped.learner import keep_freed_memory
+from biped.base.command_line import path_name
+from biped.base.machine import keep_freed_memory
 
 EPOCHS = 10
 """Epochs an update that rates are given for."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from biped.command_line import LOGS
+from biped.base.command_line import LOGS
 
 PACKAGES = ("genesis-world", "quadrants", "torch", "stable_baselines3", "sb3_contrib", "numpy", "rsl-rl-lib")
 

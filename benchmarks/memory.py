@@ -1,4 +1,4 @@
-"""The memory that a training takes beside what `biped.memory` expects, in one run.
+"""The memory that a training takes beside what `biped.train.memory` expects, in one run.
 
     python benchmarks/memory.py --out logs/memory.json
     python benchmarks/memory.py --gpu --out logs/memory_gpu.json
@@ -19,9 +19,10 @@ from typing import Any
 import psutil
 
 import biped_train
-from biped.command_line import path_name
-from biped.config_io import with_settings
-from biped.memory import MIB, estimate, free_bytes
+from biped.base.command_line import path_name
+from biped.base.machine import MIB, free_bytes
+from biped.config.settings import with_settings
+from biped.train.memory import estimate
 from biped_config import PRESETS
 
 CPU_CASES = [("cpu", 64), ("cpu", 256), ("cpu", 2048), ("gpu", 16), ("gpu", 128), ("gpu", 512)]

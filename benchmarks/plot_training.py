@@ -8,7 +8,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from biped.runs import RunDirectory
+from biped.runs.directory import RunDirectory
 
 PANELS = {
     "score in the walking gate": "gate/score",

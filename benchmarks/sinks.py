@@ -24,15 +24,19 @@ os.environ["WANDB_SILENT"] = "true"
 import torch
 from stable_baselines3.common.logger import Logger
 
-from biped.command_line import path_name, whole_number
-from biped.config_io import to_dict
-from biped.learner import keep_freed_memory, make_model
-from biped.runs import RunDirectory
-from biped.sinks import JsonLinesWriter, make_logger
-from biped_config import WandbConfig, cpu_preset
-from biped_env import BipedVecEnv, make_env
-from biped_train import summary_metrics
-from wandb_callback import BipedCallback, start_wandb
+from biped.base.command_line import path_name, whole_number
+from biped.base.machine import keep_freed_memory
+from biped.config.run import WandbConfig
+from biped.config.serial import to_dict
+from biped.env.env import BipedVecEnv, make_env
+from biped.runs.directory import RunDirectory
+from biped.runs.loggers import make_logger
+from biped.runs.metrics_log import JsonLinesWriter
+from biped.runs.wandb_writer import start_wandb
+from biped.train.callback import BipedCallback, Log, Rollouts
+from biped.train.learner import make_model
+from biped.train.metrics import METRICS
+from biped_config import cpu_preset
 
 
 def main() -> int:
@@ -59,7 +63,7 @@ def measure(folder: Path, rollouts: int, pairs: int) -> dict[str, Any]:
     model = make_model(config, env, 1)
     run = RunDirectory.create(folder, "bench")
     wandb_config = replace(WandbConfig(), mode="offline")
-    writer = start_wandb(run, wandb_config, to_dict(config))
+    writer = start_wandb(run, wandb_config, to_dict(config), METRICS)
     assert writer is not None
     more = [JsonLinesWriter(run.metrics, None), writer]
     loggers = {
@@ -73,7 +77,8 @@ def measure(folder: Path, rollouts: int, pairs: int) -> dict[str, Any]:
         for name, logger in sorted(loggers.items(), reverse=pair % 2 == 0):
             dump = _timed(logger)
             model.set_logger(logger)
-            callback = BipedCallback(run, lambda: summary_metrics(env.env.stats.drain()), lambda _: None, 10**12)
+            part = Rollouts(env.env, 1.0)
+            callback = BipedCallback([part, Log(part)])
             started = time.perf_counter()
             model.learn(steps, callback, log_interval=None, reset_num_timesteps=False)  # pyright: ignore[reportArgumentType]
             if pair >= 0:

@@ -23,10 +23,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.machine import describe_machine, record_file
-from biped.command_line import path_name
+from biped.base.command_line import path_name
+from biped.config.task import EnvConfig
+from biped.env.env import BipedEnv
 from biped.sim.genesis_scene import GenesisScene
-from biped_config import EnvConfig, cpu_preset
-from biped_env import BipedEnv
+from biped_config import cpu_preset
 
 SIZES, GPU_SIZES = (64, 256, 1024), (64, 256, 1024, 4096, 16384)
 ROUNDS = 9

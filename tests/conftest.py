@@ -10,9 +10,11 @@ import pytest
 import torch
 
 import biped_train
+from biped.config.robot import ControlConfig
+from biped.config.task import EnvConfig
+from biped.env.env import BipedEnv
 from biped.sim.scene import Scene, make_scene
-from biped_config import ControlConfig, EnvConfig, cpu_preset
-from biped_env import BipedEnv
+from biped_config import cpu_preset
 from tests import processes
 
 ROOT = processes.ROOT

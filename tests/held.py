@@ -15,10 +15,10 @@ from types import FrameType
 from typing import Any
 
 import biped_train
-from biped.interrupts import Interrupts
+from biped.base.interrupts import Interrupts
+from biped.env.env import BipedVecEnv
 from biped.ppo.acting import DeterministicActor
 from biped.ppo.gradients import PpoGradient
-from biped_env import BipedVecEnv
 
 
 def place(name: str) -> tuple[Any, str]:

@@ -7,10 +7,10 @@ import torch
 
 import biped_eval
 import biped_train
-from biped import average
-from biped.average import mean_weights
-from biped.ppo.checkpoint import read_checkpoint
-from biped.runs import RunDirectory
+from biped.runs import average
+from biped.runs.average import mean_weights
+from biped.runs.checkpoint import read_checkpoint
+from biped.runs.directory import RunDirectory
 from tests.conftest import SMALL
 
 

@@ -2,7 +2,7 @@
 
 import threading
 
-from biped.background import Background
+from biped.base.background import Background
 from tests.processes import PATIENCE_S
 
 

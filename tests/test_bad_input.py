@@ -10,8 +10,8 @@ import torch
 
 import biped_eval
 import biped_train
-from biped.ppo.checkpoint import read_checkpoint
-from biped.runs import RunDirectory
+from biped.runs.checkpoint import read_checkpoint
+from biped.runs.directory import RunDirectory
 from tests import processes
 from tests.conftest import SMALL
 from tests.processes import PATIENCE_S, ROOT, environment, start, start_held, until_it_says
@@ -223,7 +223,7 @@ def test_a_package_that_cannot_be_imported_is_exit_code_1_and_names_the_remedy(
 FULL_DISK = """
 import resource, sys
 import biped_train
-from biped.runs import RunDirectory
+from biped.runs.directory import RunDirectory
 
 create, unlimited = RunDirectory.create, resource.getrlimit(resource.RLIMIT_FSIZE)
 

@@ -10,10 +10,11 @@ import torch
 from gymnasium.vector import AutoresetMode
 
 import biped_train
+from biped.config.robot import ControlConfig
+from biped.config.task import CommandConfig, TerminationConfig
+from biped.env.env import BipedEnv, make_env
 from biped.mdp.commands import widened
 from biped.mdp.episode_stats import EpisodeSummary
-from biped_config import CommandConfig, ControlConfig, TerminationConfig
-from biped_env import BipedEnv, make_env
 
 COUNT, JOINTS = 8, 9
 
@@ -358,7 +359,7 @@ def test_a_foot_that_is_lifted_and_put_down_is_seen_to_step(make, foot: int) -> 
 
 
 def test_the_scene_must_have_as_many_robots_as_the_configuration(scene, env_config) -> None:
-    from biped_env import BipedEnv
+    from biped.env.env import BipedEnv
 
     with pytest.raises(ValueError, match="8 robots"):
         BipedEnv(replace(env_config, num_envs=9), scene)

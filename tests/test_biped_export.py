@@ -20,20 +20,35 @@ import pytest
 import torch
 
 import biped_export
-from biped.config_io import robot_settings, to_json, with_settings
-from biped.contract import METADATA_KEY, Provenance, build_contract
-from biped.errors import MachineError
-from biped.export import CONTRACT_FILE, ONNX_FILE, TORCHSCRIPT_FILE, PolicyStep, export_policy
-from biped.learner import make_model
+from biped.base.errors import MachineError
+from biped.config.learning import PolicyConfig
+from biped.config.robot import ControlConfig
+from biped.config.run import Config
+from biped.config.serial import to_json
+from biped.config.settings import robot_settings, with_settings
+from biped.deploy.contract import METADATA_KEY, Provenance, build_contract
+from biped.deploy.export import (
+    ONNX_FILE,
+    TORCHSCRIPT_FILE,
+    export_policy,
+)
+from biped.deploy.formats import CONTRACT_FILE, open_onnx, open_torchscript
+from biped.deploy.network import PolicyStep
+from biped.deploy.parity import (
+    MAX_DIFFERENCE,
+    Episodes,
+    parity_config,
+    record_reference,
+)
+from biped.env.env import BipedVecEnv, make_env
 from biped.mdp.observations import ObservationLayout
-from biped.parity import MAX_DIFFERENCE, Episodes, open_onnx, open_torchscript, parity_config, record_reference
 from biped.ppo.acting import DeterministicActor
-from biped.ppo.checkpoint import read_checkpoint, save_checkpoint
 from biped.ppo.recurrent_ppo import DeviceRecurrentPPO
-from biped.runs import RunDirectory
+from biped.runs.checkpoint import read_checkpoint, save_checkpoint
+from biped.runs.directory import RunDirectory
 from biped.sim.scene import ResetPose
-from biped_config import Config, ControlConfig, PolicyConfig, smoke_preset
-from biped_env import BipedVecEnv, make_env
+from biped.train.learner import make_model
+from biped_config import smoke_preset
 from tests.processes import ROOT, run
 
 SHIPPED = ROOT / "assets" / "policies" / "biped_walk.zip"

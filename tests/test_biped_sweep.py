@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 import biped_sweep
-from biped.config_io import parse_setting, with_settings
-from biped.runs import RunDirectory
+from biped.config.settings import parse_setting, with_settings
+from biped.runs.directory import RunDirectory
 from biped.train_flags import make_parser
 from biped_config import cpu_preset
 from tests.processes import PATIENCE_S, ROOT, run, start, until

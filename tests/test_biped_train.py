@@ -13,9 +13,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import biped_eval
 import biped_train
 from biped.eval import gate
-from biped.metrics import METRICS
-from biped.ppo.checkpoint import read_checkpoint
-from biped.runs import RunDirectory
+from biped.runs.checkpoint import read_checkpoint
+from biped.runs.directory import RunDirectory
+from biped.train.metrics import METRICS
 from biped_config import smoke_preset
 from tests.conftest import SMALL
 

@@ -12,10 +12,12 @@ import torch
 
 import biped_eval
 import biped_train
-from biped import check_robot
-from biped.config_io import robot_settings, with_settings
-from biped_config import ConfigError, EnvConfig, cpu_preset
-from biped_env import make_env
+from biped.base.errors import ConfigError
+from biped.config.settings import robot_settings, with_settings
+from biped.config.task import EnvConfig
+from biped.env.env import make_env
+from biped.sim import check_robot
+from biped_config import cpu_preset
 from tests.conftest import ROOT
 
 STRIDER = ROOT / "assets" / "strider" / "robot.json"

@@ -82,7 +82,7 @@ TYPED = [
     words
     for words in COMMANDS
     if not any(" ".join(words).startswith(left_out) for left_out in NOT_TYPED)
-    and words != ("python", "-m", "biped.check_robot")  # without a file it is a name
+    and words != ("python", "-m", "biped", "check-robot")  # without a file it is a name
 ]
 
 
@@ -243,11 +243,11 @@ def run(words: list[str], folder: Path, venv: Path) -> tuple[int, str]:
 
 def test_every_command_is_found_and_few_are_left_out() -> None:
     text = "```bash\nfor s in 1 2; do python biped_train.py -e a-$s; done\n"
-    text += "python -m biped.metrics > docs/metrics.md\n```\n"
+    text += "python -m biped metrics > docs/metrics.md\n```\n"
     text += "Type `python biped_eval.py -e NAME [--sim mujoco]`, or `make demo`.\n```text\npython no.py\n```\n"
     assert list(commands_of(text)) == [
         ("python", "biped_train.py", "-e", "a-1"),
-        ("python", "-m", "biped.metrics", ">", "docs/metrics.md"),
+        ("python", "-m", "biped", "metrics", ">", "docs/metrics.md"),
         ("python", "biped_eval.py", "-e", "walk", "--sim", "mujoco"),
         ("make", "demo"),
     ]

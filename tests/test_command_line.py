@@ -11,17 +11,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from biped.train_flags import make_parser
 
 import biped_eval
 import biped_export
 import biped_sweep
 from biped import average, check_robot, overview
-from biped.command_line import as_word, exit_code, path_name, run_flags, run_or_path, typed
-from biped.config_io import robot_settings, with_settings
-from biped.errors import UsageError
-from biped.runs import run_path
-from biped.sim.scene import model_file
-from biped.train_flags import make_parser
+from biped.base.command_line import as_word, exit_code, path_name, run_flags, run_or_path, typed
+from biped.base.errors import UsageError
+from biped.config.settings import robot_settings, with_settings
+from biped.robot.model import model_file
+from biped.runs.directory import run_path
 from biped_config import smoke_preset
 from tests import processes
 from tests.conftest import ROOT, SMALL
@@ -141,7 +141,7 @@ def test_memory_that_runs_out_is_said_with_the_flag_of_that_command(capsys: pyte
 
     assert exit_code("biped_eval.py", command, smaller="use --episodes 64") == 1
     assert capsys.readouterr().err == "biped_eval.py: out of memory: use --episodes 64 (MemoryError)\n"
-    assert exit_code("biped.average", command) == 1
+    assert exit_code("biped.runs.average", command) == 1
     assert "--num_envs" not in capsys.readouterr().err
 
 
@@ -157,8 +157,8 @@ def test_what_a_terminal_cannot_show_is_replaced(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     "words",
     [
-        ["-m", "biped.check_robot", "assets/strider/robot.json"],
-        ["-m", "biped.metrics"],
+        ["-m", "biped", "check-robot", "assets/strider/robot.json"],
+        ["-m", "biped", "metrics"],
         ["biped_eval.py", "--compare", "assets/policies", "LACKING"],
     ],
     ids=" ".join,

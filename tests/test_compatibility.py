@@ -24,12 +24,18 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.vec_env import VecCheckNan, VecEnvWrapper, VecMonitor, VecNormalize
 
-from biped.ppo.checkpoint import save_checkpoint
+from biped.config.task import EnvConfig, TerminationConfig
+from biped.env.env import (
+    BipedEnv,
+    BipedVecEnv,
+    make_env,
+)
 from biped.ppo.kl_schedule import KlSchedule
 from biped.ppo.policy import MlpIntoLstmPolicy
 from biped.ppo.recurrent_ppo import DeviceRecurrentPPO
-from biped_config import EnvConfig, TerminationConfig, cpu_preset
-from biped_env import BipedEnv, BipedVecEnv, NumpyVectorEnv, make_env
+from biped.runs.checkpoint import save_checkpoint
+from biped_config import cpu_preset
+from biped_env import NumpyVectorEnv
 from tests.conftest import ROOT
 from tests.test_docs import blocks, table
 

@@ -4,8 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from biped.config_io import differences, flatten, from_json, parse_setting, to_dict, to_json, with_settings
-from biped_config import PRESETS, Config, ConfigError
+from biped.base.errors import ConfigError
+from biped.config.run import Config
+from biped.config.serial import (
+    differences,
+    flatten,
+    from_json,
+    to_dict,
+    to_json,
+)
+from biped.config.settings import parse_setting, with_settings
+from biped_config import PRESETS
 
 
 @pytest.mark.parametrize("name", PRESETS)

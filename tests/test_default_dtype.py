@@ -10,9 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from biped.learner import make_model
-from biped_config import BumpsConfig, EnvConfig, TerminationConfig, randomization_preset, smoke_preset
-from biped_env import BipedEnv, BipedVecEnv, make_env
+from biped.config.randomization import BumpsConfig
+from biped.config.task import EnvConfig, TerminationConfig
+from biped.env.env import (
+    BipedEnv,
+    BipedVecEnv,
+    make_env,
+)
+from biped.train.learner import make_model
+from biped_config import randomization_preset, smoke_preset
 from tests.test_architecture import SOURCES, module_name
 
 MAKERS = {"arange", "empty", "full", "linspace", "ones", "rand", "randn", "tensor", "zeros"}

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 import biped_train
-from biped import files
-from biped.command_line import exit_code
-from biped.errors import UsageError, disk_error
-from biped.ppo.checkpoint import read_checkpoint
-from biped.runs import RunDirectory
+from biped.base import files
+from biped.base.command_line import exit_code
+from biped.base.errors import UsageError, disk_error
+from biped.runs.checkpoint import read_checkpoint
+from biped.runs.directory import RunDirectory
 from tests import processes
 from tests.conftest import ROOT, SMALL
 
@@ -154,7 +154,7 @@ def without_privileges() -> None:
 
 CHOOSE = """
 import os, sys
-from biped.errors import MachineError
+from biped.base.errors import MachineError
 from biped.sim.kernel_cache import choose_cache
 try:
     choose_cache()

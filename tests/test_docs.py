@@ -10,18 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from biped.train_flags import make_parser, requested_settings
 
 import biped_eval
 import biped_export
 import biped_sweep
-from biped.config_io import flatten, parse_setting, to_dict, with_settings
+from biped.config.run import Config
+from biped.config.serial import flatten, to_dict
+from biped.config.settings import parse_setting, with_settings
+from biped.config.task import RewardWeights
 from biped.eval import figures
 from biped.eval.gate import GATE, Line
 from biped.mdp.observations import ObservationLayout
 from biped.mdp.rewards import TERMS
-from biped.metrics import METRICS
-from biped.train_flags import make_parser, requested_settings
-from biped_config import PRESETS, Config, RewardWeights
+from biped.train.metrics import METRICS
+from biped_config import PRESETS
 from tests.conftest import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md"]
@@ -276,7 +279,7 @@ def test_every_command_that_a_page_shows_is_one(command: list[str], monkeypatch:
 def test_commands_are_found_in_loops_and_over_several_lines() -> None:
     text = 'for s in 1 2; do python biped_train.py --seed $s -e a-$s; python biped_eval.py -e "a b"; done  # both\n'
     text += (
-        'exec python biped_train.py "${run[@]}" \\\n  --num_envs 2\npython -m biped.metrics\npython benchmarks/x.py\n'
+        'exec python biped_train.py "${run[@]}" \\\n  --num_envs 2\npython -m biped metrics\npython benchmarks/x.py\n'
     )
     assert list(commands(text)) == [
         ["biped_train.py", "--seed", "1", "-e", "a-1"],

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from biped.base.errors import ConfigError
+from biped.config.task import CommandConfig, TerminationConfig
 from biped.eval import figures as fig
-from biped.evaluation import record_episodes, trial_commands
-from biped_config import CommandConfig, ConfigError, TerminationConfig
+from biped.eval.episodes import record_episodes, trial_commands
 from tests.eval.walks import walk
 
 COUNT, JOINTS = 8, 9

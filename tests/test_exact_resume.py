@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import biped_train
-from biped.ppo.checkpoint import Checkpoint, read_checkpoint
+from biped.env.env import BipedEnv, make_env
+from biped.runs.checkpoint import Checkpoint, read_checkpoint
 from biped_config import smoke_preset
-from biped_env import BipedEnv, make_env
 
 FRESH = ["--preset", "smoke", "--set", "train.checkpoint_every_steps=512", "--eval_freq", "768"]
 BEST = ("gate/best_score", "eval/best_success_rate")

@@ -15,13 +15,25 @@ import numpy as np
 import onnx
 import pytest
 
-from biped.config_io import with_settings
-from biped.contract import METADATA_KEY, Provenance, build_contract
-from biped.export import ONNX_FILE, OPSET, TORCHSCRIPT_FILE, PolicyStep, write_onnx, write_torchscript
-from biped.models import find_model, load_model
-from biped.parity import MAX_DIFFERENCE, Memory, Numbers, Step, open_onnx, open_torchscript, parity_config
-from biped_config import Config
-from biped_env import BipedVecEnv, make_env
+from biped.config.run import Config
+from biped.config.settings import with_settings
+from biped.deploy.contract import METADATA_KEY, Provenance, build_contract
+from biped.deploy.export import ONNX_FILE, TORCHSCRIPT_FILE
+from biped.deploy.formats import (
+    OPSET,
+    Memory,
+    Numbers,
+    Step,
+    open_onnx,
+    open_torchscript,
+    write_onnx,
+    write_torchscript,
+)
+from biped.deploy.network import PolicyStep
+from biped.deploy.parity import MAX_DIFFERENCE, parity_config
+from biped.env.env import BipedVecEnv, make_env
+from biped.runs.models import find_model
+from biped.train.learner import load_model
 from tests.conftest import ROOT
 from tests.test_biped_export import BIPED, EXAMPLE, SHIPPED, SMALL, example_module, untrained
 

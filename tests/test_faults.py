@@ -27,16 +27,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import biped_train
-from biped.command_line import exit_code, typed
-from biped.config_io import to_dict
-from biped.interrupts import GRACE_S
-from biped.ppo import checkpoint
-from biped.ppo.checkpoint import CheckpointError, read_checkpoint
-from biped.runs import RunDirectory
+from biped.base.command_line import exit_code, typed
+from biped.base.interrupts import GRACE_S
+from biped.config.serial import to_dict
+from biped.env.env import BipedVecEnv
+from biped.runs import checkpoint
+from biped.runs.checkpoint import CheckpointError, read_checkpoint
+from biped.runs.directory import RunDirectory
 from biped.sim.genesis_scene import GenesisScene
 from biped.train_flags import make_parser
 from biped_config import smoke_preset
-from biped_env import BipedVecEnv
 from tests import processes
 from tests.conftest import Faults
 from tests.processes import PATIENCE_S, ROOT, Process, release, start_held, until, until_it_says

@@ -6,18 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from biped.config.robot import ServoConfig
+from biped.eval.bench import Evaluation
 from biped.eval.gate import judge
 from biped.eval.trials import count_trials
-from biped.gate_watch import GateWatch, Trial
-from biped.runs import RunDirectory
-from biped_config import ServoConfig
+from biped.runs.directory import RunDirectory
+from biped.train.gate_watch import GateWatch
 from tests.eval.walks import walk
 
 
-def trial(slip_m_s: float = 0.0) -> Trial:
+def trial(slip_m_s: float = 0.0) -> Evaluation:
     """A sound walk, or one that slides."""
     record = walk(slip_m_s=slip_m_s)
-    return Trial(judge(record, ServoConfig()), count_trials(record))
+    return Evaluation(judge(record, ServoConfig()), count_trials(record))
 
 
 GOOD, BAD, WORSE = trial(), trial(0.1), trial(0.15)
@@ -27,7 +28,7 @@ GOOD, BAD, WORSE = trial(), trial(0.1), trial(0.15)
 def watching(tmp_path: Path) -> Callable[..., tuple[GateWatch, list[int]]]:
     """Make a watch over a row of trials; the second thing returned grows by one with each best model saved."""
 
-    def make(trials: Sequence[Trial], stop_after_passes: int = 2) -> tuple[GateWatch, list[int]]:
+    def make(trials: Sequence[Evaluation], stop_after_passes: int = 2) -> tuple[GateWatch, list[int]]:
         coming, saved = iter(trials), []
         run = RunDirectory(tmp_path)
 

@@ -42,7 +42,7 @@ LEARNER_NO_SYNC = """
 import torch
 from dataclasses import replace
 from stable_baselines3.common.logger import Logger
-from biped.learner import make_model
+from biped.train.learner import make_model
 from biped_config import smoke_preset
 from biped_env import BipedVecEnv, make_env
 

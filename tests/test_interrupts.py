@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from biped.interrupts import Interrupts
+from biped.base.interrupts import Interrupts
 from biped.ppo.recurrent_ppo import DeviceRecurrentPPO
-from biped.runs import RunDirectory
+from biped.runs.directory import RunDirectory
+from biped.train.callback import BipedCallback
 from tests.processes import run
-from wandb_callback import BipedCallback
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -30,7 +30,7 @@ def test_the_first_signal_is_noted_and_the_handlers_are_given_back(number: signa
 def test_the_second_signal_ends_the_process() -> None:
     code = """
 import signal
-from biped.interrupts import Interrupts
+from biped.base.interrupts import Interrupts
 with Interrupts(last_act=lambda: print("last act", flush=True)):
     signal.raise_signal(signal.SIGINT)
     print("one", flush=True)
@@ -45,8 +45,8 @@ def test_a_signal_that_is_ignored_stays_so_even_while_nothing_could_be_lost() ->
     """As in a background job of a script, or under nohup."""
     code = """
 import signal
-from biped.command_line import ending_at_once
-from biped.interrupts import Interrupts
+from biped.base.command_line import ending_at_once
+from biped.base.interrupts import Interrupts
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 with ending_at_once():
     signal.raise_signal(signal.SIGINT)

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from biped.errors import MachineError
-from biped.learner import choose_device
+from biped.base.errors import MachineError
+from biped.base.machine import choose_device
+from biped.train.plan import make_plan
 from biped.train_flags import make_parser
-from biped.train_plan import make_plan
 
 
 @pytest.fixture(params=[True, False], ids=["gpu", "no_gpu"])

@@ -21,11 +21,12 @@ import pytest
 import torch
 
 import biped_eval
-from biped.controls import Gamepad
-from biped.live import LiveLoop, LiveRequest, live_config
-from biped.steering import STAND, Ranges, Wish, press
-from biped_config import CommandConfig, cpu_preset
-from biped_env import BipedEnv, make_env
+from biped.config.task import CommandConfig
+from biped.env.env import BipedEnv, make_env
+from biped.view.controls import Gamepad
+from biped.view.live import LiveLoop, LiveRequest, live_config
+from biped.view.steering import STAND, Ranges, Wish, press
+from biped_config import cpu_preset
 from tests import processes
 from tests.processes import PATIENCE_S, ROOT, environment
 
@@ -314,7 +315,7 @@ class Time:
 
 def test_the_loop_keeps_real_time_and_says_a_line_a_second(env: BipedEnv, monkeypatch: pytest.MonkeyPatch) -> None:
     screen, time, fall = StringIO(), Time(), falling(env)
-    monkeypatch.setattr("biped.live.time", time)
+    monkeypatch.setattr("biped.view.live.time", time)
     thinking_s = 0.005
 
     def agent(*seen: torch.Tensor) -> torch.Tensor:

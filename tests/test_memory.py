@@ -11,12 +11,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import biped_train
-from biped import memory
-from biped.errors import MachineError, is_out_of_memory
-from biped.learner import make_model
-from biped.memory import GIB, MOST_USEFUL, _container_bytes, choose_num_envs, estimate, free_bytes, largest_num_envs
-from biped_config import Config, cpu_preset, gpu_preset, smoke_preset
-from biped_env import BipedVecEnv, make_env
+from biped.base.errors import MachineError, is_out_of_memory
+from biped.base.machine import _container_bytes, free_bytes
+from biped.config.run import Config
+from biped.env.env import BipedVecEnv, make_env
+from biped.train import memory
+from biped.train.learner import make_model
+from biped.train.memory import (
+    GIB,
+    MOST_USEFUL,
+    choose_num_envs,
+    estimate,
+    largest_num_envs,
+)
+from biped_config import (
+    cpu_preset,
+    gpu_preset,
+    smoke_preset,
+)
 
 CONFIGS = {"cpu": cpu_preset(), "gpu": gpu_preset(), "smoke": smoke_preset()}
 

@@ -1,10 +1,10 @@
+from biped.config.robot import ServoConfig
+from biped.eval.bench import Evaluation
 from biped.eval.gate import GATE, judge
 from biped.eval.trials import count_trials
-from biped.gate_watch import Trial
 from biped.mdp.episode_stats import CAUSES, EpisodeSummary
 from biped.mdp.rewards import TERMS
-from biped.metrics import ALL_METRICS, GATE_FIGURES, METRICS, TERMINATION_CAUSES, as_markdown
-from biped_config import ServoConfig
+from biped.train.metrics import ALL_METRICS, GATE_FIGURES, METRICS, TERMINATION_CAUSES, as_markdown
 from biped_train import summary_metrics
 from tests.conftest import ROOT
 from tests.eval.walks import walk
@@ -73,4 +73,4 @@ def test_the_table_has_the_gates_figures_with_their_units() -> None:
 
 def test_an_evaluation_goes_by_names_of_the_table() -> None:
     record = walk()
-    assert set(Trial(judge(record, ServoConfig()), count_trials(record)).metrics()) <= set(METRICS)
+    assert set(Evaluation(judge(record, ServoConfig()), count_trials(record)).metrics()) <= set(METRICS)

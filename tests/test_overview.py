@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from biped import overview
-from biped.metrics import METRICS
-from biped.runs import RunDirectory
+from biped.runs.directory import RunDirectory
+from biped.train.metrics import METRICS
+from biped.view import curves as overview
 
 
 def test_training_leaves_its_page_and_the_command_draws_it_again(

@@ -12,7 +12,7 @@ from tests.processes import ROOT, environment, run, start, until, until_it_says
 
 ASKS = """
 import signal
-from biped.interrupts import SIGNALS
+from biped.base.interrupts import SIGNALS
 print([signal.getsignal(number).name for number in SIGNALS if number != signal.SIGINT])
 print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
 """

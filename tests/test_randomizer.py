@@ -6,21 +6,20 @@ from dataclasses import replace
 import pytest
 import torch
 
-from biped.sim.scene import make_scene
-from biped_config import (
+from biped.config.randomization import (
     BumpsConfig,
     ContactSensorConfig,
-    ControlConfig,
-    EnvConfig,
     NoiseConfig,
     PushConfig,
     RandomizationConfig,
     Randomized,
     StartConfig,
-    cpu_preset,
-    randomization_preset,
 )
-from biped_env import BipedEnv, make_env
+from biped.config.robot import ControlConfig
+from biped.config.task import EnvConfig
+from biped.env.env import BipedEnv, make_env
+from biped.sim.scene import make_scene
+from biped_config import cpu_preset, randomization_preset
 
 COUNT = 16
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import biped_eval
-from biped.command_line import typed
-from biped.report import Subject, bar, comparison_table, gate_rows, write_report
-from biped.runs import RunDirectory
+from biped.base.command_line import typed
+from biped.runs.directory import RunDirectory
+from biped.view.page import Subject, bar, comparison_table, gate_rows, write_report
 from tests.conftest import ROOT
 
 SHIPPED = ROOT / "assets" / "policies"

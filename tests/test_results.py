@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import biped_eval
-from biped.results import Place, tail_of
+from biped.runs.results import Place, tail_of
 from tests.conftest import ROOT
 
 SHIPPED = ROOT / "assets" / "policies"

@@ -12,16 +12,17 @@ import torch
 import biped_eval
 import biped_export
 import biped_train
-from biped import average
-from biped.errors import UsageError
+from biped.base.errors import UsageError
+from biped.config.robot import ServoConfig
+from biped.eval.bench import Evaluation
 from biped.eval.gate import judge
 from biped.eval.trials import count_trials
-from biped.gate_watch import GateWatch, Trial
-from biped.models import find_furthest, find_model
-from biped.ppo.checkpoint import read_checkpoint, read_steps
-from biped.runs import RunDirectory
-from biped.training_state import TrainingState
-from biped_config import ServoConfig
+from biped.runs import average
+from biped.runs.checkpoint import read_checkpoint, read_steps
+from biped.runs.directory import RunDirectory
+from biped.runs.models import find_furthest, find_model
+from biped.train.gate_watch import GateWatch
+from biped.train.state import TrainingState
 from tests.conftest import SMALL
 from tests.eval.walks import walk
 
@@ -83,7 +84,7 @@ def test_a_run_whose_checkpoints_are_gone_goes_on_from_its_final_model(
     assert after.num_timesteps == 1280
     assert after.counters["_n_updates"] > before.counters["_n_updates"]
     assert run.read_metrics()["train/loss"].steps.tolist() == [256, 512, 768, 1024, 1280]
-    assert run.read_starts()[-1]["resumed_after_step"] == 1024
+    assert run.read_launches()[-1]["resumed_after_step"] == 1024
 
 
 LEFT: dict[str, tuple[Callable[[RunDirectory], object], str, int]] = {
@@ -212,7 +213,7 @@ def test_a_killed_continuation_leaves_the_final_model_that_it_began_from(run: Ru
     assert find_model(None, run.path.parent, run.path.name)[0] == run.final_model
 
 
-def watch_of(run: RunDirectory, trial: Trial, content: bytes) -> GateWatch:
+def watch_of(run: RunDirectory, trial: Evaluation, content: bytes) -> GateWatch:
     watch = GateWatch(
         run,
         evaluate=lambda: trial,
@@ -224,9 +225,9 @@ def watch_of(run: RunDirectory, trial: Trial, content: bytes) -> GateWatch:
     return watch
 
 
-def trial_of(slip_m_s: float) -> Trial:
+def trial_of(slip_m_s: float) -> Evaluation:
     record = walk(slip_m_s=slip_m_s)
-    return Trial(judge(record, ServoConfig()), count_trials(record))
+    return Evaluation(judge(record, ServoConfig()), count_trials(record))
 
 
 def test_a_best_model_whose_figures_are_lost_is_kept_under_another_name(

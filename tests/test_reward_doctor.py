@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from biped.reward_doctor import examine
-from biped_config import RewardWeights
+from biped.config.task import RewardWeights
+from biped.train.reward_doctor import examine
 
 WELL = {
     "rewards/alive_bonus": 0.3,

@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from biped_config import JOINT_NAMES, RobotConfig
+from biped.config.robot import JOINT_NAMES, RobotConfig
 from tests.conftest import ROOT
 
 CFG = RobotConfig()

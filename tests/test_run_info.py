@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from biped import run_info
-from biped.run_info import describe_code, describe_start
-from biped.runs import RunDirectory
+from biped.runs import launches as run_info
+from biped.runs.directory import RunDirectory
+from biped.runs.launches import describe_code, describe_launch
 from tests import processes
 from tests.processes import PATIENCE_S
 
@@ -35,7 +35,7 @@ def test_code_that_is_in_no_repository_is_of_an_unknown_commit(tmp_path: Path) -
 
 
 def test_every_start_of_a_run_is_recorded_and_none_is_lost(logs: Path, tmp_path: Path) -> None:
-    (first,) = RunDirectory(logs / "demo").read_starts()
+    (first,) = RunDirectory(logs / "demo").read_launches()
     assert first["command"][:3] == ["biped_train.py", "-e", "demo"]
     assert first["resumed_after_step"] is None
     assert first["versions"]["torch"]
@@ -44,13 +44,13 @@ def test_every_start_of_a_run_is_recorded_and_none_is_lost(logs: Path, tmp_path:
     assert first["machine"]["memory_gib"] > 0.5
     run = RunDirectory.create(tmp_path, "demo")
     for step in (None, 512):
-        run.add_start(describe_start(["biped_train.py"], step))
-    assert [start["resumed_after_step"] for start in run.read_starts()] == [None, 512]
+        run.add_launch(describe_launch(["biped_train.py"], step))
+    assert [start["resumed_after_step"] for start in run.read_launches()] == [None, 512]
 
 
 def test_a_damaged_record_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "run_info.json").write_text("{")
     run = RunDirectory(tmp_path)
-    assert run.read_starts() == []
-    run.add_start({"n": 1})
-    assert run.read_starts() == [{"n": 1}]
+    assert run.read_launches() == []
+    run.add_launch({"n": 1})
+    assert run.read_launches() == [{"n": 1}]

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from biped.config_io import to_dict
-from biped.errors import MachineError, UsageError
-from biped.runs import RunDirectory, run_path
-from biped_config import Config
+from biped.base.errors import MachineError, UsageError
+from biped.config.run import Config
+from biped.config.serial import to_dict
+from biped.runs.directory import RunDirectory, run_path
 
 
 @pytest.mark.parametrize(

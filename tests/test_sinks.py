@@ -16,11 +16,16 @@ from tensorboard.backend.event_processing.plugin_event_multiplexer import EventM
 from tensorboard.plugins import base_plugin
 from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups
 
-from biped.config_io import flatten, to_dict
-from biped.errors import UsageError
-from biped.metrics import METRICS
-from biped.runs import RunDirectory
-from biped.sinks import JUDGED_BY, LAYOUT, JsonLinesWriter, TensorBoardWriter
+from biped.base.errors import UsageError
+from biped.config.serial import flatten, to_dict
+from biped.runs.directory import RunDirectory
+from biped.runs.loggers import (
+    JUDGED_BY,
+    LAYOUT,
+    TensorBoardWriter,
+)
+from biped.runs.metrics_log import JsonLinesWriter
+from biped.train.metrics import METRICS
 
 
 def written(run: RunDirectory, rows: list[tuple[int, dict]], resume_after: int | None = None) -> None:

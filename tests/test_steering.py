@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from biped.steering import KEYS, STAND, Ranges, Wish, move_pad, parse_pad, press, split_keys
-from biped_config import CommandConfig
+from biped.config.task import CommandConfig
+from biped.view.steering import KEYS, STAND, Ranges, Wish, move_pad, parse_pad, press, split_keys
 
 RANGES = Ranges.trained(CommandConfig())
 

@@ -9,7 +9,7 @@ import select
 import signal
 from collections.abc import Iterator
 
-from biped.ticker import Ticker
+from biped.base.ticker import Ticker
 
 
 def read_until(descriptor: int, pattern: str) -> str:

@@ -8,9 +8,10 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
-from biped.ppo.checkpoint import save_checkpoint
-from biped_config import TerminationConfig
-from biped_env import BipedVecEnv, NumpyVectorEnv
+from biped.config.task import TerminationConfig
+from biped.env.env import BipedVecEnv
+from biped.runs.checkpoint import save_checkpoint
+from biped_env import NumpyVectorEnv
 
 COUNT, JOINTS = 8, 9
 
@@ -40,7 +41,7 @@ def test_evaluate_policy_counts_whole_episodes(env: BipedVecEnv) -> None:
 
 
 def test_stock_recurrent_ppo_opens_our_checkpoint_and_trains_on(env: BipedVecEnv, tmp_path) -> None:
-    from biped.learner import make_model
+    from biped.train.learner import make_model
     from biped_config import smoke_preset
 
     model = make_model(smoke_preset(), env, seed=0).learn(256)
@@ -135,7 +136,7 @@ def test_waiting_without_actions_is_an_error(env: BipedVecEnv) -> None:
 
 
 def test_stock_rendering_shows_the_first_robot(env_config) -> None:
-    from biped_env import make_env
+    from biped.env.env import make_env
 
     env = BipedVecEnv(make_env(env_config, camera=True))
     first, *others = env.env.render()

@@ -14,14 +14,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import biped_eval
 import biped_train
-from biped import training_video
-from biped.errors import MachineError
+from biped.base.errors import ConfigError, MachineError
+from biped.config.run import TrainConfig
 from biped.eval.record import Recording
-from biped.film import TILE
-from biped.runs import RunDirectory
-from biped.training_video import FilmingWatch
-from biped.video import REMEDY, choose_episodes, cut, film, remedy, ways_to_draw
-from biped_config import ConfigError, TrainConfig, cpu_preset
+from biped.runs.directory import RunDirectory
+from biped.view import filming as training_video
+from biped.view.film import REMEDY, choose_episodes, cut, film, remedy, ways_to_draw
+from biped.view.film_process import TILE
+from biped.view.filming import FilmingWatch
+from biped_config import cpu_preset
 from tests import processes
 from tests.eval.walks import walk
 from tests.processes import PATIENCE_S
@@ -36,7 +37,7 @@ def can_draw() -> bool:
     return any(result.returncode == 0 for result in done)
 
 
-draws = pytest.mark.skipif(not can_draw(), reason="nothing here can draw: see biped.video.REMEDY")
+draws = pytest.mark.skipif(not can_draw(), reason="nothing here can draw: see biped.view.film.REMEDY")
 
 
 @pytest.fixture(autouse=True)

@@ -14,14 +14,16 @@ import pytest
 import wandb
 
 import biped_train
-from biped.metrics import METRICS
-from biped.runs import RunDirectory
-from biped_config import WandbConfig, smoke_preset
+from biped.config.run import WandbConfig
+from biped.runs.directory import RunDirectory
+from biped.runs.wandb_writer import WandbWriter, start_wandb
+from biped.train.callback import BipedCallback
+from biped.train.metrics import METRICS
+from biped_config import smoke_preset
 from tests import processes
 from tests.processes import PATIENCE_S, release, start_held, until, until_it_says
 from tests.wandb_runs import account, forget_account, records, rows, stream
 from tests.wandb_server import Behaviour, WandbServer
-from wandb_callback import BipedCallback, WandbWriter, start_wandb
 
 FLAGS = [
     "--preset",

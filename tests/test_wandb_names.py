@@ -12,14 +12,14 @@ import pytest
 import wandb
 
 import biped_train
-from biped.config_io import from_json
-from biped.runs import RunDirectory
-from biped.wandb_names import DEFAULT_PROJECT, alert_title, artifact_name, with_variables
-from biped_config import WandbConfig
+from biped.config.run import WandbConfig
+from biped.config.serial import from_json
+from biped.runs.directory import RunDirectory
+from biped.runs.wandb_names import DEFAULT_PROJECT, alert_title, artifact_name, with_variables
+from biped.runs.wandb_writer import start_wandb
 from tests.conftest import ROOT
 from tests.wandb_runs import WANDB, account, forget_account, recorded_runs, stream
 from tests.wandb_server import REFUSAL, WandbServer
-from wandb_callback import start_wandb
 
 SMOKE = ["--preset", "smoke", "--sim", "mujoco", "--total_timesteps", "256", "--eval_freq", "0", "--wandb"]
 VARIABLES = {

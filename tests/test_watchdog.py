@@ -5,7 +5,7 @@ import subprocess
 import threading
 from pathlib import Path
 
-from biped.watchdog import Watchdog
+from biped.base.watchdog import Watchdog
 from tests.processes import PATIENCE_S, Process, release, start_held, until, until_it_says
 
 

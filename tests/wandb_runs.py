@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import wandb
 
-from biped.runs import RunDirectory
-from biped_config import WandbConfig
+from biped.config.run import WandbConfig
+from biped.runs.directory import RunDirectory
+from biped.runs.wandb_writer import start_wandb
 from tests import processes
 from tests.processes import PATIENCE_S
 from tests.wandb_server import KEY, WandbServer
-from wandb_callback import start_wandb
 
 WANDB = str(Path(sys.executable).with_name("wandb"))
 """W&B's command line."""

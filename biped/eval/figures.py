@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from biped.config.robot import ServoConfig
 from biped.eval.record import Bools, Recording
-from biped_config import ServoConfig
 
 SETTLE_S = 2.0
 """The start of an episode that figures leave out (s)."""

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from biped.config.robot import ServoConfig
 from biped.eval import figures as fig
 from biped.eval.record import Bools, Recording
-from biped_config import ServoConfig
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from biped.mdp.state import BipedState
+from biped.robot.state import BipedState
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]

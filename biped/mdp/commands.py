@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from biped_config import CommandConfig
+from biped.config.task import CommandConfig
 
 
 @dataclass(frozen=True)

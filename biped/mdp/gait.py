@@ -11,7 +11,9 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-from biped_config import ConfigError, GaitConfig, RobotConfig
+from biped.config.robot import RobotConfig
+from biped.config.section import ConfigError
+from biped.config.task import GaitConfig
 
 LEFT, RIGHT = 0, 1
 """Index of each foot in every per-foot tensor."""

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from biped.config.task import EnvConfig
 from biped.mdp.commands import is_moving
 from biped.mdp.gait import phase_features
-from biped.mdp.state import BipedState
-from biped_config import EnvConfig
+from biped.robot.state import BipedState
 
 
 @dataclass(frozen=True)

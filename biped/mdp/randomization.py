@@ -5,50 +5,20 @@ dynamics Peng et al. 2018, "Sim-to-real transfer of robotic control with dynamic
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
 import torch
 from torch import Tensor
 
-from biped.mdp.state import GRAVITY_DIRECTION_W
-from biped_config import (
+from biped.config.randomization import (
     NOMINAL,
     BumpsConfig,
-    ContactSensorConfig,
-    PushConfig,
     RandomizationConfig,
     Randomized,
-    RobotConfig,
 )
-
-
-@dataclass(frozen=True)
-class DynamicsSample:
-    """How each robot and its ground differ from the model."""
-
-    friction: Tensor
-    """Coefficient of friction between feet and ground, (num_envs,)."""
-    torso_mass_kg: Tensor
-    """Mass added to the torso, (num_envs,), kg."""
-    torso_com_m: Tensor
-    """Shift of the torso's centre of mass in the torso's frame, (num_envs, 3), m."""
-    strength: Tensor
-    """Factor on stiffness and stall torque, (num_envs, num_joints)."""
-    damping: Tensor
-    """Factor on the controllers' damping, (num_envs, num_joints)."""
-    joint_friction_nm: Tensor
-    """Dry friction beyond the model's, (num_envs, num_joints), N·m."""
-    armature: Tensor
-    """Factor on the reflected inertia of the motors, (num_envs, num_joints)."""
-    gravity_direction: Tensor
-    """Direction of gravity in the world, (num_envs, 3): on a slope the world's z axis is normal to the ground."""
-    latency_steps: Tensor
-    """Control steps by which actions are late, (num_envs,), int64."""
-    backlash_rad: Tensor
-    """Play of the gears, (num_envs, num_joints), rad."""
-    bump_field: Tensor
-    """Number of the field of bumps that an episode starts on, (num_envs,), int64; -1 for the plane."""
-
+from biped.config.robot import RobotConfig
+from biped.robot.dynamics import DynamicsSample
+from biped.robot.state import GRAVITY_DIRECTION_W
 
 _PER_JOINT = ("strength", "damping", "joint_friction_nm", "armature", "backlash_rad")
 
@@ -154,144 +124,3 @@ def is_drawn_at_reset(name: str, cfg: RandomizationConfig) -> bool:
     if name == "bump_field":
         return cfg.bumps.mode == "reset" and cfg.bumps.heights_m != ()
     return getattr(cfg, "slope_rad" if name == "gravity_direction" else name).mode == "reset"
-
-
-@dataclass(frozen=True)
-class Actuation:
-    """What lies between an action and the motor: time, and play in the gears."""
-
-    history: Tensor
-    """The last actions, the latest first, (num_envs, depth, num_joints)."""
-    joint_targets_rad: Tensor
-    """Where the gears' output stands, (num_envs, num_joints), rad."""
-
-    @classmethod
-    def at(cls, targets_rad: Tensor, depth: int) -> "Actuation":
-        """Begin with no action, and the gears at `targets_rad` (num_envs, num_joints)."""
-        return cls(targets_rad.new_zeros(len(targets_rad), depth, targets_rad.shape[1]), targets_rad)
-
-    def reset(self, mask: Tensor, targets_rad: Tensor) -> "Actuation":
-        """Begin anew where `mask` (num_envs,) is True."""
-        return Actuation(
-            self.history.masked_fill(mask[:, None, None], 0.0),
-            torch.where(mask[:, None], targets_rad, self.joint_targets_rad),
-        )
-
-    def with_action(self, action: Tensor) -> "Actuation":
-        """Take in an action (num_envs, num_joints)."""
-        history = torch.cat((action[:, None], self.history[:, :-1]), dim=1)
-        return Actuation(history, self.joint_targets_rad)
-
-    def delayed(self, latency_steps: Tensor) -> Tensor:
-        """Return the action that takes effect now, (num_envs, num_joints), `latency_steps` (num_envs,) late."""
-        index = latency_steps[:, None, None].expand(-1, 1, self.history.shape[2])
-        return self.history.gather(1, index)[:, 0]
-
-    def driven_to(self, targets_rad: Tensor, backlash_rad: Tensor) -> "Actuation":
-        """Turn the motors to their targets; the output follows once the play is used up.
-
-        The play operator: Nordin and Gutman 2002, "Controlling mechanical systems with backlash - a survey".
-        """
-        half = 0.5 * backlash_rad
-        output = torch.minimum(torch.maximum(self.joint_targets_rad, targets_rad - half), targets_rad + half)
-        return Actuation(self.history, output)
-
-
-@dataclass(frozen=True)
-class ContactSensors:
-    """What the switches under the feet say."""
-
-    is_late: Tensor
-    """Robots whose switches lag a control step behind, (num_envs,), bool."""
-    before: Tensor
-    """Contacts of the step before, (num_envs, 2), bool."""
-    felt: Tensor
-    """What they say now, (num_envs, 2), bool."""
-
-    @classmethod
-    def initial(cls, num_envs: int, device: torch.device) -> "ContactSensors":
-        """Nothing felt yet."""
-        nothing = torch.zeros(num_envs, 2, dtype=torch.bool, device=device)
-        return cls(nothing[:, 0], nothing, nothing)
-
-    def reset(self, mask: Tensor, cfg: ContactSensorConfig, generator: torch.Generator) -> "ContactSensors":
-        """Begin anew where `mask` (num_envs,) is True."""
-        late = torch.rand(len(mask), generator=generator, device=mask.device, dtype=torch.float32) < cfg.late_share
-        return ContactSensors(
-            torch.where(mask, late, self.is_late),
-            self.before & ~mask[:, None],
-            self.felt & ~mask[:, None],
-        )
-
-    def feel(self, contacts: Tensor, cfg: ContactSensorConfig, generator: torch.Generator) -> "ContactSensors":
-        """Take in the true contacts (num_envs, 2), bool, of a control step."""
-        seen = torch.where(self.is_late[:, None], self.before, contacts)
-        draw = torch.rand(contacts.shape, generator=generator, device=contacts.device, dtype=torch.float32)
-        felt = torch.where(seen, draw >= cfg.miss_rate, draw < cfg.false_rate)
-        return ContactSensors(self.is_late, contacts, felt)
-
-
-@dataclass(frozen=True)
-class Pushes:
-    """When the next push comes, and the force in progress."""
-
-    time_left_s: Tensor
-    """Until the next push, (num_envs,), s."""
-    force_w: Tensor
-    """Force on the base, (num_envs, 3), N."""
-    force_left_s: Tensor
-    """How long it still lasts, (num_envs,), s."""
-
-    @classmethod
-    def initial(cls, num_envs: int, device: torch.device) -> "Pushes":
-        """No force, and none due."""
-        zeros = torch.zeros(num_envs, device=device, dtype=torch.float32)
-        return cls(
-            torch.full_like(zeros, torch.inf), torch.zeros(num_envs, 3, device=device, dtype=torch.float32), zeros
-        )
-
-    def reset(self, mask: Tensor, cfg: PushConfig, generator: torch.Generator) -> "Pushes":
-        """Begin anew where `mask` (num_envs,) is True."""
-        draw = torch.rand(len(mask), generator=generator, device=mask.device, dtype=torch.float32)
-        return Pushes(
-            torch.where(mask, cfg.interval_s * (0.5 + draw), self.time_left_s),
-            self.force_w.masked_fill(mask[:, None], 0.0),
-            self.force_left_s.masked_fill(mask, 0.0),
-        )
-
-    def advance(
-        self, dt_s: float, cfg: PushConfig, share: float, generator: torch.Generator
-    ) -> tuple["Pushes", Tensor, Tensor]:
-        """Let a control step pass.
-
-        Args:
-            dt_s: the control step (s).
-            cfg: sizes.
-            share: of the sizes, from 0 to 1.
-            generator: the draws.
-
-        Returns:
-            The pushes after it; where the base's velocity jumps now, (num_envs,), bool, and by how much, (num_envs, 3),
-            m/s in the world.
-        """
-        due = self.time_left_s <= dt_s
-        wait, size, heading, kind = torch.rand(4, len(due), generator=generator, device=due.device, dtype=torch.float32)
-        heading = 2.0 * math.pi * heading
-        direction = torch.stack((heading.cos(), heading.sin(), torch.zeros_like(heading)), dim=-1)
-        # Of the two kinds that are switched on, either is as likely.
-        jump_share = 1.0 if not cfg.force_n else 0.5 if cfg.velocity_m_s else 0.0
-        jumps = due & (kind < jump_share)
-        pulls = due & ~jumps
-        left_s = torch.where(pulls, cfg.force_s, self.force_left_s - dt_s)
-        force = torch.where(pulls[:, None], share * cfg.force_n * size[:, None] * direction, self.force_w)
-        after = Pushes(
-            torch.where(due, cfg.interval_s * (0.5 + wait), self.time_left_s - dt_s),
-            force * (left_s > 0.5 * dt_s)[:, None],
-            left_s.clamp_min(0.0),
-        )
-        return after, jumps, share * cfg.velocity_m_s * size[:, None] * direction
-
-
-def pushes_are_on(cfg: PushConfig) -> bool:
-    """Say whether anything is pushed at all."""
-    return cfg.velocity_m_s > 0 or cfg.force_n > 0

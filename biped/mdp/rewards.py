@@ -11,10 +11,10 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
+from biped.config.task import EnvConfig, RewardWeights
 from biped.mdp.commands import command_progress
 from biped.mdp.gait import GaitReference, StepEvents, wanted_contacts
-from biped.mdp.state import BipedState
-from biped_config import EnvConfig, RewardWeights
+from biped.robot.state import BipedState
 
 
 @dataclass(frozen=True)

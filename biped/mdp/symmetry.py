@@ -4,14 +4,10 @@ The sagittal plane swaps the legs. It negates what points to the left (y), turns
 moves the gait clock on by half a stride.
 """
 
+from biped.config.robot import RobotConfig
 from biped.mdp.observations import ObservationLayout
-from biped_config import RobotConfig
+from biped.robot.symmetry import MirrorRule, mirror_joints
 
-MirrorRule = tuple[list[int], list[float]]
-"""Where each entry of the mirrored vector comes from, and its sign."""
-
-_SIDES = {"left": "right", "right": "left"}
-_NEGATED_JOINTS = ("roll", "yaw")
 _VECTORS: dict[str, tuple[float, ...]] = {
     "projected_gravity_b": (1.0, -1.0, 1.0),
     "base_ang_vel_b": (-1.0, 1.0, -1.0),
@@ -25,24 +21,13 @@ _VECTORS: dict[str, tuple[float, ...]] = {
 _JOINT_TERMS = ("joint_pos_rad", "joint_vel_rad_s", "previous_action")
 
 
-def mirror_joints(robot: RobotConfig) -> MirrorRule:
-    """Return the mirror image of a vector with one entry a joint: as configured, or by the joints' names.
+def mirror_action(robot: RobotConfig) -> MirrorRule:
+    """Return the mirror image of an action, which has one entry per joint; see `biped.robot.symmetry.mirror_joints`.
 
     Raises:
         ValueError: a joint of one side has none to match on the other.
     """
-    names = list(robot.joint_names)
-    signs = list(robot.mirror_signs) or [-1.0 if name.endswith(_NEGATED_JOINTS) else 1.0 for name in names]
-    if robot.mirror_joints:
-        return [names.index(name) for name in robot.mirror_joints], signs
-    index = []
-    for name in names:
-        side, _, rest = name.partition("_")
-        other = f"{_SIDES[side]}_{rest}" if side in _SIDES else name
-        if other not in names:
-            raise ValueError(f"the joint {name} has no counterpart {other}: the robot is not symmetric")
-        index.append(names.index(other))
-    return index, signs
+    return mirror_joints(robot)
 
 
 def mirror_observation(layout: ObservationLayout, robot: RobotConfig) -> MirrorRule:

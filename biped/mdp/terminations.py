@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from biped.mdp.state import BipedState
-from biped_config import TerminationConfig
+from biped.config.task import TerminationConfig
+from biped.robot.state import BipedState
 
 
 @dataclass(frozen=True)

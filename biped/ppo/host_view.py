@@ -79,7 +79,7 @@ class HostInfos(Sequence[dict[str, Any]]):
         Args:
             dones: episodes that ended, (n_envs,), bool.
             truncated: those that were cut off, (n_envs,), bool.
-            infos: see `biped.ppo.tensor_env.TensorVecEnv.step_tensor`.
+            infos: see `biped.ppo.env_edge.TensorVecEnv.step_tensor`.
             elapsed_s: since training began, s.
         """
         self._dones, self._truncated, self._infos, self._elapsed_s = dones, truncated, infos, elapsed_s

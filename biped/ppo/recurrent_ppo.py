@@ -26,6 +26,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from biped.ppo.buffer import DeviceRolloutBuffer, map_observations
+from biped.ppo.env_edge import EndedEpisodes, Step, clip_bounds, edge_of, to_device
 from biped.ppo.gradients import APPROX_KL, KL, TOTAL, USED, PpoGradient, summarise
 from biped.ppo.guard import TOLERATED_IN_A_ROW, LastGood, StepGuard
 from biped.ppo.host_view import HostArray
@@ -46,7 +47,6 @@ from biped.ppo.recurrent_pass import (
     without_non_finite,
 )
 from biped.ppo.side_by_side import SideBySide
-from biped.ppo.tensor_env import EndedEpisodes, Step, clip_bounds, edge_of, to_device
 
 GIVE_UP_AFTER = 10
 """Updates in a row that had to be undone after which training ends with an error."""
@@ -58,7 +58,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
     """`RecurrentPPO` on tensors that stay where the policy is.
 
     Takes any recurrent policy of sb3-contrib and any Stable-Baselines3 `VecEnv`; one that has `step_tensor`
-    (`biped.ppo.tensor_env.TensorVecEnv`) is stepped without a copy. `save` writes what stock `RecurrentPPO.load` opens
+    (`biped.ppo.env_edge.TensorVecEnv`) is stepped without a copy. `save` writes what stock `RecurrentPPO.load` opens
     where this package can be imported.
     """
 

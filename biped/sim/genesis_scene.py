@@ -13,21 +13,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from biped.errors import MachineError, first_line
-from biped.mdp.randomization import DynamicsSample
-from biped.mdp.state import (
+from biped.base.errors import MachineError, first_line
+from biped.config.robot import SimConfig
+from biped.config.task import EnvConfig
+from biped.robot.actuators import pd_torque
+from biped.robot.dynamics import DynamicsSample
+from biped.robot.model import is_urdf, model_file
+from biped.robot.rotations import quat_rotate, quat_rotate_inverse
+from biped.robot.state import (
     GRAVITY_DIRECTION_W,
     BipedState,
     non_finite,
-    quat_rotate,
-    quat_rotate_inverse,
 )
 from biped.sim.kernel_cache import CACHE_REMEDY, choose_cache, is_of_the_disk
 from biped.sim.kernel_news import KernelNews
-from biped.sim.scene import GRAVITY_M_S2, ResetPose, is_urdf, model_file, pd_torque
+from biped.sim.scene import GRAVITY_M_S2, ResetPose
 from biped.sim.terrain import make_terrain
 from biped.sim.window import ROW, SPACING_M
-from biped_config import EnvConfig, SimConfig
 
 BASE_QPOS = 7
 """Numbers in front of the joints in the generalised position: base position, base quaternion."""

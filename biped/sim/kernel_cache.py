@@ -5,7 +5,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from biped.errors import MachineError, warn
+from biped.base.errors import MachineError, warn
 
 CACHE_REMEDY = "where it cannot write its kernels, name another folder: XDG_CACHE_HOME=DIR"
 """What to do about an error of the disk in Genesis."""

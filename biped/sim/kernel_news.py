@@ -1,10 +1,10 @@
-"""Says which kernel Genesis's compiler is at, as long as the first step has not been taken; see `biped.ticker`."""
+"""Says which kernel Genesis's compiler is at, as long as the first step has not been taken; see `biped.base.ticker`."""
 
 import sys
 import threading
 from types import FrameType
 
-from biped.ticker import Ticker
+from biped.base.ticker import Ticker
 
 _LOOK_EVERY_S = 0.2
 _COMPILER_FILE, _COMPILER_FUNCTIONS = "quadrants/lang/kernel.py", ("materialize", "launch_kernel")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biped.mdp.state import BipedState
+from biped.robot.state import BipedState
 
 _BASE_POS, _BASE_QUAT = slice(None, 3), slice(3, 7)
 _COLLISION_GROUP = 3

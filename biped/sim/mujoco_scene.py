@@ -15,14 +15,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from biped.errors import MachineError, first_line
-from biped.mdp.randomization import DynamicsSample
-from biped.mdp.state import GRAVITY_DIRECTION_W, BipedState, quat_rotate, quat_rotate_inverse
+from biped.base.errors import MachineError, first_line
+from biped.config.task import EnvConfig
+from biped.robot.actuators import pd_torque
+from biped.robot.dynamics import DynamicsSample
+from biped.robot.model import is_urdf, model_file
+from biped.robot.rotations import quat_rotate, quat_rotate_inverse
+from biped.robot.state import GRAVITY_DIRECTION_W, BipedState
 from biped.sim.mujoco_warnings import show_warnings_once
 from biped.sim.mujoco_window import MujocoWindow
-from biped.sim.scene import GRAVITY_M_S2, ResetPose, as_slice, is_urdf, model_file, pd_torque
+from biped.sim.scene import (
+    GRAVITY_M_S2,
+    ResetPose,
+    as_slice,
+)
 from biped.sim.terrain import Terrain, make_terrain
-from biped_config import EnvConfig
 
 BASE_QPOS, BASE_QVEL = 7, 6
 """Numbers in front of the joints in the generalised position and velocity: the free joint of the base."""
@@ -217,7 +224,7 @@ class MujocoScene:
         if spec.site(f"{foot} sole") is None:
             link = spec.body(foot)
             if link is None:
-                raise MachineError(f"the model has no link {foot}: see python -m biped.check_robot")
+                raise MachineError(f"the model has no link {foot}: see python -m biped check-robot")
             link.add_site(name=f"{foot} sole", pos=self._cfg.robot.foot_sole_offset_m)
         kind = kinds.mjSENS_FRAMEPOS if name == "pos" else kinds.mjSENS_FRAMELINVEL
         spec.add_sensor(name=f"{foot} {name}", type=kind, objtype=objects.mjOBJ_SITE, objname=f"{foot} sole")
@@ -229,7 +236,7 @@ class MujocoScene:
             spec.delete(motor)
         for name in robot.joint_names:
             if name not in {joint.name for joint in spec.joints}:
-                raise MachineError(f"the model has no joint {name}: see python -m biped.check_robot")
+                raise MachineError(f"the model has no joint {name}: see python -m biped check-robot")
             motor = spec.add_actuator(name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
             motor.set_to_position(kp=robot.kp_nm_per_rad, kv=robot.kd_nm_s_per_rad)
             motor.forcelimited = True

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from biped.errors import warn
+from biped.base.errors import warn
 
 _DETAILS = re.compile(r"( at \w+ \d+)?\. .*", re.DOTALL)
 """Which number of which robot it was, and when."""

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from biped.errors import MachineError, first_line
-from biped.mdp.state import BipedState
+from biped.base.errors import MachineError, first_line
+from biped.config.task import EnvConfig
+from biped.robot.state import BipedState
 from biped.sim.looks import add_ground_and_sky, generalised_positions, joint_addresses
 from biped.sim.window import places
-from biped_config import EnvConfig
 
 _VIEW = (2.0, 131.0, -14.0)
 """Distance (m), azimuth and elevation (degrees) of the camera, which follows the first robot."""

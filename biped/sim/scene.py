@@ -3,22 +3,16 @@
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from biped.config_io import expanded
-from biped.errors import MachineError
-from biped.mdp.randomization import DynamicsSample
-from biped.mdp.state import BipedState
+from biped.config.task import EnvConfig
+from biped.robot.dynamics import DynamicsSample
+from biped.robot.state import BipedState
 from biped.sim.window import Window
-from biped_config import EnvConfig, RobotConfig
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-"""Relative paths in the configuration start here."""
 
 SCENES = {"genesis": "biped.sim.genesis_scene:GenesisScene", "mujoco": "biped.sim.mujoco_scene:MujocoScene"}
 """Simulator name to class; the module is imported only when it is asked for."""
@@ -132,42 +126,6 @@ def make_scene(sim: str, cfg: EnvConfig, device: torch.device, *, camera: bool =
     module_name, class_name = SCENES[sim].split(":")
     scene_class = getattr(importlib.import_module(module_name), class_name)
     return scene_class(cfg, device, camera=camera, viewer=viewer)
-
-
-def model_file(cfg: EnvConfig) -> Path:
-    """Return the robot's model file.
-
-    Raises:
-        MachineError: it is not there.
-    """
-    path = REPOSITORY / expanded(cfg.robot.model_path)
-    if not path.is_file():
-        raise MachineError(f"the robot model {path} is missing: restore it, or set env.robot.model_path")
-    return path
-
-
-def is_urdf(file: Path) -> bool:
-    """Say whether a model file is a URDF; others are MJCF."""
-    return file.suffix.lower() == ".urdf"
-
-
-def pd_torque(
-    targets_rad: Tensor, pos_rad: Tensor, vel_rad_s: Tensor, robot: RobotConfig, sample: DynamicsSample | None
-) -> Tensor:
-    """Return what clamped PD controllers apply, (num_envs, num_joints), N·m: the law that both simulators integrate.
-
-    Args:
-        targets_rad: (num_envs, num_joints), rad.
-        pos_rad: joint positions, (num_envs, num_joints), rad.
-        vel_rad_s: joint velocities, (num_envs, num_joints), rad/s.
-        robot: gains and stall torque.
-        sample: what each robot has of them; None: all as configured.
-    """
-    kp, kd, stall = robot.kp_nm_per_rad, robot.kd_nm_s_per_rad, robot.servo.stall_torque_nm
-    if sample is None:
-        return (kp * (targets_rad - pos_rad) - kd * vel_rad_s).clamp(-stall, stall)
-    torque = kp * sample.strength * (targets_rad - pos_rad) - kd * sample.damping * vel_rad_s
-    return torch.minimum(torch.maximum(torque, -stall * sample.strength), stall * sample.strength)
 
 
 def as_slice(indices: list[int]) -> slice | list[int]:

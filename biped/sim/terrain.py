@@ -7,7 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from biped_config import BumpsConfig, EnvConfig
+from biped.config.randomization import BumpsConfig
+from biped.config.task import EnvConfig
 
 FIRST_FIELD_M = 14.0
 """From the origin, where robots on the plane start, to the edge of the first field: further than an episode of

@@ -5,8 +5,8 @@ import sys
 from collections.abc import Mapping
 from typing import Protocol
 
-from biped.errors import MachineError
-from biped.mdp.state import BipedState
+from biped.base.errors import MachineError
+from biped.robot.state import BipedState
 
 SPACING_M = 1.5
 """Distance at which robots are drawn beside each other; in the simulation each has the world to itself."""

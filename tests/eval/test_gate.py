@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from biped.config.robot import ServoConfig
 from biped.eval import figures as fig
 from biped.eval.gate import GATE, Verdict, as_json, as_table, judge
 from biped.eval.record import Recording
-from biped_config import ServoConfig
 from tests.eval.walks import DT_S, walk
 
 SERVO = ServoConfig()

@@ -9,8 +9,8 @@ import pytest
 import torch
 from matplotlib.patches import Rectangle
 
-from biped.eval import plots
 from biped.mdp.gait import GaitReference
+from biped.view import plots
 from biped_config import cpu_preset
 from tests.eval.walks import DT_S, STRIDE_STEPS, walk
 

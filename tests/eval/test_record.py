@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from biped.eval.record import RECORDED_STATE, Recorder, Recording
-from biped.mdp.state import BipedState
+from biped.robot.state import BipedState
 from tests.eval.walks import walk
 
 

@@ -9,6 +9,8 @@ import pytest
 import torch
 
 import biped_eval
+from biped.config.task import EnvConfig
+from biped.env.env import make_env
 from biped.eval.robustness import (
     AXES,
     Axis,
@@ -16,13 +18,13 @@ from biped.eval.robustness import (
     as_json,
     as_table,
     level_survived_by_half,
-    plot,
+    robustness_config,
+    run_robustness,
     survived_each,
     sweeps,
 )
-from biped.robustness import robustness_config, run_robustness
-from biped_config import EnvConfig, cpu_preset
-from biped_env import make_env
+from biped.view.plots import plot
+from biped_config import cpu_preset
 from tests.conftest import ROOT
 
 PUSH = Axis("push", "m/s", 0.0, (0.0, 0.5, 1.0))

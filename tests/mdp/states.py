@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import torch
 
+from biped.config.task import EnvConfig
 from biped.mdp.gait import StepEvents
 from biped.mdp.rewards import RewardInputs, RewardModel
-from biped.mdp.state import BipedState
-from biped_config import EnvConfig
+from biped.robot.state import BipedState
 
 CPU = torch.device("cpu")
 CONFIG = EnvConfig()

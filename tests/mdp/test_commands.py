@@ -4,6 +4,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from biped.base.errors import ConfigError
+from biped.config.task import CommandConfig
 from biped.mdp.commands import (
     CommandState,
     advance_commands,
@@ -13,7 +15,6 @@ from biped.mdp.commands import (
     sample_commands,
     widened,
 )
-from biped_config import CommandConfig, ConfigError
 
 CPU = torch.device("cpu")
 CFG = CommandConfig(

@@ -10,6 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from biped.config.robot import JOINT_NAMES, RobotConfig
+from biped.config.task import GaitConfig
 from biped.mdp.gait import (
     LEFT,
     RIGHT,
@@ -23,7 +25,6 @@ from biped.mdp.gait import (
     update_contacts,
     wanted_contacts,
 )
-from biped_config import JOINT_NAMES, GaitConfig, RobotConfig
 
 CPU = torch.device("cpu")
 DT_S = 0.02

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from biped.config.robot import JOINT_NAMES
 from biped.mdp.observations import ObservationLayout, build_observation
-from biped_config import JOINT_NAMES
 from tests.mdp.states import CONFIG, standing_state
 
 LAYOUT = ObservationLayout.build(CONFIG)

@@ -8,26 +8,24 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from biped.base.errors import ConfigError
+from biped.config.randomization import (
+    ContactSensorConfig,
+    PushConfig,
+    RandomizationConfig,
+    Randomized,
+)
+from biped.config.robot import RobotConfig
+from biped.mdp.disturbances import ContactSensors, Pushes
 from biped.mdp.randomization import (
-    Actuation,
-    ContactSensors,
-    DynamicsSample,
-    Pushes,
     is_drawn_at_reset,
     is_nominal,
     redrawn,
     sample_dynamics,
 )
-from biped_config import (
-    ConfigError,
-    ContactSensorConfig,
-    PushConfig,
-    RandomizationConfig,
-    Randomized,
-    RobotConfig,
-    cpu_preset,
-    randomization_preset,
-)
+from biped.robot.actuators import Actuation
+from biped.robot.dynamics import DynamicsSample
+from biped_config import cpu_preset, randomization_preset
 
 ROBOT = RobotConfig()
 MANY = 4000

@@ -8,9 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from biped.config.robot import JOINT_NAMES
+from biped.config.task import RewardConfig, RewardWeights
 from biped.mdp.gait import StepEvents
 from biped.mdp.rewards import TERMS, RewardModel, active_terms, check_terms, compute_rewards
-from biped_config import JOINT_NAMES, RewardConfig, RewardWeights
 from tests.mdp.states import CONFIG, CPU, MODEL, standing_inputs, standing_state
 
 DT_S = CONFIG.sim.control_dt_s

@@ -6,12 +6,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from biped.mdp.state import (
-    BipedState,
-    non_finite,
+from biped.robot.rotations import (
     quat_from_yaw,
     quat_rotate,
     quat_rotate_inverse,
+)
+from biped.robot.state import (
+    BipedState,
+    non_finite,
     select_state,
     without_motion,
 )

@@ -5,13 +5,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from biped.config.robot import RobotConfig
+from biped.config.task import EnvConfig
 from biped.mdp.gait import update_contacts
 from biped.mdp.observations import ObservationLayout, ObservationTerm, build_observation
-from biped.mdp.state import quat_from_yaw
-from biped.mdp.symmetry import mirror_joints, mirror_observation
+from biped.mdp.symmetry import mirror_observation
 from biped.ppo.mirror import Reflection
+from biped.robot.rotations import quat_from_yaw
+from biped.robot.symmetry import mirror_joints
 from biped.sim.scene import ResetPose, Scene
-from biped_config import EnvConfig, RobotConfig
 from tests.conftest import CPU
 
 LAYOUT = ObservationLayout.build(EnvConfig())

@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
+from biped.config.task import TerminationConfig
 from biped.mdp.terminations import check_terminations
-from biped_config import TerminationConfig
 from tests.mdp.states import standing_state
 
 CFG = TerminationConfig()

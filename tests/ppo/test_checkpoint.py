@@ -11,8 +11,8 @@ import pytest
 import torch
 from sb3_contrib import RecurrentPPO
 
-from biped.ppo.checkpoint import CheckpointError, read_checkpoint, restore, save_checkpoint
 from biped.ppo.policy import MlpIntoLstmPolicy
+from biped.runs.checkpoint import CheckpointError, read_checkpoint, restore, save_checkpoint
 
 
 def make_model(width: int = 8, seed: int = 0) -> RecurrentPPO:

@@ -203,7 +203,7 @@ def test_state_dependent_exploration_runs() -> None:
 def test_an_environment_on_tensors_and_the_same_one_on_numpy_give_the_same_rollout(make) -> None:
     from dataclasses import replace
 
-    from biped_env import BipedVecEnv
+    from biped.env.env import BipedVecEnv
 
     rollouts = []
     for wrap in (BipedVecEnv, lambda env: VecMonitor(BipedVecEnv(env))):

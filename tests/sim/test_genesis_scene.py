@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 import torch
 
-from biped.errors import MachineError
-from biped.mdp.state import quat_from_yaw, quat_rotate
+from biped.base.errors import MachineError
+from biped.config.robot import JOINT_NAMES
+from biped.config.task import EnvConfig
+from biped.robot.model import model_file
+from biped.robot.rotations import quat_from_yaw, quat_rotate
 from biped.sim.kernel_news import kernel_in
-from biped.sim.scene import ResetPose, make_scene, model_file
-from biped_config import JOINT_NAMES, EnvConfig
+from biped.sim.scene import ResetPose, make_scene
 from tests.conftest import ROOT
 
 CPU = torch.device("cpu")

@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from biped.config_io import robot_settings, with_settings
-from biped.mdp.state import BipedState, quat_rotate
+from biped.config.settings import robot_settings, with_settings
+from biped.config.task import EnvConfig
+from biped.robot.rotations import quat_rotate
+from biped.robot.state import BipedState
 from biped.sim.looks import Looks
 from biped.sim.mujoco_scene import robot_spec
 from biped.sim.mujoco_window import show_model
 from biped.sim.scene import make_scene
 from biped.sim.window import places
-from biped_config import EnvConfig, cpu_preset
+from biped_config import cpu_preset
 from tests.conftest import CPU, ROOT
 
 ROBOTS = {"biped": None, "strider": ROOT / "assets" / "strider" / "robot.json"}

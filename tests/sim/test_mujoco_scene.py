@@ -11,12 +11,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from biped.errors import MachineError
+from biped.base.errors import MachineError
+from biped.config.robot import RobotConfig
+from biped.config.task import EnvConfig
+from biped.env.env import BipedEnv
 from biped.mdp.randomization import sample_dynamics
-from biped.mdp.state import BipedState, quat_from_yaw
+from biped.robot.rotations import quat_from_yaw
+from biped.robot.state import BipedState
 from biped.sim.scene import ResetPose, Scene, make_scene
-from biped_config import EnvConfig, RobotConfig, cpu_preset, randomization_preset
-from biped_env import BipedEnv
+from biped_config import cpu_preset, randomization_preset
 from tests import processes
 from tests.conftest import ROOT
 
@@ -298,7 +301,7 @@ def test_what_breaks_a_robot_is_said_once_and_leaves_no_file(tmp_path: Path) -> 
 
 CAMERA = """
 import sys, torch
-from biped.errors import MachineError
+from biped.base.errors import MachineError
 from biped.sim.scene import make_scene
 from biped_config import smoke_preset
 

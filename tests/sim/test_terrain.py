@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from biped.mdp.state import quat_from_yaw
+from biped.base.errors import ConfigError
+from biped.config.randomization import BumpsConfig, RandomizationConfig
+from biped.robot.rotations import quat_from_yaw
 from biped.sim.scene import ResetPose, make_scene
 from biped.sim.terrain import FIRST_FIELD_M, Terrain, field_starts, make_terrain
-from biped_config import BumpsConfig, ConfigError, RandomizationConfig, cpu_preset
+from biped_config import cpu_preset
 
 CPU = torch.device("cpu")
 FIELDS = BumpsConfig(heights_m=(0.01, 0.02), share=1.0, field_m=8.0)

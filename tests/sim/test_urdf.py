@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from biped import check_robot
-from biped.errors import MachineError
-from biped.mdp.state import quat_from_yaw
+from biped.base.errors import MachineError
+from biped.config.task import EnvConfig
+from biped.robot.rotations import quat_from_yaw
+from biped.sim import check_robot
 from biped.sim.scene import ResetPose, Scene, make_scene
-from biped_config import EnvConfig, cpu_preset
+from biped_config import cpu_preset
 from tests.conftest import ROOT
 from tests.urdf import write_urdf
 

@@ -1,0 +1,121 @@
+"""Small commands: `python -m biped COMMAND`, and `--help` after each.
+
+    python -m biped check-machine                 what this machine has for training, and what is missing
+    python -m biped check-robot FILE              what is wrong with a robot: its robot.json, or its model
+    python -m biped curves logs/NAME              draw a run on one page
+    python -m biped average logs/NAME             write the mean of a run's last checkpoints
+    python -m biped metrics                       the table of metrics, as docs/metrics.md
+    python -m biped config --schema               the configuration's JSON Schema, for editors
+
+Exit codes: 0 done, 1 the machine cannot or something is wrong with what was looked at, 2 wrong usage.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+
+from biped.base.command_line import DONE, MACHINE, OneLineParser, exit_code, folder_name, path_name, whole_number
+
+Run = Callable[[argparse.Namespace], int | None]
+"""Carries out a command; what it needs is imported only then."""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the command line's parser; `run` is the chosen command."""
+    parser = OneLineParser(prog="python -m biped", description="Small commands of the project.", allow_abbrev=False)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, run: Run, text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        command.set_defaults(run=run)
+        return command
+
+    add("check-machine", check_machine, "Say what this machine has for training, and what is missing.")
+    robot = add("check-robot", check_robot, "Name what is wrong with a robot.")
+    robot.add_argument("file", type=path_name, help="robot.json; or an MJCF or URDF with the joint names of the biped")
+    curves = add("curves", draw_curves, "Draw a run on one page.")
+    curves.add_argument("run_folder", type=folder_name, metavar="logs/NAME", help="the run's directory")
+    curves.add_argument("--out", type=path_name, metavar="PNG", help="default: overview.png in the run's directory")
+    mean = add("average", average, "Write the mean of a run's last checkpoints to average_model.zip.")
+    mean.add_argument("run_folder", type=folder_name, metavar="logs/NAME", help="the run's directory")
+    mean.add_argument("--last", type=whole_number, metavar="N", help="checkpoints (default 5)")
+    add("metrics", print_metrics, "Print the table of metrics as a page.")
+    config = add("config", print_config, "Print the configuration's defaults, or its schema.")
+    config.add_argument("--schema", action="store_true", help="the JSON Schema of config.json")
+    return parser
+
+
+def check_machine(_: argparse.Namespace) -> int:
+    """Print one line per check; 0 if all is fine, 1 otherwise."""
+    from biped.sim.check_machine import findings
+
+    all_fine = True
+    for name, (fine, text) in findings():
+        print(f"{name:14s} {'ok' if fine else 'MISSING':8s} {text}", flush=True)
+        all_fine = all_fine and fine
+    return DONE if all_fine else MACHINE
+
+
+def check_robot(args: argparse.Namespace) -> int:
+    """Print what is found about a robot; 0 if all is fine, 1 otherwise.
+
+    Raises:
+        ConfigError: the file is no robot's.
+        MachineError: the model is missing or cannot be read.
+    """
+    from biped.sim.check_robot import check
+
+    return DONE if check(args.file) else MACHINE
+
+
+def draw_curves(args: argparse.Namespace) -> None:
+    """Draw a run.
+
+    Raises:
+        UsageError: the run has no metrics.
+        MachineError: the disk does not let us.
+    """
+    from biped.runs.directory import RunDirectory
+    from biped.view.curves import draw_run
+
+    print(draw_run(RunDirectory(args.run_folder), args.out))
+
+
+def average(args: argparse.Namespace) -> None:
+    """Average a run's checkpoints.
+
+    Raises:
+        UsageError: there is no run, or one of too few or of different checkpoints.
+        MachineError: the disk does not let us.
+    """
+    from biped.runs.average import LAST, average_run
+    from biped.runs.directory import RunDirectory
+
+    path, of = average_run(RunDirectory(args.run_folder), args.last or LAST)
+    print(f"{path}: the mean of {', '.join(checkpoint.name for checkpoint in of)}")
+
+
+def print_metrics(_: argparse.Namespace) -> None:
+    """Print docs/metrics.md."""
+    from biped.train.metrics import as_markdown
+
+    print(as_markdown(), end="")
+
+
+def print_config(args: argparse.Namespace) -> None:
+    """Print JSON."""
+    from biped.config.run import Config
+    from biped.config.serial import json_schema, to_dict
+
+    print(json.dumps(json_schema() if args.schema else to_dict(Config()), indent=2))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    args = make_parser().parse_args(argv)
+    return exit_code("biped", lambda: args.run(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,223 @@
+"""What the command lines have in common: one-line errors, exit codes, numbers, paths and names read from flags."""
+
+import argparse
+import contextlib
+import io
+import math
+import os
+import shlex
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+from biped.base.errors import ConfigError, MachineError, UsageError, disk_error, first_line, is_out_of_memory
+from biped.base.files import REPOSITORY
+from biped.base.interrupts import Interrupted, is_ignored
+
+DONE, MACHINE, USAGE, INTERRUPTED = 0, 1, 2, 130
+"""Exit codes; the last is Ctrl-C's, and 128 more than its number, as of every signal."""
+
+AUTO = "auto"
+"""A flag's value that leaves the choice to the program."""
+LOGS = Path("logs")
+"""The folder of all runs, unless `--log_dir` names another."""
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and leave with exit code 2."""
+        # Whatever was typed is in the message, line ends included.
+        self.exit(USAGE, f"{self.prog}: {' '.join(message.split())} (see {self.prog} --help)\n")
+
+
+def whole_number(text: str) -> int:
+    """Read a whole number above 0, such as 1000, 1_000 or 1e3.
+
+    Raises:
+        argparse.ArgumentTypeError: it is not one.
+    """
+    return _whole(text, 1, "above 0")
+
+
+def whole_or_none(text: str) -> int:
+    """Read a whole number of at least 0.
+
+    Raises:
+        argparse.ArgumentTypeError: it is not one.
+    """
+    return _whole(text, 0, "of at least 0")
+
+
+def _whole(text: str, least: int, rule: str) -> int:
+    try:
+        value = float(text) if "e" in text.lower() else int(text)
+    except ValueError:
+        value = -1
+    if not math.isfinite(value) or value < least or value != int(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {rule}")
+    return int(value)
+
+
+def number_or_auto(text: str) -> int | str:
+    """Read a whole number above 0, or the word auto.
+
+    Raises:
+        argparse.ArgumentTypeError: it is neither.
+    """
+    try:
+        return AUTO if text == AUTO else whole_number(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, nor {AUTO}") from error
+
+
+def port_number(text: str) -> int:
+    """Read a TCP port, a whole number from 1 to 65535.
+
+    Raises:
+        argparse.ArgumentTypeError: it is not one.
+    """
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 2**16):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port, a whole number from 1 to 65535")
+    return int(text)
+
+
+def seed_number(text: str) -> int:
+    """Read a seed, a whole number from 0 to 2³² - 1.
+
+    Raises:
+        argparse.ArgumentTypeError: it is not one.
+    """
+    if not (text.isascii() and text.isdigit() and int(text) < 2**32):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 4294967295")
+    return int(text)
+
+
+def path_name(text: str) -> Path:
+    """Read a path; `~` is the home directory, as shells do not say so in `--flag=~/x`.
+
+    Raises:
+        argparse.ArgumentTypeError: it is empty, or the home directory of nobody.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("'' is no path")
+    try:
+        return Path(text).expanduser() if text.startswith("~") else Path(text)
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: there is no such home directory; ./{text} is a path") from error
+
+
+def folder_name(text: str) -> Path:
+    """Read the path of a run's folder as one that ends in its name, whatever `.` or `..` stand for.
+
+    Raises:
+        argparse.ArgumentTypeError: see `path_name`.
+    """
+    return with_a_name(path_name(text))
+
+
+def with_a_name(folder: Path) -> Path:
+    """Return a path of the same folder that ends in its name."""
+    return folder.resolve() if folder.name in ("", "..") else folder
+
+
+def run_name(text: str) -> str:
+    """Read a run's name; a shell that completes it adds a slash."""
+    return text.rstrip("/")
+
+
+def run_or_path(text: str) -> str | Path:
+    """Read a run's name, or else the path of its folder, which has a slash, or of a result, which ends in .json.
+
+    Raises:
+        argparse.ArgumentTypeError: see `path_name`.
+    """
+    name = run_name(text)
+    return folder_name(text) if "/" in name or name in ("", ".", "..", "~") or name.endswith(".json") else name
+
+
+def as_word(path: Path) -> str:
+    """Return a path as a word of a command line of ours, which is neither a flag nor somebody's home."""
+    return f"./{path}" if str(path).startswith(("-", "~")) else str(path)
+
+
+def run_flags(run: Path) -> list[str]:
+    """Return the flags that name the run in a folder."""
+    return ["-e", run.name, *([] if run.parent == LOGS else ["--log_dir", as_word(run.parent)])]
+
+
+def typed(script: str, *words: str) -> str:
+    """Return a command line of this project that can be pasted into the shell that this process came from."""
+    found = shutil.which("python")
+    is_ours = found is not None and Path(found).parent == Path(sys.executable).parent
+    python = "python" if is_ours else _from_here(Path(sys.executable))
+    return shlex.join([python, _from_here(REPOSITORY / script), *words])
+
+
+def _from_here(path: Path) -> str:
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def exit_code(program: str, command: Callable[[], int | None], *, smaller: str = "free some first") -> int:
+    """Carry out a command and return its exit code, 0 where it returns none.
+
+    What a person can mend is said in one line, without a traceback.
+
+    Args:
+        program: its name, before the line.
+        command: what it does.
+        smaller: what to do where memory runs out.
+    """
+    if sys.stdout is None:  # closed by whoever started us
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
+    for stream in (sys.stdout, sys.stderr):
+        # Not every terminal has every character, nor every file name a spelling.
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="replace")
+    try:
+        return command() or DONE
+    except (ConfigError, UsageError) as error:
+        return _fail(program, USAGE, str(error))
+    except MachineError as error:
+        return _fail(program, MACHINE, str(error))
+    except BrokenPipeError:
+        # Whoever read our output has gone, as in `... | head`. Python would complain once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return MACHINE
+    except (RuntimeError, MemoryError, OSError) as error:
+        if is_out_of_memory(error):
+            return _fail(program, MACHINE, f"out of memory: {smaller} ({first_line(error)})")
+        if not isinstance(error, OSError):
+            raise
+        return _fail(program, MACHINE, str(disk_error(error.filename or "its output", error, "place")))
+    except Interrupted as interrupted:
+        return 128 + interrupted.number
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+@contextlib.contextmanager
+def ending_at_once() -> Iterator[None]:
+    """Let Ctrl-C end the process at once, with exit code 130, while there is nothing to save.
+
+    Genesis and what it imports run Python inside callbacks that swallow a `KeyboardInterrupt`. Where Ctrl-C is ignored,
+    as in a background job of a script, it stays so.
+    """
+    if threading.current_thread() is not threading.main_thread() or is_ignored(signal.SIGINT):
+        yield
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _fail(program: str, code: int, text: str) -> int:
+    print(f"{program}: {' '.join(text.split())}", file=sys.stderr, flush=True)
+    return code

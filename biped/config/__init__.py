@@ -1,0 +1,1 @@
+"""What a number may be: sections, rules, JSON and single settings."""

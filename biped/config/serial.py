@@ -1,0 +1,73 @@
+"""Configurations as JSON and back; every value is checked against its field's type and rule."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from biped.config.run import Config
+from biped.config.section import as_config_error
+
+SectionT = TypeVar("SectionT")
+
+
+def to_dict(section: Any) -> dict[str, Any]:
+    """Return a config as nested dictionaries of builtin types; tuples become lists, as in JSON."""
+    return {item.name: _to_builtin(getattr(section, item.name)) for item in fields(section)}
+
+
+def to_json(config: Config) -> str:
+    """Return a config as indented JSON."""
+    return json.dumps(to_dict(config), indent=2) + "\n"
+
+
+def from_dict(values: Mapping[str, Any], kind: type[SectionT]) -> SectionT:
+    """Make a section from nested dictionaries; fields that are missing keep their defaults.
+
+    Raises:
+        ConfigError: a field is unknown, of another type, or breaks its rule.
+    """
+    return _read(json.dumps(values), kind)
+
+
+def from_json(text: str) -> Config:
+    """Read a config that `to_json` wrote.
+
+    Raises:
+        ConfigError: it is not JSON, or not a config.
+    """
+    return _read(text, Config)
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a config.json, with the meaning of each field."""
+    return TypeAdapter(Config).json_schema()
+
+
+def differences(before: Config, after: Config) -> dict[str, tuple[Any, Any]]:
+    """Return the fields that differ, by their dotted paths, with both values."""
+    left, right = flatten(to_dict(before)), flatten(to_dict(after))
+    return {path: (left[path], right[path]) for path in left if left[path] != right[path]}
+
+
+def flatten(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """Return nested dictionaries as one, by dotted paths."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat.update(flatten(value, f"{path}{name}.") if isinstance(value, Mapping) else {f"{path}{name}": value})
+    return flat
+
+
+def _read(text: str, kind: type[SectionT]) -> SectionT:
+    try:
+        return TypeAdapter(kind).validate_json(text)
+    except ValidationError as error:
+        raise as_config_error(error, kind, is_whole=True) from error
+
+
+def _to_builtin(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return to_dict(value)
+    return [_to_builtin(item) for item in value] if isinstance(value, tuple) else value

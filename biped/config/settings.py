@@ -1,0 +1,120 @@
+"""Single fields of the configuration, changed by their dotted paths."""
+
+import ast
+import contextlib
+import json
+import typing
+from collections.abc import Sequence
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any
+
+from biped.base.errors import ConfigError
+from biped.base.files import REPOSITORY
+from biped.config.randomization import RandomizationConfig
+from biped.config.run import Config
+from biped.config.section import fields_of, short, type_of
+from biped.config.serial import flatten, from_dict, to_dict
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Split `path.to.field=value` into its path and its value.
+
+    Raises:
+        ConfigError: there is no `=`, or nothing on one side of it.
+    """
+    path, separator, value = text.partition("=")
+    if not separator or not path.strip() or not value.strip():
+        raise ConfigError(
+            f"cannot read {short(text)}: write it as path.to.field=value, such as env.gait.frequency_hz=1.6"
+        )
+    parsed = _literal(value.strip())
+    if isinstance(parsed, dict | set):
+        raise ConfigError(f"{short(path.strip())} is {short(parsed)}: set one field at a time, as path.to.field=value")
+    return path.strip(), parsed
+
+
+def with_settings(config: Config, settings: Sequence[tuple[str, Any]]) -> Config:
+    """Return a copy with fields changed by their dotted paths, all at once.
+
+    Raises:
+        ConfigError: a path leads nowhere, a value is of another type or breaks its field's rule.
+    """
+    values = to_dict(config)
+    for path, value in settings:
+        *parents, leaf = path.split(".")
+        node, kind = values, Config
+        for depth, parent in enumerate(parents, start=1):
+            if not isinstance(node.get(parent, {}), dict):
+                raise ConfigError(f"there is no setting {path}: {'.'.join(parents[:depth])} is a value")
+            node, kind = node.setdefault(parent, {}), type_of(kind, parent)
+        if is_dataclass(hint := type_of(kind, leaf)):
+            raise ConfigError(f"{path} is a group of settings: name one of {', '.join(fields_of(hint))}")
+        node[leaf] = _as_text_where_text_belongs(value, hint)
+    return from_dict(values, Config)
+
+
+ROBOT_SECTIONS = ("robot", "termination", "reward", "gait", "control")
+"""Sections of the environment that a robot's file may set."""
+
+
+def robot_settings(file: Path | None) -> list[tuple[str, Any]]:
+    """Return the fields that a robot's file (`--robot`) sets, by path; none where it is not given.
+
+    The file is JSON: `{"robot": {...}, "termination": {...}, ...}`, sections of the environment with some of their
+    fields. `model_path` is relative to the file.
+
+    Raises:
+        ConfigError: the file cannot be read, or is no such file.
+    """
+    if file is None:
+        return []
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"the robot's file {file} cannot be read ({str(error).splitlines()[0]})") from error
+    strange = [name for name in content if name not in ROBOT_SECTIONS] if isinstance(content, dict) else [content]
+    if strange or not isinstance(content.get("robot"), dict):
+        raise ConfigError(
+            f"the robot's file {file} must have a section robot, and may have {', '.join(ROBOT_SECTIONS[1:])}"
+        )
+    model = content["robot"].get("model_path")
+    if isinstance(model, str):
+        content["robot"]["model_path"] = _from_repository(file.parent / expanded(model))
+    return list(flatten(content, "env.").items())
+
+
+def expanded(path: str) -> Path:
+    """Return a path with `~` as the home directory; as it is where nobody has such a home."""
+    with contextlib.suppress(RuntimeError):
+        return Path(path).expanduser()
+    return Path(path)
+
+
+def _from_repository(path: Path) -> str:
+    """Return a path as the configuration has it: relative to the repository where it lies in it."""
+    path = path.resolve()
+    return str(path.relative_to(REPOSITORY) if path.is_relative_to(REPOSITORY) else path)
+
+
+def randomization_settings(randomization: RandomizationConfig | None) -> list[tuple[str, Any]]:
+    """Return the fields that a whole randomisation sets, by path; none where there is none."""
+    return [] if randomization is None else list(flatten(to_dict(randomization), "env.randomization.").items())
+
+
+def _as_text_where_text_belongs(value: Any, hint: Any) -> Any:
+    """Return 3 as "3" where a text is asked for: nobody quotes a name for the shell twice."""
+    if isinstance(value, tuple | list) and typing.get_origin(hint) is tuple:
+        return [_as_text_where_text_belongs(item, typing.get_args(hint)[0]) for item in value]
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return str(value) if hint is str and is_number else value
+
+
+def _literal(text: str) -> Any:
+    words = {"true": True, "false": False, "none": None, "null": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text

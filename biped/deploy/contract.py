@@ -1,0 +1,262 @@
+"""The contract of an exported policy: all that a robot's computer must know, as JSON, and no word of this project.
+
+`docs/export.md` has the same as a table.
+"""
+
+import hashlib
+import importlib.metadata
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+from biped.base.files import REPOSITORY
+from biped.config.robot import RobotConfig
+from biped.config.run import Config
+from biped.config.task import EnvConfig
+from biped.mdp.observations import ObservationLayout, ObservationTerm
+
+FORMAT, VERSION = "biped-policy-contract", 1
+"""What the JSON is, and its version: raised when a field changes its meaning or goes."""
+PACKAGE = "biped-walking"
+"""What wrote it."""
+METADATA_KEY = "contract"
+"""Where the ONNX file's metadata has the JSON."""
+INPUTS, OUTPUTS = ("obs", "h", "c"), ("action", "h_out", "c_out")
+"""Names of the policy's tensors, in order."""
+LARGEST_SUM = 1e12
+"""Most that the magnitudes of an observation, or of a memory, sum to: no sum in the network can overflow under it."""
+MAX_HELD_S = 0.1
+"""How long a robot may go on without a sound observation (s)."""
+
+_XYZ = ("x", "y", "z")
+_MEANING = {
+    "projected_gravity_b": "unit vector along gravity in the base frame; (0, 0, -1) when upright",
+    "base_ang_vel_b": "angular velocity of the base in the base frame",
+    "base_lin_vel_xy_b": "velocity of the base link's origin in the base frame, without its third number",
+    "base_height_m": "height of the base link's origin over the ground",
+    "command_lin_vel_x_b": "commanded velocity forward; see command",
+    "command_lin_vel_y_b": "commanded velocity to the left; see command",
+    "command_ang_vel_b": "commanded yaw rate, counter-clockwise; see command",
+    "joint_pos_rad": "joint positions minus the default pose",
+    "joint_vel_rad_s": "joint velocities",
+    "foot_contact": "1 for a foot on the ground, else 0; see foot_contact",
+    "previous_action": "the action of the step before, as the policy returned it; zeros in the first step",
+    "gait_phase": "see gait_clock",
+}
+"""What each observation is; the layout has its width, scale and unit."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a policy comes from."""
+
+    model_file: str
+    """Name of the checkpoint, without its folder."""
+    model_sha256: str
+    """Of the checkpoint, in hexadecimal."""
+    trained_steps: int
+    """Environment steps that it was trained for."""
+
+    @classmethod
+    def of(cls, model: Path, trained_steps: int) -> "Provenance":
+        """Read a checkpoint's name and hash.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        return cls(model.name, hashlib.sha256(model.read_bytes()).hexdigest(), trained_steps)
+
+
+def build_contract(config: Config, provenance: Provenance) -> dict[str, Any]:
+    """Return the contract as builtin types, ready for JSON.
+
+    Args:
+        config: what the policy was trained with.
+        provenance: which policy it is.
+    """
+    env = config.env
+    layout = ObservationLayout.build(env)
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "conventions": {
+            "base_frame": "x forward, y left, z up, fixed to robot.base_link",
+            "quaternions": "wxyz",
+            "units": "SI: m, rad, s, N, kg",
+            "feet": "left, then right",
+        },
+        "policy": _policy(config, layout),
+        "observation": _observation(layout, env),
+        "command": _command(env),
+        "gait_clock": _gait_clock(env),
+        "foot_contact": _foot_contact(env),
+        "action": _action(env),
+        "motors": _motors(env.robot),
+        "control": _control(env),
+        "robot": _robot(env.robot),
+        "fallen": {
+            "min_base_height_m": env.termination.min_base_height_m,
+            "max_tilt_rad": env.termination.max_tilt_rad,
+        },
+        "provenance": {
+            "package": PACKAGE,
+            "package_version": _package_version(),
+            "model_file": provenance.model_file,
+            "model_sha256": provenance.model_sha256,
+            "trained_steps": provenance.trained_steps,
+        },
+    }
+
+
+def _policy(config: Config, layout: ObservationLayout) -> dict[str, Any]:
+    state = [config.policy.lstm_layers, 1, config.policy.lstm_hidden_size]
+    joints = len(config.env.robot.joint_names)
+
+    def tensors(names: Sequence[str], first: Sequence[int]) -> list[dict[str, Any]]:
+        shapes = (list(first), state, state)
+        return [
+            {"name": name, "shape": shape, "dtype": "float32", "batch_axis": 0 if shape is shapes[0] else 1}
+            for name, shape in zip(names, shapes, strict=True)
+        ]
+
+    return {
+        "inputs": tensors(INPUTS, (1, layout.width)),
+        "outputs": tensors(OUTPUTS, (1, joints)),
+        "recurrence": "h and c are zeros in the first step; each later step gets h_out and c_out of the step before",
+        "deterministic": True,
+        "normalizer_inside": config.policy.normalize_observations,
+        "clips_actions": True,
+        "non_finite": {
+            "largest_sum": LARGEST_SUM,
+            "max_held_steps": max(1, round(MAX_HELD_S / config.env.sim.control_dt_s)),
+            "rule": "an observation with a number that is not finite, or whose magnitudes sum to more than "
+            "largest_sum, is held: h_out and c_out are h and c, and the action is that of the step before, or of an "
+            "empty memory in the first step; an h or c that is so counts as zeros, both of them. Look for such "
+            "numbers before clips and comparisons, which hide them, and pass them on as NaN. After max_held_steps "
+            "such steps in a row, stop the robot",
+        },
+    }
+
+
+def _observation(layout: ObservationLayout, env: EnvConfig) -> dict[str, Any]:
+    where = layout.slices()
+    return {
+        "width": layout.width,
+        "clip": env.observation.clip,
+        "rule": "each value times its scale, side by side in this order, clipped to +- clip",
+        "terms": [
+            {
+                "name": term.name,
+                "start": where[term.name].start,
+                "width": term.width,
+                "scale": term.scale,
+                "unit": term.unit,
+                "elements": list(_elements(term, env.robot)),
+                "meaning": _MEANING[term.name],
+            }
+            for term in layout.terms
+        ],
+    }
+
+
+def _elements(term: ObservationTerm, robot: RobotConfig) -> tuple[str, ...]:
+    if term.name in ("joint_pos_rad", "joint_vel_rad_s", "previous_action"):
+        return robot.joint_names
+    if term.name == "foot_contact":
+        return robot.foot_links
+    if term.name == "gait_phase":
+        return ("sine", "cosine")
+    return _XYZ[: term.width] if term.width > 1 else (term.name,)
+
+
+def _command(env: EnvConfig) -> dict[str, Any]:
+    command = env.command
+    return {
+        "order": ["forward m/s", "left m/s", "counter-clockwise rad/s"],
+        "ranges": [list(command.lin_vel_x_m_s), list(command.lin_vel_y_m_s), list(command.ang_vel_rad_s)],
+        "turning_lever_m": command.turning_lever_m,
+        "moving_threshold_m_s": command.moving_threshold_m_s,
+        "rule": "size = sqrt(forward^2 + left^2 + (turning_lever_m * yaw rate)^2); a command whose size is less than "
+        "moving_threshold_m_s is made zero: stand still",
+    }
+
+
+def _gait_clock(env: EnvConfig) -> dict[str, Any]:
+    return {
+        "frequency_hz": env.gait.frequency_hz,
+        "initial_phase": 0.0,
+        "rule": "phase in strides: any value in [0, 1) in the first step, then phase = (phase + frequency_hz * dt_s) "
+        "modulo 1 each step, standing or not; features sin(2 pi phase), cos(2 pi phase); both 0 while the command is "
+        "zero",
+        "convention": "the left foot is at mid-swing at phase 0.25, the right foot at 0.75",
+    }
+
+
+def _foot_contact(env: EnvConfig) -> dict[str, Any]:
+    return {
+        "links": list(env.robot.foot_links),
+        "on_n": env.gait.contact_on_n,
+        "off_n": env.gait.contact_off_n,
+        "initial": [0, 0],
+        "rule": "vertical force of the ground on the foot, upward positive: a foot that was off counts as on from on_n "
+        "newtons, one that was on counts as off under off_n; decided once a step",
+    }
+
+
+def _action(env: EnvConfig) -> dict[str, Any]:
+    return {
+        "joint_names": list(env.robot.joint_names),
+        "default_pose_rad": list(env.robot.default_joint_pos_rad),
+        "scale_rad": env.control.action_scale_rad,
+        "clip": env.control.action_clip,
+        "rule": "joint target = default pose + scale * action, held until the next step",
+    }
+
+
+def _motors(robot: RobotConfig) -> dict[str, Any]:
+    joints = len(robot.joint_names)
+    return {
+        "kp_nm_per_rad": [robot.kp_nm_per_rad] * joints,
+        "kd_nm_s_per_rad": [robot.kd_nm_s_per_rad] * joints,
+        "torque_limit_nm": [robot.servo.stall_torque_nm] * joints,
+        "no_load_speed_rad_s": robot.servo.no_load_speed_rad_s,
+        "rule": "torque = kp * (target - position) - kd * velocity, clipped to +- limit, in the order of joint_names",
+    }
+
+
+def _control(env: EnvConfig) -> dict[str, Any]:
+    late = env.randomization.latency_steps
+    return {
+        "rate_hz": 1.0 / env.sim.control_dt_s,
+        "dt_s": env.sim.control_dt_s,
+        "physics_substeps": env.sim.substeps,
+        "physics_dt_s": env.sim.control_dt_s / env.sim.substeps,
+        "trained_latency": {
+            "share_of_episodes_one_step_late": env.control.latency_share if late.mode == "off" else None,
+            "range_steps": None if late.mode == "off" else list(late.range),
+        },
+    }
+
+
+def _robot(robot: RobotConfig) -> dict[str, Any]:
+    return {
+        # The name alone: where it lies is nobody else's business.
+        "model_file": PurePath(robot.model_path).name,
+        "base_link": robot.base_link,
+        "foot_links": list(robot.foot_links),
+        "foot_sole_offset_m": list(robot.foot_sole_offset_m),
+        "default_base_height_m": robot.default_base_height_m,
+    }
+
+
+def _package_version() -> str | None:
+    """Return the version of these sources; pip's record of a checkout may be of an older one."""
+    file = REPOSITORY / "pyproject.toml"
+    try:
+        if file.is_file():
+            return tomllib.loads(file.read_text(encoding="utf-8"))["project"]["version"]
+        return importlib.metadata.version(PACKAGE)
+    except (OSError, ValueError, KeyError, importlib.metadata.PackageNotFoundError):
+        return None

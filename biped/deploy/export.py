@@ -1,0 +1,100 @@
+"""A trained policy as files that need nothing of this project: ONNX, TorchScript and the contract.
+
+Nothing is left in the output folder unless both formats do what PyTorch does (`biped.deploy.parity`).
+"""
+
+import contextlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from biped.base.errors import UsageError, disk_error
+from biped.deploy.formats import (
+    CONTRACT_FILE,
+    ONNX_FILE,
+    TORCHSCRIPT_FILE,
+    open_onnx,
+    open_torchscript,
+    write_onnx,
+    write_torchscript,
+)
+from biped.deploy.network import PolicyStep
+from biped.deploy.parity import (
+    Difference,
+    Episodes,
+    as_table,
+    compare,
+    require_parity,
+)
+
+
+def export_policy(
+    network: PolicyStep,
+    contract: Mapping[str, Any],
+    episodes: Episodes,
+    out: Path,
+    say: Callable[[str], None] = print,
+) -> tuple[Difference, ...]:
+    """Write both formats and the contract, if they do what PyTorch did.
+
+    Args:
+        network: what is exported.
+        contract: goes into each file.
+        episodes: what PyTorch saw and did.
+        out: the folder; made if its parent is there. Files of an earlier export are replaced, all or none.
+        say: takes the parity table.
+
+    Returns:
+        The lines of the table.
+
+    Raises:
+        UsageError: `out` cannot be a folder.
+        MachineError: the disk is full, a package is missing, or a format is not what PyTorch is.
+    """
+    text = json.dumps(contract, indent=2) + "\n"
+    with _all_or_nothing(out) as folder:
+        write_onnx(network, text, folder / ONNX_FILE)
+        write_torchscript(network, text, folder / TORCHSCRIPT_FILE)
+        (folder / CONTRACT_FILE).write_text(text, encoding="utf-8")
+        lines = (
+            compare("ONNX", episodes, open_onnx(folder / ONNX_FILE)),
+            compare("TorchScript", episodes, open_torchscript(folder / TORCHSCRIPT_FILE)),
+        )
+        say(as_table((episodes.reference, *lines)))
+        require_parity(lines)
+    return lines
+
+
+def check_out(out: Path) -> None:
+    """Check that files could go into a folder, before anything is computed.
+
+    Raises:
+        UsageError: it is a file, or there is no folder to make it in.
+    """
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out: {out} is a file: name a folder")
+    if not out.absolute().parent.is_dir():
+        raise UsageError(f"--out: there is no folder {out.parent}")
+
+
+@contextlib.contextmanager
+def _all_or_nothing(out: Path) -> Iterator[Path]:
+    """Yield a folder whose files are moved into `out` at the end, unless anything goes wrong."""
+    check_out(out)
+    try:
+        is_new = not out.exists()
+        out.mkdir(exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".export-", dir=out))
+        try:
+            yield folder
+            for file in sorted(folder.iterdir()):
+                file.replace(out / file.name)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            if is_new and not any(out.iterdir()):
+                out.rmdir()
+    except OSError as error:
+        raise disk_error(out, error, "--out") from error

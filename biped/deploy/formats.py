@@ -1,0 +1,148 @@
+"""A policy as ONNX and as TorchScript: written, and opened again."""
+
+import contextlib
+import importlib
+import io
+import logging
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from biped.base.errors import MachineError
+from biped.deploy.contract import INPUTS, METADATA_KEY, OUTPUTS
+from biped.deploy.network import PolicyStep
+
+ONNX_FILE, TORCHSCRIPT_FILE, CONTRACT_FILE = "policy.onnx", "policy.pt", "contract.json"
+"""What an export leaves."""
+
+
+OPSET = 18
+"""Of the ONNX file: the lowest that torch writes by itself, and ONNX Runtime reads since 1.14. Converted to 17, its
+`Split` is no longer valid ONNX."""
+
+
+def write_onnx(network: PolicyStep, contract: str, path: Path) -> None:
+    """Write the network as ONNX, with the contract's JSON in its metadata and any batch size.
+
+    Raises:
+        MachineError: a package is missing.
+        OSError: the disk is full or not writable.
+    """
+    onnx = _imported("onnx")
+    _imported("onnxscript")
+    batch = torch.export.Dim("batch")
+    shapes = dict(zip(INPUTS, ({0: batch}, {1: batch}, {1: batch}), strict=True))
+    with _quiet():
+        program = torch.onnx.export(
+            network,
+            network.example(),
+            input_names=list(INPUTS),
+            output_names=list(OUTPUTS),
+            dynamic_shapes=shapes,
+            dynamo=True,
+            opset_version=OPSET,
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    graph = model.graph
+    # The exporter notes at each node which lines it comes from: paths of this machine.
+    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    onnx.helper.set_model_props(model, {METADATA_KEY: contract})
+    # The exporter stamps a newer one, of which nothing is left: its only addition was the notes above.
+    model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import)
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString())
+
+
+def write_torchscript(network: PolicyStep, contract: str, path: Path) -> None:
+    """Write the network as TorchScript, with the contract's JSON as an extra file and any batch size.
+
+    Raises:
+        OSError: the disk is full or not writable.
+    """
+    written, bare = io.BytesIO(), io.BytesIO()
+    with _quiet(), torch.no_grad():
+        traced: Any = torch.jit.trace(network, network.example(), check_trace=False)
+        torch.jit.save(torch.jit.freeze(traced), written, _extra_files={CONTRACT_FILE: contract.encode()})
+    with zipfile.ZipFile(written) as source, zipfile.ZipFile(bare, "w", zipfile.ZIP_STORED) as target:
+        for member in source.infolist():
+            # Which lines each operation comes from: paths of this machine, and nothing that loading needs.
+            if not member.filename.endswith(".debug_pkl"):
+                target.writestr(zipfile.ZipInfo(member.filename), source.read(member))
+    path.write_bytes(bare.getvalue())
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep to themselves what exporters say about packages that we do not use, and about each other."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _imported(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except (ImportError, OSError) as error:
+        raise MachineError(f"{name} cannot be imported ({error}): run ./install_genesis.sh") from error
+
+
+Numbers = NDArray[np.float32]
+
+
+Memory = tuple[Numbers, Numbers]
+"""Hidden and cell state, (layers, 1, lstm_hidden_size) each."""
+
+
+Step = Callable[[Numbers, Memory], tuple[Numbers, Memory]]
+"""An exported policy: from an observation (1, width) and a memory to an action (1, num_joints) and the next memory."""
+
+
+def open_onnx(path: Path) -> Step:
+    """Return an ONNX file as ONNX Runtime runs it, on one CPU core.
+
+    Raises:
+        MachineError: ONNX Runtime cannot be imported.
+    """
+    try:
+        runtime: Any = importlib.import_module("onnxruntime")
+    except (ImportError, OSError) as error:
+        raise MachineError(f"onnxruntime cannot be imported ({error}): run ./install_genesis.sh") from error
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors; it warns of GPUs that a machine has not
+    session = runtime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+
+    def step(observation: Numbers, memory: Memory) -> tuple[Numbers, Memory]:
+        action, hidden, cell = session.run(None, dict(zip(INPUTS, (observation, *memory), strict=True)))
+        return action, (hidden, cell)
+
+    return step
+
+
+def open_torchscript(path: Path) -> Step:
+    """Return a TorchScript file as torch runs it."""
+    module: Any = torch.jit.load(str(path), map_location="cpu")
+
+    @torch.inference_mode()
+    def step(observation: Numbers, memory: Memory) -> tuple[Numbers, Memory]:
+        action, hidden, cell = module(*map(torch.from_numpy, (observation, *memory)))
+        return action.numpy(), (hidden.numpy(), cell.numpy())
+
+    return step

@@ -1,0 +1,69 @@
+"""One step of a policy as a network of its own."""
+
+import copy
+
+import torch
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
+from torch import Tensor, nn
+
+from biped.deploy.contract import LARGEST_SUM
+
+
+class PolicyStep(nn.Module):
+    """One step of the deterministic policy, with its memory outside: the actor alone, with weights of its own.
+
+    The LSTM is written out in elementary operations: on a CPU, single steps of `torch.lstm` take ten times as long
+    (benchmarks/README.md).
+    """
+
+    def __init__(self, policy: RecurrentActorCriticPolicy, action_clip: float) -> None:
+        """Copy what acts.
+
+        Args:
+            policy: of one linear head on one actor's LSTM.
+            action_clip: actions are clipped to ± this.
+        """
+        super().__init__()
+        parts = (policy.pi_features_extractor, policy.lstm_actor, policy.mlp_extractor.policy_net, policy.action_net)
+        self.extractor, self.lstm, self.tail, self.head = copy.deepcopy(parts)
+        self._action_clip = action_clip
+        self.to("cpu", torch.float32).eval().requires_grad_(False)
+
+    def forward(self, obs: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Act once.
+
+        Args:
+            obs: (batch, width).
+            h: hidden state, (layers, batch, lstm_hidden_size); zeros at an episode's start.
+            c: cell state, as `h`.
+
+        Returns:
+            The clipped action (batch, num_joints), and the states to give to the next step: finite, whatever came in.
+            Where a number of `obs` is not, the states are those that came in, and so the action is the one that they
+            gave in the step before. States that are not finite count as zeros.
+        """
+        is_sound = _is_finite(obs, (1,))
+        is_whole = _is_finite(torch.cat((h, c)), (0, 2))
+        h, c = torch.where(is_whole, h, 0.0), torch.where(is_whole, c, 0.0)
+        output, hidden, cell = self.extractor(obs), [], []
+        for layer, (w_input, w_hidden, b_input, b_hidden) in enumerate(self.lstm.all_weights):
+            gates = nn.functional.linear(output, w_input, b_input) + nn.functional.linear(h[layer], w_hidden, b_hidden)
+            enter, keep, candidate, leave = gates.chunk(4, dim=1)
+            memory = keep.sigmoid() * c[layer] + enter.sigmoid() * candidate.tanh()
+            output = torch.where(is_sound, leave.sigmoid() * memory.tanh(), h[layer])
+            hidden.append(output)
+            cell.append(torch.where(is_sound, memory, c[layer]))
+        action = self.head(self.tail(output)).clamp(-self._action_clip, self._action_clip)
+        return action, torch.stack(hidden), torch.stack(cell)
+
+    def example(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return inputs for exporters to follow: a batch of two, since one is not seen as any number."""
+        width = next(self.extractor.parameters()).shape[1]
+        state = torch.zeros(self.lstm.num_layers, 2, self.lstm.hidden_size, dtype=torch.float32)
+        return torch.zeros(2, width, dtype=torch.float32), state, state.clone()
+
+
+def _is_finite(numbers: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """Say for each robot whether its numbers are finite, and small enough for every sum of them to be, (batch, 1)."""
+    # Sums and comparisons treat what is not a number alike in every runtime; maxima do not.
+    return (numbers.abs().sum(dims) <= LARGEST_SUM).unsqueeze(1)

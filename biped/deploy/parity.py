@@ -1,0 +1,184 @@
+"""Whether an exported policy does what PyTorch does: both see the same episodes, each with its own memory."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
+
+from biped.base.errors import MachineError
+from biped.config.randomization import RandomizationConfig
+from biped.config.task import EnvConfig, TerminationConfig
+from biped.deploy.formats import Memory, Numbers, Step
+from biped.env.env import BipedEnv
+from biped.ppo.acting import DeterministicActor
+
+MAX_DIFFERENCE = 1e-5
+"""Most that an action, or a number of the memory, may be off PyTorch's."""
+ROBOTS, EPISODE_S = 4, 20.0
+"""How many robots are watched, and the length of their episodes (s)."""
+EXTRA_SHARE = 0.25
+"""After one full episode, and after a reset of all robots, so much of another one each."""
+
+Player = Callable[[Numbers, bool], tuple[Numbers, Memory]]
+"""A policy that keeps its memory: from an observation and whether an episode begins to an action and the memory."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A line of the table: how far a policy is from PyTorch, and how fast."""
+
+    name: str
+    """The format."""
+    steps: int
+    """Steps that were compared, over all robots."""
+    resets: int
+    """How often a memory was emptied in the midst of them."""
+    max_difference: float
+    """Largest absolute difference of actions and memories."""
+    ms_per_step: float
+    """Median time of a step of one robot (ms)."""
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """What a policy in PyTorch saw and did."""
+
+    observations: Numbers
+    """(steps, robots, width)."""
+    starts: NDArray[np.bool_]
+    """Where an episode begins, (steps, robots)."""
+    actions: Numbers
+    """Clipped to the action space, (steps, robots, num_joints)."""
+    hidden: Numbers
+    """The memory after each step, (steps, layers, robots, lstm_hidden_size)."""
+    cell: Numbers
+    """As `hidden`."""
+    reference: Difference
+    """PyTorch itself, robot by robot: what rounding alone makes of a batch of another size."""
+
+
+def parity_config(cfg: EnvConfig, episode_s: float = EPISODE_S) -> EnvConfig:
+    """Return the environment to compare in: a few robots in full episodes, nothing random but starts and commands."""
+    full: TerminationConfig = replace(cfg.termination, episode_s=episode_s)
+    return replace(cfg, num_envs=ROBOTS, termination=full, randomization=RandomizationConfig())
+
+
+def record_reference(policy: RecurrentActorCriticPolicy, env: BipedEnv) -> Episodes:
+    """Let a policy act in PyTorch, in single precision, for one full episode a robot and parts of two more.
+
+    Args:
+        policy: the policy.
+        env: made by `parity_config`, on the CPU.
+    """
+    actor, clip = DeterministicActor(policy, env.num_envs, "fp32"), env.cfg.control.action_clip
+    episode = round(env.cfg.termination.episode_s / env.cfg.sim.control_dt_s)
+    restart = round((1.0 + EXTRA_SHARE) * episode)
+    seen: list[tuple[Numbers, ...]] = []
+    observations, _ = env.reset(seed=0)
+    starts = torch.ones(env.num_envs, dtype=torch.bool)
+    for step in range(round((1.0 + 2.0 * EXTRA_SHARE) * episode)):
+        if step == restart:
+            observations, _ = env.reset(seed=1)
+            starts = torch.ones(env.num_envs, dtype=torch.bool)
+        actions = actor(observations, starts).clamp(-clip, clip)
+        seen.append(tuple(part.numpy().copy() for part in (observations, starts, actions, *actor.state)))
+        observations, _, terminated, truncated, _ = env.step(actions)
+        starts = terminated | truncated
+    columns = [np.stack(column) for column in zip(*seen, strict=True)]
+    unknown = Difference("PyTorch", 0, 0, np.nan, np.nan)
+    episodes = Episodes(columns[0], columns[1].astype(np.bool_), *columns[2:], reference=unknown)
+    return replace(episodes, reference=_compare_players("PyTorch", episodes, lambda: _torch_player(policy, clip)))
+
+
+def compare(name: str, episodes: Episodes, step: Step) -> Difference:
+    """Show an exported policy what PyTorch saw, one robot after the other, and measure how far it is off.
+
+    Args:
+        name: the format.
+        episodes: what PyTorch saw and did.
+        step: the exported policy; it is given back the memory that it returned, and zeros where an episode begins.
+    """
+    empty = np.zeros_like(episodes.hidden[0, :, :1])
+    return _compare_players(name, episodes, lambda: _player(step, (empty, empty)))
+
+
+def require_parity(lines: Sequence[Difference]) -> None:
+    """Check that every format does what PyTorch does.
+
+    Raises:
+        MachineError: one does not.
+    """
+    for line in lines:
+        # Turned round: a difference that is not a number is not at most anything.
+        if not line.max_difference <= MAX_DIFFERENCE:
+            raise MachineError(
+                f"{line.name} is off PyTorch by {line.max_difference:.1e}, more than {MAX_DIFFERENCE:.0e}, so nothing "
+                "was written: install the versions that were tested together with ./install_genesis.sh"
+            )
+
+
+def as_table(lines: Sequence[Difference]) -> str:
+    """Return the lines as a table for the terminal."""
+    table = [f"{'format':12} {'steps':>7} {'resets':>7} {'max difference':>15} {'ms a step':>10}"]
+    table += [
+        f"{line.name:12} {line.steps:7} {line.resets:7} {line.max_difference:15.1e} {line.ms_per_step:10.3f}"
+        for line in lines
+    ]
+    return "\n".join(table)
+
+
+def _player(step: Step, empty: Memory) -> Player:
+    memory = empty
+
+    def play(observation: Numbers, begins: bool) -> tuple[Numbers, Memory]:
+        nonlocal memory
+        action, memory = step(observation, empty if begins else memory)
+        return action, memory
+
+    return play
+
+
+def _torch_player(policy: RecurrentActorCriticPolicy, clip: float) -> Player:
+    actor = DeterministicActor(policy, 1, "fp32")
+
+    def play(observation: Numbers, begins: bool) -> tuple[Numbers, Memory]:
+        action = actor(torch.from_numpy(observation), torch.tensor([begins], dtype=torch.bool)).clamp(-clip, clip)
+        hidden, cell = actor.state
+        return action.numpy(), (hidden.numpy(), cell.numpy())
+
+    return play
+
+
+def _compare_players(name: str, episodes: Episodes, new_player: Callable[[], Player]) -> Difference:
+    steps, robots = episodes.starts.shape
+    worst, durations_s = [], []
+    for robot in range(robots):
+        play, one = new_player(), slice(robot, robot + 1)
+        for index in range(steps):
+            observation, begins = episodes.observations[index, one], bool(episodes.starts[index, robot])
+            began_s = time.perf_counter()
+            action, (hidden, cell) = play(observation, begins)
+            durations_s.append(time.perf_counter() - began_s)
+            pairs = (
+                (action, episodes.actions[index, one]),
+                (hidden, episodes.hidden[index, :, one]),
+                (cell, episodes.cell[index, :, one]),
+            )
+            worst.append(max(_largest(mine, theirs) for mine, theirs in pairs))
+    return Difference(
+        name=name,
+        steps=steps * robots,
+        resets=int(episodes.starts[1:].sum()),
+        max_difference=float(np.max(worst)),
+        ms_per_step=1e3 * float(np.median(durations_s)),
+    )
+
+
+def _largest(mine: Numbers, theirs: Numbers) -> float:
+    """Return the largest difference; infinite where a number is none, which a maximum of Python's could pass over."""
+    difference = float(np.abs(mine - theirs).max())
+    return difference if np.isfinite(difference) else np.inf

@@ -1,0 +1,390 @@
+"""The vectorised biped environment: batches of episodes on the tensors of a scene."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from torch import Tensor
+
+from biped.config.randomization import NoiseConfig
+from biped.config.task import EnvConfig
+from biped.env.randomizer import Randomizer
+from biped.env.snapshot import pack, unpack
+from biped.env.vec_env import StableBaselinesVecEnv
+from biped.mdp.commands import CommandState, advance_commands, command_progress, is_moving, widened
+from biped.mdp.episode_stats import EpisodeStats, EpisodeSummary
+from biped.mdp.gait import StepEvents, StepState, advance_phase, advance_steps
+from biped.mdp.observations import ObservationLayout, build_observation
+from biped.mdp.rewards import RewardInputs, RewardModel, active_terms, check_terms, compute_rewards
+from biped.mdp.terminations import check_terminations
+from biped.robot.rotations import quat_from_yaw, quat_rotate
+from biped.robot.state import (
+    BipedState,
+    select_state,
+    without_motion,
+)
+from biped.sim.scene import ResetPose, Scene, make_scene
+
+_LIVE = ("_phase", "_episode_steps", "_previous_action", "_state", "_steps", "_events", "_command")
+
+
+_LIVE_STATS = ("episode_return", "episode_length")
+"""Attributes of the environment, and of its statistics, that the running episodes live in."""
+
+
+class BipedEnv(VectorEnv):
+    """A batch of bipeds under velocity commands, stepped together on torch tensors.
+
+    Observations are (num_envs, layout.width), actions (num_envs, num_joints), rewards (num_envs,), all float32 on
+    `device`. An episode that ends is reset in the same step: the observation returned is the new episode's first, and
+    the last one of the old episode is `infos["final_obs"]` where `infos["_final_obs"]` is True.
+    """
+
+    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": ["rgb_array"]}  # noqa: RUF012
+
+    def __init__(self, cfg: EnvConfig, scene: Scene, seed: int = 0) -> None:
+        """Stand `cfg.num_envs` robots on the scene's ground.
+
+        Args:
+            cfg: the task.
+            scene: what moves the robots, with `cfg.num_envs` of them.
+            seed: of every draw: starts, commands.
+
+        Raises:
+            ValueError: reward terms and weights do not match, or the scene has another number of robots.
+            ConfigError: the robot lacks a joint that the gait moves.
+        """
+        check_terms()
+        if scene.num_envs != cfg.num_envs:
+            raise ValueError(f"the scene has {scene.num_envs} robots, the configuration {cfg.num_envs}")
+        self.cfg, self.scene = cfg, scene
+        self.num_envs, self.device = cfg.num_envs, scene.device
+        self.render_mode = "rgb_array"
+        self.metadata = {**self.metadata, "render_fps": round(1.0 / cfg.sim.control_dt_s)}
+        self.layout = ObservationLayout.build(cfg)
+        bound, joints = cfg.observation.clip, len(cfg.robot.joint_names)
+        self.single_observation_space = gymnasium.spaces.Box(-bound, bound, (self.layout.width,), np.float32)
+        self.single_action_space = gymnasium.spaces.Box(
+            -cfg.control.action_clip, cfg.control.action_clip, (joints,), np.float32
+        )
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self._rewards = RewardModel.build(cfg, self.device)
+        self.stats = EpisodeStats(self.num_envs, active_terms(cfg.reward.weights), cfg.sim.control_dt_s, self.device)
+        self._default_joint_pos = self._rewards.default_joint_pos_rad
+        self._generator = torch.Generator(self.device)
+        self._generator.manual_seed(seed)
+        self._lift = torch.tensor((0.0, 0.0, cfg.reset.clearance_m), device=self.device, dtype=torch.float32)
+        self._all = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
+        self._standing = self._measure_standing()
+        self._at_rest = without_motion(self._standing)
+        self._phase = torch.zeros(self.num_envs, device=self.device, dtype=torch.float32)
+        self._episode_steps = torch.zeros(self.num_envs, device=self.device, dtype=torch.float32)
+        self._max_episode_steps = round(cfg.termination.episode_s / cfg.sim.control_dt_s)
+        self._previous_action = torch.zeros(self.num_envs, joints, device=self.device, dtype=torch.float32)
+        self._randomizer = Randomizer(cfg, scene, self._default_joint_pos, self._generator)
+        noise = self.layout.noise(self.device) * ~self._randomizer.is_nominal[:, None]
+        self._noise = noise if cfg.randomization.noise != NoiseConfig() else None
+        self._steps = StepState.initial(self.num_envs, self.device)
+        self._events = StepEvents.none(self.num_envs, self.device)
+        self._command = CommandState.initial(self.num_envs, self.device)
+        self._shares = torch.zeros(self.num_envs, len(self.reward_names), device=self.device, dtype=torch.float32)
+        self.command_share = 1.0
+        """Share of the command ranges that is drawn from, around their middle; a curriculum sets it."""
+        self._start(self._all, self._standing)
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Begin every episode anew; `seed` (one number for the whole batch) restarts the draws.
+
+        Raises:
+            ValueError: a list of seeds is given; the batch has one generator.
+        """
+        del options
+        if isinstance(seed, list):
+            raise ValueError("the batch draws from one generator: give one seed, not a list")
+        if seed is not None:
+            self._generator.manual_seed(seed)
+        self.stats.restart()
+        self._events = StepEvents.none(self.num_envs, self.device)
+        self._start(self._all, self._standing)
+        return self._observe(), {}
+
+    def step(self, actions: Tensor | np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
+        """Move every robot by one control step.
+
+        Args:
+            actions: (num_envs, num_joints), tensor or numpy; clipped to the action space. One that is not finite ends
+                its episode as an error, and so does a command that is not.
+
+        Returns:
+            Observations, rewards, terminated, truncated, and infos: `final_obs` (num_envs, width) with its mask
+            `_final_obs`, and `episode_return`, `episode_length` up to this step, (num_envs,) each.
+
+        Raises:
+            ValueError: the actions have another shape.
+        """
+        cfg = self.cfg
+        actions = self._as_actions(actions)
+        refused = ~torch.isfinite(torch.cat((actions, self._command.velocity), dim=1)).all(dim=1)
+        actions = actions.clamp(-cfg.control.action_clip, cfg.control.action_clip).masked_fill(refused[:, None], 0.0)
+        force_w = self._randomizer.push(self._state, self.difficulty)
+        state = self.scene.step(self._randomizer.joint_targets(actions), force_w)
+        state = replace(state, error=state.error | refused)
+
+        dt_s = cfg.sim.control_dt_s
+        self._episode_steps = self._episode_steps + 1
+        self._phase = advance_phase(self._phase, cfg.gait.frequency_hz, dt_s)
+        self._steps, self._events = advance_steps(self._steps, state.foot_force_n, dt_s, cfg.gait)
+        ends = check_terminations(state, self._episode_steps, self._max_episode_steps, cfg.termination)
+        moving = is_moving(self._command.velocity, cfg.command)
+        rewards, shares = compute_rewards(
+            RewardInputs(
+                state=state,
+                command=self._command.velocity,
+                action=actions,
+                previous_action=self._previous_action,
+                phase=self._phase,
+                contacts=self._steps.contacts,
+                steps=self._events,
+                fell=ends.fell,
+                moving=moving,
+            ),
+            self._rewards,
+        )
+        # Where the physics broke nothing is paid and nothing is seen, so that no NaN gets any further.
+        rewards, shares = rewards.masked_fill(ends.error, 0.0), shares.masked_fill(ends.error[:, None], 0.0)
+        achieved = torch.cat((state.base_lin_vel_b[:, :2], state.base_ang_vel_b[:, 2:]), dim=-1)
+        progress = command_progress(self._command.velocity, achieved, cfg.command).clamp(-1.0, 1.0)
+        returns, lengths = self.stats.add(rewards, shares, progress, moving & ~ends.error, ends)
+
+        self._state, self._previous_action, self._shares = state, actions, shares
+        self._randomizer.feel(self._steps.contacts)
+        final_obs = self._observe().masked_fill(ends.error[:, None], 0.0)
+        self._start(ends.done, state)
+        infos = {
+            "final_obs": final_obs,
+            "_final_obs": ends.done,
+            "episode_return": returns,
+            "episode_length": lengths,
+        }
+        return self._observe(), rewards, ends.terminated, ends.truncated, infos
+
+    def end_rollout(self, max_error_share: float = 1.0) -> EpisodeSummary:
+        """Return what happened since the last call, and widen the commands if they were followed well.
+
+        Args:
+            max_error_share: of the environments, in which the physics may have failed.
+
+        Raises:
+            FloatingPointError: it failed in more.
+        """
+        summary = self.stats.drain()
+        if summary.errors > max_error_share * self.num_envs:
+            raise FloatingPointError(
+                f"the physics failed {summary.errors} times in {self.num_envs} environments in one rollout: lower the "
+                "gains or the action scale (--set env.robot.kp_nm_per_rad, env.control.action_scale_rad), or more "
+                "substeps"
+            )
+        self.command_share = widened(self.command_share, summary.progress, self.cfg.command)
+        return summary
+
+    def render(self) -> tuple[np.ndarray | None, ...]:
+        """Return a picture for each robot: of the first one, (height, width, 3), uint8, and None for the others.
+
+        Raises:
+            MachineError: the environment was made without a camera, or the machine cannot render.
+        """
+        return (self.scene.render(), *[None] * (self.num_envs - 1))
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Free the simulator."""
+        del kwargs
+        self.scene.close()
+
+    def get_state(self) -> dict[str, Tensor]:
+        """Return copies of all that the running episodes and the coming draws depend on, the simulator's included."""
+        return {
+            **pack({name: getattr(self, name) for name in _LIVE}),
+            **pack({name: getattr(self.stats, name) for name in _LIVE_STATS}),
+            **self._randomizer.get_state(),
+            "generator": self._generator.get_state(),
+            "command_share": torch.tensor(self.command_share, dtype=torch.float64),
+            **{f"scene.{name}": value for name, value in self.scene.get_state().items()},
+        }
+
+    def set_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `get_state` returned, exactly: the same actions lead to the same results.
+
+        Raises:
+            KeyError, RuntimeError: it is of an environment of another kind or size.
+        """
+        mine = unpack({name: getattr(self, name) for name in _LIVE}, state)
+        stats = unpack({name: getattr(self.stats, name) for name in _LIVE_STATS}, state)
+        self._randomizer.set_state(state)
+        self.scene.set_state({name.removeprefix("scene."): v for name, v in state.items() if name.startswith("scene.")})
+        self._generator.set_state(state["generator"].cpu())
+        self.command_share = float(state["command_share"])
+        vars(self).update(mine)
+        vars(self.stats).update(stats)
+
+    @property
+    def state(self) -> BipedState:
+        """The physical state of the running episodes."""
+        return self._state
+
+    @property
+    def command(self) -> Tensor:
+        """The velocity commands in force, (num_envs, 3): m/s, m/s, rad/s."""
+        return self._command.velocity
+
+    @property
+    def contacts(self) -> Tensor:
+        """Feet on the ground in the running episodes, (num_envs, 2), bool; none at an episode's start."""
+        return self._steps.contacts
+
+    def hold_commands(self, velocity: Tensor) -> Tensor:
+        """Put velocity commands (num_envs, 3) in force until the episodes end; return the observations with them.
+
+        Those too small to ask for motion are made zero, as drawn ones are. Under one that is not finite nothing is
+        seen, and the next step ends the episode as an error.
+        """
+        forever = torch.full((self.num_envs,), torch.inf, device=self.device, dtype=torch.float32)
+        velocity = velocity.to(self.device, torch.float32)
+        self._command = CommandState(velocity * is_moving(velocity, self.cfg.command)[:, None], forever)
+        return self._observe().masked_fill(~torch.isfinite(self._command.velocity).all(dim=1, keepdim=True), 0.0)
+
+    @property
+    def phase(self) -> Tensor:
+        """The gait clock of the running episodes, (num_envs,), from 0 to 1."""
+        return self._phase
+
+    @property
+    def reward_names(self) -> tuple[str, ...]:
+        """Names of the reward terms that are computed."""
+        return active_terms(self.cfg.reward.weights)
+
+    @property
+    def reward_shares(self) -> Tensor:
+        """What each of them paid in the last control step, (num_envs, num_terms); episodes that ended included."""
+        return self._shares
+
+    @property
+    def events(self) -> StepEvents:
+        """Touchdowns of the last control step; episodes that ended with it included."""
+        return self._events
+
+    @property
+    def difficulty(self) -> float:
+        """How far the curriculum is, from 0 to 1: what share of their size pushes and bumps have."""
+        start = self.cfg.command.start_share
+        return 1.0 if start >= 1.0 else min(1.0, max(0.0, (self.command_share - start) / (1.0 - start)))
+
+    @property
+    def randomizer(self) -> Randomizer:
+        """What differs from robot to robot, and what disturbs them."""
+        return self._randomizer
+
+    def _as_actions(self, actions: Tensor | np.ndarray) -> Tensor:
+        actions = torch.as_tensor(actions, dtype=torch.float32, device=self.device)
+        if actions.shape != self.action_space.shape:
+            raise ValueError(f"actions are {tuple(actions.shape)}, but must be {self.action_space.shape}")
+        return actions
+
+    def _measure_standing(self) -> BipedState:
+        """Return the state of robots that stand in the default pose, with the feet where the simulator has them."""
+        base_pos_w = torch.zeros(self.num_envs, 3, device=self.device, dtype=torch.float32)
+        base_pos_w[:, 2] = self.cfg.robot.default_base_height_m
+        upright = quat_from_yaw(torch.zeros(self.num_envs, device=self.device, dtype=torch.float32))
+        joint_pos_rad = self._default_joint_pos.expand(self.num_envs, -1)
+        self.scene.reset(self._all, ResetPose(base_pos_w, upright, joint_pos_rad))
+        standing = self.scene.step(joint_pos_rad)
+        return replace(standing, base_pos_w=base_pos_w, base_quat_w=upright, error=torch.zeros_like(standing.error))
+
+    def _draw_start(self) -> BipedState:
+        """Return the state of robots that are about to start: at rest, any heading, near the default pose."""
+        reset, rest = self.cfg.reset, self._at_rest
+        draws = 2.0 * self._rand(*rest.joint_pos_rad.shape) - 1.0
+        yaw_rad = 2.0 * torch.pi * self._rand(self.num_envs)
+        quat = quat_from_yaw(yaw_rad)
+        base_pos_w = rest.base_pos_w + self._lift
+        return replace(
+            rest,
+            base_pos_w=base_pos_w,
+            base_quat_w=quat,
+            joint_pos_rad=self._default_joint_pos + reset.joint_noise_rad * draws,
+            # Where the default pose has them: joint noise moves them by millimetres, until the first step reads them.
+            foot_pos_w=base_pos_w[:, None] + quat_rotate(quat[:, None], rest.foot_pos_w - rest.base_pos_w[:, None]),
+        )
+
+    def _rand(self, *shape: int) -> Tensor:
+        """Draw uniformly from 0 to 1."""
+        return torch.rand(*shape, generator=self._generator, device=self.device, dtype=torch.float32)
+
+    def _start(self, mask: Tensor, state: BipedState) -> None:
+        """Begin new episodes where `mask` (num_envs,) is True; elsewhere `state` goes on, and commands run on."""
+        cfg = self.cfg
+        start = self._draw_start()
+        phase, late = self._rand(2, self.num_envs)
+        self._randomizer.begin(mask, late, self.difficulty)
+        start = self._randomizer.disturbed(start)
+        self.scene.reset(mask, ResetPose(start.base_pos_w, start.base_quat_w, start.joint_pos_rad))
+        self._randomizer.set_in_motion(mask, start)
+        self._state = select_state(mask, start, state)
+        self._phase = torch.where(mask, phase, self._phase)
+        self._episode_steps = torch.where(mask, 0.0, self._episode_steps)
+        self._previous_action = torch.where(mask[:, None], 0.0, self._previous_action)
+        self._steps = self._steps.reset(mask)
+        self._command = advance_commands(
+            self._command, mask, cfg.sim.control_dt_s, cfg.command, self._generator, self.command_share
+        )
+
+    def _observe(self) -> Tensor:
+        observation = build_observation(
+            self.layout,
+            self.cfg,
+            self._state,
+            self._command.velocity,
+            self._randomizer.felt(self._steps.contacts),
+            self._previous_action,
+            self._phase,
+            self._default_joint_pos,
+        )
+        if self._noise is None:
+            return observation
+        return observation + self._noise * torch.randn(
+            observation.shape, generator=self._generator, device=self.device, dtype=torch.float32
+        )
+
+
+class BipedVecEnv(StableBaselinesVecEnv):
+    """A `BipedEnv` as a Stable-Baselines3 `VecEnv`; `env` is the tensor environment inside."""
+
+    env: BipedEnv
+
+    def __init__(self, env: BipedEnv) -> None:
+        """Wrap `env`."""
+        super().__init__(env)
+
+
+def make_env(
+    cfg: EnvConfig,
+    device: torch.device | str = "cpu",
+    *,
+    sim: str = "genesis",
+    seed: int = 0,
+    camera: bool = False,
+    viewer: bool = False,
+) -> BipedEnv:
+    """Build the environment on a simulator by its name; `camera` and `viewer` are `make_scene`'s.
+
+    Raises:
+        MachineError: the simulator cannot be imported or built here.
+    """
+    return BipedEnv(cfg, make_scene(sim, cfg, torch.device(device), camera=camera, viewer=viewer), seed=seed)

@@ -1,0 +1,196 @@
+"""Between the environment and the scene: makes robots differ, disturbs them, and gets their sensors wrong."""
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+
+import torch
+from torch import Tensor
+
+from biped.config.randomization import (
+    DYNAMICS,
+    ContactSensorConfig,
+    StartConfig,
+)
+from biped.config.task import EnvConfig
+from biped.env.snapshot import pack, unpack
+from biped.mdp.disturbances import (
+    ContactSensors,
+    Pushes,
+    pushes_are_on,
+)
+from biped.mdp.randomization import (
+    is_drawn_at_reset,
+    is_nominal,
+    redrawn,
+    sample_dynamics,
+)
+from biped.robot.actuators import Actuation
+from biped.robot.dynamics import DynamicsSample
+from biped.robot.rotations import (
+    leaning,
+    quat_rotate,
+    quat_rotate_inverse,
+)
+from biped.robot.state import BipedState
+from biped.sim.scene import Scene
+from biped.sim.terrain import field_starts
+
+_LIVE = ("dynamics", "_actuation", "_sensors", "_pushes")
+
+
+class Randomizer:
+    """What differs from robot to robot, and from episode to episode; where nothing does, it draws nothing."""
+
+    def __init__(self, cfg: EnvConfig, scene: Scene, default_joint_pos_rad: Tensor, generator: torch.Generator) -> None:
+        """Draw what holds for the whole run, and give it to the scene.
+
+        Args:
+            cfg: the environment; `cfg.randomization` says what differs.
+            scene: the robots.
+            default_joint_pos_rad: (num_joints,), rad.
+            generator: the environment's draws.
+        """
+        self._cfg, self._scene, self._generator = cfg, scene, generator
+        random = cfg.randomization
+        self._default_joint_pos = default_joint_pos_rad.expand(cfg.num_envs, -1)
+        self.dynamics = sample_dynamics(random, cfg.robot, cfg.num_envs, generator)
+        """How the robots of the running episodes differ from the model."""
+        late = random.latency_steps
+        self._actuation = Actuation.at(self._default_joint_pos, depth=1 + max(1, int(late.range[1])))
+        self._sensors = ContactSensors.initial(cfg.num_envs, scene.device)
+        self._pushes = Pushes.initial(cfg.num_envs, scene.device)
+        self._has_pushes = pushes_are_on(random.push)
+        self._has_sensor_faults = random.contact_sensors != ContactSensorConfig()
+        self._has_start_motion = random.start != StartConfig()
+        self._is_tilted = self._has_start_motion or random.slope_rad.mode != "off"
+        self._draws = any(is_drawn_at_reset(item.name, random) for item in fields(DynamicsSample))
+        self._has_bumps = bool(random.bumps.heights_m)
+        self._field_starts = field_starts(cfg, scene.device)
+        self._applies_draws = any(getattr(random, name).mode == "reset" for name in DYNAMICS)
+        self.is_nominal = is_nominal(random.nominal_share, cfg.num_envs, scene.device)
+        """Robots that are the model itself and are left alone, (num_envs,), bool."""
+        # Whose latency is not randomised has that of `control.latency_share`.
+        self._latency_by_share = self.is_nominal | (late.mode == "off")
+        self._apply()
+
+    def hold(self, sample: DynamicsSample) -> None:
+        """Give the robots other dynamics; what is drawn for each episode holds until its end.
+
+        Raises:
+            MachineError: the scene was built for robots that are all alike.
+        """
+        self.dynamics = sample
+        self._apply()
+
+    def begin(self, mask: Tensor, late: Tensor, difficulty: float) -> None:
+        """Draw what holds for an episode where `mask` (num_envs,) is True.
+
+        Args:
+            mask: episodes that begin, (num_envs,), bool.
+            late: uniform draws that decide on `control.latency_share`, (num_envs,).
+            difficulty: how far the curriculum is, from 0 to 1.
+        """
+        cfg, random = self._cfg, self._cfg.randomization
+        if self._draws:
+            fresh = sample_dynamics(random, cfg.robot, cfg.num_envs, self._generator, difficulty)
+            self.dynamics = redrawn(self.dynamics, fresh, mask, random)
+            if self._applies_draws:
+                self._apply()
+        again = mask & self._latency_by_share
+        steps = torch.where(again, (late < cfg.control.latency_share).long(), self.dynamics.latency_steps)
+        self.dynamics = replace(self.dynamics, latency_steps=steps)
+        self._actuation = self._actuation.reset(mask, self._default_joint_pos)
+        if self._has_sensor_faults:
+            self._sensors = self._sensors.reset(mask, random.contact_sensors, self._generator)
+        if self._has_pushes:
+            self._pushes = self._pushes.reset(mask & ~self.is_nominal, random.push, self._generator)
+
+    def disturbed(self, start: BipedState) -> BipedState:
+        """Return starts that lean and move a little, on their own slopes and fields."""
+        cfg = self._cfg.randomization.start
+        if self._has_bumps:
+            place = self._field_starts[self.dynamics.bump_field]
+            spread = (
+                torch.rand(
+                    self._cfg.num_envs, 2, generator=self._generator, device=self._scene.device, dtype=torch.float32
+                )
+                - 0.5
+            )
+            place[:, :2] += spread  # each on bumps of its own
+            start = replace(start, base_pos_w=start.base_pos_w + place, foot_pos_w=start.foot_pos_w + place[:, None])
+        if self._has_start_motion:
+            shape = (3, self._cfg.num_envs, 3)
+            drawn = (
+                2.0 * torch.rand(shape, generator=self._generator, device=self._scene.device, dtype=torch.float32) - 1.0
+            )
+            vel, ang, lean = drawn.masked_fill(self.is_nominal[:, None], 0.0)
+            vel = torch.cat((cfg.lin_vel_m_s * vel[:, :2], torch.zeros_like(vel[:, 2:])), dim=1)
+            quat = leaning(start.base_quat_w, cfg.tilt_rad * lean[:, 0], cfg.tilt_rad * lean[:, 1])
+            start = replace(start, base_quat_w=quat, base_lin_vel_b=vel, base_ang_vel_b=cfg.ang_vel_rad_s * ang)
+        if self._is_tilted:
+            gravity_b = quat_rotate_inverse(start.base_quat_w, self.dynamics.gravity_direction)
+            start = replace(start, projected_gravity_b=gravity_b)
+        return start
+
+    def set_in_motion(self, mask: Tensor, start: BipedState) -> None:
+        """Give the robots where `mask` (num_envs,) is True the velocity of their start."""
+        if self._has_start_motion:
+            vel_w = quat_rotate(start.base_quat_w, start.base_lin_vel_b)
+            self._scene.set_base_velocity(mask, vel_w, start.base_ang_vel_b)
+
+    def joint_targets(self, actions: Tensor) -> Tensor:
+        """Return where the joints are driven to, (num_envs, num_joints), rad: late, and short of it by the gears' play.
+
+        Args:
+            actions: (num_envs, num_joints), clipped.
+        """
+        self._actuation = self._actuation.with_action(actions)
+        applied = self._actuation.delayed(self.dynamics.latency_steps)
+        targets = self._default_joint_pos + self._cfg.control.action_scale_rad * applied
+        self._actuation = self._actuation.driven_to(targets, self.dynamics.backlash_rad)
+        return self._actuation.joint_targets_rad
+
+    def push(self, state: BipedState, share: float) -> Tensor | None:
+        """Let the time to the next push pass, and push; return forces on the bases, (num_envs, 3), N in the world.
+
+        Args:
+            state: before the control step.
+            share: of the pushes' full size.
+        """
+        if not self._has_pushes:
+            return None
+        cfg, dt_s = self._cfg.randomization.push, self._cfg.sim.control_dt_s
+        self._pushes, jumps, change_w = self._pushes.advance(dt_s, cfg, share, self._generator)
+        if cfg.velocity_m_s:
+            vel_w = quat_rotate(state.base_quat_w, state.base_lin_vel_b)
+            self._scene.set_base_velocity(jumps, vel_w + change_w, state.base_ang_vel_b)
+        return self._pushes.force_w if cfg.force_n else None
+
+    def feel(self, contacts: Tensor) -> None:
+        """Take in the true contacts (num_envs, 2), bool, of a control step."""
+        if self._has_sensor_faults:
+            sensors = self._cfg.randomization.contact_sensors
+            self._sensors = self._sensors.feel(contacts, sensors, self._generator)
+
+    def felt(self, contacts: Tensor) -> Tensor:
+        """Return what the switches say, (num_envs, 2), bool; those of nominal robots say `contacts`, the truth."""
+        if not self._has_sensor_faults:
+            return contacts
+        return torch.where(self.is_nominal[:, None], contacts, self._sensors.felt)
+
+    def get_state(self) -> dict[str, Tensor]:
+        """Return copies of all that the running episodes depend on."""
+        return pack({name: getattr(self, name) for name in _LIVE})
+
+    def set_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `get_state` returned; the scene's own state is to be put back after this.
+
+        Raises:
+            KeyError, RuntimeError: it is of another kind or size.
+        """
+        vars(self).update(unpack({name: getattr(self, name) for name in _LIVE}, state))
+        self._apply()
+
+    def _apply(self) -> None:
+        if self._cfg.randomization.changes_dynamics:
+            self._scene.apply(self.dynamics)

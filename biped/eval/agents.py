@@ -1,0 +1,30 @@
+"""Who acts in an evaluation."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from biped.env.env import (
+    BipedEnv,
+)
+
+Agent = Callable[[Tensor, Tensor], Tensor]
+"""From observations (num_envs, width) and episode starts (num_envs,), bool, to actions (num_envs, num_joints)."""
+
+
+def zero_agent(env: BipedEnv) -> Agent:
+    """Return the agent that holds the default pose."""
+    shape = env.action_space.shape or ()
+    return lambda observations, _: torch.zeros(shape, device=observations.device, dtype=torch.float32)
+
+
+def random_agent(env: BipedEnv, seed: int) -> Agent:
+    """Return the agent that draws actions uniformly from the action space."""
+    generator = np.random.default_rng(seed)
+    space = env.action_space
+    assert space.shape is not None
+    return lambda *_: torch.as_tensor(
+        generator.uniform(-env.cfg.control.action_clip, env.cfg.control.action_clip, space.shape).astype(np.float32)
+    )

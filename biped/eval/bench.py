@@ -1,0 +1,75 @@
+"""One evaluation: a batch of robots of its own, judged by the gate and counted as trials."""
+
+from dataclasses import dataclass, replace
+
+from biped.config.randomization import RandomizationConfig
+from biped.config.robot import ServoConfig
+from biped.config.run import Config
+from biped.env.env import make_env
+from biped.eval.agents import Agent
+from biped.eval.episodes import record_episodes, trial_commands
+from biped.eval.gate import Verdict, judge
+from biped.eval.record import Recording
+from biped.eval.trials import Trials, count_trials
+
+TRIAL_SEED = 10_000
+"""Of the evaluations' commands and starts: the same in every evaluation of every run."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one evaluation found."""
+
+    verdict: Verdict
+    """The gate."""
+    trials: Trials
+    """Episodes counted as trials."""
+
+    @classmethod
+    def of(cls, record: Recording, servo: ServoConfig) -> "Evaluation":
+        """Judge and count the episodes of a recording."""
+        return cls(judge(record, servo), count_trials(record))
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """The larger, the better: the gate's score, then the share of successful trials."""
+        return self.verdict.score, self.trials.success_rate
+
+    def metrics(self) -> dict[str, float]:
+        """Return the figures by their canonical names; NaN where there was nothing to measure."""
+        trials = self.trials
+        return {
+            "eval/success_rate": trials.success_rate,
+            "eval/success_precision": trials.success_precision,
+            "eval/num_trials": trials.num_trials,
+            "eval/success_trials": trials.success_trials,
+            "eval/fail_trials": trials.fail_trials,
+            "gate/score": self.verdict.score,
+            "gate/passed": float(self.verdict.passed),
+            **{f"gate/{name}": value for name, value in self.verdict.figures().items()},
+        }
+
+
+class EvaluationBench:
+    """A small batch of environments of its own, to evaluate the policy that is being trained."""
+
+    def __init__(self, config: Config, device: str) -> None:
+        """Build `config.train.eval_episodes` robots."""
+        # The judge is the model as it is, whatever the policy is trained with.
+        cfg = replace(config.env, num_envs=config.train.eval_episodes, randomization=RandomizationConfig())
+        self._env = make_env(cfg, device, sim=config.train.sim)
+        self._commands = trial_commands(cfg.num_envs, cfg.command, TRIAL_SEED)
+        self.num_envs = cfg.num_envs
+        """Robots in it."""
+        self.last_record: Recording | None = None
+        """The episodes of the last evaluation."""
+
+    def run(self, agent: Agent) -> Evaluation:
+        """Evaluate a policy."""
+        self.last_record = None  # two of them at once would be twice the memory
+        self.last_record = record_episodes(self._env, agent, self._commands, TRIAL_SEED)
+        return Evaluation.of(self.last_record, self._env.cfg.robot.servo)
+
+    def close(self) -> None:
+        """Free the simulator."""
+        self._env.close()

@@ -1,0 +1,73 @@
+"""From a policy and an environment to a recording: one full-length episode an environment, a command each."""
+
+import torch
+from torch import Tensor
+
+from biped.base.errors import ConfigError
+from biped.config.task import CommandConfig
+from biped.env.env import BipedEnv
+from biped.eval.agents import Agent
+from biped.eval.figures import WALKING_M_S
+from biped.eval.record import Recorder, Recording
+from biped.mdp.commands import is_moving
+
+STANDING_SHARE, TURNING_SHARE = 1 / 8, 1 / 8
+"""Shares of the episodes whose command is zero, and whose command turns on the spot, where training asks for both."""
+_CANDIDATES = 64
+"""Commands that are drawn for each that is wanted: those too small for their kind are left out."""
+
+
+def trial_commands(count: int, cfg: CommandConfig, seed: int) -> Tensor:
+    """Return a command an episode, (count, 3), over the range that `cfg` trains: standing, then turning, then walking.
+
+    Turning and walking are drawn uniformly from the ranges, without commands too small to ask for that motion. A
+    configuration that never asks to stand, to turn on the spot or to walk gets no such episodes.
+
+    Raises:
+        ConfigError: hardly any command of the ranges asks for motion.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    ranges = torch.tensor([cfg.lin_vel_x_m_s, cfg.lin_vel_y_m_s, cfg.ang_vel_rad_s], dtype=torch.float32)
+    walks = ranges[:, 0] + (ranges[:, 1] - ranges[:, 0]) * torch.rand(
+        _CANDIDATES * count, 3, generator=generator, dtype=torch.float32
+    )
+    turns = walks * torch.tensor((0.0, 0.0, 1.0), dtype=torch.float32)
+    turns = turns[is_moving(turns, cfg)]
+    walks = walks[is_moving(walks, cfg) & (torch.linalg.vector_norm(walks[:, :2], dim=1) >= WALKING_M_S)]
+    standing = round(STANDING_SHARE * count) if cfg.standing_fraction else 0
+    turning = round(TURNING_SHARE * count) if cfg.turning_fraction and len(turns) else 0
+    moving = count - standing - turning
+    if not len(walks):  # nothing but turning or standing is trained
+        standing, turning = (standing, turning + moving) if turning else (count, 0)
+    commands = torch.cat(
+        (torch.zeros(standing, 3, dtype=torch.float32), turns[:turning], walks[: count - standing - turning])
+    )
+    if len(commands) < count:
+        raise ConfigError("hardly any of env.command's velocities asks for motion: widen its ranges")
+    return commands
+
+
+@torch.inference_mode()
+def record_episodes(env: BipedEnv, agent: Agent, commands: Tensor, seed: int) -> Recording:
+    """Run one episode in every environment for its full time.
+
+    On a CPU it ends as soon as all have fallen; on a GPU looking would cost more than it saves.
+
+    Args:
+        env: the environments, as many as commands; their own episodes are ended.
+        agent: the policy.
+        commands: (num_envs, 3): m/s, m/s, rad/s; each holds for a whole episode, zero if too small to ask for motion.
+        seed: of the starts.
+    """
+    env.reset(seed=seed)
+    observations = env.hold_commands(commands)
+    starts = torch.ones(env.num_envs, dtype=torch.bool, device=env.device)
+    dt_s = env.cfg.sim.control_dt_s
+    recorder = Recorder(dt_s, env.scene.mass_kg, env.command, env.reward_names)
+    for _ in range(round(env.cfg.termination.episode_s / dt_s)):
+        observations, _, terminated, truncated, _ = env.step(agent(observations, starts))
+        starts = terminated | truncated
+        recorder.add(env.state, env.contacts, terminated, truncated, env.phase, env.reward_shares)
+        if env.device.type == "cpu" and not recorder.running.any():
+            break
+    return recorder.finish()

@@ -1,0 +1,69 @@
+"""Between an action and a joint: time, play in the gears, gains, and what a servo can give."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from biped.config.robot import RobotConfig
+from biped.robot.dynamics import DynamicsSample
+
+
+@dataclass(frozen=True)
+class Actuation:
+    """What lies between an action and the motor: time, and play in the gears."""
+
+    history: Tensor
+    """The last actions, the latest first, (num_envs, depth, num_joints)."""
+    joint_targets_rad: Tensor
+    """Where the gears' output stands, (num_envs, num_joints), rad."""
+
+    @classmethod
+    def at(cls, targets_rad: Tensor, depth: int) -> "Actuation":
+        """Begin with no action, and the gears at `targets_rad` (num_envs, num_joints)."""
+        return cls(targets_rad.new_zeros(len(targets_rad), depth, targets_rad.shape[1]), targets_rad)
+
+    def reset(self, mask: Tensor, targets_rad: Tensor) -> "Actuation":
+        """Begin anew where `mask` (num_envs,) is True."""
+        return Actuation(
+            self.history.masked_fill(mask[:, None, None], 0.0),
+            torch.where(mask[:, None], targets_rad, self.joint_targets_rad),
+        )
+
+    def with_action(self, action: Tensor) -> "Actuation":
+        """Take in an action (num_envs, num_joints)."""
+        history = torch.cat((action[:, None], self.history[:, :-1]), dim=1)
+        return Actuation(history, self.joint_targets_rad)
+
+    def delayed(self, latency_steps: Tensor) -> Tensor:
+        """Return the action that takes effect now, (num_envs, num_joints), `latency_steps` (num_envs,) late."""
+        index = latency_steps[:, None, None].expand(-1, 1, self.history.shape[2])
+        return self.history.gather(1, index)[:, 0]
+
+    def driven_to(self, targets_rad: Tensor, backlash_rad: Tensor) -> "Actuation":
+        """Turn the motors to their targets; the output follows once the play is used up.
+
+        The play operator: Nordin and Gutman 2002, "Controlling mechanical systems with backlash - a survey".
+        """
+        half = 0.5 * backlash_rad
+        output = torch.minimum(torch.maximum(self.joint_targets_rad, targets_rad - half), targets_rad + half)
+        return Actuation(self.history, output)
+
+
+def pd_torque(
+    targets_rad: Tensor, pos_rad: Tensor, vel_rad_s: Tensor, robot: RobotConfig, sample: DynamicsSample | None
+) -> Tensor:
+    """Return what clamped PD controllers apply, (num_envs, num_joints), N·m: the law that both simulators integrate.
+
+    Args:
+        targets_rad: (num_envs, num_joints), rad.
+        pos_rad: joint positions, (num_envs, num_joints), rad.
+        vel_rad_s: joint velocities, (num_envs, num_joints), rad/s.
+        robot: gains and stall torque.
+        sample: what each robot has of them; None: all as configured.
+    """
+    kp, kd, stall = robot.kp_nm_per_rad, robot.kd_nm_s_per_rad, robot.servo.stall_torque_nm
+    if sample is None:
+        return (kp * (targets_rad - pos_rad) - kd * vel_rad_s).clamp(-stall, stall)
+    torque = kp * sample.strength * (targets_rad - pos_rad) - kd * sample.damping * vel_rad_s
+    return torch.minimum(torch.maximum(torque, -stall * sample.strength), stall * sample.strength)

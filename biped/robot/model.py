@@ -1,0 +1,25 @@
+"""The file that a robot's model is in."""
+
+from pathlib import Path
+
+from biped.base.errors import MachineError
+from biped.base.files import REPOSITORY
+from biped.config.settings import expanded
+from biped.config.task import EnvConfig
+
+
+def model_file(cfg: EnvConfig) -> Path:
+    """Return the robot's model file.
+
+    Raises:
+        MachineError: it is not there.
+    """
+    path = REPOSITORY / expanded(cfg.robot.model_path)
+    if not path.is_file():
+        raise MachineError(f"the robot model {path} is missing: restore it, or set env.robot.model_path")
+    return path
+
+
+def is_urdf(file: Path) -> bool:
+    """Say whether a model file is a URDF; others are MJCF."""
+    return file.suffix.lower() == ".urdf"

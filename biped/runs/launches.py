@@ -1,0 +1,68 @@
+"""Under what conditions a run was made: command line, code, versions, machine."""
+
+import importlib.metadata
+import platform
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from biped.base.files import REPOSITORY
+from biped.base.machine import describe_machine
+
+PACKAGES = (
+    "genesis-world",
+    "torch",
+    "stable-baselines3",
+    "sb3-contrib",
+    "gymnasium",
+    "numpy",
+    "mujoco",
+    "wandb",
+    "tensorboard",
+)
+"""Packages whose versions are kept."""
+
+_GIT_TIMEOUT_S = 5.0
+
+
+def describe_launch(command: Sequence[str], resumed_after_step: int | None) -> dict[str, Any]:
+    """Return what there is to know about this process and the machine under it, as JSON has it.
+
+    Args:
+        command: the command line.
+        resumed_after_step: the steps of the checkpoint that it goes on from; None for a new run.
+    """
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": list(command),
+        "resumed_after_step": resumed_after_step,
+        "code": describe_code(REPOSITORY),
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "machine": describe_machine(),
+    }
+
+
+def describe_code(root: Path) -> dict[str, Any]:
+    """Return the git commit that is checked out in `root`, and whether files differ from it; None where unknown."""
+    commit = _git(root, "rev-parse", "HEAD")
+    changes = _git(root, "status", "--porcelain") if commit else None
+    return {"commit": commit, "is_dirty": None if changes is None else bool(changes)}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        ended = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=_GIT_TIMEOUT_S, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return ended.stdout.strip()

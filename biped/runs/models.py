@@ -1,0 +1,98 @@
+"""Saved models of a run: which one is the furthest, and loaded for what only acts with it."""
+
+from pathlib import Path
+
+from biped.base.command_line import with_a_name
+from biped.base.errors import UsageError, warn
+from biped.base.files import set_aside
+from biped.config.run import Config
+from biped.runs.checkpoint import Checkpoint, CheckpointError, read_checkpoint, read_steps
+from biped.runs.directory import RunDirectory, steps_in_name
+
+
+def find_furthest(run: RunDirectory, config: Config, remedy: str) -> tuple[Path, Checkpoint] | None:
+    """Return the sound model of a run that was trained for most steps; None where it holds no model at all.
+
+    At equal steps a periodic checkpoint is preferred, which alone holds the exact state, then the final model, the best
+    and the average. The best model is written between two checkpoints: where it is ahead of one by no more than these
+    are apart, nothing has been lost, and the checkpoint is taken. What is damaged is said and passed over.
+
+    Args:
+        run: the run.
+        config: its configuration.
+        remedy: what to do where none can be used.
+
+    Raises:
+        UsageError: there are models, but none is sound.
+    """
+    apart = config.train.checkpoint_every_steps + config.env.num_envs * config.ppo.n_steps
+    ahead: tuple[Path, Checkpoint] | None = None
+    for path, steps in _by_steps(run):
+        is_near = path == run.checkpoint(steps) and ahead is not None and ahead[1].num_timesteps - steps <= apart
+        if ahead is not None and not is_near:
+            continue
+        try:
+            found = path, read_checkpoint(path)
+        except CheckpointError as error:
+            print(f"{error}: passed over", flush=True)
+            continue
+        if path != run.best_model:
+            return found
+        ahead = found
+    if ahead is None and run.models():
+        raise UsageError(f"{run.path} holds no sound model: {remedy}")
+    return ahead
+
+
+def _by_steps(run: RunDirectory) -> list[tuple[Path, int]]:
+    """Return the models with their steps, the most first; say which cannot be read."""
+    found = [(path, steps_in_name(path)) for path in run.checkpoints()]
+    for path in run.models()[len(found) :]:
+        try:
+            found.append((path, read_steps(path)))
+        except CheckpointError as error:
+            print(f"{error}: passed over", flush=True)
+    return sorted(found, key=lambda item: item[1], reverse=True)
+
+
+def make_way(path: Path, steps: int) -> None:
+    """Keep a model that is about to be replaced under another name, if it has more steps or cannot be read.
+
+    Args:
+        path: the model; it need not exist.
+        steps: environment steps of what is to come in its place.
+
+    Raises:
+        OSError: the disk does not let us.
+    """
+    if not path.is_file():
+        return
+    try:
+        has = read_steps(path)
+        why = f"has {has:,} steps, more than the {steps:,} of what comes in its place"
+    except CheckpointError:
+        has, why = steps + 1, "is damaged"
+    if has > steps:
+        warn(f"{path} {why}: it is kept as {set_aside(path).name}")
+
+
+def find_model(model: Path | None, logs: Path, exp_name: str) -> tuple[Path, RunDirectory]:
+    """Return the model that `--model` names, or else the furthest of a run, which is said; and the folder of both.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if model is not None:
+        if not model.is_file():
+            raise UsageError(f"--model: there is no file {model}")
+        if not (model.parent / "config.json").is_file():
+            raise UsageError(f"--model: there is no config.json beside {model}, which says what the model is")
+        return model, RunDirectory(with_a_name(model.parent))
+    run = RunDirectory.open(logs, exp_name)
+    remedy = "train first, or name a file with --model PATH"
+    found = find_furthest(run, run.read_config(), remedy)
+    if found is None:
+        raise UsageError(f"{run.path} holds no checkpoint yet: {remedy}")
+    path, checkpoint = found
+    print(f"the model is {path}, trained for {checkpoint.num_timesteps:,} steps", flush=True)
+    return path, run

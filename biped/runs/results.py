@@ -1,0 +1,198 @@
+"""Where results go, so that none replaces another one: names say how was judged, and what is in the way is kept.
+
+A run's results lie beside its checkpoints; those of a model from elsewhere lie among the logs, never beside the model.
+
+```
+logs/<exp_name>/
+    eval.json                       the newest checkpoint as the standard judge sees it: what `--compare` reads
+    eval_mujoco_seed3.json          the same in another simulator, from other starts
+    eval_best_model.json            another checkpoint of the run, named by `--model`
+    eval.1.json                     what eval.json was before it was of another checkpoint
+logs/evaluations/<folder>-<model>/  the same of a model from elsewhere, with the config.json that lies beside it
+```
+"""
+
+import filecmp
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from biped.base.errors import UsageError, disk_error
+
+EVALUATIONS = "evaluations"
+"""Folder of the results of models from elsewhere."""
+COPIED = ("config.json", "run_info.json")
+"""What a comparison reads besides the figures."""
+_LONGEST_TAIL = 120
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the results of one model go."""
+
+    folder: Path
+    """The folder; it need not exist."""
+    label: str = ""
+    """What names of files say of the model."""
+    tail: str = ""
+    """What names of files say of the settings."""
+    source: Path | None = None
+    """The folder of a model from elsewhere."""
+
+    @classmethod
+    def of(cls, model: Path, logs: Path, *, by_name: bool) -> "Place":
+        """Return the place of a model's results.
+
+        Args:
+            model: a checkpoint, with its config.json.
+            logs: the folder of all runs.
+            by_name: it was named itself (`--model`), not as the newest of a run.
+        """
+        home = model.resolve().parent
+        if not by_name:
+            return cls(model.parent)
+        if home.parent == logs.resolve():
+            return cls(model.parent, f"_{model.stem}")
+        name = f"{home.name}-{model.stem}".strip("-")
+        return cls(_free_or_its(logs / EVALUATIONS / name, model.parent), source=model.parent)
+
+    def judged(self, asked: Mapping[str, Any], episodes: int) -> "Place":
+        """Return the place of results of these settings; `episodes` is the standard judge's number."""
+        return replace(self, tail=tail_of(asked, episodes))
+
+    def file(self, name: str, number: int = 0) -> Path:
+        """Return the path of a result, such as eval.json; a number is that of one which was in the way."""
+        path = Path(name)
+        return self.folder / f"{path.stem}{self.label}{self.tail}{f'.{number}' if number else ''}{path.suffix}"
+
+    def make_folder(self) -> None:
+        """Make the folder, with what a comparison reads of a model from elsewhere.
+
+        Raises:
+            MachineError: the disk does not let us.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            copied = [] if self.source is None else [self.source / name for name in COPIED]
+            for file in copied:
+                if file.is_file():
+                    (self.folder / file.name).write_bytes(file.read_bytes())
+        except OSError as error:
+            raise disk_error(self.folder, error) from error
+
+    def write(self, name: str, content: Mapping[str, Any], asked: Mapping[str, Any], others: Sequence[str]) -> Path:
+        """Write a result as JSON, and return where it is.
+
+        A result of something else that has its name gets a numbered one first, and so do the `others` beside it.
+
+        Args:
+            name: such as eval.json.
+            content: the result, `asked` included.
+            asked: what tells results apart.
+            others: names of files or folders that come with the result.
+
+        Raises:
+            MachineError: there is no room for the folder.
+            OSError: the disk does not let us.
+        """
+        self.make_folder()
+        out = self.file(name)
+        part = _written_beside(out, content)
+        if not _is_of(out, asked):
+            self._keep((name, *others))
+        part.replace(out)
+        return out
+
+    def robustness_reports(self, home: Path) -> list[Path]:
+        """Return where a robustness report of the same model may be, the likeliest first; `home` is the model's."""
+        found = [self.file("robustness.json"), replace(self, tail="").file("robustness.json")]
+        return found if self.label else [*found, home / "robustness.json"]
+
+    def _keep(self, names: Sequence[str]) -> None:
+        number = 1
+        while any(self.file(name, number).exists() for name in names):
+            number += 1
+        for name in names:
+            if self.file(name).exists():
+                self.file(name).rename(self.file(name, number))
+
+
+def tail_of(asked: Mapping[str, Any], episodes: int) -> str:
+    """Return what names say of settings that are not the standard judge's, such as _mujoco_seed3.
+
+    Args:
+        asked: `sim`, `randomize`, `seed`, `episodes`, `command` and `set`, as the command line has them.
+        episodes: the standard judge's number.
+    """
+    words = [asked["sim"]] if asked["sim"] != "genesis" else []
+    words += [asked["randomize"]] if asked["randomize"] != "none" else []
+    words += [f"seed{asked['seed']}"] if asked["seed"] else []
+    words += [f"{asked['episodes']}_episodes"] if asked["episodes"] != episodes else []
+    words += ["command", *(f"{value:g}" for value in asked["command"])] if asked["command"] is not None else []
+    for setting in asked["set"]:
+        path, _, value = setting.partition("=")
+        words.append(f"{path.strip().rpartition('.')[2]}_{value.strip()}")
+    tail = re.sub(r"[^A-Za-z0-9._+-]+", "-", "_".join(words))[:_LONGEST_TAIL]
+    return f"_{tail}" if tail else ""
+
+
+def write_json(file: Path, content: Mapping[str, Any]) -> None:
+    """Write a result where it was asked for, whole or not at all.
+
+    Raises:
+        OSError: the disk does not let us.
+    """
+    if file.exists() and not file.is_file():  # a pipe or a terminal
+        file.write_text(_as_text(content), encoding="utf-8")
+    else:
+        _written_beside(file, content).replace(file)
+
+
+def sha256_of(model: Path) -> str:
+    """Return the hash of a file.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    try:
+        return hashlib.sha256(model.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UsageError(f"{model} cannot be read ({error.strerror}): name a checkpoint with --model PATH") from error
+
+
+def _written_beside(file: Path, content: Mapping[str, Any]) -> Path:
+    part = file.with_name(f".{file.name}.part")
+    try:
+        part.write_text(_as_text(content), encoding="utf-8")
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+    return part
+
+
+def _as_text(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _free_or_its(folder: Path, source: Path) -> Path:
+    """Return the folder, or a numbered one where it has the results of a model with another configuration."""
+    number, candidate = 0, folder
+    while (candidate / "config.json").is_file() and not filecmp.cmp(
+        candidate / "config.json", source / "config.json", shallow=False
+    ):
+        number += 1
+        candidate = folder.with_name(f"{folder.name}.{number}")
+    return candidate
+
+
+def _is_of(file: Path, asked: Mapping[str, Any]) -> bool:
+    """Say whether a file has a result of what was asked; by which path the model was named makes no difference."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return all(found[name] == value for name, value in asked.items() if name != "model")
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

@@ -1,0 +1,138 @@
+"""Says what this machine has for training, one line a thing, with the remedy where something is missing.
+
+Run by `./install_genesis.sh --check`. Exit codes: 0 everything is there, 1 something is not.
+"""
+
+import importlib.metadata
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+INSTALL = "run ./install_genesis.sh"
+PACKAGES = (
+    "stable_baselines3",
+    "sb3_contrib",
+    "gymnasium",
+    "wandb",
+    "tensorboard",
+    "mujoco",
+    "matplotlib",
+    "optuna",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+)
+FREE_GIB = 4.0
+"""Memory under which the CPU preset gets tight."""
+
+Finding = tuple[bool, str]
+"""Whether it is fine, and what to say."""
+
+
+def check_python() -> Finding:
+    """The interpreter's version."""
+    fine = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    return fine, f"{platform.python_version()} ({sys.executable})" + ("" if fine else ": 3.11 to 3.13 is needed")
+
+
+def check_torch() -> Finding:
+    """The build of torch."""
+    import torch
+
+    return True, f"{torch.__version__}, {'CUDA ' + torch.version.cuda if torch.version.cuda else 'CPU build'}"
+
+
+def check_gpu() -> Finding:
+    """The GPU, its driver, and whether torch can use it; a machine without one is fine."""
+    import torch
+
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        name = torch.cuda.get_device_name()
+        return True, f"{name}, driver {_driver()}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+    driver = _driver()
+    if driver is None:
+        return True, "none found: the CPU preset will be used"
+    if torch.version.cuda is None:
+        return False, f"driver {driver}, but torch is a CPU build: run ./install_genesis.sh --cuda"
+    return False, f"driver {driver}, but torch {torch.__version__} cannot use it: update the driver"
+
+
+def check_packages() -> Finding:
+    """The other packages, imported for real."""
+    versions = []
+    for name in PACKAGES:
+        try:
+            __import__(name)
+        except Exception as error:
+            return False, f"{name} cannot be imported ({error}): {INSTALL}"
+        versions.append(f"{name} {importlib.metadata.version(name)}")
+    return True, ", ".join(versions)
+
+
+def check_genesis() -> Finding:
+    """Genesis, with a robot that really stands and steps."""
+    import torch
+
+    from biped.base.errors import MachineError
+    from biped.config.task import EnvConfig
+    from biped.sim.scene import make_scene
+
+    cfg = EnvConfig(num_envs=2)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    started_s = time.monotonic()
+    try:
+        scene = make_scene("genesis", cfg, device)
+        targets = torch.tensor(cfg.robot.default_joint_pos_rad, device=device, dtype=torch.float32).repeat(
+            cfg.num_envs, 1
+        )
+        broken = scene.step(targets).error.any().item()
+        scene.close()
+    except MachineError as error:
+        return False, str(error)
+    version = importlib.metadata.version("genesis-world")
+    took = f"built and stepped a scene on {device.type} in {time.monotonic() - started_s:.0f} s"
+    return not broken, f"{version}, {took}" + (": the physics failed" if broken else "")
+
+
+def check_memory() -> Finding:
+    """Free main memory and disk."""
+    import psutil
+
+    free = psutil.virtual_memory().available / 2**30
+    disk = shutil.disk_usage(Path.cwd()).free / 2**30
+    fine = free >= FREE_GIB
+    return fine, f"{free:.1f} GiB free, disk {disk:.0f} GiB free" + ("" if fine else ": use fewer --num_envs")
+
+
+CHECKS: dict[str, Callable[[], Finding]] = {
+    "Python": check_python,
+    "torch": check_torch,
+    "GPU": check_gpu,
+    "packages": check_packages,
+    "Genesis": check_genesis,
+    "memory": check_memory,
+}
+"""What is looked at, in order."""
+
+
+def findings() -> Iterator[tuple[str, Finding]]:
+    """Run the checks one after the other; one that breaks is a finding too."""
+    for name, check in CHECKS.items():
+        try:
+            yield name, check()
+        except Exception as error:
+            yield name, (False, f"{type(error).__name__}: {error}: {INSTALL}".replace("\n", " "))
+
+
+def _driver() -> str | None:
+    """Return the version of the NVIDIA driver, or None where there is none."""
+    try:
+        query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        return subprocess.run(query, capture_output=True, text=True, check=True, timeout=20).stdout.split()[0]
+    except (OSError, subprocess.SubprocessError, IndexError):
+        return None

@@ -1,0 +1,170 @@
+"""The walking gate during training: evaluations at intervals, the best model so far, and when to stop."""
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from torch import Tensor
+
+from biped.base.files import set_aside
+from biped.base.interrupts import Interrupts
+from biped.base.watchdog import Watchdog
+from biped.eval.bench import Evaluation, EvaluationBench
+from biped.eval.gate import as_json
+from biped.ppo.acting import DeterministicActor
+from biped.ppo.recurrent_ppo import DeviceRecurrentPPO
+from biped.runs.directory import RunDirectory
+
+_LAST_STEPS, _PASSES = "last_evaluation_steps", "passes_in_a_row"
+"""Names in a checkpoint's notes."""
+_NONE = -math.inf, -math.inf
+"""Rank of a best model that there is not."""
+
+
+class Evaluator(Protocol):
+    """Puts a policy to the test; see `PolicyEvaluator`."""
+
+    def evaluate(self) -> Evaluation | None:
+        """Evaluate the policy as it is; None where that was broken off."""
+        ...
+
+
+class Saver(Protocol):
+    """Writes a policy; see `biped.train.state.TrainingState`."""
+
+    def save_weights(self, path: Path) -> None:
+        """Write the policy as it is."""
+        ...
+
+
+class _BrokenOff(Exception):  # noqa: N818 - not an error
+    """A signal has no time for the evaluation that is under way."""
+
+
+class PolicyEvaluator:
+    """Evaluates the policy that is being trained; a signal that is urgent breaks it off."""
+
+    def __init__(
+        self, model: DeviceRecurrentPPO, bench: EvaluationBench, watchdog: Watchdog, interrupts: Interrupts
+    ) -> None:
+        """Connect the learner, the robots to evaluate it on, who hears of each step, and who may break it off."""
+        self._model, self._bench, self._watchdog, self._interrupts = model, bench, watchdog, interrupts
+
+    def evaluate(self) -> Evaluation | None:
+        """Evaluate the policy as it is; None where that was broken off."""
+        actor = DeterministicActor(self._model.policy, self._bench.num_envs, self._model.runs_in)
+
+        def act(observations: Tensor, starts: Tensor) -> Tensor:
+            self._watchdog.sign_of_life()
+            if self._interrupts.is_urgent:
+                raise _BrokenOff
+            return actor(observations, starts)
+
+        try:
+            return self._bench.run(act)
+        except _BrokenOff:
+            return None
+
+
+class GateWatch:
+    """Evaluates at intervals, keeps the best model, and says when the policy has walked often enough."""
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        evaluator: Evaluator,
+        saver: Saver,
+        *,
+        every_steps: int,
+        stop_after_passes: int,
+    ) -> None:
+        """Connect the watch.
+
+        Args:
+            run: where the record of the best model is kept, so that a resumed run does not replace it by a worse one.
+            evaluator: evaluates the policy as it is.
+            saver: writes the policy as it is to the best model's place.
+            every_steps: environment steps between two evaluations; at least 1.
+            stop_after_passes: training may stop once the gate has passed so often in a row; 0 for never.
+        """
+        self._run, self._evaluator, self._saver = run, evaluator, saver
+        self._every_steps, self._stop_after = every_steps, stop_after_passes
+        self._passes_in_a_row = 0
+        self._last_steps = 0
+        self._is_restored = False
+        self._best = _recorded_rank(run)
+        self._started_s = time.monotonic()
+
+    @property
+    def should_stop(self) -> bool:
+        """The gate has passed often enough."""
+        return 0 < self._stop_after <= self._passes_in_a_row
+
+    def start(self, steps: int) -> None:
+        """Count time from here; `steps` environment steps were done before."""
+        if not self._is_restored:
+            self._last_steps = steps
+        self._started_s = time.monotonic()
+
+    def notes(self) -> dict[str, float]:
+        """Return what a resumed run needs to evaluate and to stop when this one would have."""
+        return {_LAST_STEPS: self._last_steps, _PASSES: self._passes_in_a_row}
+
+    def restore(self, notes: Mapping[str, float]) -> None:
+        """Take over what `notes` returned."""
+        self._is_restored = _LAST_STEPS in notes
+        self._last_steps = int(notes.get(_LAST_STEPS, 0))
+        self._passes_in_a_row = int(notes.get(_PASSES, 0))
+        if self.should_stop:  # whoever goes on with a run that had ended wants it to go on
+            self._passes_in_a_row = 0
+
+    def look(self, steps: int, *, last: bool = False) -> Mapping[str, float]:
+        """Evaluate if it is time, or if it is the last chance; return the metrics, none where it is not time.
+
+        It is time at the first call after each multiple of the interval, whoever trained until then. A last chance in
+        between does not count for stopping: a run that is continued would have had none there.
+
+        Args:
+            steps: environment steps so far.
+            last: training ends with this call.
+        """
+        is_due = steps // self._every_steps > self._last_steps // self._every_steps
+        if not is_due and (not last or steps == self._last_steps):
+            return {}
+        evaluation = self._evaluator.evaluate()
+        if evaluation is None:  # broken off: to be made up for
+            return {}
+        self._last_steps = steps
+        passed = evaluation.verdict.passed
+        if is_due:
+            self._passes_in_a_row = self._passes_in_a_row + 1 if passed else 0
+        if evaluation.rank > self._best:
+            if self._best == _NONE and self._run.best_model.is_file():  # nothing says how good it is
+                print(f"{self._run.best_model} has no figures: it is kept as {set_aside(self._run.best_model).name}")
+            self._best = evaluation.rank
+            self._saver.save_weights(self._run.best_model)
+            self._run.write_best(json.dumps(_as_record(evaluation, steps), indent=2))
+        after = f"after {steps:,} steps and {time.monotonic() - self._started_s:.0f} s"
+        failed = [judged.line.name for judged in evaluation.verdict.lines if not judged.passed]
+        print(f"walking gate {after}: {'passed' if passed else 'failed in ' + ', '.join(failed)}", flush=True)
+        score, rate = self._best
+        return {**evaluation.metrics(), "gate/best_score": score, "eval/best_success_rate": rate}
+
+
+def _as_record(evaluation: Evaluation, steps: int) -> dict[str, object]:
+    score, rate = evaluation.rank
+    return {"steps": steps, "score": score, "success_rate": rate, **as_json(evaluation.verdict)}
+
+
+def _recorded_rank(run: RunDirectory) -> tuple[float, float]:
+    """Return the rank of the best model so far; below every other where it or its figures are gone."""
+    if not run.best_model.is_file():
+        return _NONE
+    try:
+        record = json.loads(run.read_best())
+        return float(record["score"]), float(record["success_rate"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return _NONE

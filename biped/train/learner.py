@@ -1,0 +1,92 @@
+"""From the configuration to the device and to the model on it."""
+
+from pathlib import Path
+from typing import cast
+
+import torch
+
+from biped.base.errors import ConfigError, UsageError
+from biped.config.run import Config
+from biped.env.env import BipedVecEnv
+from biped.mdp.observations import ObservationLayout
+from biped.mdp.symmetry import mirror_action, mirror_observation
+from biped.ppo.kl_schedule import KlSchedule
+from biped.ppo.mirror import Mirror, Reflection
+from biped.ppo.policy import MlpIntoLstmPolicy
+from biped.ppo.precision import Precision
+from biped.ppo.recurrent_ppo import DeviceRecurrentPPO
+from biped.runs.checkpoint import CheckpointError, read_checkpoint, restore
+
+
+def make_model(config: Config, env: BipedVecEnv, seed: int) -> DeviceRecurrentPPO:
+    """Return the learner, of the configuration's sizes.
+
+    Args:
+        config: network and hyperparameters.
+        env: the environments; the learner is on their device.
+        seed: of the initial weights, the exploration noise and the order of minibatches.
+
+    Raises:
+        ConfigError: the robot has no mirror image, but the learner is to learn from it.
+    """
+    ppo, policy = config.ppo, config.policy
+    schedule = KlSchedule(ppo.desired_kl, ppo.min_learning_rate, ppo.max_learning_rate)
+    return DeviceRecurrentPPO(
+        MlpIntoLstmPolicy,
+        env,
+        learning_rate=ppo.learning_rate,
+        kl_schedule=schedule if ppo.adaptive_lr else None,
+        precision=cast("Precision", ppo.precision),
+        std_range=(policy.min_std, policy.max_std),
+        mirror=_mirror(config, env.env.device) if ppo.mirror else None,
+        n_steps=ppo.n_steps,
+        batch_size=config.batch_size,
+        n_epochs=ppo.n_epochs,
+        gamma=ppo.gamma,
+        gae_lambda=ppo.gae_lambda,
+        clip_range=ppo.clip_range,
+        ent_coef=ppo.ent_coef,
+        vf_coef=ppo.vf_coef,
+        max_grad_norm=ppo.max_grad_norm,
+        policy_kwargs={
+            "hidden_sizes": policy.hidden_sizes,
+            "lstm_hidden_size": policy.lstm_hidden_size,
+            "n_lstm_layers": policy.lstm_layers,
+            "initial_std": policy.initial_std,
+            "normalize_observations": policy.normalize_observations,
+        },
+        seed=seed,
+        device=env.env.device,
+    )
+
+
+def _mirror(config: Config, device: torch.device) -> Mirror:
+    robot = config.env.robot
+    try:
+        index, sign = mirror_action(robot)
+        observation = mirror_observation(ObservationLayout.build(config.env), robot)
+    except ValueError as error:
+        raise ConfigError(f"{error}: use --set ppo.mirror=false") from error
+    pose = robot.default_joint_pos_rad
+    if any(pose[i] != pose[j] * s for i, (j, s) in enumerate(zip(index, sign, strict=True))):
+        raise ConfigError("env.robot.default_joint_pos_rad is not its own mirror image: use --set ppo.mirror=false")
+    return Mirror(*(Reflection.build(*rule, device) for rule in (observation, (index, sign))))
+
+
+def load_model(config: Config, env: BipedVecEnv, path: Path) -> DeviceRecurrentPPO:
+    """Return the learner with the weights of a checkpoint.
+
+    Args:
+        config: what the checkpoint was trained with.
+        env: any number of environments; the learner is on their device.
+        path: the checkpoint.
+
+    Raises:
+        UsageError: the file is missing, damaged, or of another network.
+    """
+    model = make_model(config, env, seed=0)
+    try:
+        restore(model, read_checkpoint(path))
+    except CheckpointError as error:
+        raise UsageError(f"{error}: name a checkpoint with --model PATH, with its config.json beside it") from error
+    return model

@@ -1,0 +1,172 @@
+"""How much memory a training takes, how much there is, and how many environments that is enough for.
+
+The estimate is a straight line over the number of environments. Its slope is counted from the configuration, but for
+the simulator's share, which was measured (`benchmarks/memory.py` compares both with what a training really takes).
+"""
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from biped.base.errors import MachineError, is_out_of_memory
+from biped.base.machine import MIB, free_bytes, gib
+from biped.config.run import Config
+from biped.mdp.observations import ObservationLayout
+
+PROCESS_BYTES = {"cpu": 750 * MIB, "cuda": 1024 * MIB}
+"""Genesis, its kernels and, on a GPU, CUDA's context, before the first robot; the GPU's figure is not measured."""
+ROBOT_BYTES = 72 * 2**10
+"""What Genesis and the environment keep of one robot."""
+MOST_USEFUL = {"cpu": 256, "cuda": 8192}
+"""Most that `--num_envs auto` takes: more bring no more steps a second (benchmarks/README.md); the GPU's is a guess."""
+AUTO_SHARE = 0.8
+"""Share of the free memory that `--num_envs auto` takes."""
+AFTER_FAILURE = 0.75
+"""Share of the environments that is tried next, where the estimate was too low."""
+
+_FLOAT = 4
+_COPIES = 10
+"""Weights, gradients, Adam's two moments, and two sets of weights and moments to go back to."""
+_STATE_COPIES = 8
+"""LSTM states: before and after a step, at the rollout's start, and all of them in the mirror."""
+_UPDATE_FACTOR = 2.8
+"""Peak of an update over its activations: what their gradients take on top."""
+_LSTM_WIDTHS = 8
+"""Numbers that one LSTM cell keeps for its gradient: four gates, cell, its tanh, output, input."""
+_RECORDED_BYTES = 400
+"""An evaluation's record of one step of one robot, with the copy that is made at its end."""
+_GRAIN = 64
+
+
+@dataclass(frozen=True)
+class Need:
+    """Memory that a training takes at its peak (bytes)."""
+
+    process: int
+    """Without any robot."""
+    robots: int
+    """The simulator's state of all environments, those of the evaluation included, and its record."""
+    rollout: int
+    """The rollout buffer and the LSTM states."""
+    network: int
+    """Weights, gradients, optimizer, and the copies to go back to."""
+    update: int
+    """Activations of one minibatch and their gradients."""
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.process + self.robots + self.rollout + self.network + self.update
+
+    def __str__(self) -> str:
+        parts = {name: getattr(self, name) for name in ("robots", "rollout", "network", "update")}
+        largest = max(parts, key=lambda name: parts[name])
+        return f"{gib(self.total)} ({largest}: {gib(parts[largest])})"
+
+
+def estimate(config: Config, device: str) -> Need:
+    """Return what training a configuration takes on `cpu` or `cuda`."""
+    env, policy, ppo, train = config.env, config.policy, config.ppo, config.train
+    joints = len(env.robot.joint_names)
+    width = ObservationLayout.build(env).width
+    trials = train.eval_episodes if train.eval_every_steps else 0
+    trial_steps = round(env.termination.episode_s / env.sim.control_dt_s)
+    transition = width + 2 * joints + 6  # observation, action and its mean; reward, value, log-probability, ...
+    state = 4 * policy.lstm_layers * policy.lstm_hidden_size  # hidden and cell, of actor and critic
+    activations = 2 * (2 * sum(policy.hidden_sizes) + _LSTM_WIDTHS * policy.lstm_layers * policy.lstm_hidden_size)
+    return Need(
+        process=PROCESS_BYTES[device],
+        robots=ROBOT_BYTES * (env.num_envs + trials) + _RECORDED_BYTES * trials * trial_steps,
+        rollout=_FLOAT * env.num_envs * (ppo.n_steps * transition + _STATE_COPIES * state),
+        network=_FLOAT * _COPIES * _weights(config, width, joints),
+        update=round(_FLOAT * config.batch_size * (activations * _UPDATE_FACTOR + transition)),
+    )
+
+
+def _weights(config: Config, width: int, joints: int) -> int:
+    """Count the weights of actor and critic."""
+    policy = config.policy
+    sizes = (width, *policy.hidden_sizes)
+    mlp = sum((before + 1) * after for before, after in itertools.pairwise(sizes))
+    inputs = [sizes[-1], *[policy.lstm_hidden_size] * (policy.lstm_layers - 1)]
+    lstm = sum(4 * policy.lstm_hidden_size * (before + policy.lstm_hidden_size + 2) for before in inputs)
+    heads = (policy.lstm_hidden_size + 1) * (joints + 1) + joints
+    return 2 * (mlp + lstm) + heads
+
+
+def largest_num_envs(config: Config, device: str, available: float) -> int:
+    """Return how many environments `available` bytes are enough for; 0 if not even one minibatch's worth is.
+
+    A multiple of 64 where there are so many, and always one that divides into the minibatches.
+    """
+    few, many = (
+        estimate(_with_num_envs(config, scale * config.ppo.n_minibatches), device).total for scale in (2, 1002)
+    )
+    per_env = (many - few) / (1000 * config.ppo.n_minibatches)
+    most = int((available - few) / per_env) + 2 * config.ppo.n_minibatches
+    return _floor(most, config.ppo.n_minibatches)
+
+
+def _floor(count: int, divisor: int) -> int:
+    grain = divisor * -(-_GRAIN // divisor)
+    grain = grain if count >= grain else divisor
+    return max(0, count // grain * grain)
+
+
+def _with_num_envs(config: Config, num_envs: int) -> Config:
+    return replace(config, env=replace(config.env, num_envs=num_envs))
+
+
+def choose_num_envs(config: Config, device: str) -> int:
+    """Return the environments that `--num_envs auto` stands for: as many as fit with room to spare and are of use.
+
+    Raises:
+        MachineError: none fit.
+    """
+    available = free_bytes(device)
+    most = min(largest_num_envs(config, device, AUTO_SHARE * available), MOST_USEFUL[device])
+    fitting = _floor(most, config.ppo.n_minibatches)
+    if not fitting:
+        raise MachineError(f"{gib(available)} of memory are free, too little for any environment: free some")
+    return fitting
+
+
+def require_memory(config: Config, device: str, *, may_change: bool) -> None:
+    """Check that a training fits into what is free; `may_change`: with another number of environments, too.
+
+    Raises:
+        MachineError: it does not.
+    """
+    need, available = estimate(config, device), free_bytes(device)
+    if config.train.check_memory and need.total > available:
+        raise MachineError(
+            f"{config.env.num_envs} environments take about {need} of memory, and {gib(available)} are free: "
+            f"{_remedy(largest_num_envs(config, device, available), may_change)}"
+        )
+
+
+@contextlib.contextmanager
+def naming_what_fits(config: Config, device: str, *, may_change: bool) -> Iterator[None]:
+    """Turn running out of memory into a line that says how many environments fit; see `require_memory`.
+
+    Raises:
+        MachineError: memory ran out in the block.
+    """
+    available = free_bytes(device)
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        fitting = min(largest_num_envs(config, device, available), int(AFTER_FAILURE * config.env.num_envs))
+        remedy = _remedy(_floor(fitting, config.ppo.n_minibatches), may_change)
+        raise MachineError(
+            f"out of memory on {device} with {config.env.num_envs} environments ({gib(available)} were free): {remedy}"
+        ) from error
+
+
+def _remedy(fitting: int, may_change: bool) -> str:
+    if not may_change:
+        return "free some, or continue it on a larger machine"
+    return f"at most --num_envs {fitting} fits" if fitting else "free some, or use a smaller network"

@@ -1,0 +1,276 @@
+"""One training, from what is asked for to its end: plan, build, record, then roll out and update until it is done.
+
+`learn` of Stable-Baselines3 is the loop: rollout, update, rollout, update. What happens besides, after each update, is
+the list of parts in `Session.parts`, in its order: measure, evaluate, film, examine, log, save.
+"""
+
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+
+from biped.base.command_line import ending_at_once, run_flags, typed
+from biped.base.errors import MachineError, UsageError, disk_error, is_out_of_memory, say, warn
+from biped.base.interrupts import Interrupted, Interrupts
+from biped.base.machine import keep_freed_memory
+from biped.base.watchdog import Watchdog
+from biped.config.run import Config
+from biped.config.serial import to_dict
+from biped.env.env import BipedVecEnv, make_env
+from biped.eval.bench import EvaluationBench
+from biped.ppo.recurrent_ppo import DeviceRecurrentPPO
+from biped.runs.checkpoint import CheckpointError, restore
+from biped.runs.directory import RunDirectory
+from biped.runs.launches import describe_launch
+from biped.runs.loggers import require_tensorboard
+from biped.runs.publishing import Pictures
+from biped.train.callback import BipedCallback, Doctor, Gate, Log, Rollouts
+from biped.train.checkpoints import Checkpoints
+from biped.train.films import Camera, Films
+from biped.train.gate_watch import GateWatch, PolicyEvaluator
+from biped.train.learner import make_model
+from biped.train.memory import naming_what_fits, require_memory
+from biped.train.plan import Plan, Presets, TrainRequest, make_plan
+from biped.train.sinks import close_sinks, open_sinks
+from biped.train.state import TrainingState
+
+END_S = 14.0
+"""Time after a signal when W&B is waited for no longer (s), so that the process is gone after 20."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What draws for a training, which itself knows no pictures."""
+
+    curves: Callable[[RunDirectory], Path]
+    """Draws a run on one page."""
+    camera: Callable[[Config, Path], Camera]
+    """Makes films of a configuration's robots, in a folder."""
+
+
+def train(request: TrainRequest, presets: Presets, drawing: Drawing) -> None:
+    """Train as asked.
+
+    Raises:
+        ConfigError: the configuration cannot hold a value.
+        UsageError: what is asked for cannot be.
+        MachineError: this machine, its disk or its packages do not let us.
+        Interrupted: a signal stopped it; a checkpoint was written before.
+    """
+    plan = make_plan(request, presets)
+    require_tensorboard()
+    if plan.config.train.torch_threads:
+        torch.set_num_threads(plan.config.train.torch_threads)
+    may_change = plan.resume is None
+    require_memory(plan.config, plan.device, may_change=may_change)
+    with naming_what_fits(plan.config, plan.device, may_change=may_change):
+        training = build(plan)
+        watch = shlex.join(["tensorboard", "--logdir", str(request.logs)])
+        say(f"training {plan.path} from {plan.goes_on_after or 0:,} to {plan.goal:,} steps; watch with: {watch}")
+        run = plan.open_run()
+        with run.locked(), Interrupts() as interrupts:
+            record_launch(run, plan)
+            session = Session(plan, training, run, interrupts, drawing)
+            with session.watchdog:
+                session.learn()
+    say(f"trained {training.model.num_timesteps:,} steps: {run.final_model}")
+    training.close()
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is built of a plan."""
+
+    env: BipedVecEnv
+    """The environments."""
+    bench: EvaluationBench | None
+    """Environments for the evaluations; None without any."""
+    model: DeviceRecurrentPPO
+    """The learner."""
+    state: TrainingState
+    """What checkpoints are made of."""
+
+    def close(self) -> None:
+        """Free the simulators."""
+        self.env.close()
+        if self.bench is not None:
+            self.bench.close()
+
+
+def build(plan: Plan) -> Training:
+    """Build environments and learner, and put the checkpoint back that the plan starts from.
+
+    Raises:
+        UsageError: the checkpoint is of another network.
+        MachineError: the simulator cannot be built here.
+    """
+    config = plan.config
+    say(f"building {config.env.num_envs} robots (the first time on a machine this compiles for a minute or two)")
+    with ending_at_once():
+        env = BipedVecEnv(make_env(config.env, plan.device, sim=config.train.sim, seed=plan.seed))
+        bench = EvaluationBench(config, plan.device) if config.train.eval_every_steps else None
+    env.env.command_share = config.env.command.start_share
+    keep_freed_memory()
+    model = make_model(config, env, plan.seed)
+    training = Training(env, bench, model, TrainingState(model, env.env))
+    _restore(plan, training)
+    return training
+
+
+def record_launch(run: RunDirectory, plan: Plan) -> None:
+    """Write down with what configuration and under what conditions this process trains.
+
+    Raises:
+        MachineError: the disk does not let us.
+    """
+    run.remove_leftovers()
+    run.write_config(plan.config)
+    launch = describe_launch(["biped_train.py", *plan.request.command], plan.goes_on_after)
+    run.add_launch({**launch, "config": to_dict(plan.config)})
+
+
+class Session:
+    """The loop, and all that acts around it."""
+
+    def __init__(
+        self, plan: Plan, training: Training, run: RunDirectory, interrupts: Interrupts, drawing: Drawing
+    ) -> None:
+        """Open the sinks and connect the parts.
+
+        Args:
+            plan: what is to be done.
+            training: what was built of it.
+            run: where it is kept; locked.
+            interrupts: signals, taken over.
+            drawing: draws films and curves.
+
+        Raises:
+            UsageError: W&B would refuse a name.
+            MachineError: the disk does not let us.
+        """
+        self._plan, self._training, self._run = plan, training, run
+        self._interrupts, self._drawing = interrupts, drawing
+        self._publisher = open_sinks(training.model, run, plan)
+        self._pictures = Pictures(training.model.logger, self._publisher)
+        self.watchdog = Watchdog(plan.config.train.stall_after_s, self._warn_of_stall)
+        """Says when nothing happens; its owner enters it."""
+        self._films: Films | None = None
+        self._checkpoints = Checkpoints(
+            run, training.state, plan.config.train, publisher=self._publisher, steps=plan.steps
+        )
+        self._callback = BipedCallback(self.parts(), interrupts, self.watchdog)
+        training.state.restore_notes(plan.start if plan.resume else None)
+        training.model.should_break_off = self._should_break_off
+
+    def parts(self) -> list[BaseCallback]:
+        """Return what acts after each update, in this order: measure, evaluate, film, examine, log, save."""
+        cfg, training = self._plan.config, self._training
+        rollouts = Rollouts(training.env.env, cfg.train.max_error_share)
+        training.state.keepers = [rollouts]
+        judging = [] if training.bench is None else self._judging(training.bench)
+        return [rollouts, *judging, Log(rollouts), self._checkpoints]
+
+    def _judging(self, bench: EvaluationBench) -> list[BaseCallback]:
+        cfg, training = self._plan.config, self._training
+        evaluator = PolicyEvaluator(training.model, bench, self.watchdog, self._interrupts)
+        watch = GateWatch(
+            self._run,
+            evaluator,
+            training.state,
+            every_steps=cfg.train.eval_every_steps,
+            stop_after_passes=cfg.train.stop_when_walking,
+        )
+        training.state.keepers.append(watch)
+        gate = Gate(watch, self._interrupts)
+        doctor = Doctor(cfg.env.reward.weights, self._run.path.name, self._publisher)
+        if not cfg.train.video_every_steps:
+            return [gate, doctor]
+        camera = self._drawing.camera(cfg, self._run.videos)
+        every, showing = cfg.train.video_every_steps, self._pictures
+        self._films = Films(camera, bench, every, showing, self.watchdog, self._interrupts)
+        return [gate, self._films, doctor]
+
+    def learn(self) -> None:
+        """Roll out and update until the goal, the gate or a signal ends it.
+
+        Raises:
+            MachineError: the disk, the memory or the physics fails.
+            Interrupted: a signal stopped it; a checkpoint was written before.
+        """
+        model, run = self._training.model, self._run
+        never: Any = None  # the log is written after each update, by a part
+        bar = sys.stdout.isatty()
+        try:
+            model.learn(
+                self._plan.steps, self._callback, log_interval=never, reset_num_timesteps=False, progress_bar=bar
+            )
+            if self._callback.was_interrupted and self._interrupts.received:
+                self._say_how_to_go_on()
+                raise Interrupted(self._interrupts.received)
+            self._checkpoints.save_final()
+            self._draw_curves()
+        except BrokenPipeError:
+            self._callback.keep()
+            self._say_how_to_go_on()
+            raise
+        except OSError as error:
+            raise disk_error(run.path, error) from error
+        except FloatingPointError as error:
+            self._callback.keep()
+            raise MachineError(f"training broke down: {error}") from error
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error) and run.checkpoints():  # it fitted, until another process came
+                self._say_how_to_go_on()
+                raise MachineError(f"no memory is left on {model.device}: free some first") from None
+            raise
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        """Close what is open, whatever has happened."""
+        if self._films is not None:
+            self._films.close()
+        if self._publisher is not None and self._interrupts.received:
+            self._publisher.finish_s = min(self._publisher.finish_s, max(1.0, END_S - self._interrupts.age_s))
+        close_sinks(self._training.model.logger, self._run)
+
+    def _should_break_off(self) -> bool:
+        self.watchdog.sign_of_life()
+        return self._interrupts.is_urgent
+
+    def _warn_of_stall(self, text: str) -> None:
+        warn(text)
+        if self._publisher is not None:
+            self._publisher.alert(f"{self._run.path.name}: stalled", text)
+
+    def _say_how_to_go_on(self) -> None:
+        command = typed("biped_train.py", "--continue_training", *run_flags(self._run.path))
+        warn(f"stopped after {self._training.model.num_timesteps:,} steps; go on with: {command}")
+
+    def _draw_curves(self) -> None:
+        try:
+            picture = self._drawing.curves(self._run)
+        except (UsageError, MachineError) as error:
+            say(f"no overview is drawn: {error}")
+            return
+        self._pictures.show("overview", picture, self._training.model.num_timesteps)
+
+
+def _restore(plan: Plan, training: Training) -> None:
+    """Put back the checkpoint that the plan starts from: all of it, or the weights alone."""
+    if plan.start is None:
+        return
+    goes_on = plan.resume is not None
+    try:
+        if not goes_on:
+            restore(training.model, plan.start, counters=False)
+        elif why := training.state.restore(plan.start):
+            say(f"going on with new episodes ({why})")
+    except CheckpointError as error:
+        remedy = "restore config.json" if goes_on else "use the preset and --set policy.* that it was trained with"
+        raise UsageError(f"{error}: {remedy}") from error

@@ -1,0 +1,1 @@
+"""What a person looks at and steers by: plots, curves, films, pages, live."""

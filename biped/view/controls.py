@@ -1,0 +1,140 @@
+"""The terminal's keyboard and a gamepad, read without waiting; each changes a `Wish` when it is polled."""
+
+import os
+import select
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+from biped.base.errors import MachineError, UsageError, warn
+from biped.view.steering import STAND, Ranges, Wish, move_pad, parse_pad, press, split_keys
+
+GAMEPAD = Path("/dev/input/js0")
+"""The first gamepad of a Linux machine."""
+_CHUNK = 512
+
+
+class Source(Protocol):
+    """Something that a person steers with."""
+
+    def poll(self, wish: Wish) -> Wish:
+        """Return what is wanted now, where `wish` was wanted before; never waits."""
+        ...
+
+
+class Keyboard:
+    """Single keys of the terminal on standard input, while it is used as a context manager."""
+
+    def __init__(self, ranges: Ranges, fd: int | None = None) -> None:
+        """Look at the terminal, and leave it as it is.
+
+        Args:
+            ranges: what keys may ask for.
+            fd: the terminal's file descriptor; None: standard input.
+
+        Raises:
+            UsageError: standard input is no terminal.
+            MachineError: the system has no POSIX terminals.
+        """
+        try:
+            import termios
+            import tty
+        except ImportError as error:
+            raise MachineError("--keyboard needs a POSIX terminal: steer with --web instead") from error
+        self._termios: Any = termios
+        self._tty: Any = tty
+        if fd is None and (sys.stdin is None or not sys.stdin.isatty()):
+            raise UsageError(
+                "--keyboard reads a terminal, and standard input is none: start it in a terminal, or steer with --web"
+            )
+        self._fd = sys.stdin.fileno() if fd is None else fd
+        self._ranges, self._rest = ranges, b""
+        self._before: Any = None
+
+    def __enter__(self) -> "Keyboard":
+        """Have the terminal hand over keys one by one, unseen."""
+        self._before = self._termios.tcgetattr(self._fd)
+        self._tty.setcbreak(self._fd)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Put the terminal back as it was."""
+        self.restore()
+
+    def restore(self) -> None:
+        """Put the terminal back as it was, now; nothing happens the second time."""
+        before, self._before = self._before, None
+        if before is not None:
+            try:
+                self._termios.tcsetattr(self._fd, self._termios.TCSANOW, before)
+            except OSError:  # the terminal is gone
+                return
+
+    def poll(self, wish: Wish) -> Wish:
+        """Return what is wanted after the keys of the meantime; a terminal that is gone wants the end."""
+        fresh = b""
+        while select.select([self._fd], [], [], 0.0)[0]:
+            try:
+                part = os.read(self._fd, _CHUNK)
+            except OSError:
+                part = b""
+            if not part:
+                return replace(wish, end=True)
+            fresh += part
+        keys, self._rest = split_keys(self._rest + fresh, is_all=not fresh)
+        for key in keys:
+            wish = press(wish, key, self._ranges)
+        return wish
+
+
+class Gamepad:
+    """A gamepad in Linux's joystick interface, while it is plugged in."""
+
+    def __init__(self, path: Path, ranges: Ranges) -> None:
+        """Open the device.
+
+        Raises:
+            OSError: it is not there, or not ours to read.
+        """
+        self._fd: int | None = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        self._path, self._ranges, self._rest = path, ranges, b""
+        self._axes: dict[int, int] = {}
+
+    @classmethod
+    def find(cls, ranges: Ranges, path: Path = GAMEPAD) -> "Gamepad | None":
+        """Return the first gamepad, or None where there is none; one that may not be read is named."""
+        try:
+            return cls(path, ranges)
+        except PermissionError:
+            warn(f"the gamepad {path} may not be read: add yourself to the group input, and log in anew")
+        except OSError:
+            return None
+        return None
+
+    def poll(self, wish: Wish) -> Wish:
+        """Return what is wanted after the sticks and buttons of the meantime; unplugged, the robot shall stand."""
+        data = self._rest
+        while self._fd is not None:
+            try:
+                part = os.read(self._fd, _CHUNK)
+            except BlockingIOError:
+                break
+            except OSError:
+                self.close()
+                warn(f"the gamepad {self._path} is gone: the robot stops")
+                return replace(wish, command=STAND)
+            if not part:
+                break
+            data += part
+        events, self._rest = parse_pad(data)
+        return move_pad(wish, self._axes, events, self._ranges)
+
+    def close(self) -> None:
+        """Let go of the device."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None

@@ -1,0 +1,127 @@
+"""A run on one page: `python -m biped curves logs/NAME [--out overview.png]`, drawn from metrics.jsonl."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from biped.base.errors import UsageError, disk_error
+from biped.eval.gate import GATE
+from biped.runs.directory import RunDirectory
+from biped.runs.metrics_log import Curve
+
+SMOOTHING = 1 / 60
+"""Width of the moving mean that curves of a point a rollout are drawn with, as a share of the run."""
+MILLION = 1e6
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One diagram of the page."""
+
+    title: str
+    """What it shows, with its unit."""
+    names: tuple[str, ...]
+    """Metrics, by canonical name; one that ends in / stands for all that begin so."""
+    is_log: bool = False
+    """The y axis is logarithmic."""
+
+
+PANELS = (
+    Panel("episode return", ("rollout/ep_rew_mean",)),
+    Panel("episode length (control steps)", ("rollout/ep_len_mean",)),
+    Panel("walking gate: score and successful trials", ("gate/score", "eval/success_rate")),
+    Panel("reward terms (1/s)", ("rewards/",)),
+    Panel("velocity errors in the gate (m/s)", ("gate/error_lin_vel_x_m_s", "gate/error_lin_vel_y_m_s")),
+    Panel("yaw rate errors in the gate (rad/s)", ("gate/error_ang_vel_rad_s", "gate/turning_error_ang_vel_rad_s")),
+    Panel("why episodes end (share)", ("terminations/",)),
+    Panel("curriculum", ("curriculum/command_share", "curriculum/progress")),
+    Panel("KL divergence (nats)", ("train/kl",), is_log=True),
+    Panel("learning rate", ("train/learning_rate",), is_log=True),
+    Panel("losses and explained variance", ("train/value_loss", "train/explained_variance")),
+    Panel("seconds a rollout", ("time/collection_time", "time/learning_time")),
+)
+"""The page, row by row."""
+
+_COLUMNS = 3
+_BARS = {f"gate/{line.name}": line.high for line in GATE if np.isfinite(line.high)}
+
+
+def draw(curves: Mapping[str, Curve], title: str, out: Path) -> None:
+    """Draw the page.
+
+    Args:
+        curves: a run's metrics by canonical name; panels whose metrics are missing stay empty.
+        title: over the page.
+        out: the PNG.
+
+    Raises:
+        MachineError: the disk does not let us.
+    """
+    rows = -(-len(PANELS) // _COLUMNS)
+    figure, axes = plt.subplots(rows, _COLUMNS, figsize=(15, 3.4 * rows), layout="constrained")
+    for axis, panel in zip(axes.flat, PANELS, strict=True):
+        _draw_panel(axis, panel, curves)
+    figure.suptitle(title)
+    figure.supxlabel("million environment steps")
+    try:
+        figure.savefig(out, dpi=80)
+    except OSError as error:
+        raise disk_error(out, error, "--out") from error
+    finally:
+        plt.close(figure)
+
+
+def _draw_panel(axis: Axes, panel: Panel, curves: Mapping[str, Curve]) -> None:
+    names = [name for asked in panel.names for name in curves if name == asked or (asked[-1] == "/" and asked in name)]
+    for number, name in enumerate(names):
+        curve, is_rare = curves[name], name.startswith(("gate/", "eval/"))
+        values = curve.values if is_rare else moving_mean(curve.values, SMOOTHING)
+        # More lines than the ten colours of the cycle: the second ten are dashed.
+        style = "o-" if is_rare else ("-", "--")[number // 10 % 2]
+        label = name.split("/", 1)[1]
+        (line,) = axis.plot(curve.steps / MILLION, values, style, ms=3, lw=1.2, label=label)
+        if name in _BARS:
+            axis.axhline(_BARS[name], color=line.get_color(), lw=0.8, ls=":")
+    axis.set_title(panel.title, fontsize=10)
+    axis.grid(alpha=0.3)
+    if panel.is_log:
+        axis.set_yscale("log")
+    if len(names) > 6:  # room for the legend
+        low, high = axis.get_ylim()
+        axis.set_ylim(low, high + 0.6 * (high - low))
+    if len(names) > 1:
+        axis.legend(fontsize=6, ncols=3 if len(names) > 6 else 1)
+
+
+def moving_mean(values: NDArray[np.float64], share: float) -> NDArray[np.float64]:
+    """Return the centred moving mean over a `share` of all points, (points,); NaN counts for nothing."""
+    width = max(1, round(len(values) * share)) | 1
+    known = np.isfinite(values)
+    kernel = np.ones(width)
+    total = np.convolve(np.where(known, values, 0.0), kernel, mode="same")
+    count = np.convolve(known.astype(float), kernel, mode="same")
+    return np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0)
+
+
+def draw_run(run: RunDirectory, out: Path | None = None) -> Path:
+    """Draw a run's page to `out`, or to overview.png in its directory; return where it is.
+
+    Raises:
+        UsageError: the run has no metrics.
+        MachineError: the disk does not let us.
+    """
+    curves = run.read_metrics()
+    if not curves:
+        raise UsageError(f"{run.metrics} holds no metrics yet: train for a rollout first")
+    out = run.overview if out is None else out
+    last = max(int(curve.steps[-1]) for curve in curves.values())
+    draw(curves, f"{run.path.name}: {last:,} environment steps", out)
+    return out

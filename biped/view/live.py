@@ -1,0 +1,300 @@
+"""Watch a policy and steer it while it walks: in the simulator's window, in a browser, from the keyboard.
+
+One loop keeps real time: ask the sources what is wanted, step, show. `Ctrl-C` ends it.
+"""
+
+import contextlib
+import math
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, TextIO
+
+import torch
+from torch import Tensor
+
+from biped.base.errors import UsageError
+from biped.base.interrupts import Interrupted, Interrupts
+from biped.config.task import EnvConfig
+from biped.env.env import BipedEnv
+from biped.eval.agents import Agent
+from biped.robot.state import BipedState
+from biped.sim.window import Window, require_display
+from biped.view.controls import Gamepad, Keyboard, Source
+from biped.view.steering import AXES, STAND, Command, Ranges, Wish
+from biped.view.web import Status, WebView, require_port, require_viser
+
+MOST_ROBOTS = 16
+"""Robots that are drawn at most."""
+EPISODE_S = 3600.0
+"""A robot that does not fall walks on for so long (s)."""
+FRAME_S, STATUS_S = 1 / 30, 1.0
+"""Shortest time between two pictures, and time between two lines on the terminal (s)."""
+LATE_S = 0.25
+"""A loop that is further behind real time than this does not hurry to catch up (s)."""
+_AVERAGE_S = 0.5
+
+
+class View(Protocol):
+    """Something that shows the robots."""
+
+    @property
+    def is_open(self) -> bool:
+        """False once a person has closed it."""
+        ...
+
+    def show(self, state: BipedState, status: Status) -> None:
+        """Show robots in a state."""
+        ...
+
+
+@dataclass(frozen=True)
+class LiveRequest:
+    """What was asked for on the command line."""
+
+    viewer: bool = False
+    """The simulator's window."""
+    keyboard: bool = False
+    """Keys of the terminal, and a gamepad where there is one."""
+    web_port: int | None = None
+    """Port of the page; None for no page."""
+    command: Command | None = None
+    """The first command; None: stand, or what the environment draws where nothing steers."""
+    episodes: int = 1
+    """Robots."""
+
+    @property
+    def is_steered(self) -> bool:
+        """Whether a person can change the command."""
+        return self.keyboard or self.web_port is not None
+
+
+def live_config(cfg: EnvConfig, request: LiveRequest) -> EnvConfig:
+    """Return the environment to watch, once all that is asked for is there. Nothing has been built by then.
+
+    Raises:
+        UsageError: too many robots, a command beyond the trained range, or `--keyboard` without a terminal.
+        MachineError: there is no display, viser is missing, or the port is taken.
+    """
+    ranges = Ranges.trained(cfg.command)
+    if request.episodes > MOST_ROBOTS:
+        raise UsageError(f"--episodes: {request.episodes} robots are too many to look at: at most {MOST_ROBOTS}")
+    if request.command is not None and not ranges.holds(request.command):
+        within = ", ".join(
+            f"{name} {low:g} to {high:g}" for name, low, high in zip(AXES, ranges.low, ranges.high, strict=True)
+        )
+        raise UsageError(f"--command: {request.command} is beyond what was trained: {within}")
+    if request.keyboard:
+        Keyboard(ranges)
+    if request.viewer:
+        require_display()
+    if request.web_port is not None:
+        require_viser()
+        require_port(request.web_port)
+    return replace(cfg, num_envs=request.episodes, termination=replace(cfg.termination, episode_s=EPISODE_S))
+
+
+def run_live(env: BipedEnv, agent: Agent, request: LiveRequest, seed: int = 0) -> None:
+    """Show and steer the robots until a person ends it: Ctrl-C, X, Esc, or the window's closing.
+
+    Args:
+        env: of `live_config`, with a window if one was asked for.
+        agent: the policy.
+        request: what to show and what steers.
+        seed: of starts, and of commands where nothing steers.
+
+    Raises:
+        Interrupted: a signal other than Ctrl-C's asked for the end.
+        MachineError: the page cannot be served.
+    """
+    ranges = Ranges.trained(env.cfg.command)
+    if env.device.type == "cpu":
+        torch.set_num_threads(1)  # tensors of a few robots: more threads only wait for each other
+    keyboard = Keyboard(ranges) if request.keyboard else None
+    command = request.command or (STAND if request.is_steered else None)
+    with contextlib.ExitStack() as stack:
+        interrupts = stack.enter_context(Interrupts(last_act=keyboard and keyboard.restore))
+        views: list[View] = []
+        sources: list[Source] = []
+        if env.scene.window is not None:
+            views.append(_WindowView(env.scene.window))
+            stack.callback(env.scene.window.close)
+        if request.web_port is not None:
+            page = WebView(env.cfg, ranges, request.web_port)
+            stack.callback(page.close)
+            views.append(page)
+            sources.append(page)
+            print(f"open {page.address} in a browser; Ctrl-C ends", flush=True)
+        if keyboard is not None:
+            if (pad := Gamepad.find(ranges)) is not None:
+                stack.callback(pad.close)
+                sources.append(pad)
+            # Last in, first out: the terminal is put back before anything that could take its time.
+            stack.enter_context(keyboard)
+            sources.append(keyboard)
+            print("arrows or WASD: walk, turn; Q E: sideways; space: stop; R: reset; X: end", flush=True)
+        loop = LiveLoop(env, agent, Wish(command), sources, views, seed=seed)
+        while interrupts.received is None and loop.step():
+            pass
+        loop.finish()
+    if interrupts.received is not None and interrupts.received.name != "SIGINT":
+        raise Interrupted(interrupts.received)
+
+
+@dataclass(frozen=True)
+class _WindowView:
+    """A simulator's window as a view."""
+
+    window: Window
+
+    @property
+    def is_open(self) -> bool:
+        return self.window.is_open
+
+    def show(self, state: BipedState, status: Status) -> None:
+        del status
+        self.window.show(state)
+
+
+class LiveLoop:
+    """The robots, who steers them and who looks, step after step in real time."""
+
+    def __init__(
+        self,
+        env: BipedEnv,
+        agent: Agent,
+        wish: Wish,
+        sources: Sequence[Source],
+        views: Sequence[View],
+        *,
+        seed: int = 0,
+        terminal: TextIO | None = None,
+    ) -> None:
+        """Put the robots on their feet.
+
+        Args:
+            env: the robots.
+            agent: the policy.
+            wish: what is wanted at first.
+            sources: what changes it, in this order.
+            views: what shows the robots.
+            seed: of the starts.
+            terminal: where a line a second goes; None: standard output.
+        """
+        self._env, self._agent, self._wish = env, agent, wish
+        self._sources, self._views = sources, views
+        self._terminal = sys.stdout if terminal is None else terminal
+        self._dt_s = env.cfg.sim.control_dt_s
+        self._smoothing = 1.0 - math.exp(-self._dt_s / _AVERAGE_S)
+        self._held: Command | None = None
+        self._falls, self._steps, self._pace = 0, 0, 1.0
+        self._observations, _ = env.reset(seed=seed)
+        self._begin()
+        self._due_s = self._said_s = time.monotonic()
+        self._shown_s = -math.inf
+
+    def _begin(self) -> None:
+        env = self._env
+        self._starts = torch.ones(env.num_envs, dtype=torch.bool, device=env.device)
+        self._age_s = torch.zeros(env.num_envs, device=env.device, dtype=torch.float32)
+        self._velocity = torch.zeros(3, device=env.device, dtype=torch.float32)
+        self._held = None
+
+    @torch.inference_mode()
+    def step(self) -> bool:
+        """Do one control step and wait until it is due; return False if it was the last."""
+        for source in self._sources:
+            self._wish = source.poll(self._wish)
+        if self._wish.end or not all(view.is_open for view in self._views):
+            return False
+        if self._wish.reset:
+            self._observations, _ = self._env.reset()
+            self._wish = replace(self._wish, reset=False)
+            self._begin()
+        if self._wish.command is not None and self._wish.command != self._held:
+            self._hold(self._wish.command)
+        try:
+            self._observations, _, terminated, truncated, _ = self._env.step(
+                self._agent(self._observations, self._starts)
+            )
+        except Exception:
+            # Genesis draws while it steps, and says by an exception that its window was closed meanwhile.
+            if all(view.is_open for view in self._views):
+                raise
+            return False
+        self._look_at(terminated, terminated | truncated)
+        self._show()
+        self._keep_time()
+        return True
+
+    def _hold(self, command: Command) -> None:
+        self._observations = self._env.hold_commands(
+            torch.tensor(command, dtype=torch.float32).expand(self._env.num_envs, 3)
+        )
+        self._held = command
+
+    def _look_at(self, terminated: Tensor, done: Tensor) -> None:
+        state = self._env.state
+        velocity = torch.cat((state.base_lin_vel_b[0, :2], state.base_ang_vel_b[0, 2:]))
+        self._velocity = self._velocity + self._smoothing * (velocity - self._velocity)
+        self._age_s = torch.where(done, 0.0, self._age_s + self._dt_s)
+        self._falls += int(terminated.sum())
+        self._starts = done
+        if done[0]:
+            self._velocity = torch.zeros_like(self._velocity)
+        if self._held is not None and done.any():
+            self._hold(self._held)  # a new episode has drawn a command of its own
+
+    @property
+    def status(self) -> Status:
+        """What there is to say about the first robot now."""
+        env = self._env
+        x, y, yaw = env.command[0].tolist()
+        left, right = env.contacts[0].tolist()
+        forward, sideways, turn = self._velocity.tolist()
+        return Status(
+            (x, y, yaw), (forward, sideways, turn), (left, right), float(self._age_s[0]), self._falls, self._pace
+        )
+
+    def _show(self) -> None:
+        now_s = time.monotonic()
+        if now_s - self._shown_s >= FRAME_S:
+            self._shown_s = now_s
+            status = self.status
+            for view in self._views:
+                view.show(self._env.state, status)
+        self._steps += 1
+        if now_s - self._said_s >= STATUS_S:
+            self._pace = self._steps * self._dt_s / (now_s - self._said_s)
+            self._steps, self._said_s = 0, now_s
+            self._say(as_line(self.status))
+
+    def _say(self, line: str) -> None:
+        # A terminal's line is written over; a file keeps them all.
+        self._terminal.write(f"\r\x1b[K{line}" if self._terminal.isatty() else f"{line}\n")
+        self._terminal.flush()
+
+    def _keep_time(self) -> None:
+        self._due_s += self._dt_s
+        ahead_s = self._due_s - time.monotonic()
+        if ahead_s > 0:
+            time.sleep(ahead_s)
+        elif ahead_s < -LATE_S:
+            self._due_s -= ahead_s
+
+    def finish(self) -> None:
+        """End the line on the terminal."""
+        if self._terminal.isatty():
+            self._terminal.write("\n")
+            self._terminal.flush()
+
+
+def as_line(status: Status) -> str:
+    """Return the line about the first robot for the terminal."""
+    command, velocity = (" ".join(f"{value:+.2f}" for value in values) for values in (status.command, status.velocity))
+    feet = "".join(name if contact else "-" for name, contact in zip("LR", status.contacts, strict=True))
+    return (
+        f"{status.episode_s:6.1f} s  command {command}  measured {velocity}  feet {feet}  "
+        f"falls {status.falls}  pace {status.pace:.2f}"
+    )

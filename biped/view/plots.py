@@ -1,0 +1,215 @@
+"""Pictures of recorded episodes: gait, joints, velocity, torque, rewards. Each function draws one figure."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+from collections.abc import Sequence
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from biped.config.task import EnvConfig
+from biped.eval.figures import steady_contacts
+from biped.eval.record import Recording
+from biped.eval.robustness import Sweep
+from biped.mdp.gait import GaitReference, wanted_contacts
+
+GAIT_S, JOINTS_S = 5.0, 3.0
+"""How much of an episode the gait diagram and the joint angles show (s)."""
+FEET = ("left", "right")
+_COLOURS = ("tab:blue", "tab:orange")
+_SIZE = (9.0, 3.2)
+
+
+def most_typical(record: Recording) -> int:
+    """Return the episode whose command walks forward at a middling speed, of those that lasted; else the longest."""
+    vx, vy, wz = record.command.T
+    lasted = ~record.fell & (vx > 0.15)
+    if not lasted.any():
+        return int(np.argmax(record.running.sum(axis=0)))
+    distance = np.abs(vx - np.median(vx[lasted])) + np.abs(vy) + 0.5 * np.abs(wz)
+    return int(np.argmin(np.where(lasted, distance, np.inf)))
+
+
+def _times(record: Recording, robot: int) -> NDArray[np.floating]:
+    """Return the time of each step of an episode, (num_steps_of_it,), s."""
+    return record.dt_s * np.arange(1, int(record.running[:, robot].sum()) + 1)
+
+
+def _window(times: NDArray[np.floating], seconds: float) -> slice:
+    """Return the part in the middle of an episode."""
+    if not len(times) or times[-1] <= seconds:
+        return slice(0, len(times))
+    count = round(len(times) * seconds / times[-1])
+    first = (len(times) - count) // 2
+    return slice(first, first + count)
+
+
+def gait_diagram(record: Recording, robot: int, cfg: EnvConfig) -> Figure:
+    """Draw a bar for each time that a foot is on the ground, and under it, thin, when the gait clock wants it there.
+
+    Hildebrand 1965, "Symmetrical gaits of horses".
+    """
+    times = _times(record, robot)
+    part = _window(times, GAIT_S)
+    contacts = steady_contacts(record)[part, robot]
+    phase = torch.from_numpy(record.phase[part, robot])
+    wanted = wanted_contacts(phase, cfg.gait.swing_share).numpy()
+    figure, axis = plt.subplots(figsize=_SIZE, layout="constrained")
+    for foot, (name, colour) in enumerate(zip(FEET, _COLOURS, strict=True)):
+        for start_s, length_s in stances(contacts[:, foot], record.dt_s):
+            axis.barh(1 - foot, length_s, left=times[part][0] + start_s, height=0.45, color=colour)
+        for start_s, length_s in stances(wanted[:, foot], record.dt_s):
+            axis.barh(0.7 - foot, length_s, left=times[part][0] + start_s, height=0.08, color="0.6")
+        axis.text(times[part][0], 1.3 - foot, f" {name}: {contacts[:, foot].mean():.0%} on the ground", fontsize=8)
+    both = contacts.all(axis=1).mean()
+    edges = (times[part][0], times[part][-1] + record.dt_s)
+    axis.set(yticks=[1, 0], yticklabels=FEET, ylim=(-0.5, 1.6), xlabel="time (s)", xlim=edges)
+    axis.set_title(f"gait: both feet on the ground {both:.0%}, neither {(~contacts).all(axis=1).mean():.0%}")
+    return figure
+
+
+def stances(contacts: NDArray[np.bool_], dt_s: float) -> list[tuple[float, float]]:
+    """Return start and length of each unbroken time on the ground (s); `contacts` is (num_steps,)."""
+    edges = np.diff(np.concatenate(([False], contacts, [False])).astype(np.int8))
+    starts, ends = np.nonzero(edges == 1)[0], np.nonzero(edges == -1)[0]
+    return [(float(dt_s * start), float(dt_s * (end - start))) for start, end in zip(starts, ends, strict=True)]
+
+
+def reference_rad(record: Recording, robot: int, cfg: EnvConfig) -> NDArray[np.float32]:
+    """Return the gait's reference of the six pitch joints, (num_steps, 6), rad."""
+    reference = GaitReference.build(cfg.gait, cfg.robot, torch.device("cpu"))
+    return reference.at(torch.from_numpy(record.phase[:, robot])).numpy()
+
+
+def joint_angles(record: Recording, robot: int, cfg: EnvConfig) -> Figure:
+    """Draw the six pitch joints beside the reference that the gait pays for."""
+    times = _times(record, robot)
+    part = _window(times, JOINTS_S)
+    wanted = reference_rad(record, robot, cfg)
+    figure, axes = plt.subplots(2, 3, figsize=(9.0, 4.6), sharex=True, layout="constrained")
+    for number, (axis, name) in enumerate(zip(axes.flat, cfg.robot.swing_joints, strict=True)):
+        joint = cfg.robot.joint_names.index(name)
+        axis.plot(times[part], wanted[part, number], "--", color="0.5", linewidth=1, label="reference")
+        axis.plot(times[part], record.joint_pos_rad[part, robot, joint], color=_COLOURS[number // 3], label="actual")
+        axis.set_title(name, fontsize=9)
+        axis.grid(alpha=0.3)
+    axes[0, 0].legend(fontsize=7)
+    figure.supxlabel("time (s)", fontsize=9)
+    figure.supylabel("rad", fontsize=9)
+    return figure
+
+
+def velocities(record: Recording, robot: int) -> Figure:
+    """Draw the velocities of the base beside their commands."""
+    times = _times(record, robot)
+    achieved = np.concatenate((record.base_lin_vel_b[..., :2], record.base_ang_vel_b[..., 2:]), axis=-1)
+    figure, axes = plt.subplots(3, 1, figsize=(9.0, 4.6), sharex=True, layout="constrained")
+    labels = ("forward (m/s)", "left (m/s)", "yaw rate (rad/s)")
+    for index, (axis, label) in enumerate(zip(axes, labels, strict=True)):
+        axis.plot(times, achieved[: len(times), robot, index], linewidth=0.9)
+        axis.axhline(record.command[robot, index], color="tab:red", linestyle="--", linewidth=1)
+        axis.set_ylabel(label, fontsize=8)
+        axis.grid(alpha=0.3)
+    axes[0].set_title("velocity of the base, and what is commanded (dashed)", fontsize=10)
+    axes[-1].set_xlabel("time (s)")
+    return figure
+
+
+def torque_speed(record: Recording, cfg: EnvConfig) -> Figure:
+    """Draw every joint's torque over its speed, in all episodes, and the line that the servo can reach."""
+    servo, on = cfg.robot.servo, record.running
+    speed, torque = np.abs(record.joint_vel_rad_s[on]), np.abs(record.joint_torque_nm[on])
+    beyond = torque > servo.stall_torque_nm * (1.0 - speed / servo.no_load_speed_rad_s) + 1e-6
+    figure, axis = plt.subplots(figsize=(6.0, 4.2), layout="constrained")
+    size = (servo.no_load_speed_rad_s * 1.2, servo.stall_torque_nm * 1.1)
+    grid = axis.hist2d(speed.ravel(), torque.ravel(), bins=90, range=((0, size[0]), (0, size[1])), norm="log")
+    figure.colorbar(grid[3], label="joint steps")
+    axis.plot((0, servo.no_load_speed_rad_s), (servo.stall_torque_nm, 0), color="tab:red", label="servo at 12 V")
+    axis.set(xlabel="speed (rad/s)", ylabel="torque (N·m)", title=f"{beyond.mean():.2%} beyond the servo")
+    axis.legend(fontsize=8)
+    return figure
+
+
+def reward_breakdown(record: Recording, robot: int) -> Figure:
+    """Draw what each reward term pays over an episode, as means over half a second, per second."""
+    times = _times(record, robot)
+    width = max(1, round(0.5 / record.dt_s))
+    kernel = np.ones(width) / width
+    figure, axis = plt.subplots(figsize=(9.0, 4.2), layout="constrained")
+    order = np.argsort(-np.abs(record.rewards[: len(times), robot]).mean(axis=0))
+    for number, term in enumerate(order):
+        paid = record.rewards[: len(times), robot, term] / record.dt_s
+        mean = np.convolve(np.pad(paid, (width // 2, width - 1 - width // 2), mode="edge"), kernel, mode="valid")
+        style = "-" if number < 10 else "--"
+        axis.plot(times, mean, style, linewidth=1, label=f"{record.reward_names[term]} {paid.mean():+.2f}")
+    axis.set(xlabel="time (s)", ylabel="reward (1/s)", title="what each term pays, and its mean")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def draw_all(record: Recording, cfg: EnvConfig, folder: Path) -> dict[str, Path]:
+    """Draw every picture as a PNG into a folder; return their titles and files.
+
+    Raises:
+        OSError: the disk does not let us.
+    """
+    if not record.running.any():  # every episode ended with its first step
+        return {}
+    robot = most_typical(record)
+    drawings: Mapping[str, tuple[str, Callable[[], Figure]]] = {
+        "gait diagram": ("gait", lambda: gait_diagram(record, robot, cfg)),
+        "joint angles and the sinusoidal reference": ("joints", lambda: joint_angles(record, robot, cfg)),
+        "commanded and actual velocity": ("velocity", lambda: velocities(record, robot)),
+        "torque and speed of the motors": ("torque", lambda: torque_speed(record, cfg)),
+        "reward over an episode": ("rewards", lambda: reward_breakdown(record, robot)),
+    }
+    files = {}
+    for title, (name, draw) in drawings.items():
+        figure = draw()
+        files[title] = folder / f"{name}.png"
+        try:
+            figure.savefig(files[title], dpi=90)
+        finally:
+            plt.close(figure)
+    return files
+
+
+_COLUMNS = 3
+
+
+def plot(found: Sequence[Sweep], title: str, file: Path) -> None:
+    """Draw survival over each axis, the model's own value marked.
+
+    Raises:
+        OSError: the disk does not let us.
+    """
+    rows = -(-len(found) // _COLUMNS)
+    figure, panels = plt.subplots(rows, _COLUMNS, figsize=(3.2 * _COLUMNS, 2.6 * rows), sharey=True, squeeze=False)
+    for panel, sweep in zip(panels.flat, found, strict=False):
+        if sweep.axis.nominal is not None:
+            panel.axvline(sweep.axis.nominal, color="0.8", linewidth=1)
+        panel.axhline(0.95, color="tab:green", linewidth=0.8, linestyle=":")
+        panel.plot(sweep.axis.levels, sweep.survival, marker="o", markersize=4)
+        if sweep.survival_each is not None:
+            panel.plot(sweep.axis.levels, sweep.survival_each, "--", linewidth=1, label="each one")
+            panel.legend(fontsize=8, loc="lower left")
+        panel.set_xlabel(f"{sweep.axis.name} ({sweep.axis.unit})", fontsize=9)
+        panel.set_ylim(-0.03, 1.03)
+        panel.grid(alpha=0.3)
+    for panel in panels.flat[len(found) :]:
+        panel.axis("off")
+    for row in panels:
+        row[0].set_ylabel("episodes without a fall", fontsize=9)
+    figure.suptitle(title)
+    figure.tight_layout()
+    figure.savefig(file, dpi=120)
+    plt.close(figure)

@@ -1,0 +1,195 @@
+"""From keys and sticks to a velocity command within the ranges that were trained. Pure: no terminal, no device.
+
+A gamepad speaks in the records of Linux's joystick interface (Documentation/input/joydev/joystick-api.rst).
+"""
+
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from biped.config.task import CommandConfig
+
+Command = tuple[float, float, float]
+"""Forward (m/s), left (m/s) and counter-clockwise (rad/s), in the base frame."""
+STAND: Command = (0.0, 0.0, 0.0)
+"""What asks a robot to stand still."""
+AXES = ("forward", "left", "turn")
+"""Names of a command's parts."""
+KEY_STEP: Command = (0.1, 0.1, 0.2)
+"""What one key changes; a single step from standing is just large enough to ask for motion."""
+
+KEYS: Mapping[bytes, tuple[int, int]] = MappingProxyType(
+    {
+        **dict.fromkeys((b"w", b"\x1b[A", b"\x1bOA"), (0, 1)),
+        **dict.fromkeys((b"s", b"\x1b[B", b"\x1bOB"), (0, -1)),
+        b"q": (1, 1),
+        b"e": (1, -1),
+        **dict.fromkeys((b"a", b"\x1b[D", b"\x1bOD"), (2, 1)),
+        **dict.fromkeys((b"d", b"\x1b[C", b"\x1bOC"), (2, -1)),
+    }
+)
+"""Key, as a terminal sends it, to the part of the command and the direction that it changes."""
+STOP_KEY, RESET_KEY, END_KEYS = b" ", b"r", (b"x", b"\x1b")
+"""Space stands still, R starts anew, X and Esc end."""
+_ESC = b"\x1b"
+_KEY = re.compile(rb"\x1b\[[0-?]*[ -/]*[@-~]|\x1bO.|\x1b(?=\x1b)|\x1b[^\[O\x1b]|[^\x1b]", re.DOTALL)
+
+PAD_EVENT = struct.Struct("=IhBB")
+"""A gamepad's record: time (ms), value, type, number."""
+BUTTON, AXIS, INITIAL = 0x01, 0x02, 0x80
+"""Types of records; the last is added to what a device says of itself when it is opened."""
+PAD_AXES = (1, 0, 3)
+"""Axes of a gamepad for a command's parts: left stick up and down, left stick sideways, right stick sideways."""
+STOP_BUTTON, RESET_BUTTON = 0, 1
+"""Buttons of a gamepad: A stands still, B starts anew."""
+DEAD_ZONE = 0.15
+"""Share of a stick's way that counts as rest."""
+_FULL = 32767
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """What a command may be."""
+
+    low: Command
+    """Least of each part."""
+    high: Command
+    """Most of each part."""
+
+    @classmethod
+    def trained(cls, cfg: CommandConfig) -> "Ranges":
+        """Return the ranges that commands are drawn from in training."""
+        lows, highs = zip(cfg.lin_vel_x_m_s, cfg.lin_vel_y_m_s, cfg.ang_vel_rad_s, strict=True)
+        return cls(lows, highs)
+
+    def clamp(self, command: Command) -> Command:
+        """Return the nearest command within the ranges; standing still is always allowed."""
+        if command == STAND:
+            return STAND
+        x, y, yaw = (
+            min(max(round(value, 6), low), high) for value, low, high in zip(command, self.low, self.high, strict=True)
+        )
+        return x, y, yaw
+
+    def holds(self, command: Command) -> bool:
+        """Say whether a command is within the ranges."""
+        return self.clamp(command) == tuple(round(value, 6) for value in command)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a person wants of the robot."""
+
+    command: Command | None = None
+    """The command to hold; None: whatever the environment draws."""
+    reset: bool = False
+    """Start anew."""
+    end: bool = False
+    """No more."""
+
+
+def with_part(command: Command | None, axis: int, value: float) -> Command:
+    """Return a command with one of its parts changed; None counts as standing."""
+    x, y, yaw = (value if index == axis else old for index, old in enumerate(command or STAND))
+    return x, y, yaw
+
+
+def press(wish: Wish, key: bytes, ranges: Ranges) -> Wish:
+    """Return what a person wants after a key, one of `split_keys`; unknown keys change nothing."""
+    key = key.lower() if len(key) == 1 else key
+    if key in END_KEYS:
+        return replace(wish, end=True)
+    if key == RESET_KEY:
+        return replace(wish, reset=True)
+    if key == STOP_KEY:
+        return replace(wish, command=STAND)
+    if key not in KEYS:
+        return wish
+    axis, sign = KEYS[key]
+    old = wish.command or STAND
+    return replace(wish, command=ranges.clamp(with_part(old, axis, old[axis] + sign * KEY_STEP[axis])))
+
+
+def split_keys(data: bytes, *, is_all: bool) -> tuple[list[bytes], bytes]:
+    """Cut what a terminal sent into keys, an arrow being one; return them and the beginning of an unfinished one.
+
+    Args:
+        data: what was read.
+        is_all: nothing followed for a while: a lone Esc at the end is the key, not the beginning of an arrow.
+    """
+    keys, end = [], 0
+    while match := _KEY.match(data, end):
+        keys.append(match.group())
+        end = match.end()
+    rest = data[end:]
+    if is_all and rest:
+        return ([*keys, _ESC] if rest == _ESC else keys), b""
+    return keys, rest
+
+
+@dataclass(frozen=True)
+class PadEvent:
+    """A record of a gamepad."""
+
+    value: int
+    """-32767 to 32767 of an axis, 1 or 0 of a button."""
+    kind: int
+    """`BUTTON` or `AXIS`."""
+    number: int
+    """Which one."""
+    is_initial: bool
+    """The device said so by itself when it was opened; nobody moved it."""
+
+
+def parse_pad(data: bytes) -> tuple[list[PadEvent], bytes]:
+    """Return the whole records in `data`, and the bytes of an unfinished one."""
+    count = len(data) // PAD_EVENT.size
+    whole = data[: count * PAD_EVENT.size]
+    events = [
+        PadEvent(value, kind & ~INITIAL, number, bool(kind & INITIAL))
+        for _, value, kind, number in PAD_EVENT.iter_unpack(whole)
+    ]
+    return events, data[len(whole) :]
+
+
+def stick_command(axes: Mapping[int, int], ranges: Ranges) -> Command:
+    """Return what a gamepad's sticks ask for: at rest nothing, at their ends the ends of the ranges.
+
+    Args:
+        axes: axis number to its value, -32767 to 32767; up and left are negative.
+        ranges: what full sticks mean.
+    """
+    x, y, yaw = (
+        _deflection(axes.get(number, 0)) * (high if axes.get(number, 0) < 0 else -low)
+        for number, low, high in zip(PAD_AXES, ranges.low, ranges.high, strict=True)
+    )
+    command = (round(x, 6), round(y, 6), round(yaw, 6))
+    return STAND if not any(command) else ranges.clamp(command)
+
+
+def _deflection(value: int) -> float:
+    """Return how far a stick is up or left, from -1 to 1, without its dead zone."""
+    share = min(abs(value) / _FULL, 1.0)
+    size = max(0.0, share - DEAD_ZONE) / (1.0 - DEAD_ZONE)
+    return size if value < 0 else -size
+
+
+def move_pad(wish: Wish, axes: dict[int, int], events: list[PadEvent], ranges: Ranges) -> Wish:
+    """Return what a person wants after a gamepad's records; `axes` is brought up to date.
+
+    Sticks at rest leave the command to whoever set it last: a gamepad on the table does not stop the robot.
+    """
+    before, moved = stick_command(axes, ranges), False
+    for event in events:
+        if event.kind == AXIS:
+            axes[event.number] = event.value
+            moved |= not event.is_initial
+        elif event.kind == BUTTON and event.value and not event.is_initial:
+            if event.number == STOP_BUTTON:
+                wish = replace(wish, command=STAND)
+            elif event.number == RESET_BUTTON:
+                wish = replace(wish, reset=True)
+    after = stick_command(axes, ranges)
+    return replace(wish, command=after) if moved and after != before else wish
