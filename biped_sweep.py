@@ -11,96 +11,13 @@ Exit codes: 0 done, 1 the machine cannot, 2 the command line asks for what canno
 """
 
 import argparse
-import contextlib
-import os
-import sqlite3
-import subprocess
 import sys
-import tempfile
-import time
-import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NoReturn
 
-import optuna
-from optuna.exceptions import ExperimentalWarning, StorageInternalError
-from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
-from optuna.study import MaxTrialsCallback
-from optuna.trial import TrialState
-
-from biped.base.command_line import LOGS, OneLineParser, as_word, exit_code, path_name, run_name, whole_number
-from biped.base.errors import ConfigError, MachineError, UsageError, disk_error, first_line
-from biped.base.interrupts import Interrupted, Interrupts
-from biped.config.settings import parse_setting, with_settings
-from biped.runs.directory import RunDirectory, run_path
+from biped.base.command_line import LOGS, OneLineParser, exit_code, path_name, run_name, whole_number
+from biped.runs.directory import run_path
+from biped.train.sweep import SPACE, Range, SweepRequest, sweep
 from biped_config import PRESETS
-
-POLL_S = 1.0
-"""Time between two looks at a trial's metrics (s)."""
-STOP_S = 60.0
-"""Time that an interrupted training has to save and end (s)."""
-TOLERATED_IN_A_ROW = 3
-"""So many trials in a row without a score end the sweep."""
-HEARTBEAT_S = 30
-"""A trial whose process has not been heard of for twice as long is taken over."""
-SCORE = "gate/score"
-"""What is maximised; what trials are pruned by."""
-DONE = (TrialState.COMPLETE, TrialState.PRUNED)
-
-
-@dataclass(frozen=True)
-class Range:
-    """The values that a setting is drawn from."""
-
-    path: str
-    """The field of the configuration, such as ppo.learning_rate."""
-    low: float
-    """The least."""
-    high: float
-    """The largest."""
-    is_log: bool = False
-    """Drawn uniformly in the logarithm."""
-    is_whole: bool = False
-    """A whole number."""
-
-    @classmethod
-    def parse(cls, text: str) -> "Range":
-        """Read PATH=LOW:HIGH or PATH=LOW:HIGH:log; whole numbers where both bounds are.
-
-        Raises:
-            argparse.ArgumentTypeError: it cannot be read.
-        """
-        path, _, bounds = text.partition("=")
-        low, _, rest = bounds.partition(":")
-        high, _, kind = rest.partition(":")
-        try:
-            numbers = float(low), float(high)
-        except ValueError:
-            numbers = 1.0, 0.0
-        if not path or kind not in ("", "log") or not numbers[0] < numbers[1] or (kind == "log" and numbers[0] <= 0):
-            raise argparse.ArgumentTypeError(f"{text!r} is not PATH=LOW:HIGH or PATH=LOW:HIGH:log, the smaller first")
-        is_whole = all(part.lstrip("+-").isdigit() for part in (low, high))
-        return cls(path, *numbers, kind == "log", is_whole)
-
-    def suggest(self, trial: optuna.Trial) -> float:
-        """Draw a value."""
-        if self.is_whole:
-            return trial.suggest_int(self.path, int(self.low), int(self.high), log=self.is_log)
-        return trial.suggest_float(self.path, self.low, self.high, log=self.is_log)
-
-
-SPACE = (
-    Range("ppo.max_learning_rate", 1.5e-3, 4e-3, is_log=True),
-    Range("ppo.desired_kl", 0.01, 0.08, is_log=True),
-    Range("ppo.n_epochs", 3, 8, is_whole=True),
-    Range("ppo.ent_coef", 0.001, 0.02, is_log=True),
-    Range("env.reward.weights.tracking_ang_vel", 2.0, 8.0),
-    Range("env.reward.weights.tracking_lin_vel_y", 1.0, 4.0),
-    Range("env.reward.weights.contact_schedule", 1.0, 4.0),
-)
-"""What is searched unless `--search` says otherwise."""
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -125,232 +42,29 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def check(args: argparse.Namespace, space: Sequence[Range]) -> None:
-    """Check that every setting exists and takes both of its bounds, before anything is started.
+def as_request(args: argparse.Namespace) -> SweepRequest:
+    """Return what a command line asks for.
 
     Raises:
-        UsageError: it names the setting.
+        UsageError: the study's name is not one.
     """
-    args.study = run_path(args.log_dir, args.study).name
-    try:
-        with_settings(PRESETS[args.preset](), [parse_setting(text) for text in args.set])
-    except ConfigError as error:
-        raise UsageError(f"--set: {error}") from error
-    for bound in ("low", "high"):
-        for item in space:
-            value = getattr(item, bound)
-            try:
-                with_settings(PRESETS[args.preset](), [(item.path, int(value) if item.is_whole else value)])
-            except ConfigError as error:
-                raise UsageError(f"--search: {error}") from error
-
-
-def open_study(args: argparse.Namespace) -> optuna.Study:
-    """Open the study, or begin it.
-
-    Raises:
-        MachineError: the disk does not let us, or the file is no study.
-    """
-    file = _file_of(args)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise disk_error(file.parent, error) from error
-    try:
-        storage = RDBStorage(
-            "sqlite:///study.db",  # says which dialect; a URL that says where would have to be quoted thrice
-            engine_kwargs={"creator": lambda: sqlite3.connect(file, timeout=60, check_same_thread=False)},
-            heartbeat_interval=HEARTBEAT_S,
-            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
-        )
-        study = optuna.create_study(
-            study_name=args.study,
-            storage=storage,
-            load_if_exists=True,
-            direction="maximize",
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=0),
-        )
-        # A sampler that began with the same seed again would draw what was tried before.
-        seed = None if args.seed is None else args.seed + len(study.get_trials(deepcopy=False))
-        study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=5)
-        return study
-    except Exception as error:  # whatever SQLite and SQLAlchemy raise
-        raise _no_study(file, error) from error
-
-
-def _file_of(args: argparse.Namespace) -> Path:
-    return args.log_dir / "sweeps" / f"{args.study}.db"
-
-
-def _no_study(file: Path, error: Exception) -> MachineError:
-    return MachineError(
-        f"{file} cannot be used as a study ({first_line(error)}): use another --study, or a --log_dir on a local disk"
+    return SweepRequest(
+        logs=args.log_dir,
+        study=run_path(args.log_dir, args.study).name,
+        trials=args.trials,
+        preset=args.preset,
+        config=PRESETS[args.preset](),
+        space=tuple(args.search or SPACE),
+        settings=tuple(args.set),
+        total_timesteps=args.total_timesteps,
+        seed=args.seed,
     )
-
-
-def _failure_of_storage(error: BaseException | None) -> Exception | None:
-    """Return what SQLite said, where an error came of it: Optuna may fail once more on the way out."""
-    while error is not None and not isinstance(error, StorageInternalError):
-        error = error.__context__
-    if error is None:
-        return None
-    return error.__cause__ if isinstance(error.__cause__, Exception) else error
-
-
-class Objective:
-    """Trains once and returns the best score."""
-
-    def __init__(self, args: argparse.Namespace, space: Sequence[Range], interrupts: Interrupts) -> None:
-        """Keep what every trial has in common."""
-        self._args, self._space, self._interrupts = args, space, interrupts
-        self._failed_in_a_row = 0
-
-    def __call__(self, trial: optuna.Trial) -> float:
-        """Train with the trial's settings.
-
-        Raises:
-            optuna.TrialPruned: it is worse than half of those before it.
-            Interrupted: a signal stopped the sweep; the same settings wait to be tried again.
-        """
-        args = self._args
-        values = {item.path: item.suggest(trial) for item in self._space}
-        name = f"{args.study}-{trial.number}"
-        run = RunDirectory(run_path(args.log_dir, name))
-        trial.set_user_attr("run", str(run.path))
-        command = [sys.executable, str(Path(__file__).with_name("biped_train.py"))]
-        command += ["--preset", args.preset, "-e", name, "--new_run", "--log_dir", as_word(args.log_dir)]
-        command += [] if args.total_timesteps is None else ["--total_timesteps", str(args.total_timesteps)]
-        settings = [*args.set, *(f"{path}={value!r}" for path, value in values.items())]
-        command += [word for setting in settings for word in ("--set", setting)]
-        print(f"trial {trial.number}: {', '.join(f'{path}={value:.4g}' for path, value in values.items())}", flush=True)
-        before = run.read_launches()[-1:]  # of an older run of this name, which is put aside only when training begins
-        # A run's id is one run's: all trials would be one in W&B.
-        environment = {name: text for name, text in os.environ.items() if name != "WANDB_RUN_ID"}
-        # In a session of its own: a terminal sends Ctrl-C to everybody in its session, and ours would be the second.
-        with (
-            tempfile.TemporaryFile("w+", errors="replace") as said,
-            subprocess.Popen(
-                command, env=environment, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True
-            ) as process,
-        ):
-            try:
-                scores = _watch(trial, process, run, before, self._interrupts)
-            except BaseException as ended:
-                _stop(process)
-                if isinstance(ended, Interrupted):
-                    trial.study.enqueue_trial(trial.params)
-                raise
-            said.seek(0)
-            complaint = said.read().strip().splitlines()
-        if process.returncode or not scores:
-            self._fail(trial, complaint[-1] if complaint else f"exit code {process.returncode}, no evaluation")
-        self._failed_in_a_row = 0
-        return max(scores.values())
-
-    def _fail(self, trial: optuna.Trial, complaint: str) -> NoReturn:
-        """Say why a trial gave no score.
-
-        Raises:
-            TrialFailed: so that the next one is tried.
-            MachineError: it was one of several in a row.
-        """
-        self._failed_in_a_row += 1
-        if self._failed_in_a_row >= TOLERATED_IN_A_ROW:
-            raise MachineError(f"{self._failed_in_a_row} trials in a row gave no score; the last one said: {complaint}")
-        print(f"trial {trial.number}: no score: {complaint}", flush=True)
-        raise TrialFailed(complaint)
-
-
-class TrialFailed(Exception):  # noqa: N818
-    """A training that ended without a score."""
-
-
-def _watch(
-    trial: optuna.Trial,
-    process: subprocess.Popen[bytes],
-    run: RunDirectory,
-    before: list[dict[str, Any]],
-    interrupts: Interrupts,
-) -> dict[int, float]:
-    """Report the scores of a training as they come, until it ends; return them by steps."""
-    reported: dict[int, float] = {}
-    while True:
-        if interrupts.received:
-            raise Interrupted(interrupts.received)
-        is_over = process.poll() is not None
-        scores = _scores(run) if run.read_launches()[-1:] != before else {}
-        for step, score in scores.items():
-            if step not in reported:
-                reported[step] = score
-                trial.report(score, step)
-                if trial.should_prune() and not is_over:
-                    raise optuna.TrialPruned
-        if is_over:
-            return reported
-        time.sleep(POLL_S)
-
-
-def _scores(run: RunDirectory) -> dict[int, float]:
-    with contextlib.suppress(UsageError):
-        curve = run.read_metrics().get(SCORE)
-        if curve is not None:
-            return dict(zip(curve.steps.tolist(), curve.values.tolist(), strict=True))
-    return {}
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Let a training save and end; kill it if it does not."""
-    process.terminate()
-    try:
-        process.wait(STOP_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-
-
-def sweep(args: argparse.Namespace) -> None:
-    """Carry out a command line.
-
-    Raises:
-        UsageError: what is asked for cannot be.
-        MachineError: this machine or its disk do not let us, or no trial gives a score.
-        Interrupted: a signal stopped it.
-    """
-    space: Sequence[Range] = args.search or SPACE
-    check(args, space)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats, since Optuna 2.9
-    study = open_study(args)
-    before = _done(study)
-    if len(before) < args.trials:
-        callbacks = [MaxTrialsCallback(args.trials, DONE), _tell]
-        with Interrupts() as interrupts:
-            try:
-                study.optimize(Objective(args, space, interrupts), callbacks=callbacks, catch=(TrialFailed,))
-            except Exception as error:
-                if (failure := _failure_of_storage(error)) is None:
-                    raise
-                raise _no_study(_file_of(args), failure) from error
-    if not any(trial.state is TrialState.COMPLETE for trial in _done(study)):
-        raise MachineError("no trial gave a score: see what biped_train.py says to the settings that were tried")
-    best = study.best_trial
-    print(f"best of {len(_done(study))}: {best.value:.3f} in {best.user_attrs['run']}")
-    for path, value in best.params.items():
-        print(f"  --set {path}={value!r}")
-
-
-def _done(study: optuna.Study) -> list[Any]:
-    return study.get_trials(deepcopy=False, states=DONE)
-
-
-def _tell(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-    value = "no score" if trial.value is None else f"{trial.value:.3f}"
-    print(f"trial {trial.number}: {trial.state.name.lower()}, {value}; {len(_done(study))} done", flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     args = make_parser().parse_args(argv)
-    return exit_code("biped_sweep.py", lambda: sweep(args))
+    return exit_code("biped_sweep.py", lambda: sweep(as_request(args)))
 
 
 if __name__ == "__main__":

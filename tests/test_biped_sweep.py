@@ -13,8 +13,9 @@ import yaml
 import biped_sweep
 from biped.config.settings import parse_setting, with_settings
 from biped.runs.directory import RunDirectory
-from biped.train_flags import make_parser
+from biped.train import sweep
 from biped_config import cpu_preset
+from biped_train import make_parser
 from tests.processes import PATIENCE_S, ROOT, run, start, until
 
 
@@ -31,7 +32,7 @@ def test_ranges_are_read() -> None:
 
 def test_the_default_space_is_one_that_the_preset_takes(tmp_path: Path) -> None:
     args = biped_sweep.make_parser().parse_args(["--study", "x", "--trials", "1", "--log_dir", str(tmp_path)])
-    biped_sweep.check(args, biped_sweep.SPACE)
+    sweep.check(biped_sweep.as_request(args))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from biped.train_flags import make_parser, requested_settings
 
 import biped_eval
 import biped_export
@@ -23,8 +22,10 @@ from biped.eval import figures
 from biped.eval.gate import GATE, Line
 from biped.mdp.observations import ObservationLayout
 from biped.mdp.rewards import TERMS
+from biped.train import sweep
 from biped.train.metrics import METRICS
 from biped_config import PRESETS
+from biped_train import as_request, make_parser
 from tests.conftest import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md"]
@@ -236,7 +237,7 @@ def check_train(words: list[str]) -> None:
     if args.robot is not None and not (ROOT / args.robot).exists():
         args.robot = None  # the reader's own
     preset = args.preset if args.preset not in (None, "auto") else "cpu"
-    with_settings(PRESETS[preset](), requested_settings(args))
+    with_settings(PRESETS[preset](), as_request(args).settings)
 
 
 def check_eval(words: list[str]) -> None:
@@ -250,7 +251,7 @@ def check_export(words: list[str]) -> None:
 
 def check_sweep(words: list[str]) -> None:
     args = biped_sweep.make_parser().parse_args(words)
-    biped_sweep.check(args, args.search or biped_sweep.SPACE)
+    sweep.check(biped_sweep.as_request(args))
 
 
 CHECKS: dict[str, Callable[[list[str]], None]] = {

@@ -35,8 +35,10 @@ from biped.runs import checkpoint
 from biped.runs.checkpoint import CheckpointError, read_checkpoint
 from biped.runs.directory import RunDirectory
 from biped.sim.genesis_scene import GenesisScene
-from biped.train_flags import make_parser
-from biped_config import smoke_preset
+from biped.train import session
+from biped.train.plan import make_plan
+from biped_config import PRESETS, smoke_preset
+from biped_train import as_request, make_parser
 from tests import processes
 from tests.conftest import Faults
 from tests.processes import PATIENCE_S, ROOT, Process, release, start_held, until, until_it_says
@@ -137,7 +139,7 @@ def test_sigterm_ends_a_training_soon_after_its_grace_whatever_it_is_doing(
     tmp_path: Path, held: dict[str, Process], faults: Faults
 ) -> None:
     """What a training does may take ever so long: once the grace is over, hardly anything more of it is done."""
-    assert GRACE_S < biped_train.END_S < 20.0, "with what W&B may take"
+    assert GRACE_S < session.END_S < 20.0, "with what W&B may take"
     for process in held.values():
         process.terminate()
         until_it_says(process, "noted: SIGTERM")
@@ -419,7 +421,7 @@ def plan(argv: list[str]) -> int:
     """Go as far as a command line does before it builds robots; return the exit code."""
 
     def command() -> None:
-        biped_train.make_plan(make_parser().parse_args(argv))
+        make_plan(as_request(make_parser().parse_args(argv)), PRESETS)
 
     try:
         return exit_code("biped_train.py", command)

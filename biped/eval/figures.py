@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from biped.config.robot import ServoConfig
 from biped.eval.record import Bools, Recording
+from biped.robot.actuators import available_torque
 
 SETTLE_S = 2.0
 """The start of an episode that figures leave out (s)."""
@@ -251,16 +253,12 @@ def base_height_deviation(record: Recording, _: ServoConfig) -> float:
 
 
 def envelope_exceeded(record: Recording, servo: ServoConfig) -> float:
-    """Share of joint-steps with more torque than the servo has at that speed.
-
-    The envelope is a DC motor's: τ_stall (1 - ω / ω_no_load) where the torque drives, τ_stall where it brakes.
-    """
-    torque, speed = record.joint_torque_nm, record.joint_vel_rad_s
-    driving_speed = np.maximum(speed * np.sign(torque), 0.0)
-    available = servo.stall_torque_nm * np.maximum(1.0 - driving_speed / servo.no_load_speed_rad_s, 0.0)
+    """Share of joint-steps with more torque than the servo has at that speed; see `available_torque`."""
+    torque = torch.from_numpy(record.joint_torque_nm)
+    available = available_torque(torque, torch.from_numpy(record.joint_vel_rad_s), servo)
     # A thousandth more than the envelope is rounding.
-    exceeded = np.abs(torque) > available + 1e-3 * servo.stall_torque_nm
-    return _mean(exceeded[measured(record)])
+    exceeded = torque.abs() > available + 1e-3 * servo.stall_torque_nm
+    return _mean(exceeded.numpy()[measured(record)])
 
 
 def cost_of_transport(record: Recording, _: ServoConfig) -> float:

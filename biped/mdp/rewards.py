@@ -14,6 +14,7 @@ from torch import Tensor
 from biped.config.task import EnvConfig, RewardWeights
 from biped.mdp.commands import command_progress
 from biped.mdp.gait import GaitReference, StepEvents, wanted_contacts
+from biped.robot.actuators import available_torque
 from biped.robot.state import BipedState
 
 
@@ -183,14 +184,9 @@ def foot_slip(inputs: RewardInputs, _: RewardModel) -> Tensor:
 
 
 def actuator_constraint(inputs: RewardInputs, model: RewardModel) -> Tensor:
-    """Sum of the torques beyond the servo's linear torque-speed envelope, N·m.
-
-    A DC motor driven in the direction of its torque has τ_stall (1 - |ω| / ω_no_load) to give; braking, all of τ_stall.
-    """
-    servo = model.cfg.robot.servo
-    torque, speed = inputs.state.joint_torque_nm, inputs.state.joint_vel_rad_s
-    driving_speed = (speed * torque.sign()).clamp_min(0.0)
-    available = servo.stall_torque_nm * (1.0 - driving_speed / servo.no_load_speed_rad_s).clamp_min(0.0)
+    """Sum of the torques beyond the servo's torque-speed envelope, N·m; see `biped.robot.actuators`."""
+    torque = inputs.state.joint_torque_nm
+    available = available_torque(torque, inputs.state.joint_vel_rad_s, model.cfg.robot.servo)
     return (torque.abs() - available).clamp_min(0.0).sum(dim=1)
 
 

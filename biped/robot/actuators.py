@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from biped.config.robot import RobotConfig
+from biped.config.robot import RobotConfig, ServoConfig
 from biped.robot.dynamics import DynamicsSample
 
 
@@ -48,6 +48,20 @@ class Actuation:
         half = 0.5 * backlash_rad
         output = torch.minimum(torch.maximum(self.joint_targets_rad, targets_rad - half), targets_rad + half)
         return Actuation(self.history, output)
+
+
+def available_torque(torque_nm: Tensor, vel_rad_s: Tensor, servo: ServoConfig) -> Tensor:
+    """Return the most torque that a servo has at a speed, of the shape of `torque_nm`, N·m.
+
+    A DC motor driven in the direction of its torque has τ_stall (1 - |ω| / ω_no_load) to give; braking, all of τ_stall.
+
+    Args:
+        torque_nm: what is asked for; only its direction counts (N·m).
+        vel_rad_s: joint velocities, of the same shape (rad/s).
+        servo: stall torque and no-load speed.
+    """
+    driving_speed = (vel_rad_s * torque_nm.sign()).clamp_min(0.0)
+    return servo.stall_torque_nm * (1.0 - driving_speed / servo.no_load_speed_rad_s).clamp_min(0.0)
 
 
 def pd_torque(

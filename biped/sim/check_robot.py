@@ -20,7 +20,7 @@ from biped.config.task import EnvConfig
 from biped.robot.model import model_file
 from biped.robot.rotations import quat_from_yaw
 from biped.robot.symmetry import mirror_joints
-from biped.sim.mujoco_scene import robot_spec
+from biped.sim.mujoco_model import robot_spec
 from biped.sim.scene import ResetPose, make_scene
 
 STAND_S = 3.0

@@ -7,9 +7,10 @@ import torch
 
 from biped.base.errors import ConfigError, UsageError
 from biped.config.run import Config
-from biped.env.env import BipedVecEnv
+from biped.env.env import BipedEnv, BipedVecEnv
 from biped.mdp.observations import ObservationLayout
 from biped.mdp.symmetry import mirror_action, mirror_observation
+from biped.ppo.acting import DeterministicActor
 from biped.ppo.kl_schedule import KlSchedule
 from biped.ppo.mirror import Mirror, Reflection
 from biped.ppo.policy import MlpIntoLstmPolicy
@@ -90,3 +91,13 @@ def load_model(config: Config, env: BipedVecEnv, path: Path) -> DeviceRecurrentP
     except CheckpointError as error:
         raise UsageError(f"{error}: name a checkpoint with --model PATH, with its config.json beside it") from error
     return model
+
+
+def load_agent(config: Config, env: BipedEnv, path: Path) -> DeterministicActor:
+    """Return the deterministic policy of a checkpoint, for the robots of an environment.
+
+    Raises:
+        UsageError: the file is missing, damaged, or of another network.
+    """
+    model = load_model(config, BipedVecEnv(env), path)
+    return DeterministicActor(model.policy, env.num_envs, model.runs_in)

@@ -4,18 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from numpy.typing import NDArray
 
 from biped.base.errors import UsageError, disk_error
 from biped.eval.gate import GATE
 from biped.runs.directory import RunDirectory
 from biped.runs.metrics_log import Curve
+from biped.view.figures import make_figure
+from biped.view.smoothing import moving_mean
 
 SMOOTHING = 1 / 60
 """Width of the moving mean that curves of a point a rollout are drawn with, as a share of the run."""
@@ -66,7 +63,7 @@ def draw(curves: Mapping[str, Curve], title: str, out: Path) -> None:
         MachineError: the disk does not let us.
     """
     rows = -(-len(PANELS) // _COLUMNS)
-    figure, axes = plt.subplots(rows, _COLUMNS, figsize=(15, 3.4 * rows), layout="constrained")
+    figure, axes = make_figure(rows, _COLUMNS, figsize=(15, 3.4 * rows), layout="constrained")
     for axis, panel in zip(axes.flat, PANELS, strict=True):
         _draw_panel(axis, panel, curves)
     figure.suptitle(title)
@@ -75,15 +72,15 @@ def draw(curves: Mapping[str, Curve], title: str, out: Path) -> None:
         figure.savefig(out, dpi=80)
     except OSError as error:
         raise disk_error(out, error, "--out") from error
-    finally:
-        plt.close(figure)
 
 
 def _draw_panel(axis: Axes, panel: Panel, curves: Mapping[str, Curve]) -> None:
     names = [name for asked in panel.names for name in curves if name == asked or (asked[-1] == "/" and asked in name)]
     for number, name in enumerate(names):
         curve, is_rare = curves[name], name.startswith(("gate/", "eval/"))
-        values = curve.values if is_rare else moving_mean(curve.values, SMOOTHING)
+        values = (
+            curve.values if is_rare else moving_mean(curve.values, max(1, round(len(curve.values) * SMOOTHING)) | 1)
+        )
         # More lines than the ten colours of the cycle: the second ten are dashed.
         style = "o-" if is_rare else ("-", "--")[number // 10 % 2]
         label = name.split("/", 1)[1]
@@ -99,16 +96,6 @@ def _draw_panel(axis: Axes, panel: Panel, curves: Mapping[str, Curve]) -> None:
         axis.set_ylim(low, high + 0.6 * (high - low))
     if len(names) > 1:
         axis.legend(fontsize=6, ncols=3 if len(names) > 6 else 1)
-
-
-def moving_mean(values: NDArray[np.float64], share: float) -> NDArray[np.float64]:
-    """Return the centred moving mean over a `share` of all points, (points,); NaN counts for nothing."""
-    width = max(1, round(len(values) * share)) | 1
-    known = np.isfinite(values)
-    kernel = np.ones(width)
-    total = np.convolve(np.where(known, values, 0.0), kernel, mode="same")
-    count = np.convolve(known.astype(float), kernel, mode="same")
-    return np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0)
 
 
 def draw_run(run: RunDirectory, out: Path | None = None) -> Path:

@@ -23,8 +23,9 @@ from biped.config.serial import from_json
 from biped.config.task import EnvConfig
 from biped.eval.record import Recording
 from biped.sim.looks import add_ground_and_sky
-from biped.sim.mujoco_scene import robot_spec
+from biped.sim.mujoco_model import robot_spec
 from biped.view.film import NO_RENDERER
+from biped.view.smoothing import moving_mean
 
 FRAMES_S = 25
 """Frames a second."""
@@ -183,10 +184,7 @@ def _smooth_headings(record: Recording) -> NDArray[np.float64]:
     """Return the yaw of the bases without the sway of a step, (num_steps, num_envs), rad: the camera follows it."""
     w, x, y, z = np.moveaxis(record.base_quat_w.astype(np.float64), -1, 0)
     yaw = np.unwrap(np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z)), axis=0)
-    width = min(len(yaw), 2 * round(1.0 / record.dt_s) + 1) | 1
-    padded = np.pad(yaw, ((width // 2, width // 2), (0, 0)), mode="edge")
-    total = np.cumsum(np.pad(padded, ((1, 0), (0, 0))), axis=0)
-    return (total[width:] - total[:-width]) / width
+    return moving_mean(yaw, 2 * round(1.0 / record.dt_s) + 1)
 
 
 def write_film(job: Job, out: Path, size: tuple[int, int] = TILE) -> None:

@@ -21,6 +21,8 @@ from biped.config.serial import (
 )
 from biped.runs.directory import RunDirectory
 
+Presets = Mapping[str, Callable[[], Config]]
+"""Presets by name."""
 TEMPLATE = Path(__file__).with_name("page.html")
 """The page."""
 _KINDS = {".png": "image/png", ".mp4": "video/mp4", ".gif": "image/gif"}
@@ -113,7 +115,7 @@ def write_report(
     plots: Mapping[str, Path] | None = None,
     video: Path | None = None,
     video_missing: str = "",
-    presets: Mapping[str, Callable[[], Config]] = MappingProxyType({}),
+    presets: Presets = MappingProxyType({}),
 ) -> None:
     """Write the page.
 
@@ -242,9 +244,7 @@ def _as_robustness(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
     }
 
 
-def _differences(
-    subjects: Sequence[Subject], presets: Mapping[str, Callable[[], Config]]
-) -> tuple[list[tuple[str, list[Any]]], list[str]]:
+def _differences(subjects: Sequence[Subject], presets: Presets) -> tuple[list[tuple[str, list[Any]]], list[str]]:
     """Return the settings in which runs differ: from each other, or, of a single one, from its preset."""
     if len(subjects) == 1:
         config = subjects[0].config

@@ -1,25 +1,20 @@
 """Pictures of recorded episodes: gait, joints, velocity, torque, rewards. Each function draws one figure."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-from collections.abc import Sequence
-
-import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from biped.config.task import EnvConfig
-from biped.eval.figures import steady_contacts
+from biped.eval.figures import envelope_exceeded, steady_contacts
 from biped.eval.record import Recording
 from biped.eval.robustness import Sweep
 from biped.mdp.gait import GaitReference, wanted_contacts
+from biped.robot.actuators import available_torque
+from biped.view.figures import Figure, make_figure
+from biped.view.smoothing import moving_mean
 
 GAIT_S, JOINTS_S = 5.0, 3.0
 """How much of an episode the gait diagram and the joint angles show (s)."""
@@ -62,7 +57,7 @@ def gait_diagram(record: Recording, robot: int, cfg: EnvConfig) -> Figure:
     contacts = steady_contacts(record)[part, robot]
     phase = torch.from_numpy(record.phase[part, robot])
     wanted = wanted_contacts(phase, cfg.gait.swing_share).numpy()
-    figure, axis = plt.subplots(figsize=_SIZE, layout="constrained")
+    figure, axis = make_figure(figsize=_SIZE, layout="constrained")
     for foot, (name, colour) in enumerate(zip(FEET, _COLOURS, strict=True)):
         for start_s, length_s in stances(contacts[:, foot], record.dt_s):
             axis.barh(1 - foot, length_s, left=times[part][0] + start_s, height=0.45, color=colour)
@@ -94,7 +89,7 @@ def joint_angles(record: Recording, robot: int, cfg: EnvConfig) -> Figure:
     times = _times(record, robot)
     part = _window(times, JOINTS_S)
     wanted = reference_rad(record, robot, cfg)
-    figure, axes = plt.subplots(2, 3, figsize=(9.0, 4.6), sharex=True, layout="constrained")
+    figure, axes = make_figure(2, 3, figsize=(9.0, 4.6), sharex=True, layout="constrained")
     for number, (axis, name) in enumerate(zip(axes.flat, cfg.robot.swing_joints, strict=True)):
         joint = cfg.robot.joint_names.index(name)
         axis.plot(times[part], wanted[part, number], "--", color="0.5", linewidth=1, label="reference")
@@ -111,7 +106,7 @@ def velocities(record: Recording, robot: int) -> Figure:
     """Draw the velocities of the base beside their commands."""
     times = _times(record, robot)
     achieved = np.concatenate((record.base_lin_vel_b[..., :2], record.base_ang_vel_b[..., 2:]), axis=-1)
-    figure, axes = plt.subplots(3, 1, figsize=(9.0, 4.6), sharex=True, layout="constrained")
+    figure, axes = make_figure(3, 1, figsize=(9.0, 4.6), sharex=True, layout="constrained")
     labels = ("forward (m/s)", "left (m/s)", "yaw rate (rad/s)")
     for index, (axis, label) in enumerate(zip(axes, labels, strict=True)):
         axis.plot(times, achieved[: len(times), robot, index], linewidth=0.9)
@@ -124,16 +119,19 @@ def velocities(record: Recording, robot: int) -> Figure:
 
 
 def torque_speed(record: Recording, cfg: EnvConfig) -> Figure:
-    """Draw every joint's torque over its speed, in all episodes, and the line that the servo can reach."""
+    """Draw every joint's torque over its speed in the torque's direction, in all episodes, and what the servo has."""
     servo, on = cfg.robot.servo, record.running
-    speed, torque = np.abs(record.joint_vel_rad_s[on]), np.abs(record.joint_torque_nm[on])
-    beyond = torque > servo.stall_torque_nm * (1.0 - speed / servo.no_load_speed_rad_s) + 1e-6
-    figure, axis = plt.subplots(figsize=(6.0, 4.2), layout="constrained")
-    size = (servo.no_load_speed_rad_s * 1.2, servo.stall_torque_nm * 1.1)
-    grid = axis.hist2d(speed.ravel(), torque.ravel(), bins=90, range=((0, size[0]), (0, size[1])), norm="log")
+    torque = record.joint_torque_nm[on]
+    speed, size = record.joint_vel_rad_s[on] * np.sign(torque), np.abs(torque)
+    figure, axis = make_figure(figsize=(6.0, 4.2), layout="constrained")
+    most_rad_s, most_nm = servo.no_load_speed_rad_s * 1.2, servo.stall_torque_nm * 1.1
+    extent = ((-most_rad_s, most_rad_s), (0, most_nm))
+    grid = axis.hist2d(speed.ravel(), size.ravel(), bins=90, range=extent, norm="log")
     figure.colorbar(grid[3], label="joint steps")
-    axis.plot((0, servo.no_load_speed_rad_s), (servo.stall_torque_nm, 0), color="tab:red", label="servo at 12 V")
-    axis.set(xlabel="speed (rad/s)", ylabel="torque (N·m)", title=f"{beyond.mean():.2%} beyond the servo")
+    speeds = torch.linspace(-most_rad_s, most_rad_s, 200)
+    axis.plot(speeds, available_torque(torch.ones_like(speeds), speeds, servo), color="tab:red", label="servo at 12 V")
+    beyond = envelope_exceeded(record, servo)
+    axis.set(xlabel="speed (rad/s): braking | driving", ylabel="torque (N·m)", title=f"{beyond:.2%} beyond the servo")
     axis.legend(fontsize=8)
     return figure
 
@@ -141,13 +139,12 @@ def torque_speed(record: Recording, cfg: EnvConfig) -> Figure:
 def reward_breakdown(record: Recording, robot: int) -> Figure:
     """Draw what each reward term pays over an episode, as means over half a second, per second."""
     times = _times(record, robot)
-    width = max(1, round(0.5 / record.dt_s))
-    kernel = np.ones(width) / width
-    figure, axis = plt.subplots(figsize=(9.0, 4.2), layout="constrained")
+    width = max(1, round(0.5 / record.dt_s)) | 1
+    figure, axis = make_figure(figsize=(9.0, 4.2), layout="constrained")
     order = np.argsort(-np.abs(record.rewards[: len(times), robot]).mean(axis=0))
     for number, term in enumerate(order):
         paid = record.rewards[: len(times), robot, term] / record.dt_s
-        mean = np.convolve(np.pad(paid, (width // 2, width - 1 - width // 2), mode="edge"), kernel, mode="valid")
+        mean = moving_mean(paid, width)
         style = "-" if number < 10 else "--"
         axis.plot(times, mean, style, linewidth=1, label=f"{record.reward_names[term]} {paid.mean():+.2f}")
     axis.set(xlabel="time (s)", ylabel="reward (1/s)", title="what each term pays, and its mean")
@@ -176,24 +173,21 @@ def draw_all(record: Recording, cfg: EnvConfig, folder: Path) -> dict[str, Path]
     for title, (name, draw) in drawings.items():
         figure = draw()
         files[title] = folder / f"{name}.png"
-        try:
-            figure.savefig(files[title], dpi=90)
-        finally:
-            plt.close(figure)
+        figure.savefig(files[title], dpi=90)
     return files
 
 
 _COLUMNS = 3
 
 
-def plot(found: Sequence[Sweep], title: str, file: Path) -> None:
+def draw_robustness(found: Sequence[Sweep], title: str, file: Path) -> None:
     """Draw survival over each axis, the model's own value marked.
 
     Raises:
         OSError: the disk does not let us.
     """
     rows = -(-len(found) // _COLUMNS)
-    figure, panels = plt.subplots(rows, _COLUMNS, figsize=(3.2 * _COLUMNS, 2.6 * rows), sharey=True, squeeze=False)
+    figure, panels = make_figure(rows, _COLUMNS, figsize=(3.2 * _COLUMNS, 2.6 * rows), sharey=True, squeeze=False)
     for panel, sweep in zip(panels.flat, found, strict=False):
         if sweep.axis.nominal is not None:
             panel.axvline(sweep.axis.nominal, color="0.8", linewidth=1)
@@ -212,4 +206,3 @@ def plot(found: Sequence[Sweep], title: str, file: Path) -> None:
     figure.suptitle(title)
     figure.tight_layout()
     figure.savefig(file, dpi=120)
-    plt.close(figure)

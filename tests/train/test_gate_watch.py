@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -32,14 +33,14 @@ def watching(tmp_path: Path) -> Callable[..., tuple[GateWatch, list[int]]]:
         coming, saved = iter(trials), []
         run = RunDirectory(tmp_path)
 
-        def save() -> None:
-            run.best_model.touch()
+        def save(path: Path) -> None:
+            path.touch()
             saved.append(1)
 
         watch = GateWatch(
             run,
-            evaluate=lambda: next(coming),
-            save_best=save,
+            SimpleNamespace(evaluate=lambda: next(coming)),
+            SimpleNamespace(save_weights=save),
             every_steps=100,
             stop_after_passes=stop_after_passes,
         )

@@ -14,16 +14,15 @@ import pytest
 import wandb
 
 import biped_train
-from biped.config.run import WandbConfig
+from biped.config.run import TrainConfig, WandbConfig
 from biped.runs.directory import RunDirectory
-from biped.runs.wandb_writer import WandbWriter, start_wandb
-from biped.train.callback import BipedCallback
-from biped.train.metrics import METRICS
+from biped.train import sinks
 from biped_config import smoke_preset
 from tests import processes
 from tests.processes import PATIENCE_S, release, start_held, until, until_it_says
 from tests.wandb_runs import account, forget_account, records, rows, stream
 from tests.wandb_server import Behaviour, WandbServer
+from wandb_callback import METRICS, Checkpoints, WandbWriter, start_wandb
 
 FLAGS = [
     "--preset",
@@ -48,7 +47,7 @@ def no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_a_run_without_an_account_is_recorded_offline_and_resumed_as_the_same_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(biped_train, "start_wandb", partial(start_wandb, init_s=PATIENCE_S, finish_s=PATIENCE_S))
+    monkeypatch.setattr(sinks, "start_wandb", partial(start_wandb, init_s=PATIENCE_S, finish_s=PATIENCE_S))
     command = ["-e", "demo", "--log_dir", str(tmp_path), *FLAGS]
     assert biped_train.main(command) == 0
     assert "wandb sync" in capsys.readouterr().err
@@ -88,7 +87,7 @@ class Recorder:
 
 def test_entropy_has_its_own_sign_in_wandb() -> None:
     run = Recorder()
-    writer = WandbWriter(lambda: run, "walk")
+    writer = WandbWriter(lambda: run, "walk", METRICS)
     writer.write({"train/entropy_loss": -3.5, "custom/thing": 2, "text": "x"}, {}, 10)
     writer.close()
     assert run.rows == [{"ppo/entropy": 3.5, "custom/thing": 2, "performance/total_timesteps": 10}]
@@ -102,7 +101,7 @@ def test_a_tracker_that_fails_is_said_once_and_then_left_alone(capsys: pytest.Ca
             Dying.calls += 1
             raise ConnectionResetError("the service is gone")
 
-    writer = WandbWriter(Dying, "walk")
+    writer = WandbWriter(Dying, "walk", METRICS)
     for step in range(3):
         writer.write({"time/fps": 1}, {}, step)
     writer.close()
@@ -118,7 +117,7 @@ def test_a_model_that_cannot_be_sent_does_not_end_the_rows(tmp_path: Path, capsy
     run = NoArtifacts()
     model = tmp_path / "best_model.zip"
     model.write_bytes(b"weights")
-    writer = WandbWriter(lambda: run, "walk")
+    writer = WandbWriter(lambda: run, "walk", METRICS)
     for step in range(3):
         writer.publish_model(model, "best", {"steps": step})
         writer.write({"time/fps": 1}, {}, step)
@@ -133,7 +132,7 @@ def test_a_finish_that_never_returns_is_given_up(capsys: pytest.CaptureFixture[s
         def finish(self) -> None:
             threading.Event().wait()
 
-    writer = WandbWriter(Endless, "walk", finish_s=0.5)
+    writer = WandbWriter(Endless, "walk", METRICS, finish_s=0.5)
     writer.write({"time/fps": 1}, {}, 1)
     writer.close()
     assert "wandb sync 'my logs/walk/wandb'/run-1" in capsys.readouterr().err
@@ -276,21 +275,17 @@ def test_a_best_model_of_an_earlier_process_is_not_sent_again_under_a_worse_scor
         def publish_model(self, file: Path, kind: str, metadata: dict) -> None:
             sent.append({"kind": kind, **metadata})
 
-    class Watch:
-        score = 0.2
+    part = Checkpoints(RunDirectory(tmp_path), SimpleNamespace(), TrainConfig(), publisher=Publisher())
+    part.model = SimpleNamespace(num_timesteps=900, _n_updates=7)
 
-        def look(self, steps: int, *, last: bool = False) -> dict[str, float]:
-            best = max(self.score, 0.9)
-            rates = {"eval/success_rate": self.score, "eval/best_success_rate": best}
-            return {"gate/score": self.score, "gate/best_score": best, **rates}
+    def evaluated(score: float) -> dict[str, float]:
+        best = max(score, 0.9)
+        rates = {"eval/success_rate": score, "eval/best_success_rate": best}
+        return {"gate/score": score, "gate/best_score": best, **rates}
 
-    watch = Watch()
-    callback = BipedCallback(RunDirectory(tmp_path), dict, lambda _: None, 1, publisher=Publisher(), watch=watch)
-    callback.model = SimpleNamespace(num_timesteps=900, _n_updates=7)
-    callback._look(watch, last=False)
+    part.before_training(evaluated(0.2))
     assert sent == []
-    watch.score = 0.95
-    callback._look(watch, last=False)
+    part.before_training(evaluated(0.95))
     assert sent == [{"kind": "best", "steps": 900, "epochs": 7, "gate_score": 0.95}]
 
 
@@ -299,7 +294,7 @@ def test_without_wandb_training_goes_on(
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     run = RunDirectory.create(tmp_path, "demo")
-    assert start_wandb(run, WandbConfig(), {}) is None
+    assert start_wandb(run, WandbConfig(), {}, METRICS) is None
     assert "install_genesis.sh" in capsys.readouterr().err
 
 

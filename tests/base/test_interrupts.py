@@ -3,13 +3,16 @@
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from biped.base.interrupts import Interrupts
+from biped.config.run import TrainConfig
 from biped.ppo.recurrent_ppo import DeviceRecurrentPPO
 from biped.runs.directory import RunDirectory
 from biped.train.callback import BipedCallback
+from biped.train.checkpoints import Checkpoints
 from tests.processes import run
 
 
@@ -66,7 +69,9 @@ def learner(**kwargs: int) -> DeviceRecurrentPPO:
 def test_what_takes_too_long_is_broken_off_between_two_steps(tmp_path: Path) -> None:
     saved: list[Path] = []
     with Interrupts(grace_s=0.0) as interrupts:
-        callback = BipedCallback(RunDirectory(tmp_path), dict, saved.append, 10**9, interrupts=interrupts)
+        state = SimpleNamespace(save=saved.append)
+        checkpoints = Checkpoints(RunDirectory(tmp_path), state, TrainConfig(checkpoint_every_steps=10**9))
+        callback = BipedCallback([checkpoints], interrupts)
         model = learner(n_epochs=1)
         signal.raise_signal(signal.SIGTERM)
         # It came before the first rollout: not even that is begun.

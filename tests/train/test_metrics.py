@@ -4,8 +4,7 @@ from biped.eval.gate import GATE, judge
 from biped.eval.trials import count_trials
 from biped.mdp.episode_stats import CAUSES, EpisodeSummary
 from biped.mdp.rewards import TERMS
-from biped.train.metrics import ALL_METRICS, GATE_FIGURES, METRICS, TERMINATION_CAUSES, as_markdown
-from biped_train import summary_metrics
+from biped.train.metrics import ALL_METRICS, GATE_FIGURES, METRICS, TERMINATION_CAUSES, as_markdown, summary_metrics
 from tests.conftest import ROOT
 from tests.eval.walks import walk
 

@@ -2,8 +2,8 @@ import ast
 import inspect
 import itertools
 import math
-from pathlib import Path
 from dataclasses import FrozenInstanceError, fields, is_dataclass, replace
+from pathlib import Path
 
 import pytest
 
@@ -21,7 +21,6 @@ from biped.config.task import (
 )
 from biped.runs.wandb_names import DEFAULT_PROJECT
 from biped_config import PRESETS
-from tests.conftest import ROOT
 
 SECTIONS = [
     value

@@ -8,7 +8,8 @@ import torch
 from biped.base.errors import MachineError
 from biped.base.machine import choose_device
 from biped.train.plan import make_plan
-from biped.train_flags import make_parser
+from biped_config import PRESETS
+from biped_train import as_request, make_parser
 
 
 @pytest.fixture(params=[True, False], ids=["gpu", "no_gpu"])
@@ -42,7 +43,7 @@ def test_cuda_is_never_replaced_without_a_word(has_gpu: bool) -> None:
 def test_the_preset_is_that_of_the_device_that_will_be_used(
     has_gpu: bool, flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan = make_plan(make_parser().parse_args(["--log_dir", str(tmp_path), *flags]))
+    plan = make_plan(as_request(make_parser().parse_args(["--log_dir", str(tmp_path), *flags])), PRESETS)
     assert plan.config.preset == "cpu"
     assert capsys.readouterr().out.startswith("on the CPU: " if has_gpu else "no CUDA found: ")
 
@@ -50,6 +51,6 @@ def test_the_preset_is_that_of_the_device_that_will_be_used(
 def test_with_a_gpu_and_genesis_it_is_the_documents(
     has_gpu: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan = make_plan(make_parser().parse_args(["--log_dir", str(tmp_path)]))
+    plan = make_plan(as_request(make_parser().parse_args(["--log_dir", str(tmp_path)])), PRESETS)
     assert plan.config.preset == ("gpu" if has_gpu else "cpu")
     assert capsys.readouterr().out.startswith("CUDA found: " if has_gpu else "no CUDA found: ")

@@ -9,7 +9,6 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode
 
-import biped_train
 from biped.config.robot import ControlConfig
 from biped.config.task import CommandConfig, TerminationConfig
 from biped.env.env import BipedEnv, make_env
@@ -329,9 +328,9 @@ def test_training_stops_when_the_physics_fails_in_more_than_its_share_of_robots(
     env.step(zeros())
     if stops:
         with pytest.raises(FloatingPointError, match="5 times in 8 environments"):
-            biped_train._drain(env, max_error_share=0.5)
+            env.end_rollout(max_error_share=0.5)
     else:
-        assert biped_train._drain(env, max_error_share=0.5)["env/error_resets"] == count
+        assert env.end_rollout(max_error_share=0.5).errors == count
 
 
 @pytest.mark.parametrize("foot", [0, 1], ids=["left", "right"])

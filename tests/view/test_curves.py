@@ -9,6 +9,7 @@ from PIL import Image
 from biped.runs.directory import RunDirectory
 from biped.train.metrics import METRICS
 from biped.view import curves as overview
+from biped.view.smoothing import moving_mean
 
 
 def test_training_leaves_its_page_and_the_command_draws_it_again(
@@ -42,6 +43,6 @@ def test_every_panel_names_metrics_of_the_table() -> None:
 
 def test_the_moving_mean_is_centred_and_passes_over_gaps() -> None:
     values = np.array([0.0, 3.0, 6.0, np.nan, 12.0, 15.0])
-    np.testing.assert_allclose(overview.moving_mean(values, 0.5), [1.5, 3.0, 4.5, 9.0, 13.5, 13.5])
-    np.testing.assert_allclose(overview.moving_mean(values, 0.0), values)
-    assert np.isnan(overview.moving_mean(np.full(3, np.nan), 1.0)).all()
+    np.testing.assert_allclose(moving_mean(values, 3), [1.5, 3.0, 4.5, 9.0, 13.5, 13.5])
+    np.testing.assert_allclose(moving_mean(values, 1), values)
+    assert np.isnan(moving_mean(np.full(3, np.nan), 3)).all()

@@ -1,10 +1,11 @@
 """Films: real ones, drawn by MuJoCo without a display, and what is said where nothing can draw."""
 
+import signal
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import imageio_ffmpeg
 import numpy as np
@@ -15,13 +16,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import biped_eval
 import biped_train
 from biped.base.errors import ConfigError, MachineError
+from biped.base.interrupts import Interrupts
 from biped.config.run import TrainConfig
 from biped.eval.record import Recording
 from biped.runs.directory import RunDirectory
-from biped.view import filming as training_video
+from biped.train import films
+from biped.train.films import Films
 from biped.view.film import REMEDY, choose_episodes, cut, film, remedy, ways_to_draw
 from biped.view.film_process import TILE
-from biped.view.filming import FilmingWatch
+from biped.view.filming import Camera
 from biped_config import cpu_preset
 from tests import processes
 from tests.eval.walks import walk
@@ -43,7 +46,7 @@ draws = pytest.mark.skipif(not can_draw(), reason="nothing here can draw: see bi
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Films are drawn at a low priority: beside others they take their time."""
-    monkeypatch.setattr(training_video, "END_S", PATIENCE_S)
+    monkeypatch.setattr(films, "END_S", PATIENCE_S)
 
 
 def standing(num_envs: int = 2, seconds: float = 0.4) -> Recording:
@@ -167,40 +170,39 @@ def test_what_cannot_be_a_film_is_said_before_anything_is_built(words, says, cap
     assert says in capsys.readouterr().err
 
 
-class Evaluated:
-    """A watch whose evaluations are due at every multiple of 100 steps."""
+class Filmed:
+    """A training whose evaluations are due at every multiple of 100 steps, filmed every `every` steps."""
 
-    should_stop = False
-    started: int | None = None
+    def __init__(self, folder: Path, every: int = 200, interrupts: Interrupts | None = None) -> None:
+        self.published: list[tuple[str, int]] = []
+        self.camera = Camera(CONFIG, folder)
+        self.waited: list[int] = []
+        show = SimpleNamespace(show=lambda _, file, steps: self.published.append((file.name, steps)))
+        bench = SimpleNamespace(last_record=standing(num_envs=1, seconds=0.1))
+        watchdog = SimpleNamespace(sign_of_life=lambda: self.waited.append(1))
+        self.part = Films(self.camera, bench, every, show, watchdog, interrupts or Interrupts())
 
-    def start(self, steps: int) -> None:
-        self.started = steps
+    def after(self, steps: int, *, last: bool = False) -> None:
+        self.part.num_timesteps = steps
+        self.part.after_update({"gate/score": 1.0} if steps % 100 == 0 or last else {}, last=last)
 
-    def look(self, steps: int, *, last: bool = False) -> Mapping[str, float]:
-        return {"gate/score": 1.0} if steps % 100 == 0 or last else {}
-
-
-def filming(folder: Path, published: list[tuple[Path, int]], every: int = 200) -> FilmingWatch:
-    record = standing(num_envs=1, seconds=0.1)
-    return FilmingWatch(
-        Evaluated(), lambda: record, CONFIG, folder, every, lambda file, steps: published.append((file, steps))
-    )
+    def wait(self) -> None:
+        self.part._collect(time.monotonic() + PATIENCE_S)
 
 
 @draws
 def test_a_training_is_filmed_at_the_evaluations_that_are_due_and_at_the_last(tmp_path: Path) -> None:
-    published: list[tuple[Path, int]] = []
-    watch = filming(tmp_path / "videos", published)
-    watch.start(0)
-    assert watch.look(100) == {"gate/score": 1.0}
+    training = Filmed(tmp_path / "videos")
+    training.after(100)
     assert not (tmp_path / "videos").exists()
-    watch.look(250)  # no evaluation
-    assert watch.look(300) == {"gate/score": 1.0}
-    assert watch._film is not None
-    watch._collect(time.monotonic() + PATIENCE_S)
-    assert [(file.name, steps) for file, steps in published] == [("walk_300_steps.gif", 300)]
-    watch.look(310, last=True)
-    assert [steps for _, steps in published] == [300, 310]
+    training.after(250)  # no evaluation
+    assert not training.camera.is_busy
+    training.after(300)
+    assert training.camera.is_busy
+    training.wait()
+    assert training.published == [("walk_300_steps.gif", 300)]
+    training.after(310, last=True)
+    assert [steps for _, steps in training.published] == [300, 310]
     assert sorted(file.name for file in (tmp_path / "videos").iterdir()) == ["walk_300_steps.gif", "walk_310_steps.gif"]
 
 
@@ -209,34 +211,32 @@ def test_a_training_that_nothing_can_film_goes_on_and_says_so_once(
 ) -> None:
     monkeypatch.setenv("MUJOCO_GL", "osmesa")
     monkeypatch.setenv("PYOPENGL_PLATFORM", "no_such_platform")
-    watch = filming(tmp_path, [], every=100)
+    training = Filmed(tmp_path, every=100)
     for steps in (100, 200, 300):
-        watch.look(steps)
-        watch._collect(time.monotonic() + PATIENCE_S)
+        training.after(steps)
+        training.wait()
     assert capsys.readouterr().err.splitlines() == [f"no film is drawn: {remedy()}; training goes on without"]
     assert not list(tmp_path.iterdir())
 
 
 def test_a_film_that_is_not_done_is_given_up_at_the_end(tmp_path: Path) -> None:
-    watch = filming(tmp_path, [], every=100)
-    watch.look(100)
-    assert watch._film is not None
-    process = watch._film.process
-    watch.close()
+    training = Filmed(tmp_path, every=100)
+    training.after(100)
+    assert training.camera._film is not None
+    process = training.camera._film.process
+    training.part.close()
     assert process.poll() is not None
     assert not list(tmp_path.iterdir())
 
 
 def test_a_signal_ends_the_wait_for_the_last_film(tmp_path: Path) -> None:
-    record = standing(num_envs=1, seconds=0.1)
-    asked: list[int] = []
-    watch = FilmingWatch(
-        Evaluated(), lambda: record, CONFIG, tmp_path, 100, lambda *_: None, may_wait=lambda: bool(asked.append(1))
-    )
-    watch.look(100, last=True)
-    assert asked == [1]
-    assert watch._film is not None, "it was not waited for"
-    watch.close()
+    interrupts = Interrupts()
+    interrupts.received = signal.SIGINT
+    training = Filmed(tmp_path, every=100, interrupts=interrupts)
+    training.after(100, last=True)
+    assert training.camera.is_busy, "it was not waited for"
+    assert not training.waited
+    training.part.close()
     assert not list(tmp_path.iterdir())
 
 

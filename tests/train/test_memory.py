@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 
 import biped_train
 from biped.base.errors import MachineError, is_out_of_memory
-from biped.base.machine import _container_bytes, free_bytes
+from biped.base.machine import GIB, _container_bytes, free_bytes
 from biped.config.run import Config
 from biped.env.env import BipedVecEnv, make_env
 from biped.train import memory
 from biped.train.learner import make_model
 from biped.train.memory import (
-    GIB,
     MOST_USEFUL,
     choose_num_envs,
     estimate,

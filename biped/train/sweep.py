@@ -1,0 +1,342 @@
+"""Many trainings under one search: an Optuna study in a SQLite file, each trial a training in a process of its own."""
+
+import argparse
+import contextlib
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import optuna
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.study import MaxTrialsCallback
+from optuna.trial import TrialState
+
+from biped.base.command_line import as_word
+from biped.base.errors import ConfigError, MachineError, UsageError, disk_error, first_line
+from biped.base.files import REPOSITORY
+from biped.base.interrupts import Interrupted, Interrupts
+from biped.config.run import Config
+from biped.config.settings import parse_setting, with_settings
+from biped.runs.directory import RunDirectory, run_path
+
+POLL_S = 1.0
+"""Time between two looks at a trial's metrics (s)."""
+STOP_S = 60.0
+"""Time that an interrupted training has to save and end (s)."""
+TOLERATED_IN_A_ROW = 3
+"""So many trials in a row without a score end the sweep."""
+HEARTBEAT_S = 30
+"""A trial whose process has not been heard of for twice as long is taken over."""
+SCORE = "gate/score"
+"""What is maximised; what trials are pruned by."""
+DONE = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values that a setting is drawn from."""
+
+    path: str
+    """The field of the configuration, such as ppo.learning_rate."""
+    low: float
+    """The least."""
+    high: float
+    """The largest."""
+    is_log: bool = False
+    """Drawn uniformly in the logarithm."""
+    is_whole: bool = False
+    """A whole number."""
+
+    @classmethod
+    def parse(cls, text: str) -> "Range":
+        """Read PATH=LOW:HIGH or PATH=LOW:HIGH:log; whole numbers where both bounds are.
+
+        Raises:
+            argparse.ArgumentTypeError: it cannot be read.
+        """
+        path, _, bounds = text.partition("=")
+        low, _, rest = bounds.partition(":")
+        high, _, kind = rest.partition(":")
+        try:
+            numbers = float(low), float(high)
+        except ValueError:
+            numbers = 1.0, 0.0
+        if not path or kind not in ("", "log") or not numbers[0] < numbers[1] or (kind == "log" and numbers[0] <= 0):
+            raise argparse.ArgumentTypeError(f"{text!r} is not PATH=LOW:HIGH or PATH=LOW:HIGH:log, the smaller first")
+        is_whole = all(part.lstrip("+-").isdigit() for part in (low, high))
+        return cls(path, *numbers, kind == "log", is_whole)
+
+    def suggest(self, trial: optuna.Trial) -> float:
+        """Draw a value."""
+        if self.is_whole:
+            return trial.suggest_int(self.path, int(self.low), int(self.high), log=self.is_log)
+        return trial.suggest_float(self.path, self.low, self.high, log=self.is_log)
+
+
+SPACE = (
+    Range("ppo.max_learning_rate", 1.5e-3, 4e-3, is_log=True),
+    Range("ppo.desired_kl", 0.01, 0.08, is_log=True),
+    Range("ppo.n_epochs", 3, 8, is_whole=True),
+    Range("ppo.ent_coef", 0.001, 0.02, is_log=True),
+    Range("env.reward.weights.tracking_ang_vel", 2.0, 8.0),
+    Range("env.reward.weights.tracking_lin_vel_y", 1.0, 4.0),
+    Range("env.reward.weights.contact_schedule", 1.0, 4.0),
+)
+"""What is searched unless `--search` says otherwise."""
+
+
+@dataclass(frozen=True)
+class SweepRequest:
+    """What a person asks of a search."""
+
+    logs: Path
+    """The folder of all runs, and of the studies."""
+    study: str
+    """The study's name."""
+    trials: int
+    """Trials that it is to have in the end."""
+    preset: str
+    """Name of the preset that every trial starts from."""
+    config: Config
+    """That preset."""
+    space: tuple[Range, ...] = SPACE
+    """What is searched."""
+    settings: tuple[str, ...] = ()
+    """What is fixed for every trial, as PATH=VALUE."""
+    total_timesteps: int | None = None
+    """Environment steps per trial; None: the preset's."""
+    seed: int | None = None
+    """Of the search; None: other draws each time."""
+
+    @property
+    def file(self) -> Path:
+        """The study's SQLite file."""
+        return self.logs / "sweeps" / f"{self.study}.db"
+
+
+def check(request: SweepRequest) -> None:
+    """Check that every setting exists and takes both of its bounds, before anything is started.
+
+    Raises:
+        UsageError: it names the setting.
+    """
+    try:
+        with_settings(request.config, [parse_setting(text) for text in request.settings])
+    except ConfigError as error:
+        raise UsageError(f"--set: {error}") from error
+    for bound in ("low", "high"):
+        for item in request.space:
+            value = getattr(item, bound)
+            try:
+                with_settings(request.config, [(item.path, int(value) if item.is_whole else value)])
+            except ConfigError as error:
+                raise UsageError(f"--search: {error}") from error
+
+
+def open_study(request: SweepRequest) -> optuna.Study:
+    """Open the study, or begin it.
+
+    Raises:
+        MachineError: the disk does not let us, or the file is no study.
+    """
+    file = request.file
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise disk_error(file.parent, error) from error
+    try:
+        storage = RDBStorage(
+            "sqlite:///study.db",  # says which dialect; a URL that says where would have to be quoted thrice
+            engine_kwargs={"creator": lambda: sqlite3.connect(file, timeout=60, check_same_thread=False)},
+            heartbeat_interval=HEARTBEAT_S,
+            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+        )
+        study = optuna.create_study(
+            study_name=request.study,
+            storage=storage,
+            load_if_exists=True,
+            direction="maximize",
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=0),
+        )
+        # A sampler that began with the same seed again would draw what was tried before.
+        seed = None if request.seed is None else request.seed + len(study.get_trials(deepcopy=False))
+        study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=5)
+        return study
+    except Exception as error:  # whatever SQLite and SQLAlchemy raise
+        raise _no_study(file, error) from error
+
+
+def _no_study(file: Path, error: Exception) -> MachineError:
+    return MachineError(
+        f"{file} cannot be used as a study ({first_line(error)}): use another --study, or a --log_dir on a local disk"
+    )
+
+
+def _failure_of_storage(error: BaseException | None) -> Exception | None:
+    """Return what SQLite said, where an error came of it: Optuna may fail once more on the way out."""
+    while error is not None and not isinstance(error, StorageInternalError):
+        error = error.__context__
+    if error is None:
+        return None
+    return error.__cause__ if isinstance(error.__cause__, Exception) else error
+
+
+class Objective:
+    """Trains once and returns the best score."""
+
+    def __init__(self, request: SweepRequest, interrupts: Interrupts) -> None:
+        """Keep what every trial has in common."""
+        self._request, self._interrupts = request, interrupts
+        self._failed_in_a_row = 0
+
+    def __call__(self, trial: optuna.Trial) -> float:
+        """Train with the trial's settings.
+
+        Raises:
+            optuna.TrialPruned: it is worse than half of those before it.
+            Interrupted: a signal stopped the sweep; the same settings wait to be tried again.
+        """
+        request = self._request
+        values = {item.path: item.suggest(trial) for item in request.space}
+        name = f"{request.study}-{trial.number}"
+        run = RunDirectory(run_path(request.logs, name))
+        trial.set_user_attr("run", str(run.path))
+        command = _command(request, name, values)
+        print(f"trial {trial.number}: {', '.join(f'{path}={value:.4g}' for path, value in values.items())}", flush=True)
+        before = run.read_launches()[-1:]  # of an older run of this name, which is put aside only when training begins
+        # A run's id is one run's: all trials would be one in W&B.
+        environment = {name: text for name, text in os.environ.items() if name != "WANDB_RUN_ID"}
+        # In a session of its own: a terminal sends Ctrl-C to everybody in its session, and ours would be the second.
+        with (
+            tempfile.TemporaryFile("w+", errors="replace") as said,
+            subprocess.Popen(
+                command, env=environment, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True
+            ) as process,
+        ):
+            try:
+                scores = _watch(trial, process, run, before, self._interrupts)
+            except BaseException as ended:
+                _stop(process)
+                if isinstance(ended, Interrupted):
+                    trial.study.enqueue_trial(trial.params)
+                raise
+            said.seek(0)
+            complaint = said.read().strip().splitlines()
+        if process.returncode or not scores:
+            self._fail(trial, complaint[-1] if complaint else f"exit code {process.returncode}, no evaluation")
+        self._failed_in_a_row = 0
+        return max(scores.values())
+
+    def _fail(self, trial: optuna.Trial, complaint: str) -> NoReturn:
+        """Say why a trial gave no score.
+
+        Raises:
+            TrialFailed: so that the next one is tried.
+            MachineError: it was one of several in a row.
+        """
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row >= TOLERATED_IN_A_ROW:
+            raise MachineError(f"{self._failed_in_a_row} trials in a row gave no score; the last one said: {complaint}")
+        print(f"trial {trial.number}: no score: {complaint}", flush=True)
+        raise TrialFailed(complaint)
+
+
+def _command(request: SweepRequest, name: str, values: dict[str, float]) -> list[str]:
+    command = [sys.executable, str(REPOSITORY / "biped_train.py")]
+    command += ["--preset", request.preset, "-e", name, "--new_run", "--log_dir", as_word(request.logs)]
+    command += [] if request.total_timesteps is None else ["--total_timesteps", str(request.total_timesteps)]
+    settings = [*request.settings, *(f"{path}={value!r}" for path, value in values.items())]
+    return command + [word for setting in settings for word in ("--set", setting)]
+
+
+class TrialFailed(Exception):  # noqa: N818
+    """A training that ended without a score."""
+
+
+def _watch(
+    trial: optuna.Trial,
+    process: subprocess.Popen[bytes],
+    run: RunDirectory,
+    before: list[dict[str, Any]],
+    interrupts: Interrupts,
+) -> dict[int, float]:
+    """Report the scores of a training as they come, until it ends; return them by steps."""
+    reported: dict[int, float] = {}
+    while True:
+        if interrupts.received:
+            raise Interrupted(interrupts.received)
+        is_over = process.poll() is not None
+        scores = _scores(run) if run.read_launches()[-1:] != before else {}
+        for step, score in scores.items():
+            if step not in reported:
+                reported[step] = score
+                trial.report(score, step)
+                if trial.should_prune() and not is_over:
+                    raise optuna.TrialPruned
+        if is_over:
+            return reported
+        time.sleep(POLL_S)
+
+
+def _scores(run: RunDirectory) -> dict[int, float]:
+    with contextlib.suppress(UsageError):
+        curve = run.read_metrics().get(SCORE)
+        if curve is not None:
+            return dict(zip(curve.steps.tolist(), curve.values.tolist(), strict=True))
+    return {}
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Let a training save and end; kill it if it does not."""
+    process.terminate()
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+def sweep(request: SweepRequest) -> None:
+    """Search as asked.
+
+    Raises:
+        UsageError: what is asked for cannot be.
+        MachineError: this machine or its disk do not let us, or no trial gives a score.
+        Interrupted: a signal stopped it.
+    """
+    check(request)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats, since Optuna 2.9
+    study = open_study(request)
+    before = _done(study)
+    if len(before) < request.trials:
+        callbacks = [MaxTrialsCallback(request.trials, DONE), _tell]
+        with Interrupts() as interrupts:
+            try:
+                study.optimize(Objective(request, interrupts), callbacks=callbacks, catch=(TrialFailed,))
+            except Exception as error:
+                if (failure := _failure_of_storage(error)) is None:
+                    raise
+                raise _no_study(request.file, failure) from error
+    if not any(trial.state is TrialState.COMPLETE for trial in _done(study)):
+        raise MachineError("no trial gave a score: see what biped_train.py says to the settings that were tried")
+    best = study.best_trial
+    print(f"best of {len(_done(study))}: {best.value:.3f} in {best.user_attrs['run']}")
+    for path, value in best.params.items():
+        print(f"  --set {path}={value!r}")
+
+
+def _done(study: optuna.Study) -> list[Any]:
+    return study.get_trials(deepcopy=False, states=DONE)
+
+
+def _tell(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+    value = "no score" if trial.value is None else f"{trial.value:.3f}"
+    print(f"trial {trial.number}: {trial.state.name.lower()}, {value}; {len(_done(study))} done", flush=True)

@@ -1,0 +1,308 @@
+"""One evaluation, from what is asked for to what a person reads: table, figures, picture, film and page."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from biped.base.errors import MachineError, UsageError, disk_error, warn
+from biped.base.machine import choose_device
+from biped.config.randomization import RandomizationConfig
+from biped.config.run import Config
+from biped.config.settings import parse_setting, randomization_settings, with_settings
+from biped.env.env import BipedEnv, make_env
+from biped.eval import robustness
+from biped.eval.agents import Agent, random_agent, zero_agent
+from biped.eval.bench import Evaluation
+from biped.eval.episodes import record_episodes, trial_commands
+from biped.eval.gate import as_json, as_table
+from biped.eval.record import Recording
+from biped.runs.directory import RunDirectory
+from biped.runs.models import find_model
+from biped.runs.results import Place, sha256_of, write_json
+from biped.view.film import ENDINGS, choose_episodes, cut, film
+from biped.view.page import Presets, Subject, write_report
+from biped.view.plots import draw_all, draw_robustness
+
+EPISODES, EPISODES_PER_LEVEL = 256, 32
+"""Episodes of the gate, and of each level of a robustness report."""
+PICTURES = (".png", ".jpg")
+"""Endings of pictures."""
+BESIDE_THE_FIGURES = Path()
+"""A page that is asked for without a name."""
+
+LoadAgent = Callable[[Config, BipedEnv, Path], Agent]
+"""Returns the deterministic policy of a checkpoint, for an environment of the configuration."""
+
+
+@dataclass(frozen=True)
+class EvalRequest:
+    """What a person asks of an evaluation."""
+
+    logs: Path
+    """The folder of all runs."""
+    exp_name: str
+    """The run, where no model is named."""
+    model: Path | None = None
+    """A checkpoint; its config.json lies beside it."""
+    agent: str = "policy"
+    """Who acts: policy, zero or random."""
+    episodes: int | None = None
+    """In parallel; None: as many as the standard judge has."""
+    command: tuple[float, float, float] | None = None
+    """One command for all, m/s, m/s, rad/s; None: spread over what was trained."""
+    settings: tuple[str, ...] = ()
+    """Fields of the environment, as PATH=VALUE."""
+    randomize: str = "none"
+    """Name of the randomisation."""
+    randomization: RandomizationConfig = field(default_factory=RandomizationConfig)
+    """What it stands for."""
+    full_randomization: RandomizationConfig = field(default_factory=RandomizationConfig)
+    """What the noise of a robustness report is a multiple of."""
+    sim: str = "genesis"
+    """The simulator."""
+    device: str = "auto"
+    """Where to simulate."""
+    seed: int = 0
+    """Of starts and commands."""
+    out: Path | None = None
+    """Where the figures go; None: among the run's own."""
+    picture: Path | None = None
+    """A picture of the first robot at the end."""
+    video: Path | None = None
+    """A film of some of the episodes."""
+    video_robots: int = 4
+    """Robots in it."""
+    video_seconds: float = 20.0
+    """Its length at most (s)."""
+    report: Path | None = None
+    """One page of it all; `BESIDE_THE_FIGURES` where it has no name."""
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """Who is judged, and where the results go."""
+
+    request: EvalRequest
+    """What is asked for."""
+    config: Config
+    """The configuration to judge in."""
+    model: Path | None
+    """The checkpoint; None for an agent without one."""
+    run: RunDirectory | None
+    """The checkpoint's folder."""
+    episodes: int
+    """In parallel, or per level."""
+    standard_episodes: int
+    """The standard judge's number of them."""
+
+    @classmethod
+    def of(cls, request: EvalRequest, default: Config, standard_episodes: int) -> "Subjects":
+        """Find the model and its configuration; by default the judge is the model as it is, however it was trained.
+
+        Args:
+            request: what is asked for.
+            default: the configuration of an agent without a model.
+            standard_episodes: the standard judge's number.
+
+        Raises:
+            ConfigError: a setting is not one, or the configuration cannot hold it.
+            UsageError: there is no such model, or what is asked for does not go together.
+        """
+        settings = _checked(request)
+        model, run, config = None, None, default
+        if request.agent == "policy":
+            model, run = find_model(request.model, request.logs, request.exp_name)
+            config = run.read_config()
+        where = [("train.device", request.device), ("train.sim", request.sim)]
+        config = with_settings(config, [*randomization_settings(request.randomization), *settings, *where])
+        return cls(request, config, model, run, request.episodes or standard_episodes, standard_episodes)
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What tells results apart, as they hold it."""
+        request, model = self.request, self.model
+        return {
+            "model": model and str(model),
+            "model_sha256": model and sha256_of(model),
+            "agent": request.agent,
+            "sim": request.sim,
+            "randomize": request.randomize,
+            "seed": request.seed,
+            "episodes": self.episodes,
+            "command": None if request.command is None else list(request.command),
+            "set": list(request.settings),
+        }
+
+    @property
+    def place(self) -> Place | None:
+        """Where results go by themselves: nowhere without a model."""
+        if self.model is None:
+            return None
+        place = Place.of(self.model, self.request.logs, by_name=self.request.model is not None)
+        return place.judged(self.asked, self.standard_episodes)
+
+    def agent(self, env: BipedEnv, load: LoadAgent) -> Agent:
+        """Return who acts.
+
+        Raises:
+            UsageError: the checkpoint is damaged, or of another network.
+        """
+        if self.model is not None:
+            return load(self.config, env, self.model)
+        return zero_agent(env) if self.request.agent == "zero" else random_agent(env, self.request.seed)
+
+
+def evaluate(request: EvalRequest, default: Config, presets: Presets, load: LoadAgent) -> Evaluation:
+    """Put a policy through the walking gate, and write all that is asked for.
+
+    Raises:
+        ConfigError: the environment cannot hold a setting, or its commands hardly ask for motion.
+        UsageError: there is no such model.
+        MachineError: this machine, its disk or its packages do not let us.
+    """
+    subjects = Subjects.of(request, default, EPISODES)
+    cfg, place = replace(subjects.config.env, num_envs=subjects.episodes), subjects.place
+    device = choose_device(request.device, request.sim)
+    env = make_env(cfg, device, sim=request.sim, camera=request.picture is not None)
+    commands = trial_commands(cfg.num_envs, cfg.command, request.seed)
+    if request.command is not None:
+        commands = torch.tensor(request.command, dtype=torch.float32).expand(cfg.num_envs, 3)
+    record = record_episodes(env, subjects.agent(env, load), commands, request.seed)
+    result = Evaluation.of(record, cfg.robot.servo)
+    print(as_table(result.verdict))
+    figures = {**subjects.asked, **_as_json(result)}
+    _write_figures(subjects, "eval.json", figures, place, others=("report.html", "report"))
+    if request.picture is not None:
+        try:
+            Image.fromarray(env.scene.render()).save(request.picture)
+        except OSError as error:
+            raise disk_error(request.picture, error, "--picture") from error
+    env.close()
+    shown = cut(record.episodes(choose_episodes(record, request.video_robots)), request.video_seconds)
+    if request.report is not None and subjects.run is not None and place is not None:
+        subject = Subject.of(subjects.run, figures, place.robustness_reports(subjects.run.path))
+        _write_page(subject, record, shown, _page(request, place), presets)
+    if request.video is not None:
+        film(shown, subjects.config, request.video)
+    return result
+
+
+def report_robustness(request: EvalRequest, default: Config, load: LoadAgent) -> None:
+    """Sweep what may differ from the model; write a table, robustness.json and robustness.png.
+
+    Raises:
+        ConfigError, UsageError, MachineError: see `evaluate`.
+    """
+    others = (request.command, request.picture, request.video)
+    if any(other is not None for other in others) or request.randomize != "none":
+        names = "--command, --picture, --video and --randomize"
+        raise UsageError(f"--robustness varies one thing at a time: leave out {names}")
+    if varied := [text for text in request.settings if text.startswith("env.randomization")]:
+        raise UsageError(f"--robustness sets by itself what differs: leave out {varied[0].partition('=')[0]}")
+    subjects = Subjects.of(request, default, EPISODES_PER_LEVEL)
+    episodes, place = subjects.episodes, subjects.place
+    cfg = robustness.robustness_config(subjects.config.env, episodes)
+    env = make_env(cfg, choose_device(request.device, request.sim), sim=request.sim)
+    noise = request.full_randomization.noise
+    found = robustness.run_robustness(env, subjects.agent(env, load), episodes, request.seed, noise)
+    print(robustness.as_table(found))
+    result = {**subjects.asked, **robustness.as_json(found)}
+    out = _write_figures(subjects, "robustness.json", result, place, others=("robustness.png",))
+    if out is not None:
+        try:
+            draw_robustness(found, f"{subjects.model or request.agent} in {request.sim}", out.with_suffix(".png"))
+        except OSError as error:
+            raise disk_error(error.filename or "the plot", error, "--out") from error
+    env.close()
+
+
+def require_page(file: Path | None) -> None:
+    """Check that a page could be written, before anything is computed.
+
+    Raises:
+        UsageError: it could not.
+    """
+    if file is not None and file != BESIDE_THE_FIGURES and (file.suffix != ".html" or not file.parent.is_dir()):
+        raise UsageError(f"--report: {file} is not an .html file in a folder that exists")
+
+
+def _checked(request: EvalRequest) -> list[tuple[str, Any]]:
+    """Check what goes together, and return the settings by path."""
+    for flag, file, endings in (("--picture", request.picture, PICTURES), ("--video", request.video, ENDINGS)):
+        if file is not None and (file.suffix not in endings or not file.parent.is_dir()):
+            raise UsageError(f"{flag}: {file} is not a file in a folder that exists, ending in {endings}")
+    if request.report is not None and request.agent != "policy":
+        raise UsageError("--report is of a run's policy in the gate: leave out --agent and --robustness")
+    require_page(request.report)
+    if not 0 < request.video_seconds < math.inf:
+        raise UsageError(f"--video_seconds: {request.video_seconds} is no time")
+    if request.out is not None and not request.out.parent.is_dir():
+        raise UsageError(f"--out: there is no folder {request.out.parent}")
+    if request.out is not None and request.out.is_dir():
+        raise UsageError(f"--out: {request.out} is a folder: name a file")
+    if request.command is not None and not all(map(math.isfinite, request.command)):
+        raise UsageError(f"--command: {list(request.command)} are not three finite numbers")
+    settings = [parse_setting(text) for text in request.settings]
+    if strange := [path for path, _ in settings if not path.startswith("env.") or path == "env.num_envs"]:
+        raise UsageError(
+            f"--set: an evaluation changes env.* only, and its robots by --episodes: leave out {strange[0]}"
+        )
+    return settings
+
+
+def _write_figures(
+    subjects: Subjects, name: str, figures: Mapping[str, Any], place: Place | None, others: Sequence[str]
+) -> Path | None:
+    """Write figures to `--out`, or else to their place, and say where; return it, None where they go nowhere."""
+    out = subjects.request.out
+    if out is None and place is None:
+        return None
+    try:
+        if out is not None:
+            write_json(out, figures)
+        elif place is not None:
+            out = place.write(name, figures, subjects.asked, others)
+    except OSError as error:
+        raise disk_error(error.filename or "the figures", error, "--out") from error
+    print(f"figures: {out}", flush=True)
+    return out
+
+
+def _page(request: EvalRequest, place: Place) -> Path:
+    """Return where the page goes: beside the figures, unless it has a name."""
+    if request.report is not None and request.report != BESIDE_THE_FIGURES:
+        return request.report
+    return (
+        place.file("report.html") if request.out is None else request.out.with_name(f"{request.out.stem}_report.html")
+    )
+
+
+def _write_page(subject: Subject, record: Recording, shown: Recording, out: Path, presets: Presets) -> None:
+    """Write a run's page, and beside it a folder of its name with the pictures and the film."""
+    folder, missing = out.with_suffix(""), ""
+    video: Path | None = folder / "walk.mp4"
+    try:
+        folder.mkdir(exist_ok=True)
+        plots = draw_all(record, subject.config.env, folder)
+        try:
+            film(shown, subject.config, video, flag="--report")
+        except MachineError as error:
+            warn(f"the report has no film: {error}")
+            video, missing = None, str(error)
+    except OSError as error:
+        raise disk_error(error.filename or folder, error, "--report") from error
+    write_report([subject], out, plots=plots, video=video, video_missing=missing, presets=presets)
+    print(f"report: {out}", flush=True)
+
+
+def _as_json(result: Evaluation) -> dict[str, Any]:
+    trials = result.trials
+    counted = {**asdict(trials), "success_rate": trials.success_rate, "fail_trials": trials.fail_trials}
+    if not trials.success_trials:
+        counted["success_precision"] = None  # JSON knows no NaN
+    return {**as_json(result.verdict), "trials": counted}
