@@ -101,7 +101,10 @@ def as_config_error(error: ValidationError, kind: type, *, is_whole: bool = Fals
         is_whole: fields are named by their path from `kind`, as on the command line, not by their class.
     """
     found = error.errors(include_url=False)[0]
-    path = [part for part in found["loc"] if isinstance(part, str)]
+    location = list(found["loc"])
+    if location and isinstance(location[0], int):  # a value that was given by its place
+        location[0] = [*fields_of(kind)][location[0]]
+    path = [part for part in location if isinstance(part, str)]
     broken = found.get("ctx", {}).get("error")
     if isinstance(broken, BrokenRuleError):
         where = _where([*path, broken.name], kind, is_whole)
@@ -121,7 +124,7 @@ def as_config_error(error: ValidationError, kind: type, *, is_whole: bool = Fals
     value = found["input"]
     if isinstance(value, Mapping) and value:
         return ConfigError(f"there is no setting {where}.{next(iter(value))}: {where} is a value")
-    rule = found["msg"] if found["type"] == "rule" else _words(hint, found["type"], inside=path != list(found["loc"]))
+    rule = found["msg"] if found["type"] == "rule" else _words(hint, found["type"], inside=path != location)
     return ConfigError(f"{where} is {short(value)}, but it must be {rule}")
 
 

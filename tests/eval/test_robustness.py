@@ -23,7 +23,7 @@ from biped.eval.robustness import (
     survived_each,
     sweeps,
 )
-from biped.view.plots import plot
+from biped.view.plots import draw_robustness
 from biped_config import cpu_preset
 from tests.conftest import ROOT
 
@@ -74,7 +74,7 @@ def test_table_and_plot_show_every_level(tmp_path: Path) -> None:
     assert "push (m/s)" in table
     assert "    100%     50%      0%" in table
     assert "half of the episodes survive pushes of 0.50 m/s" in table
-    plot(found, "title", tmp_path / "plot.png")
+    draw_robustness(found, "title", tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 10_000
 
 
@@ -97,7 +97,7 @@ def test_each_axis_reaches_the_robots_that_it_is_meant_for() -> None:
         seen.append(observations)
         return torch.zeros(env.num_envs, 9)
 
-    swept = run_robustness(env, still, 8, 0, axes)
+    swept = run_robustness(env, still, 8, 0, NoiseConfig(), axes)
     found = {sweep.axis.name: sweep.survival for sweep in swept}
     assert swept[0].survival_each == (1.0, 0.0), "one push in six seconds"
     assert found["push"] == (1.0, 0.0)
@@ -121,7 +121,7 @@ def test_pushes_head_where_they_should_and_each_is_counted() -> None:
         velocities.append(env.state.base_lin_vel_b)
         return torch.zeros(env.num_envs, 9)
 
-    headed, anywhere = run_robustness(env, still, 4, 0, axes)
+    headed, anywhere = run_robustness(env, still, 4, 0, NoiseConfig(), axes)
     env.close()
     x, y, _ = velocities[250].reshape(5, 4, 3).unbind(-1)  # 20 ms after the push at 5 s; the feet brake
     assert ((y[0] < -0.3) & (x[0].abs() < 0.1)).all()
