@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import biped_eval
+from biped.config.randomization import NoiseConfig
 from biped.config.task import EnvConfig
 from biped.env.env import make_env
 from biped.eval.robustness import (
