@@ -13,7 +13,7 @@ INSTALL ?=
 WORKERS ?= 2
 STAMP := $(VENV)/.installed
 
-.PHONY: help install check train demo report test test-slow faults lint format bench bench-learner picture
+.PHONY: help install check check-machine train demo report test test-slow faults lint types spelling format bench bench-learner picture
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-13s %s\n", $$1, $$2 }'
@@ -24,7 +24,7 @@ $(STAMP): install_genesis.sh constraints.txt pyproject.toml
 
 install: $(STAMP) ## install everything into .venv
 
-check: $(STAMP) ## say what this machine has and what is missing
+check-machine: $(STAMP) ## say what this machine has and what is missing
 	./install_genesis.sh --check --venv $(VENV)
 
 train: $(STAMP) ## train the preset that fits this machine
@@ -46,10 +46,17 @@ test-slow: $(STAMP) ## run the tests that take minutes
 faults: $(STAMP) ## kill a training a hundred times, and do worse to it (half an hour)
 	FAULTS=100 $(PY) -m pytest -v -s tests/test_faults.py $(ARGS)
 
-lint: $(STAMP) ## ruff and pyright
+check: lint types spelling ## all that can be said of the code without running it: lint, format, types, spelling
+
+lint: $(STAMP) ## ruff
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m pyright
+
+types: $(STAMP) ## pyright; its warnings are errors
+	$(PY) -m pyright --warnings
+
+spelling: $(STAMP) ## codespell
+	$(PY) -m codespell_lib .
 
 format: $(STAMP) ## let ruff format and fix
 	$(PY) -m ruff format .

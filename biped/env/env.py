@@ -20,7 +20,7 @@ from biped.mdp.commands import CommandState, advance_commands, command_progress,
 from biped.mdp.episode_stats import EpisodeStats, EpisodeSummary
 from biped.mdp.gait import StepEvents, StepState, advance_phase, advance_steps
 from biped.mdp.observations import ObservationLayout, build_observation
-from biped.mdp.rewards import RewardInputs, RewardModel, active_terms, check_terms, compute_rewards
+from biped.mdp.rewards import RewardInputs, RewardModel, active_terms, compute_rewards
 from biped.mdp.terminations import check_terminations
 from biped.robot.rotations import quat_from_yaw, quat_rotate
 from biped.robot.state import (
@@ -56,10 +56,9 @@ class BipedEnv(VectorEnv):
             seed: of every draw: starts, commands.
 
         Raises:
-            ValueError: reward terms and weights do not match, or the scene has another number of robots.
+            ValueError: the scene has another number of robots.
             ConfigError: the robot lacks a joint that the gait moves.
         """
-        check_terms()
         if scene.num_envs != cfg.num_envs:
             raise ValueError(f"the scene has {scene.num_envs} robots, the configuration {cfg.num_envs}")
         self.cfg, self.scene = cfg, scene

@@ -7,6 +7,7 @@ step multiply. An event is paid as a rate over that one step, so that it is wort
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -195,41 +196,26 @@ def fall_penalty(inputs: RewardInputs, model: RewardModel) -> Tensor:
     return inputs.fell.float() / model.cfg.sim.control_dt_s
 
 
-TERMS: Mapping[str, RewardTerm] = MappingProxyType(
-    {
-        term.__name__: term
-        for term in (
-            tracking_lin_vel_x,
-            tracking_lin_vel_y,
-            tracking_ang_vel,
-            alive_bonus,
-            sinusoidal_gait,
-            foot_alternation,
-            contact_schedule,
-            standing_still,
-            height_maintenance,
-            torso_stability,
-            lin_vel_z,
-            action_rate,
-            similar_to_default,
-            foot_slip,
-            actuator_constraint,
-            fall_penalty,
-        )
-    }
-)
-"""Every reward term by its name, which is also its field in `RewardWeights`."""
-
-
-def check_terms(terms: Mapping[str, RewardTerm] = TERMS) -> None:
-    """Check that each term has a weight and each weight a term.
+def terms_of(weights: type[RewardWeights], functions: Mapping[str, Any]) -> Mapping[str, RewardTerm]:
+    """Return the term of each field of the weights: the function of its name, in the order of the fields.
 
     Raises:
-        ValueError: it names those that do not.
+        ValueError: it names the fields without a function, and the terms without a field.
     """
-    weights = {item.name for item in fields(RewardWeights)}
-    if odd := weights ^ set(terms):
+    names = [item.name for item in fields(weights)]
+    terms = {name: function for name, function in functions.items() if _is_term(function)}
+    if odd := set(names) ^ set(terms):
         raise ValueError(f"reward terms and fields of RewardWeights differ in: {', '.join(sorted(odd))}")
+    return MappingProxyType({name: terms[name] for name in names})
+
+
+def _is_term(function: Any) -> bool:
+    hints = getattr(function, "__annotations__", {})
+    return hints.get("inputs") is RewardInputs and hints.get("return") is Tensor
+
+
+TERMS = terms_of(RewardWeights, globals())
+"""Every reward term by its name, which is also its field in `RewardWeights`."""
 
 
 def active_terms(weights: RewardWeights) -> tuple[str, ...]:

@@ -153,12 +153,14 @@ def open_study(request: SweepRequest) -> optuna.Study:
     except OSError as error:
         raise disk_error(file.parent, error) from error
     try:
-        storage = RDBStorage(
-            "sqlite:///study.db",  # says which dialect; a URL that says where would have to be quoted thrice
-            engine_kwargs={"creator": lambda: sqlite3.connect(file, timeout=60, check_same_thread=False)},
-            heartbeat_interval=HEARTBEAT_S,
-            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats, since Optuna 2.9
+            storage = RDBStorage(
+                "sqlite:///study.db",  # says which dialect; a URL that says where would have to be quoted thrice
+                engine_kwargs={"creator": lambda: sqlite3.connect(file, timeout=60, check_same_thread=False)},
+                heartbeat_interval=HEARTBEAT_S,
+                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+            )
         study = optuna.create_study(
             study_name=request.study,
             storage=storage,
@@ -313,7 +315,6 @@ def sweep(request: SweepRequest) -> None:
     """
     check(request)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats, since Optuna 2.9
     study = open_study(request)
     before = _done(study)
     if len(before) < request.trials:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from biped.config.robot import JOINT_NAMES
 from biped.config.task import RewardConfig, RewardWeights
 from biped.mdp.gait import StepEvents
-from biped.mdp.rewards import TERMS, RewardModel, active_terms, check_terms, compute_rewards
+from biped.mdp.rewards import TERMS, RewardModel, active_terms, compute_rewards, terms_of
 from tests.mdp.states import CONFIG, CPU, MODEL, standing_inputs, standing_state
 
 DT_S = CONFIG.sim.control_dt_s
@@ -188,12 +188,14 @@ def test_without_any_weight_the_reward_is_zero() -> None:
 
 
 def test_terms_and_weights_must_match() -> None:
-    check_terms()
     missing = {name: term for name, term in TERMS.items() if name != "foot_slip"}
     with pytest.raises(ValueError, match="foot_slip"):
-        check_terms(missing)
+        terms_of(RewardWeights, missing)
     with pytest.raises(ValueError, match="surprise"):
-        check_terms({**TERMS, "surprise": TERMS["foot_slip"]})
+        terms_of(RewardWeights, {**TERMS, "surprise": TERMS["foot_slip"]})
+    assert list(terms_of(RewardWeights, {"something_else": 3, **TERMS})) == [
+        item.name for item in fields(RewardWeights)
+    ]
 
 
 def test_the_documents_terms_are_all_there() -> None:
