@@ -21,6 +21,7 @@ from biped.base.errors import UsageError
 from biped.config.settings import robot_settings, with_settings
 from biped.robot.model import model_file
 from biped.runs.directory import run_path
+from biped.train import sweep
 from biped_config import smoke_preset
 from biped_train import make_parser
 from tests import processes
@@ -103,10 +104,10 @@ def test_what_is_compared_is_a_name_a_folder_or_a_result(tmp_path: Path, monkeyp
 def test_a_study_lies_in_its_folder_whatever_that_is_called(folder: str, tmp_path: Path) -> None:
     logs = tmp_path / folder
     words = ["--study", "s/", "--trials", "1", "--log_dir", str(logs)]
-    args = biped_sweep.make_parser().parse_args(words)
-    study = biped_sweep.open_study(args)
+    request = biped_sweep.as_request(biped_sweep.make_parser().parse_args(words))
+    study = sweep.open_study(request)
     study.tell(study.ask(), 0.5)
-    assert len(biped_sweep.open_study(args).trials) == 1
+    assert len(sweep.open_study(request).trials) == 1
     assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()] == [
         Path(folder, "sweeps", "s.db")
     ]

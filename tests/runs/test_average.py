@@ -7,7 +7,7 @@ import torch
 
 import biped_eval
 import biped_train
-from biped.runs import average
+from biped.__main__ import main
 from biped.runs.average import mean_weights
 from biped.runs.checkpoint import read_checkpoint
 from biped.runs.directory import RunDirectory
@@ -37,7 +37,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
 def test_the_mean_of_a_run_is_a_model_that_acts_and_that_a_training_begins_from(
     trained: RunDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert average.main([str(trained.path), "--last", "2"]) == 0
+    assert main(["average", str(trained.path), "--last", "2"]) == 0
     assert "the mean of biped_model_512_steps.zip, biped_model_1024_steps.zip" in capsys.readouterr().out
     newest, older = (read_checkpoint(path) for path in trained.checkpoints())
     mean = read_checkpoint(trained.average_model)
@@ -64,7 +64,7 @@ def test_the_mean_of_a_run_is_a_model_that_acts_and_that_a_training_begins_from(
     ],
 )
 def test_what_has_no_mean_is_one_line(trained: RunDirectory, run: str, last: str, says: str, capsys) -> None:
-    assert average.main([str(trained.path.parent / run), "--last", last]) == 2
+    assert main(["average", str(trained.path.parent / run), "--last", last]) == 2
     error = capsys.readouterr().err
     assert says in error
     assert len(error.splitlines()) == 1
@@ -83,7 +83,7 @@ def test_a_damaged_checkpoint_and_one_of_another_network_are_named(
     for content, says in ((other, "are of different networks"), (other[:1000], "damaged")):
         run.checkpoints()[0].write_bytes(content)
         capsys.readouterr()
-        assert average.main([str(run.path), "--last", "2"]) == 2
+        assert main(["average", str(run.path), "--last", "2"]) == 2
         assert says in capsys.readouterr().err
         assert not run.average_model.exists()
 
@@ -97,6 +97,6 @@ def test_a_run_is_averaged_from_within_its_folder(
         (run / path.name).write_bytes(path.read_bytes())
     monkeypatch.chdir(run)
     for name in (".", f"{run}/", "../walks of may/"):
-        assert average.main([name, "--last", "2"]) == 0, capsys.readouterr().err
+        assert main(["average", name, "--last", "2"]) == 0, capsys.readouterr().err
         assert (run / "average_model.zip").is_file()
         (run / "average_model.zip").unlink()

@@ -12,6 +12,7 @@ import torch
 import biped_eval
 import biped_export
 import biped_train
+from biped.__main__ import main
 from biped.base.errors import UsageError
 from biped.config.robot import ServoConfig
 from biped.eval.bench import Evaluation
@@ -33,7 +34,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     logs = tmp_path_factory.mktemp("logs")
     flags = ["--set", "env.termination.episode_s=0.4", "--eval_freq", "768"]
     assert biped_train.main(["-e", "demo", "--log_dir", str(logs), *SMALL, *flags]) == 0
-    assert average.main([str(logs / "demo"), "--last", "2"]) == 0
+    assert main(["average", str(logs / "demo"), "--last", "2"]) == 0
     return logs
 
 

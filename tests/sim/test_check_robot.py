@@ -12,11 +12,11 @@ import torch
 
 import biped_eval
 import biped_train
+from biped.__main__ import main
 from biped.base.errors import ConfigError
 from biped.config.settings import robot_settings, with_settings
 from biped.config.task import EnvConfig
 from biped.env.env import make_env
-from biped.sim import check_robot
 from biped_config import cpu_preset
 from tests.conftest import ROOT
 
@@ -40,13 +40,13 @@ def strider(tmp_path: Path) -> Callable[..., Path]:
 
 
 def wrong(file: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
-    assert check_robot.main([str(file)]) == 1
+    assert main(["check-robot", str(file)]) == 1
     return [line.removeprefix("WRONG  ") for line in capsys.readouterr().out.splitlines() if line.startswith("WRONG")]
 
 
 @pytest.mark.parametrize("file", [STRIDER, ROOT / "assets" / "biped" / "biped.xml"], ids=lambda file: file.name)
 def test_both_robots_of_the_repository_are_fine(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert check_robot.main([str(file)]) == 0
+    assert main(["check-robot", str(file)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 11
     assert all(line.startswith("ok ") for line in lines)
@@ -106,11 +106,11 @@ def test_files_that_are_no_robots_end_in_one_line(tmp_path: Path, capsys: pytest
         '{"robot": {"model_path": "x.xml"}}',
     ):
         file.write_text(text)
-        assert check_robot.main([str(file)]) in (1, 2)
+        assert main(["check-robot", str(file)]) in (1, 2)
         said = capsys.readouterr()
         assert len(said.err.strip().splitlines()) == 1, (text, said.err)
     (tmp_path / "x.xml").write_text("<mujoco><worldbody></worldb")
-    assert check_robot.main([str(file)]) == 1
+    assert main(["check-robot", str(file)]) == 1
     assert "MuJoCo cannot read" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="cannot be read"):
         robot_settings(tmp_path / "none.json")

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from biped.__main__ import main
 from biped.base.errors import MachineError
 from biped.config.task import EnvConfig
 from biped.robot.rotations import quat_from_yaw
-from biped.sim import check_robot
 from biped.sim.scene import ResetPose, Scene, make_scene
 from biped_config import cpu_preset
 from tests.conftest import ROOT
@@ -53,7 +53,7 @@ def test_a_robot_moves_the_same_from_a_urdf(mjcf: EnvConfig, urdf: EnvConfig, si
 
 
 def test_a_urdf_is_checked_like_any_model(urdf: EnvConfig, capsys: pytest.CaptureFixture[str]) -> None:
-    assert check_robot.main([urdf.robot.model_path]) == 0
+    assert main(["check-robot", urdf.robot.model_path]) == 0
     assert all(line.startswith("ok ") for line in capsys.readouterr().out.splitlines())
 
 

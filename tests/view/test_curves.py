@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from biped.__main__ import main
 from biped.runs.directory import RunDirectory
 from biped.train.metrics import METRICS
 from biped.view import curves as overview
@@ -17,7 +18,7 @@ def test_training_leaves_its_page_and_the_command_draws_it_again(
 ) -> None:
     assert RunDirectory(logs / "demo").overview.exists()
     out = tmp_path / "page.png"
-    assert overview.main([str(logs / "demo"), "--out", str(out)]) == 0
+    assert main(["curves", str(logs / "demo"), "--out", str(out)]) == 0
     assert capsys.readouterr().out.strip() == str(out)
     with Image.open(out) as page:
         assert page.width > 1000
@@ -27,10 +28,10 @@ def test_training_leaves_its_page_and_the_command_draws_it_again(
 
 
 def test_without_metrics_there_is_one_line_and_no_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert overview.main([str(tmp_path / "nothing")]) == 2
+    assert main(["curves", str(tmp_path / "nothing")]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
     (tmp_path / "metrics.jsonl").write_text("not json\n")
-    assert overview.main([str(tmp_path)]) == 2
+    assert main(["curves", str(tmp_path)]) == 2
     assert "no metrics yet" in capsys.readouterr().err
     assert not (tmp_path / "overview.png").exists()
 
