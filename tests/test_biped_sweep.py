@@ -98,7 +98,7 @@ def test_a_search_that_is_gone_on_with_draws_anew_whatever_its_seed(tmp_path: Pa
     )
 
     def draw() -> float:
-        study = sweep.open_study(args)
+        study = sweep.open_study(biped_sweep.as_request(args))
         trial = study.ask()
         value = biped_sweep.SPACE[0].suggest(trial)
         study.tell(trial, 0.5)
