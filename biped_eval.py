@@ -17,13 +17,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from biped.base.command_line import (
-    LOGS,
     OneLineParser,
+    add_run_flags,
     ending_at_once,
     exit_code,
     path_name,
     port_number,
-    run_name,
     run_or_path,
     seed_number,
     whole_number,
@@ -49,15 +48,7 @@ def make_parser() -> argparse.ArgumentParser:
         prog="biped_eval.py", description="Evaluate a biped policy over full-length episodes.", allow_abbrev=False
     )
     add = parser.add_argument
-    add(
-        "-e",
-        "--exp_name",
-        type=run_name,
-        default=DEFAULT_EXP_NAME,
-        metavar="NAME",
-        help=f"the run (default {DEFAULT_EXP_NAME})",
-    )
-    add("--model", type=path_name, metavar="PATH", help="a checkpoint; its config.json lies beside it")
+    add_run_flags(parser, DEFAULT_EXP_NAME)
     add("--agent", choices=("policy", "zero", "random"), default="policy", help="who acts (default policy)")
     add("--episodes", type=whole_number, metavar="N", help="in parallel (default 256; a level of --robustness 32)")
     add("--command", type=float, nargs=3, metavar=("VX", "VY", "WZ"), help="one command for all: m/s, m/s, rad/s")
@@ -87,7 +78,6 @@ def make_parser() -> argparse.ArgumentParser:
         help="evaluated runs, their folders, or results, side by side",
     )
     add("--picture", type=path_name, metavar="FILE", help="also render the first robot at the end")
-    add("--log_dir", type=path_name, default=LOGS, metavar="DIR", help="the folder of all runs (default logs)")
     add("--viewer", action="store_true", help="watch in the simulator's window, in real time; nothing is judged")
     add("--web", type=port_number, nargs="?", const=PORT, metavar="PORT", help=f"watch and steer in a browser ({PORT})")
     add("--keyboard", action="store_true", help="steer by the terminal's keys, and by a gamepad where there is one")

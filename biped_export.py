@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import torch
 
-from biped.base.command_line import LOGS, OneLineParser, exit_code, path_name, run_name
+from biped.base.command_line import OneLineParser, add_run_flags, exit_code, path_name
 from biped.config.settings import with_settings
 from biped.deploy.contract import Provenance, build_contract
 from biped.deploy.export import check_out, export_policy
@@ -33,17 +33,8 @@ def make_parser() -> argparse.ArgumentParser:
         prog="biped_export.py", description="Export a policy as ONNX and TorchScript.", allow_abbrev=False
     )
     add = parser.add_argument
-    add(
-        "-e",
-        "--exp_name",
-        type=run_name,
-        default=DEFAULT_EXP_NAME,
-        metavar="NAME",
-        help=f"the run (default {DEFAULT_EXP_NAME})",
-    )
-    add("--model", type=path_name, metavar="PATH", help="a checkpoint; its config.json lies beside it")
+    add_run_flags(parser, DEFAULT_EXP_NAME)
     add("--out", type=path_name, metavar="DIR", help="where the files go (default export in the run's folder)")
-    add("--log_dir", type=path_name, default=LOGS, metavar="DIR", help="the folder of all runs (default logs)")
     return parser
 
 

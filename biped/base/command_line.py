@@ -36,6 +36,14 @@ class OneLineParser(argparse.ArgumentParser):
         self.exit(USAGE, f"{self.prog}: {' '.join(message.split())} (see {self.prog} --help)\n")
 
 
+def add_run_flags(parser: argparse.ArgumentParser, default_name: str) -> None:
+    """Add the flags by which a run, or one checkpoint, is named: `-e`, `--model`, `--log_dir`."""
+    add, text = parser.add_argument, f"the run (default {default_name})"
+    add("-e", "--exp_name", type=run_name, default=default_name, metavar="NAME", help=text)
+    add("--model", type=path_name, metavar="PATH", help="a checkpoint; its config.json lies beside it")
+    add("--log_dir", type=path_name, default=LOGS, metavar="DIR", help=f"the folder of all runs (default {LOGS})")
+
+
 def whole_number(text: str) -> int:
     """Read a whole number above 0, such as 1000, 1_000 or 1e3.
 

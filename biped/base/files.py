@@ -7,7 +7,10 @@ without, and said once in a process.
 import contextlib
 import errno
 import fcntl
+import io
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,25 +25,61 @@ _NO_LOCKS = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EN
 _said: set[str] = set()
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write beside its place and move there: a kill leaves the old file or the new one, and so does a power cut.
+@contextlib.contextmanager
+def being_written(path: Path) -> Iterator[io.BufferedRandom]:
+    """Yield a file beside its place, moved there at the end: a kill or a power cut leaves the old file or the new one.
+
+    Where anything goes wrong in the block, the old file stays and nothing of the new one.
 
     Raises:
         OSError: the disk does not let us.
     """
     part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        with _going_on_where_it_cannot_flush(path.parent):
-            os.fsync(file.fileno())  # a machine that loses power would else keep the name and lose the content
-    part.replace(path)
+    try:
+        with part.open("w+b") as file:
+            yield file
+            file.flush()
+            with _going_on_where_it_cannot_flush(path.parent):
+                os.fsync(file.fileno())  # a machine that loses power would else keep the name and lose the content
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
     with _going_on_where_it_cannot_flush(path.parent):
         handle = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(handle)  # and without this it would keep the old file
         finally:
             os.close(handle)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all; see `being_written`.
+
+    Raises:
+        OSError: the disk does not let us.
+    """
+    with being_written(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """Yield a folder whose files are moved into `out` at the end, all of them or, where anything goes wrong, none.
+
+    Raises:
+        OSError: the disk does not let us.
+    """
+    is_new = not out.exists()
+    out.mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".export-", dir=out))
+    try:
+        yield folder
+        for file in sorted(folder.iterdir()):
+            file.replace(out / file.name)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if is_new and not any(out.iterdir()):
+            out.rmdir()
 
 
 def lock(handle: int, folder: Path) -> None:

@@ -3,15 +3,13 @@
 Nothing is left in the output folder unless both formats do what PyTorch does (`biped.deploy.parity`).
 """
 
-import contextlib
 import json
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from biped.base.errors import UsageError, disk_error
+from biped.base.files import whole_folder
 from biped.deploy.formats import (
     CONTRACT_FILE,
     ONNX_FILE,
@@ -55,16 +53,20 @@ def export_policy(
         MachineError: the disk is full, a package is missing, or a format is not what PyTorch is.
     """
     text = json.dumps(contract, indent=2) + "\n"
-    with _all_or_nothing(out) as folder:
-        write_onnx(network, text, folder / ONNX_FILE)
-        write_torchscript(network, text, folder / TORCHSCRIPT_FILE)
-        (folder / CONTRACT_FILE).write_text(text, encoding="utf-8")
-        lines = (
-            compare("ONNX", episodes, open_onnx(folder / ONNX_FILE)),
-            compare("TorchScript", episodes, open_torchscript(folder / TORCHSCRIPT_FILE)),
-        )
-        say(as_table((episodes.reference, *lines)))
-        require_parity(lines)
+    check_out(out)
+    try:
+        with whole_folder(out) as folder:
+            write_onnx(network, text, folder / ONNX_FILE)
+            write_torchscript(network, text, folder / TORCHSCRIPT_FILE)
+            (folder / CONTRACT_FILE).write_text(text, encoding="utf-8")
+            lines = (
+                compare("ONNX", episodes, open_onnx(folder / ONNX_FILE)),
+                compare("TorchScript", episodes, open_torchscript(folder / TORCHSCRIPT_FILE)),
+            )
+            say(as_table((episodes.reference, *lines)))
+            require_parity(lines)
+    except OSError as error:
+        raise disk_error(out, error, "--out") from error
     return lines
 
 
@@ -78,23 +80,3 @@ def check_out(out: Path) -> None:
         raise UsageError(f"--out: {out} is a file: name a folder")
     if not out.absolute().parent.is_dir():
         raise UsageError(f"--out: there is no folder {out.parent}")
-
-
-@contextlib.contextmanager
-def _all_or_nothing(out: Path) -> Iterator[Path]:
-    """Yield a folder whose files are moved into `out` at the end, unless anything goes wrong."""
-    check_out(out)
-    try:
-        is_new = not out.exists()
-        out.mkdir(exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".export-", dir=out))
-        try:
-            yield folder
-            for file in sorted(folder.iterdir()):
-                file.replace(out / file.name)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            if is_new and not any(out.iterdir()):
-                out.rmdir()
-    except OSError as error:
-        raise disk_error(out, error, "--out") from error

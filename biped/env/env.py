@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import gymnasium
@@ -14,7 +15,7 @@ from torch import Tensor
 from biped.config.randomization import NoiseConfig
 from biped.config.task import EnvConfig
 from biped.env.randomizer import Randomizer
-from biped.env.snapshot import pack, unpack
+from biped.env.snapshot import attributes, pack, set_attributes, unpack
 from biped.env.vec_env import StableBaselinesVecEnv
 from biped.mdp.commands import CommandState, advance_commands, command_progress, is_moving, widened
 from biped.mdp.episode_stats import EpisodeStats, EpisodeSummary
@@ -30,11 +31,22 @@ from biped.robot.state import (
 )
 from biped.sim.scene import ResetPose, Scene, make_scene
 
-_LIVE = ("_phase", "_episode_steps", "_previous_action", "_state", "_steps", "_events", "_command")
-
-
-_LIVE_STATS = ("episode_return", "episode_length")
-"""Attributes of the environment, and of its statistics, that the running episodes live in."""
+_SNAPSHOT: Mapping[str, str] = MappingProxyType(
+    {
+        "_phase": "_phase",
+        "_episode_steps": "_episode_steps",
+        "_previous_action": "_previous_action",
+        "_state": "_state",
+        "_steps": "_steps",
+        "_events": "_events",
+        "_command": "_command",
+    }
+)
+"""Names in a checkpoint, which stay, and the attributes that the running episodes live in."""
+_SNAPSHOT_OF_STATS: Mapping[str, str] = MappingProxyType(
+    {"episode_return": "episode_return", "episode_length": "episode_length"}
+)
+"""The same of the statistics."""
 
 
 class BipedEnv(VectorEnv):
@@ -210,8 +222,8 @@ class BipedEnv(VectorEnv):
     def get_state(self) -> dict[str, Tensor]:
         """Return copies of all that the running episodes and the coming draws depend on, the simulator's included."""
         return {
-            **pack({name: getattr(self, name) for name in _LIVE}),
-            **pack({name: getattr(self.stats, name) for name in _LIVE_STATS}),
+            **pack(attributes(self, _SNAPSHOT)),
+            **pack(attributes(self.stats, _SNAPSHOT_OF_STATS)),
             **self._randomizer.get_state(),
             "generator": self._generator.get_state(),
             "command_share": torch.tensor(self.command_share, dtype=torch.float64),
@@ -224,14 +236,14 @@ class BipedEnv(VectorEnv):
         Raises:
             KeyError, RuntimeError: it is of an environment of another kind or size.
         """
-        mine = unpack({name: getattr(self, name) for name in _LIVE}, state)
-        stats = unpack({name: getattr(self.stats, name) for name in _LIVE_STATS}, state)
+        mine = unpack(attributes(self, _SNAPSHOT), state)
+        stats = unpack(attributes(self.stats, _SNAPSHOT_OF_STATS), state)
         self._randomizer.set_state(state)
         self.scene.set_state({name.removeprefix("scene."): v for name, v in state.items() if name.startswith("scene.")})
         self._generator.set_state(state["generator"].cpu())
         self.command_share = float(state["command_share"])
-        vars(self).update(mine)
-        vars(self.stats).update(stats)
+        set_attributes(self, _SNAPSHOT, mine)
+        set_attributes(self.stats, _SNAPSHOT_OF_STATS, stats)
 
     @property
     def state(self) -> BipedState:

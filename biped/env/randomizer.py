@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from biped.config.randomization import (
     StartConfig,
 )
 from biped.config.task import EnvConfig
-from biped.env.snapshot import pack, unpack
+from biped.env.snapshot import attributes, pack, set_attributes, unpack
 from biped.mdp.disturbances import (
     ContactSensors,
     Pushes,
@@ -35,7 +36,10 @@ from biped.robot.state import BipedState
 from biped.sim.scene import Scene
 from biped.sim.terrain import field_starts
 
-_LIVE = ("dynamics", "_actuation", "_sensors", "_pushes")
+_SNAPSHOT: Mapping[str, str] = MappingProxyType(
+    {"dynamics": "dynamics", "_actuation": "_actuation", "_sensors": "_sensors", "_pushes": "_pushes"}
+)
+"""Names in a checkpoint, which stay, and the attributes that the running episodes live in."""
 
 
 class Randomizer:
@@ -180,7 +184,7 @@ class Randomizer:
 
     def get_state(self) -> dict[str, Tensor]:
         """Return copies of all that the running episodes depend on."""
-        return pack({name: getattr(self, name) for name in _LIVE})
+        return pack(attributes(self, _SNAPSHOT))
 
     def set_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from what `get_state` returned; the scene's own state is to be put back after this.
@@ -188,7 +192,7 @@ class Randomizer:
         Raises:
             KeyError, RuntimeError: it is of another kind or size.
         """
-        vars(self).update(unpack({name: getattr(self, name) for name in _LIVE}, state))
+        set_attributes(self, _SNAPSHOT, unpack(attributes(self, _SNAPSHOT), state))
         self._apply()
 
     def _apply(self) -> None:

@@ -7,6 +7,17 @@ from typing import Any
 from torch import Tensor
 
 
+def attributes(owner: object, names: Mapping[str, str]) -> dict[str, Any]:
+    """Return attributes of an object by the names that a checkpoint has for them."""
+    return {name: getattr(owner, attribute) for name, attribute in names.items()}
+
+
+def set_attributes(owner: object, names: Mapping[str, str], values: Mapping[str, Any]) -> None:
+    """Put back what `attributes` returned."""
+    for name, attribute in names.items():
+        setattr(owner, attribute, values[name])
+
+
 def pack(parts: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return copies by name; the fields of a dataclass are <name>.<field>."""
     flat: dict[str, Tensor] = {}

@@ -5,12 +5,10 @@ can run a stranger's code; the functions here read weights with `weights_only=Tr
 """
 
 import contextlib
-import errno
 import hashlib
 import io
 import json
 import math
-import os
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,13 +19,13 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import update_learning_rate
 
+from biped.base.files import being_written
+
 _COUNTERS = ("num_timesteps", "_n_updates", "_episode_num")
 _MAX_MEMBER_BYTES = 2 * 1024**3
 _POLICY = "policy.pth"
 _NOTES, _LIVE, _MANIFEST = "notes.json", "live.pt", "manifest.json"
 """Members of the zip that stock `load` passes over: it looks at .pth files and at names of its own."""
-_CANNOT_FLUSH = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EISDIR, errno.EACCES, errno.EPERM}
-"""What network shares and file systems in user space answer to `fsync`, of folders above all."""
 
 
 class CheckpointError(Exception):
@@ -79,7 +77,7 @@ def save_checkpoint(
     Raises:
         OSError: the disk is full or not writable.
     """
-    with _whole_or_not_at_all(path) as file:
+    with being_written(path) as file:
         model.save(file)
         with zipfile.ZipFile(file, "a") as archive:
             archive.writestr(_NOTES, json.dumps(dict(notes or {})))
@@ -104,26 +102,11 @@ def copy_with_policy(source: Path, path: Path, policy: Mapping[str, torch.Tensor
     """
     content = io.BytesIO()
     torch.save(dict(policy), content)
-    with zipfile.ZipFile(source) as old, _whole_or_not_at_all(path) as file, zipfile.ZipFile(file, "w") as archive:
+    with zipfile.ZipFile(source) as old, being_written(path) as file, zipfile.ZipFile(file, "w") as archive:
         for name in old.namelist():
             if name not in (_LIVE, _MANIFEST):
                 archive.writestr(name, content.getvalue() if name == _POLICY else old.read(name))
         archive.writestr(_MANIFEST, _manifest(archive, int(json.loads(old.read("data"))["num_timesteps"])))
-
-
-@contextlib.contextmanager
-def _whole_or_not_at_all(path: Path) -> Iterator[io.BufferedRandom]:
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("w+b") as file:  # read again for the manifest
-            yield file
-            file.flush()
-            with _where_it_can_be_flushed():
-                os.fsync(file.fileno())
-        part.replace(path)
-        _sync_folder(path.parent)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -233,26 +216,6 @@ def _check_manifest(archive: zipfile.ZipFile) -> None:
     for name, wanted in json.loads(_read_member(archive, _MANIFEST))["sha256"].items():
         if hashlib.sha256(_read_member(archive, name)).hexdigest() != wanted:
             raise ValueError(f"{name} is not what was written")
-
-
-def _sync_folder(folder: Path) -> None:
-    """Write the folder's own entries to the disk: without it a power cut can undo the move."""
-    with _where_it_can_be_flushed():
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-@contextlib.contextmanager
-def _where_it_can_be_flushed() -> Iterator[None]:
-    """Go on without where the disk cannot; whoever writes a run's other files says so (`biped.base.files`)."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _CANNOT_FLUSH:
-            raise
 
 
 def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from biped.base.errors import UsageError, disk_error
+from biped.base.files import being_written, write_whole
 
 EVALUATIONS = "evaluations"
 """Folder of the results of models from elsewhere."""
@@ -101,10 +102,11 @@ class Place:
         """
         self.make_folder()
         out = self.file(name)
-        part = _written_beside(out, content)
-        if not _is_of(out, asked):
-            self._keep((name, *others))
-        part.replace(out)
+        with being_written(out) as file:
+            file.write(_as_text(content).encode())
+            file.flush()  # a disk that is full says so before anything is moved
+            if not _is_of(out, asked):
+                self._keep((name, *others))
         return out
 
     def robustness_reports(self, home: Path) -> list[Path]:
@@ -149,7 +151,7 @@ def write_json(file: Path, content: Mapping[str, Any]) -> None:
     if file.exists() and not file.is_file():  # a pipe or a terminal
         file.write_text(_as_text(content), encoding="utf-8")
     else:
-        _written_beside(file, content).replace(file)
+        write_whole(file, _as_text(content).encode())
 
 
 def sha256_of(model: Path) -> str:
@@ -162,16 +164,6 @@ def sha256_of(model: Path) -> str:
         return hashlib.sha256(model.read_bytes()).hexdigest()
     except OSError as error:
         raise UsageError(f"{model} cannot be read ({error.strerror}): name a checkpoint with --model PATH") from error
-
-
-def _written_beside(file: Path, content: Mapping[str, Any]) -> Path:
-    part = file.with_name(f".{file.name}.part")
-    try:
-        part.write_text(_as_text(content), encoding="utf-8")
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
-    return part
 
 
 def _as_text(content: Mapping[str, Any]) -> str:

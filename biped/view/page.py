@@ -12,6 +12,7 @@ import jinja2
 
 from biped.base.command_line import run_flags, typed, with_a_name
 from biped.base.errors import UsageError, disk_error
+from biped.base.files import write_whole
 from biped.config.run import Config
 from biped.config.serial import (
     differences,
@@ -147,9 +148,7 @@ def write_report(
             difference_names=names,
             versions=_versions(subjects),
         )
-        part = out.with_name(f".{out.name}.part")
-        part.write_text(page, encoding="utf-8", errors="replace")  # not every file name has a spelling
-        part.replace(out)
+        write_whole(out, page.encode(errors="replace"))  # not every file name has a spelling
     except OSError as error:
         raise disk_error(error.filename or out, error, "--report") from error
 
