@@ -29,9 +29,9 @@ from biped_train import as_request, make_parser
 from tests.conftest import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md"]
-PAGES += sorted([*(ROOT / "docs").glob("*.md"), *(ROOT / "assets").rglob("README.md")])
+PAGES += sorted([*(ROOT / "docs").rglob("*.md"), *(ROOT / "assets").rglob("README.md")])
 WITH_COMMANDS = [page for page in PAGES if page.parent in (ROOT, ROOT / "docs")]
-BARS_IN = ["evaluation.md", "training.md", "robustness.md"]
+BARS_IN = ["evaluation.md", "training.md", "experiments/robust_policy.md"]
 """Pages of docs that have a table of the gate's bars."""
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
