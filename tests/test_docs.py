@@ -135,7 +135,7 @@ def test_a_field_that_a_page_gives_a_value_has_it(path: str, value: float) -> No
     assert flatten(to_dict(Config()))[path] == value
 
 
-@pytest.mark.parametrize("page", ["rewards.md", "evaluation.md", "architecture.md", "troubleshooting.md"])
+@pytest.mark.parametrize("page", ["rewards.md", "evaluation.md", "architecture.md", "troubleshooting.md", "troubleshooting-runs.md", "troubleshooting-training.md"])
 def test_metrics_and_fields_that_a_page_names_exist(page: str) -> None:
     text = (ROOT / "docs" / page).read_text()
     known = flatten(to_dict(Config()))
@@ -315,7 +315,8 @@ def unknown_pieces(line: str, known: list[str]) -> list[str]:
 
 def test_lines_that_the_page_on_trouble_quotes_are_the_programs() -> None:
     known = strings_of_the_program()
-    lines = [line for block in blocks(ROOT / "docs" / "troubleshooting.md", "text") for line in block.splitlines()]
+    pages = sorted((ROOT / "docs").glob("troubleshooting*.md"))
+    lines = [line for page in pages for block in blocks(page, "text") for line in block.splitlines()]
     assert len(lines) > 20
     assert {line: unknown for line in lines if (unknown := unknown_pieces(line, known))} == {}
     assert unknown_pieces("watchdog: nothing has happened for ... years", known) == ["years"]
