@@ -25,7 +25,6 @@ NOT_TYPED = {
     "make test-slow": "is what you read",
     "make faults": "is what you read",
     "make check": "reads only, but for what the machine has, which the installer says",
-    "make lint": "reads only",
     "python benchmarks/learner.py": "takes half an hour; see test_benchmarks_write_among_the_logs",
     "python benchmarks/memory.py": "takes minutes, and writes by --out only",
 }

@@ -4,7 +4,6 @@ import ast
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -19,7 +18,7 @@ from biped.env.env import (
 )
 from biped.train.learner import make_model
 from biped_config import randomization_preset, smoke_preset
-from tests.test_architecture import SOURCES, module_name
+from tests.architecture import Source, sources
 
 MAKERS = {"arange", "empty", "full", "linspace", "ones", "rand", "randn", "tensor", "zeros"}
 """Functions of torch that take the default type where none is said."""
@@ -103,9 +102,9 @@ def untyped(tree: ast.AST) -> list[int]:
     ]
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=module_name)
-def test_whoever_makes_a_tensor_says_its_type(path: Path) -> None:
-    assert untyped(ast.parse(path.read_text())) == []
+@pytest.mark.parametrize("source", sources(), ids=lambda source: source.name)
+def test_whoever_makes_a_tensor_says_its_type(source: Source) -> None:
+    assert untyped(source.tree) == []
 
 
 def test_the_test_of_types_would_see_a_tensor_without() -> None:

@@ -135,7 +135,17 @@ def test_a_field_that_a_page_gives_a_value_has_it(path: str, value: float) -> No
     assert flatten(to_dict(Config()))[path] == value
 
 
-@pytest.mark.parametrize("page", ["rewards.md", "evaluation.md", "architecture.md", "troubleshooting.md", "troubleshooting-runs.md", "troubleshooting-training.md"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "rewards.md",
+        "evaluation.md",
+        "architecture.md",
+        "troubleshooting.md",
+        "troubleshooting-runs.md",
+        "troubleshooting-training.md",
+    ],
+)
 def test_metrics_and_fields_that_a_page_names_exist(page: str) -> None:
     text = (ROOT / "docs" / page).read_text()
     known = flatten(to_dict(Config()))

@@ -14,6 +14,7 @@ import wandb
 from biped.config.run import WandbConfig
 from biped.runs.directory import RunDirectory
 from biped.runs.wandb_writer import start_wandb
+from biped.train.metrics import METRICS
 from tests import processes
 from tests.processes import PATIENCE_S
 from tests.wandb_server import KEY, WandbServer
@@ -52,7 +53,7 @@ def stream(
     """Stream rows to a run; return the folders that W&B made."""
     run = RunDirectory(logs / name)
     run.path.mkdir(parents=True, exist_ok=True)
-    writer = start_wandb(run, cfg, {"seed": 3}, init_s, PATIENCE_S)
+    writer = start_wandb(run, cfg, {"seed": 3}, METRICS, init_s, PATIENCE_S)
     assert writer is not None
     for step in steps:
         writer.write({"time/fps": 100 + step}, {}, step)

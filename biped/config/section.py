@@ -201,7 +201,7 @@ def _words(hint: Any, problem: str, *, inside: bool) -> str:
     if Ge in bounds and Le in bounds:
         return f"between {bounds[Ge].ge} and {bounds[Le].le}"
     if Gt in bounds:
-        return f"{number} above {bounds[Gt].gt}"
+        return f"{number} above {bounds[Gt].gt}" + (f" and at most {bounds[Le].le}" if Le in bounds else "")
     return f"{number} of at least {bounds[Ge].ge}" if Ge in bounds else "a finite number"
 
 

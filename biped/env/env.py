@@ -43,9 +43,7 @@ _SNAPSHOT: Mapping[str, str] = MappingProxyType(
     }
 )
 """Names in a checkpoint, which stay, and the attributes that the running episodes live in."""
-_SNAPSHOT_OF_STATS: Mapping[str, str] = MappingProxyType(
-    {"episode_return": "episode_return", "episode_length": "episode_length"}
-)
+_SNAPSHOT_OF_STATS = MappingProxyType({"episode_return": "episode_return", "episode_length": "episode_length"})
 """The same of the statistics."""
 
 

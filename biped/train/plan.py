@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from biped.base.errors import UsageError, say
+from biped.base.errors import ConfigError, UsageError, say
 from biped.base.machine import choose_device, gib
 from biped.config.run import Config, TrainConfig
 from biped.config.serial import differences
@@ -127,6 +127,8 @@ def make_plan(request: TrainRequest, presets: Presets) -> Plan:
         return _continued(request)
     settings = request.settings
     config = named(with_settings(presets[request.preset or _fitting(presets, settings)](), settings))
+    if config.preset not in presets:
+        raise ConfigError(f"preset is {config.preset}, but it must be one of {', '.join(presets)}")
     device = choose_device(config.train.device, config.train.sim)
     if request.choose_num_envs and not any(path == "env.num_envs" for path, _ in settings):
         config = with_settings(config, [("env.num_envs", choose_num_envs(config, device))])

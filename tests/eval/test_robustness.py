@@ -9,7 +9,6 @@ import pytest
 import torch
 
 import biped_eval
-from biped.config.randomization import NoiseConfig
 from biped.config.task import EnvConfig
 from biped.env.env import make_env
 from biped.eval.robustness import (
@@ -25,7 +24,7 @@ from biped.eval.robustness import (
     sweeps,
 )
 from biped.view.plots import draw_robustness
-from biped_config import cpu_preset
+from biped_config import cpu_preset, randomization_preset
 from tests.conftest import ROOT
 
 PUSH = Axis("push", "m/s", 0.0, (0.0, 0.5, 1.0))
@@ -98,7 +97,7 @@ def test_each_axis_reaches_the_robots_that_it_is_meant_for() -> None:
         seen.append(observations)
         return torch.zeros(env.num_envs, 9)
 
-    swept = run_robustness(env, still, 8, 0, NoiseConfig(), axes)
+    swept = run_robustness(env, still, 8, 0, randomization_preset("full").noise, axes)
     found = {sweep.axis.name: sweep.survival for sweep in swept}
     assert swept[0].survival_each == (1.0, 0.0), "one push in six seconds"
     assert found["push"] == (1.0, 0.0)
@@ -122,7 +121,7 @@ def test_pushes_head_where_they_should_and_each_is_counted() -> None:
         velocities.append(env.state.base_lin_vel_b)
         return torch.zeros(env.num_envs, 9)
 
-    headed, anywhere = run_robustness(env, still, 4, 0, NoiseConfig(), axes)
+    headed, anywhere = run_robustness(env, still, 4, 0, randomization_preset("full").noise, axes)
     env.close()
     x, y, _ = velocities[250].reshape(5, 4, 3).unbind(-1)  # 20 ms after the push at 5 s; the feet brake
     assert ((y[0] < -0.3) & (x[0].abs() < 0.1)).all()

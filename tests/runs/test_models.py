@@ -5,6 +5,7 @@ import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -217,8 +218,8 @@ def test_a_killed_continuation_leaves_the_final_model_that_it_began_from(run: Ru
 def watch_of(run: RunDirectory, trial: Evaluation, content: bytes) -> GateWatch:
     watch = GateWatch(
         run,
-        evaluate=lambda: trial,
-        save_best=lambda: run.best_model.write_bytes(content) and None,
+        SimpleNamespace(evaluate=lambda: trial),
+        SimpleNamespace(save_weights=lambda path: path.write_bytes(content)),
         every_steps=100,
         stop_after_passes=0,
     )

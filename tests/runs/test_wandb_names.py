@@ -17,6 +17,7 @@ from biped.config.serial import from_json
 from biped.runs.directory import RunDirectory
 from biped.runs.wandb_names import DEFAULT_PROJECT, alert_title, artifact_name, with_variables
 from biped.runs.wandb_writer import start_wandb
+from biped.train.metrics import METRICS
 from tests.conftest import ROOT
 from tests.wandb_runs import WANDB, account, forget_account, recorded_runs, stream
 from tests.wandb_server import REFUSAL, WandbServer
@@ -257,7 +258,7 @@ def test_models_of_runs_with_long_names_are_sent_under_names_of_their_own(server
     for last in "ab":
         run = RunDirectory.create(tmp_path, "n" * 127 + last)
         run.best_model.write_bytes(last.encode())
-        writer = start_wandb(run, WandbConfig(), {})
+        writer = start_wandb(run, WandbConfig(), {}, METRICS)
         assert writer is not None
         for steps, kind in enumerate(("best", "checkpoint")):
             writer.publish_model(run.best_model, kind, {"steps": steps})
@@ -281,7 +282,7 @@ def test_what_we_set_of_wandbs_manners_gives_way_to_variables(tmp_path: Path, mo
     manners["WANDB_DATA_DIR"] = str(tmp_path / "data")
     say(monkeypatch, {**manners, "WANDB_MODE": "offline"})
     run = RunDirectory.create(tmp_path, "demo")
-    writer = start_wandb(run, WandbConfig(), {})
+    writer = start_wandb(run, WandbConfig(), {}, METRICS)
     assert writer is not None
     writer.publish_model(run.best_model, "best", {"steps": 1})  # there is none, which costs a line
     writer.close()

@@ -172,7 +172,7 @@ def test_a_run_is_streamed_and_a_resumed_one_goes_on_as_the_same_run(server: Wan
 
 def test_models_are_sent_with_what_is_known_about_them(server: WandbServer, tmp_path: Path) -> None:
     run = RunDirectory.create(tmp_path, "demo")
-    writer = start_wandb(run, WandbConfig(), {}, PATIENCE_S, PATIENCE_S)
+    writer = start_wandb(run, WandbConfig(), {}, METRICS, PATIENCE_S, PATIENCE_S)
     assert writer is not None
     for steps, weights in ((100, b"first"), (200, b"second")):
         run.best_model.write_bytes(weights)
@@ -223,7 +223,7 @@ def test_a_server_that_goes_silent_in_mid_run_is_given_up_in_the_end(
     server: WandbServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = RunDirectory.create(tmp_path, "demo")
-    writer = start_wandb(run, WandbConfig(), {}, init_s=PATIENCE_S, finish_s=6.0)
+    writer = start_wandb(run, WandbConfig(), {}, METRICS, init_s=PATIENCE_S, finish_s=6.0)
     assert writer is not None
     writer.write({"time/fps": 1}, {}, 1)
     until(lambda: bool(server.runs))

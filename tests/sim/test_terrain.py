@@ -53,7 +53,7 @@ def test_robots_start_over_the_middle_of_their_field_or_at_the_origin() -> None:
 
 def test_heights_that_make_no_ground_are_refused() -> None:
     for bad in ((0.0,), (0.5,), (-0.01, 0.02)):
-        with pytest.raises(ConfigError, match="heights above 0"):
+        with pytest.raises(ConfigError, match=r"heights_m is .* above 0 and at most 0\.2"):
             BumpsConfig(heights_m=bad)
 
 

@@ -12,6 +12,7 @@ import biped_eval
 from biped.base.command_line import typed
 from biped.runs.directory import RunDirectory
 from biped.view.page import Subject, bar, comparison_table, gate_rows, write_report
+from biped_config import PRESETS
 from tests.conftest import ROOT
 
 SHIPPED = ROOT / "assets" / "policies"
@@ -87,7 +88,7 @@ def test_failures_differences_and_names_are_shown_as_text(run: Path) -> None:
     config["env"]["gait"]["frequency_hz"] = 1.7
     (run / "config.json").write_text(json.dumps(config))
     out = run / "page.html"
-    write_report([Subject.of(RunDirectory(run), evaluation)], out)
+    write_report([Subject.of(RunDirectory(run), evaluation)], out, presets=PRESETS)
     html = out.read_text()
     assert re.search(r'<tr class="fail"><td>error_lin_vel_x_m_s</td>\s*<td class="number fail">0.2000</td>', html)
     assert html.count('<tr class="fail">') == 1
