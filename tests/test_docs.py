@@ -136,7 +136,9 @@ def test_a_field_that_a_page_gives_a_value_has_it(path: str, value: float) -> No
     assert flatten(to_dict(Config()))[path] == value
 
 
-@pytest.mark.parametrize("page", ["rewards.md", "evaluation.md", "architecture.md", *[page.name for page in ON_TROUBLE]])
+@pytest.mark.parametrize(
+    "page", ["rewards.md", "evaluation.md", "architecture.md", *[page.name for page in ON_TROUBLE]]
+)
 def test_metrics_and_fields_that_a_page_names_exist(page: str) -> None:
     text = (ROOT / "docs" / page).read_text()
     known = flatten(to_dict(Config()))
