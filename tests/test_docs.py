@@ -31,7 +31,8 @@ from tests.conftest import ROOT
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md"]
 PAGES += sorted([*(ROOT / "docs").rglob("*.md"), *(ROOT / "assets").rglob("README.md")])
 WITH_COMMANDS = [page for page in PAGES if page.parent in (ROOT, ROOT / "docs")]
-BARS_IN = ["evaluation.md", "training.md", "experiments/robust_policy.md"]
+ON_TROUBLE = sorted((ROOT / "docs").glob("troubleshooting*.md"))
+BARS_IN = ["evaluation.md", "training.md", "robustness.md"]
 """Pages of docs that have a table of the gate's bars."""
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -136,15 +137,7 @@ def test_a_field_that_a_page_gives_a_value_has_it(path: str, value: float) -> No
 
 
 @pytest.mark.parametrize(
-    "page",
-    [
-        "rewards.md",
-        "evaluation.md",
-        "architecture.md",
-        "troubleshooting.md",
-        "troubleshooting-runs.md",
-        "troubleshooting-training.md",
-    ],
+    "page", ["rewards.md", "evaluation.md", "architecture.md", *[page.name for page in ON_TROUBLE]]
 )
 def test_metrics_and_fields_that_a_page_names_exist(page: str) -> None:
     text = (ROOT / "docs" / page).read_text()
@@ -323,10 +316,9 @@ def unknown_pieces(line: str, known: list[str]) -> list[str]:
     return [piece for piece in pieces if piece and not any(piece in text for text in known)]
 
 
-def test_lines_that_the_page_on_trouble_quotes_are_the_programs() -> None:
+def test_lines_that_the_pages_on_trouble_quote_are_the_programs() -> None:
     known = strings_of_the_program()
-    pages = sorted((ROOT / "docs").glob("troubleshooting*.md"))
-    lines = [line for page in pages for block in blocks(page, "text") for line in block.splitlines()]
+    lines = [line for page in ON_TROUBLE for block in blocks(page, "text") for line in block.splitlines()]
     assert len(lines) > 20
     assert {line: unknown for line in lines if (unknown := unknown_pieces(line, known))} == {}
     assert unknown_pieces("watchdog: nothing has happened for ... years", known) == ["years"]
