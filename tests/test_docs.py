@@ -32,7 +32,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "RE
 PAGES += sorted([*(ROOT / "docs").rglob("*.md"), *(ROOT / "assets").rglob("README.md")])
 WITH_COMMANDS = [page for page in PAGES if page.parent in (ROOT, ROOT / "docs")]
 ON_TROUBLE = sorted((ROOT / "docs").glob("troubleshooting*.md"))
-BARS_IN = ["evaluation.md", "training.md", "robustness.md"]
+BARS_IN = ["evaluation.md", "training.md", "experiments/robust_policy.md"]
 """Pages of docs that have a table of the gate's bars."""
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
