@@ -128,7 +128,7 @@ def torque_speed(record: Recording, cfg: EnvConfig) -> Figure:
     extent = ((-most_rad_s, most_rad_s), (0, most_nm))
     grid = axis.hist2d(speed.ravel(), size.ravel(), bins=90, range=extent, norm="log")
     figure.colorbar(grid[3], label="joint steps")
-    speeds = torch.linspace(-most_rad_s, most_rad_s, 200)
+    speeds = torch.linspace(-most_rad_s, most_rad_s, 200, dtype=torch.float32)
     axis.plot(speeds, available_torque(torch.ones_like(speeds), speeds, servo), color="tab:red", label="servo at 12 V")
     beyond = envelope_exceeded(record, servo)
     axis.set(xlabel="speed (rad/s): braking | driving", ylabel="torque (N·m)", title=f"{beyond:.2%} beyond the servo")
