@@ -32,7 +32,7 @@ from biped.base.machine import choose_device
 from biped.env.env import make_env
 from biped.runs.directory import DEFAULT_EXP_NAME, RunDirectory
 from biped.train.learner import load_agent
-from biped.view.evaluation import BESIDE_THE_FIGURES, EvalRequest, Subjects, evaluate, report_robustness, require_page
+from biped.view.evaluation import BESIDE_THE_FIGURES, EvalPlan, EvalRequest, evaluate, report_robustness, require_page
 from biped.view.live import LiveRequest, live_config, run_live
 from biped.view.page import Subject, comparison_table, write_report
 from biped.view.web import PORT
@@ -148,11 +148,11 @@ def watch(args: argparse.Namespace) -> None:
         raise UsageError(f"--viewer, --web and --keyboard judge nothing: leave out {names}")
     request = as_request(args)
     asked = LiveRequest(args.viewer, args.keyboard, args.web, request.command, args.episodes or 1)
-    subjects = Subjects.of(request, PRESETS["cpu"](), 1)
-    cfg = live_config(subjects.config.env, asked)
+    plan = EvalPlan.of(request, PRESETS["cpu"](), 1)
+    cfg = live_config(plan.config.env, asked)
     with ending_at_once():
         env = make_env(cfg, choose_device(args.device, args.sim), sim=args.sim, viewer=args.viewer)
-        agent = subjects.agent(env, load_agent)
+        agent = plan.agent(env, load_agent)
     run_live(env, agent, asked, args.seed)
     env.close()
 

@@ -48,11 +48,7 @@ def keep_freed_memory() -> None:
 
 
 MIB, GIB = 2**20, 2**30
-
-
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
-
-
 _CGROUPS = (("", "memory.max", "memory.current"), ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes"))
 """Folder of the controller, limit and usage: version 2 and version 1."""
 

@@ -8,8 +8,6 @@ from biped.config.section import Fraction, Interval, NotNegative, Positive, Sect
 
 MAX_LATENCY_STEPS = 4
 """Most control steps that an action may be late."""
-
-
 DYNAMICS = (
     "friction",
     "torso_mass_kg",
@@ -21,8 +19,6 @@ DYNAMICS = (
     "slope_rad",
 )
 """Fields of `RandomizationConfig` that the simulator applies."""
-
-
 NOMINAL = {"friction": 1.0, "strength": 1.0, "damping": 1.0, "armature": 1.0}
 """What they are where nothing is randomised; 0 where it is not said."""
 

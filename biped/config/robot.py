@@ -8,8 +8,6 @@ from biped.config.section import Count, Finite, Fraction, NotNegative, Positive,
 
 LEG_PITCH = ("hip_pitch", "knee", "ankle")
 """The joints of a leg that the gait swings."""
-
-
 JOINT_NAMES = (
     "left_hip_roll",
     "left_hip_pitch",

@@ -1,5 +1,6 @@
 """The run around the learner, and the whole configuration."""
 
+from collections.abc import Callable, Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -102,3 +103,7 @@ class Config(Section):
     def batch_size(self) -> int:
         """Transitions a minibatch: num_envs × n_steps / n_minibatches."""
         return self.env.num_envs * self.ppo.n_steps // self.ppo.n_minibatches
+
+
+Presets = Mapping[str, Callable[[], Config]]
+"""Presets by name."""

@@ -20,8 +20,6 @@ from biped.deploy.network import PolicyStep
 
 ONNX_FILE, TORCHSCRIPT_FILE, CONTRACT_FILE = "policy.onnx", "policy.pt", "contract.json"
 """What an export leaves."""
-
-
 OPSET = 18
 """Of the ONNX file: the lowest that torch writes by itself, and ONNX Runtime reads since 1.14. Converted to 17, its
 `Split` is no longer valid ONNX."""
@@ -104,12 +102,8 @@ def _imported(name: str) -> Any:
 
 
 Numbers = NDArray[np.float32]
-
-
 Memory = tuple[Numbers, Numbers]
 """Hidden and cell state, (layers, 1, lstm_hidden_size) each."""
-
-
 Step = Callable[[Numbers, Memory], tuple[Numbers, Memory]]
 """An exported policy: from an observation (1, width) and a memory to an action (1, num_joints) and the next memory."""
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from biped.config.robot import ServoConfig
 from biped.eval.record import Bools, Recording
 from biped.robot.actuators import available_torque
+from biped.robot.state import GRAVITY_M_S2
 
 SETTLE_S = 2.0
 """The start of an episode that figures leave out (s)."""
@@ -25,8 +26,6 @@ CHATTER_S = 0.06
 """A shorter time in the air is a bounce of the contact sensor, not a swing (s)."""
 STEPPING_HZ = (0.7, 3.0)
 """Touchdowns of a foot a second that are steps of a walk (Hz)."""
-GRAVITY_M_S2 = 9.81
-"""Standard gravity (m/s²)."""
 
 Figure = Callable[[Recording, ServoConfig], float]
 """From recorded episodes and the robot's servo to a number."""

@@ -154,8 +154,6 @@ def _half_push(found: Sequence[Sweep]) -> float | None:
 
 PUSH_EVERY_S = 5.0
 """Robots on the push axis are pushed this often (s), each time in another direction."""
-
-
 FIELD_M = 26.0
 """Side of a field of bumps (m): from its middle nobody leaves it within an episode."""
 

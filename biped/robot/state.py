@@ -11,6 +11,8 @@ from torch import Tensor
 
 GRAVITY_DIRECTION_W = (0.0, 0.0, -1.0)
 """Direction of gravity in the world frame."""
+GRAVITY_M_S2 = 9.81
+"""Size of the acceleration of gravity."""
 
 
 @dataclass(frozen=True)

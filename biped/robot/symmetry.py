@@ -4,11 +4,7 @@ from biped.config.robot import RobotConfig
 
 MirrorRule = tuple[list[int], list[float]]
 """Where each entry of the mirrored vector comes from, and its sign."""
-
-
 _SIDES = {"left": "right", "right": "left"}
-
-
 _NEGATED_JOINTS = ("roll", "yaw")
 
 

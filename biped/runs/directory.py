@@ -22,7 +22,6 @@ logs/<exp_name>/
 import contextlib
 import errno
 import json
-import math
 import os
 import pickle
 import re
@@ -30,8 +29,6 @@ import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from biped.base.errors import ConfigError, UsageError, disk_error
 from biped.base.files import lock, say_once, write_whole
@@ -42,7 +39,7 @@ from biped.config.serial import (
     to_json,
 )
 from biped.config.settings import with_settings
-from biped.runs.metrics_log import Curve
+from biped.runs.metrics_log import Curve, read_curves
 
 DEFAULT_EXP_NAME = "biped-walking-sb3-recurrentppo"
 """The name of a run that is given none."""
@@ -165,31 +162,7 @@ class RunDirectory:
         Raises:
             UsageError: the run has no such file.
         """
-        points: dict[str, dict[int, float]] = {}
-        for line in self._metric_lines():
-            after = line.pop("resumed_after_step", None)
-            if isinstance(after, int):
-                points = {name: {s: v for s, v in curve.items() if s <= after} for name, curve in points.items()}
-                continue
-            step, _ = line.pop("step"), line.pop("time", None)
-            for name, value in line.items():
-                points.setdefault(name, {})[step] = math.nan if value is None else value
-        return {
-            name: Curve(np.array(sorted(curve), np.int64), np.array([curve[step] for step in sorted(curve)]))
-            for name, curve in points.items()
-            if curve
-        }
-
-    def _metric_lines(self) -> Iterator[dict[str, Any]]:
-        try:
-            text = self.metrics.read_text(encoding="utf-8", errors="replace")
-        except OSError as error:
-            raise UsageError(f"{self.metrics} cannot be read ({error.strerror}): name a run that has one") from error
-        for line in text.splitlines():
-            with contextlib.suppress(ValueError):
-                read = json.loads(line)
-                if isinstance(read, dict) and ("step" in read or "resumed_after_step" in read):
-                    yield read
+        return read_curves(self.metrics)
 
     @property
     def overview(self) -> Path:
@@ -201,14 +174,14 @@ class RunDirectory:
         """The folder of films."""
         return self.path / "videos"
 
-    def add_launch(self, start: Mapping[str, Any]) -> None:
+    def add_launch(self, launch: Mapping[str, Any]) -> None:
         """Add a process that trains to run_info.json.
 
         Raises:
             MachineError: the disk does not let us.
         """
         try:
-            write_whole(self._info, json.dumps({"starts": [*self.read_launches(), start]}, indent=2).encode())
+            write_whole(self._info, json.dumps({"starts": [*self.read_launches(), launch]}, indent=2).encode())
         except OSError as error:
             raise disk_error(self._info, error) from error
 

@@ -48,8 +48,6 @@ LAYOUT = {
     },
 }
 """TensorBoard's custom scalars: curves that belong together, in one diagram each. Names are regular expressions."""
-
-
 HYPERPARAMETERS = ("preset", "env.", "policy.", "ppo.", "train.seed", "train.sim")
 """Fields of the configuration, or beginnings of them, that TensorBoard shows as hyperparameters: a run keeps them."""
 JUDGED_BY = ("gate/score", "gate/best_score", "eval/success_rate", "rollout/ep_rew_mean", "rollout/ep_len_mean")

@@ -1,9 +1,10 @@
-"""Every number of a run as JSON lines: written by training, read by whoever looks at it."""
+"""Every number of a run as JSON lines: written by a training, read as curves."""
 
 import contextlib
 import json
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.logger import KVWriter
 
-from biped.base.errors import disk_error
+from biped.base.errors import UsageError, disk_error
 
 
 class JsonLinesWriter(KVWriter):
-    """Appends every dump to a file, one JSON object a line; `biped.runs.directory.read_metrics` reads it.
+    """Appends every dump to a file, one JSON object a line; `read_curves` reads it.
 
     A line holds `step`, `time` (seconds since 1970) and the numbers by their canonical names; null where one is not
     finite. A process that goes on with a run first writes a line of its own, `{"resumed_after_step": ...}`. Nothing
@@ -71,3 +72,40 @@ class Curve:
     """Environment steps of each point, (points,), ascending."""
     values: NDArray[np.float64]
     """The metric, (points,); NaN where it was not finite."""
+
+
+def read_curves(file: Path) -> dict[str, Curve]:
+    """Return a run's curves by the metrics' canonical names; a resumed run reads as one.
+
+    What a process wrote after the checkpoint that a later one went on from is left out, and so is a line that a kill
+    cut short.
+
+    Raises:
+        UsageError: there is no such file.
+    """
+    points: dict[str, dict[int, float]] = {}
+    for line in _lines_of(file):
+        after = line.pop("resumed_after_step", None)
+        if isinstance(after, int):
+            points = {name: {s: v for s, v in curve.items() if s <= after} for name, curve in points.items()}
+            continue
+        step, _ = line.pop("step"), line.pop("time", None)
+        for name, value in line.items():
+            points.setdefault(name, {})[step] = math.nan if value is None else value
+    return {
+        name: Curve(np.array(sorted(curve), np.int64), np.array([curve[step] for step in sorted(curve)]))
+        for name, curve in points.items()
+        if curve
+    }
+
+
+def _lines_of(file: Path) -> Iterator[dict[str, Any]]:
+    try:
+        text = file.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read ({error.strerror}): name a run that has one") from error
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError):
+            read = json.loads(line)
+            if isinstance(read, dict) and ("step" in read or "resumed_after_step" in read):
+                yield read

@@ -25,12 +25,8 @@ from biped.runs.wandb_service import (
 
 INIT_S = 30.0
 """How long W&B's server may take to begin a run (s). Training does not wait for it."""
-
-
 FINISH_S = 20.0
 """How long the end of a training waits for W&B (s)."""
-
-
 _CAPACITY = 10_000
 
 

@@ -20,14 +20,10 @@ from biped.robot.actuators import pd_torque
 from biped.robot.dynamics import DynamicsSample
 from biped.robot.model import is_urdf, model_file
 from biped.robot.rotations import quat_rotate, quat_rotate_inverse
-from biped.robot.state import (
-    GRAVITY_DIRECTION_W,
-    BipedState,
-    non_finite,
-)
+from biped.robot.state import GRAVITY_DIRECTION_W, GRAVITY_M_S2, BipedState, non_finite
 from biped.sim.kernel_cache import CACHE_REMEDY, choose_cache, is_of_the_disk
 from biped.sim.kernel_news import KernelNews
-from biped.sim.scene import GRAVITY_M_S2, ResetPose
+from biped.sim.scene import ResetPose
 from biped.sim.terrain import make_terrain
 from biped.sim.window import ROW, SPACING_M
 

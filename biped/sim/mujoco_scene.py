@@ -18,14 +18,10 @@ from biped.robot.actuators import pd_torque
 from biped.robot.dynamics import DynamicsSample
 from biped.robot.model import model_file
 from biped.robot.rotations import quat_rotate, quat_rotate_inverse
-from biped.robot.state import GRAVITY_DIRECTION_W, BipedState
+from biped.robot.state import GRAVITY_DIRECTION_W, GRAVITY_M_S2, BipedState
 from biped.sim.mujoco_model import CAMERA_RESOLUTION, FOOT_SENSORS, ModelBuilder, import_mujoco, robot_spec
 from biped.sim.mujoco_window import MujocoWindow
-from biped.sim.scene import (
-    GRAVITY_M_S2,
-    ResetPose,
-    as_slice,
-)
+from biped.sim.scene import ResetPose, as_slice
 
 BASE_QPOS, BASE_QVEL = 7, 6
 """Numbers in front of the joints in the generalised position and velocity: the free joint of the base."""

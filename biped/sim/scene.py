@@ -18,10 +18,6 @@ SCENES = {"genesis": "biped.sim.genesis_scene:GenesisScene", "mujoco": "biped.si
 """Simulator name to class; the module is imported only when it is asked for."""
 
 
-GRAVITY_M_S2 = 9.81
-"""Size of the acceleration of gravity."""
-
-
 @dataclass(frozen=True)
 class ResetPose:
     """Where episodes start; velocities start at zero."""

@@ -43,8 +43,6 @@ GATE_FIGURES: Mapping[str, tuple[str, str]] = MappingProxyType(
     }
 )
 """The walking gate's figures: unit and meaning. `biped.eval.gate` has their bars."""
-
-
 _FIXED = (
     Metric("rollout/ep_rew_mean", "rollout/ep_rew_mean", "1", "mean return of the last 100 episodes"),
     Metric("rollout/ep_len_mean", "rollout/ep_len_mean", "control steps", "mean length of the last 100 episodes"),

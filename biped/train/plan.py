@@ -1,6 +1,6 @@
 """From what is asked for to what is to be done; nothing is written yet."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import torch
 
 from biped.base.errors import ConfigError, UsageError, say
 from biped.base.machine import choose_device, gib
-from biped.config.run import Config, TrainConfig
+from biped.config.run import Config, Presets, TrainConfig
 from biped.config.serial import differences
 from biped.config.settings import with_settings
 from biped.runs.checkpoint import Checkpoint, CheckpointError, read_checkpoint
@@ -17,9 +17,6 @@ from biped.runs.directory import RunDirectory, run_path
 from biped.runs.models import find_furthest
 from biped.runs.wandb_names import named
 from biped.train.memory import choose_num_envs, estimate
-
-Presets = Mapping[str, Callable[[], Config]]
-"""Presets by name."""
 
 MAY_CHANGE_ON_RESUME = (
     "train.total_timesteps",

@@ -1,7 +1,7 @@
 """One training, from what is asked for to its end: plan, build, record, then roll out and update until it is done.
 
 `learn` of Stable-Baselines3 is the loop: rollout, update, rollout, update. What happens besides, after each update, is
-the list of parts in `Session.parts`, in its order: measure, evaluate, film, examine, log, save.
+the list of parts in `Session`, in its order: measure, evaluate, film, examine, log, save.
 """
 
 import shlex
@@ -19,7 +19,7 @@ from biped.base.errors import MachineError, UsageError, disk_error, is_out_of_me
 from biped.base.interrupts import Interrupted, Interrupts
 from biped.base.machine import keep_freed_memory
 from biped.base.watchdog import Watchdog
-from biped.config.run import Config
+from biped.config.run import Config, Presets
 from biped.config.serial import to_dict
 from biped.env.env import BipedVecEnv, make_env
 from biped.eval.bench import EvaluationBench
@@ -35,7 +35,7 @@ from biped.train.films import Camera, Films
 from biped.train.gate_watch import GateWatch, PolicyEvaluator
 from biped.train.learner import make_model
 from biped.train.memory import naming_what_fits, require_memory
-from biped.train.plan import Plan, Presets, TrainRequest, make_plan
+from biped.train.plan import Plan, TrainRequest, make_plan
 from biped.train.sinks import close_sinks, open_sinks
 from biped.train.state import TrainingState
 
@@ -163,12 +163,12 @@ class Session:
         self._checkpoints = Checkpoints(
             run, training.state, plan.config.train, publisher=self._publisher, steps=plan.steps
         )
-        self._callback = BipedCallback(self.parts(), interrupts, self.watchdog)
+        self._callback = BipedCallback(self._make_parts(), interrupts, self.watchdog)
         training.state.restore_notes(plan.start if plan.resume else None)
         training.model.should_break_off = self._should_break_off
 
-    def parts(self) -> list[BaseCallback]:
-        """Return what acts after each update, in this order: measure, evaluate, film, examine, log, save."""
+    def _make_parts(self) -> list[BaseCallback]:
+        """Make what acts after each update, in this order: measure, evaluate, film, examine, log, save."""
         cfg, training = self._plan.config, self._training
         rollouts = Rollouts(training.env.env, cfg.train.max_error_share)
         training.state.keepers = [rollouts]

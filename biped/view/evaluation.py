@@ -12,7 +12,7 @@ from PIL import Image
 from biped.base.errors import MachineError, UsageError, disk_error, warn
 from biped.base.machine import choose_device
 from biped.config.randomization import RandomizationConfig
-from biped.config.run import Config
+from biped.config.run import Config, Presets
 from biped.config.settings import parse_setting, randomization_settings, with_settings
 from biped.env.env import BipedEnv, make_env
 from biped.eval import robustness
@@ -25,7 +25,7 @@ from biped.runs.directory import RunDirectory
 from biped.runs.models import find_model
 from biped.runs.results import Place, sha256_of, write_json
 from biped.view.film import ENDINGS, choose_episodes, cut, film
-from biped.view.page import Presets, Subject, write_report
+from biped.view.page import Subject, write_report
 from biped.view.plots import draw_all, draw_robustness
 
 EPISODES, EPISODES_PER_LEVEL = 256, 32
@@ -84,7 +84,7 @@ class EvalRequest:
 
 
 @dataclass(frozen=True)
-class Subjects:
+class EvalPlan:
     """Who is judged, and where the results go."""
 
     request: EvalRequest
@@ -101,7 +101,7 @@ class Subjects:
     """The standard judge's number of them."""
 
     @classmethod
-    def of(cls, request: EvalRequest, default: Config, standard_episodes: int) -> "Subjects":
+    def of(cls, request: EvalRequest, default: Config, standard_episodes: int) -> "EvalPlan":
         """Find the model and its configuration; by default the judge is the model as it is, however it was trained.
 
         Args:
@@ -165,18 +165,18 @@ def evaluate(request: EvalRequest, default: Config, presets: Presets, load: Load
         UsageError: there is no such model.
         MachineError: this machine, its disk or its packages do not let us.
     """
-    subjects = Subjects.of(request, default, EPISODES)
-    cfg, place = replace(subjects.config.env, num_envs=subjects.episodes), subjects.place
+    plan = EvalPlan.of(request, default, EPISODES)
+    cfg, place = replace(plan.config.env, num_envs=plan.episodes), plan.place
     device = choose_device(request.device, request.sim)
     env = make_env(cfg, device, sim=request.sim, camera=request.picture is not None)
     commands = trial_commands(cfg.num_envs, cfg.command, request.seed)
     if request.command is not None:
         commands = torch.tensor(request.command, dtype=torch.float32).expand(cfg.num_envs, 3)
-    record = record_episodes(env, subjects.agent(env, load), commands, request.seed)
+    record = record_episodes(env, plan.agent(env, load), commands, request.seed)
     result = Evaluation.of(record, cfg.robot.servo)
     print(as_table(result.verdict))
-    figures = {**subjects.asked, **_as_json(result)}
-    _write_figures(subjects, "eval.json", figures, place, others=("report.html", "report"))
+    figures = {**plan.asked, **_as_json(result)}
+    _write_figures(plan, "eval.json", figures, place, others=("report.html", "report"))
     if request.picture is not None:
         try:
             Image.fromarray(env.scene.render()).save(request.picture)
@@ -184,11 +184,11 @@ def evaluate(request: EvalRequest, default: Config, presets: Presets, load: Load
             raise disk_error(request.picture, error, "--picture") from error
     env.close()
     shown = cut(record.episodes(choose_episodes(record, request.video_robots)), request.video_seconds)
-    if request.report is not None and subjects.run is not None and place is not None:
-        subject = Subject.of(subjects.run, figures, place.robustness_reports(subjects.run.path))
+    if request.report is not None and plan.run is not None and place is not None:
+        subject = Subject.of(plan.run, figures, place.robustness_reports(plan.run.path))
         _write_page(subject, record, shown, _page(request, place), presets)
     if request.video is not None:
-        film(shown, subjects.config, request.video)
+        film(shown, plan.config, request.video)
     return result
 
 
@@ -204,18 +204,18 @@ def report_robustness(request: EvalRequest, default: Config, load: LoadAgent) ->
         raise UsageError(f"--robustness varies one thing at a time: leave out {names}")
     if varied := [text for text in request.settings if text.startswith("env.randomization")]:
         raise UsageError(f"--robustness sets by itself what differs: leave out {varied[0].partition('=')[0]}")
-    subjects = Subjects.of(request, default, EPISODES_PER_LEVEL)
-    episodes, place = subjects.episodes, subjects.place
-    cfg = robustness.robustness_config(subjects.config.env, episodes)
+    plan = EvalPlan.of(request, default, EPISODES_PER_LEVEL)
+    episodes, place = plan.episodes, plan.place
+    cfg = robustness.robustness_config(plan.config.env, episodes)
     env = make_env(cfg, choose_device(request.device, request.sim), sim=request.sim)
     noise = request.full_randomization.noise
-    found = robustness.run_robustness(env, subjects.agent(env, load), episodes, request.seed, noise)
+    found = robustness.run_robustness(env, plan.agent(env, load), episodes, request.seed, noise)
     print(robustness.as_table(found))
-    result = {**subjects.asked, **robustness.as_json(found)}
-    out = _write_figures(subjects, "robustness.json", result, place, others=("robustness.png",))
+    result = {**plan.asked, **robustness.as_json(found)}
+    out = _write_figures(plan, "robustness.json", result, place, others=("robustness.png",))
     if out is not None:
         try:
-            draw_robustness(found, f"{subjects.model or request.agent} in {request.sim}", out.with_suffix(".png"))
+            draw_robustness(found, f"{plan.model or request.agent} in {request.sim}", out.with_suffix(".png"))
         except OSError as error:
             raise disk_error(error.filename or "the plot", error, "--out") from error
     env.close()
@@ -256,17 +256,17 @@ def _checked(request: EvalRequest) -> list[tuple[str, Any]]:
 
 
 def _write_figures(
-    subjects: Subjects, name: str, figures: Mapping[str, Any], place: Place | None, others: Sequence[str]
+    plan: EvalPlan, name: str, figures: Mapping[str, Any], place: Place | None, others: Sequence[str]
 ) -> Path | None:
     """Write figures to `--out`, or else to their place, and say where; return it, None where they go nowhere."""
-    out = subjects.request.out
+    out = plan.request.out
     if out is None and place is None:
         return None
     try:
         if out is not None:
             write_json(out, figures)
         elif place is not None:
-            out = place.write(name, figures, subjects.asked, others)
+            out = place.write(name, figures, plan.asked, others)
     except OSError as error:
         raise disk_error(error.filename or "the figures", error, "--out") from error
     print(f"figures: {out}", flush=True)

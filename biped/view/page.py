@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -13,7 +13,7 @@ import jinja2
 from biped.base.command_line import run_flags, typed, with_a_name
 from biped.base.errors import UsageError, disk_error
 from biped.base.files import write_whole
-from biped.config.run import Config
+from biped.config.run import Config, Presets
 from biped.config.serial import (
     differences,
     flatten,
@@ -22,8 +22,6 @@ from biped.config.serial import (
 )
 from biped.runs.directory import RunDirectory
 
-Presets = Mapping[str, Callable[[], Config]]
-"""Presets by name."""
 TEMPLATE = Path(__file__).with_name("page.html")
 """The page."""
 _KINDS = {".png": "image/png", ".mp4": "video/mp4", ".gif": "image/gif"}

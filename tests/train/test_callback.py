@@ -1,5 +1,7 @@
 """Parts of a training's callback, composed on a real learner: order, rows, ends."""
 
+import signal
+
 import pytest
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
@@ -96,8 +98,6 @@ def test_a_signal_ends_it_after_the_update() -> None:
 
     class Signal(Part):
         def after_update(self, row: Row, *, last: bool) -> None:
-            import signal
-
             interrupts.received = signal.SIGTERM
 
     model = learner()
