@@ -9,7 +9,8 @@ Where the fields and their defaults are, each with its meaning:
 
     biped/config/robot.py           ServoConfig RobotConfig SimConfig ControlConfig
     biped/config/task.py            CommandConfig GaitConfig RewardWeights RewardConfig TerminationConfig
-                                    ObservationConfig ResetConfig EnvConfig
+                                    ResetConfig EnvConfig
+    biped/config/observation.py     ObservationConfig
     biped/config/randomization.py   Randomized NoiseConfig ContactSensorConfig PushConfig BumpsConfig StartConfig
                                     RandomizationConfig
     biped/config/learning.py        PolicyConfig PPOConfig
@@ -24,6 +25,7 @@ from types import MappingProxyType
 
 from biped.base.errors import ConfigError
 from biped.config.learning import PolicyConfig, PPOConfig
+from biped.config.observation import ObservationConfig
 from biped.config.randomization import (
     NOMINAL,
     BumpsConfig,
@@ -40,7 +42,6 @@ from biped.config.task import (
     CommandConfig,
     EnvConfig,
     GaitConfig,
-    ObservationConfig,
     ResetConfig,
     RewardConfig,
     RewardWeights,

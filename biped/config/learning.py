@@ -23,6 +23,8 @@ class PolicyConfig(Section):
     """Floor of the standard deviation: exploration never dries up."""
     max_std: Annotated[float, Field(ge=0.001, le=100)] = 5.0
     """Ceiling of the standard deviation."""
+    velocity_head: bool = True
+    """The actor's memory also predicts velocity and height of the base, which no sensor of a small robot gives."""
     normalize_observations: bool = False
     """Normalise observations by their running mean and variance, kept in the policy; the scales are fixed otherwise."""
 
@@ -60,6 +62,8 @@ class PPOConfig(Section):
     """Weight of the entropy bonus."""
     vf_coef: NotNegative = 0.5
     """Weight of the value loss."""
+    velocity_coef: NotNegative = 0.1
+    """Weight of the loss of `policy.velocity_head`: its mean square error, of scaled observations."""
     max_grad_norm: Positive = 1.0
     """Gradients are clipped to this norm."""
     mirror: bool = True

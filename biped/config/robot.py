@@ -44,6 +44,8 @@ class RobotConfig(Section):
     """The link that carries what a builder adds: `randomization.torso_mass_kg` goes there."""
     foot_links: tuple[str, str] = ("left_foot", "right_foot")
     """The feet, left first."""
+    foot_switches: bool = False
+    """Whether the feet have switches or load cells that tell the policy which of them are on the ground."""
     foot_sole_offset_m: tuple[Finite, Finite, Finite] = (0.015, 0.0, -0.035)
     """Centre of the sole in the foot link's frame (m)."""
     joint_names: tuple[str, ...] = JOINT_NAMES

@@ -7,8 +7,12 @@ from pydantic import Field
 
 from biped.base.errors import ConfigError
 from biped.config.learning import PolicyConfig, PPOConfig
+from biped.config.observation import Term
 from biped.config.section import Count, CountOrNone, Fraction, Section, Seed, section
 from biped.config.task import EnvConfig
+
+ESTIMATES: tuple[Term, ...] = ("base_lin_vel_b", "base_height_m")
+"""Terms of the critic that `policy.velocity_head` predicts, in the order of its outputs."""
 
 
 @section
@@ -95,6 +99,12 @@ class Config(Section):
             raise ConfigError(
                 f"a rollout of {self.env.num_envs} environments x {self.ppo.n_steps} steps does not divide into "
                 f"{self.ppo.n_minibatches} minibatches: change num_envs, ppo.n_steps or ppo.n_minibatches"
+            )
+        missing = [name for name in ESTIMATES if name not in self.env.observation.critic]
+        if self.policy.velocity_head and missing:
+            raise ConfigError(
+                f"policy.velocity_head learns from {missing[0]} of env.observation.critic, which does not list it: "
+                "list it there, or use --set policy.velocity_head=false"
             )
         if self.batch_size < 2:
             raise ConfigError(f"a minibatch of {self.batch_size} transition has no spread: use fewer ppo.n_minibatches")

@@ -62,9 +62,36 @@ def flatten(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
 
 def _read(text: str, kind: type[SectionT]) -> SectionT:
     try:
-        return TypeAdapter(kind).validate_json(text)
+        return TypeAdapter(kind).validate_json(_modern(text) if kind is Config else text)
     except ValidationError as error:
         raise as_config_error(error, kind, is_whole=True) from error
+
+
+BEFORE_GROUPS = {
+    "env.observation.policy": "privileged",
+    "env.observation.critic": "policy",
+    "env.robot.foot_switches": True,
+    "policy.velocity_head": False,
+}
+"""What configurations of version 0.10 and before mean, which had one observation for actor and critic."""
+
+
+def _modern(text: str) -> str:
+    """Return a whole configuration of an earlier version with what it left unsaid; any other as it is."""
+    try:
+        values = json.loads(text)
+        is_earlier = "lin_vel_scale" in values["env"]["observation"] and "policy" not in values["env"]["observation"]
+    except (ValueError, TypeError, KeyError):  # for pydantic to say what is wrong
+        return text
+    if not is_earlier:
+        return text
+    for path, value in BEFORE_GROUPS.items():
+        *parents, leaf = path.split(".")
+        node = values
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node.setdefault(leaf, value)
+    return json.dumps(values)
 
 
 def _to_builtin(value: Any) -> Any:

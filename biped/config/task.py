@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from biped.config.observation import ObservationConfig
 from biped.config.randomization import RandomizationConfig
 from biped.config.robot import ControlConfig, RobotConfig, SimConfig
 from biped.config.section import Finite, Fraction, Interval, NotNegative, Positive, Section, section
@@ -143,22 +144,6 @@ class TerminationConfig(Section):
 
 
 @section
-class ObservationConfig(Section):
-    """Scale of each observation; the layout itself is `biped.mdp.observations.ObservationLayout`."""
-
-    ang_vel_scale: Positive = 0.5
-    """Multiplies base angular velocity (rad/s)."""
-    lin_vel_scale: Positive = 2.0
-    """Multiplies base linear velocity (m/s)."""
-    command_scale: tuple[Finite, Finite, Finite] = (2.0, 6.0, 2.0)
-    """Multiplies the velocity commands: forward (m/s), to the left (m/s), yaw rate (rad/s). Each reaches about 1."""
-    joint_vel_scale: Positive = 0.05
-    """Multiplies joint velocity (rad/s)."""
-    clip: Positive = 100.0
-    """Observations are clipped to ± this."""
-
-
-@section
 class ResetConfig(Section):
     """How an episode starts."""
 
@@ -189,7 +174,7 @@ class EnvConfig(Section):
     termination: TerminationConfig = TerminationConfig()
     """When an episode ends."""
     observation: ObservationConfig = ObservationConfig()
-    """Scales."""
+    """What actor and critic see."""
     reset: ResetConfig = ResetConfig()
     """How an episode starts."""
     randomization: RandomizationConfig = RandomizationConfig()

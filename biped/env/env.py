@@ -20,7 +20,7 @@ from biped.env.vec_env import StableBaselinesVecEnv
 from biped.mdp.commands import CommandState, advance_commands, command_progress, is_moving, widened
 from biped.mdp.episode_stats import EpisodeStats, EpisodeSummary
 from biped.mdp.gait import StepEvents, StepState, advance_phase, advance_steps
-from biped.mdp.observations import ObservationLayout, build_observation
+from biped.mdp.observations import ObservationInputs, ObservationLayout
 from biped.mdp.rewards import RewardInputs, RewardModel, active_terms, compute_rewards
 from biped.mdp.terminations import check_terminations
 from biped.robot.rotations import quat_from_yaw, quat_rotate
@@ -30,6 +30,9 @@ from biped.robot.state import (
     without_motion,
 )
 from biped.sim.scene import ResetPose, Scene, make_scene
+
+Observations = Tensor | dict[str, Tensor]
+"""(num_envs, width), or a dictionary of them: `policy` and `critic`."""
 
 _SNAPSHOT: Mapping[str, str] = MappingProxyType(
     {
@@ -50,8 +53,9 @@ _SNAPSHOT_OF_STATS = MappingProxyType({"episode_return": "episode_return", "epis
 class BipedEnv(VectorEnv):
     """A batch of bipeds under velocity commands, stepped together on torch tensors.
 
-    Observations are (num_envs, layout.width), actions (num_envs, num_joints), rewards (num_envs,), all float32 on
-    `device`. An episode that ends is reset in the same step: the observation returned is the new episode's first, and
+    Observations are a dictionary of two groups, `policy` (num_envs, layout.width), what a robot can measure, and `critic`
+    (num_envs, critic_layout.width), what only a simulator knows; where the critic has no group of its own, they are the
+    policy's tensor alone. Actions are (num_envs, num_joints), rewards (num_envs,); all float32 on `device`. An episode that ends is reset in the same step: the observation returned is the new episode's first, and
     the last one of the old episode is `infos["final_obs"]` where `infos["_final_obs"]` is True.
     """
 
@@ -76,8 +80,9 @@ class BipedEnv(VectorEnv):
         self.render_mode = "rgb_array"
         self.metadata = {**self.metadata, "render_fps": round(1.0 / cfg.sim.control_dt_s)}
         self.layout = ObservationLayout.build(cfg)
-        bound, joints = cfg.observation.clip, len(cfg.robot.joint_names)
-        self.single_observation_space = gymnasium.spaces.Box(-bound, bound, (self.layout.width,), np.float32)
+        self.critic_layout = ObservationLayout.of_critic(cfg)
+        joints = len(cfg.robot.joint_names)
+        self.single_observation_space = _observation_space(self.layout, self.critic_layout, cfg.observation.clip)
         self.single_action_space = gymnasium.spaces.Box(
             -cfg.control.action_clip, cfg.control.action_clip, (joints,), np.float32
         )
@@ -109,7 +114,7 @@ class BipedEnv(VectorEnv):
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Tensor, dict[str, Any]]:
+    ) -> tuple[Observations, dict[str, Any]]:
         """Begin every episode anew; `seed` (one number for the whole batch) restarts the draws.
 
         Raises:
@@ -125,7 +130,7 @@ class BipedEnv(VectorEnv):
         self._start(self._all, self._standing)
         return self._observe(), {}
 
-    def step(self, actions: Tensor | np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
+    def step(self, actions: Tensor | np.ndarray) -> tuple[Observations, Tensor, Tensor, Tensor, dict[str, Any]]:
         """Move every robot by one control step.
 
         Args:
@@ -133,8 +138,7 @@ class BipedEnv(VectorEnv):
                 its episode as an error, and so does a command that is not.
 
         Returns:
-            Observations, rewards, terminated, truncated, and infos: `final_obs` (num_envs, width) with its mask
-            `_final_obs`, and `episode_return`, `episode_length` up to this step, (num_envs,) each.
+            Observations, rewards, terminated, truncated, and infos: `final_obs` (observations) with its mask `_final_obs`, and `episode_return`, `episode_length` up to this step, (num_envs,) each.
 
         Raises:
             ValueError: the actions have another shape.
@@ -175,7 +179,7 @@ class BipedEnv(VectorEnv):
 
         self._state, self._previous_action, self._shares = state, actions, shares
         self._randomizer.feel(self._steps.contacts)
-        final_obs = self._observe().masked_fill(ends.error[:, None], 0.0)
+        final_obs = unseen(ends.error, self._observe())
         self._start(ends.done, state)
         infos = {
             "final_obs": final_obs,
@@ -258,7 +262,7 @@ class BipedEnv(VectorEnv):
         """Feet on the ground in the running episodes, (num_envs, 2), bool; none at an episode's start."""
         return self._steps.contacts
 
-    def hold_commands(self, velocity: Tensor) -> Tensor:
+    def hold_commands(self, velocity: Tensor) -> Observations:
         """Put velocity commands (num_envs, 3) in force until the episodes end; return the observations with them.
 
         Those too small to ask for motion are made zero, as drawn ones are. Under one that is not finite nothing is
@@ -267,7 +271,7 @@ class BipedEnv(VectorEnv):
         forever = torch.full((self.num_envs,), torch.inf, device=self.device, dtype=torch.float32)
         velocity = velocity.to(self.device, torch.float32)
         self._command = CommandState(velocity * is_moving(velocity, self.cfg.command)[:, None], forever)
-        return self._observe().masked_fill(~torch.isfinite(self._command.velocity).all(dim=1, keepdim=True), 0.0)
+        return unseen(~torch.isfinite(self._command.velocity).all(dim=1), self._observe())
 
     @property
     def phase(self) -> Tensor:
@@ -354,22 +358,28 @@ class BipedEnv(VectorEnv):
             self._command, mask, cfg.sim.control_dt_s, cfg.command, self._generator, self.command_share
         )
 
-    def _observe(self) -> Tensor:
-        observation = build_observation(
-            self.layout,
-            self.cfg,
-            self._state,
-            self._command.velocity,
-            self._randomizer.felt(self._steps.contacts),
-            self._previous_action,
-            self._phase,
-            self._default_joint_pos,
+    def _observe(self) -> Observations:
+        """Return what the actor sees, by its sensors, and what the critic sees, which is the truth."""
+        truth = ObservationInputs(
+            state=self._state,
+            command=self._command.velocity,
+            moving=is_moving(self._command.velocity, self.cfg.command),
+            contacts=self._steps.contacts,
+            previous_action=self._previous_action,
+            phase=self._phase,
+            default_joint_pos_rad=self._default_joint_pos,
+            dynamics=self._randomizer.dynamics,
+            push_force_w=self._randomizer.push_force_w,
+            bump_height_m=self._randomizer.bump_height_m,
         )
-        if self._noise is None:
-            return observation
-        return observation + self._noise * torch.randn(
-            observation.shape, generator=self._generator, device=self.device, dtype=torch.float32
-        )
+        sensed = self.layout.observe(replace(truth, contacts=self._randomizer.felt(truth.contacts)), self.cfg.observation)
+        if self._noise is not None:
+            sensed = sensed + self._noise * torch.randn(
+                sensed.shape, generator=self._generator, device=self.device, dtype=torch.float32
+            )
+        if self.critic_layout is None:
+            return sensed
+        return {"policy": sensed, "critic": self.critic_layout.observe(truth, self.cfg.observation)}
 
 
 class BipedVecEnv(StableBaselinesVecEnv):
@@ -380,6 +390,26 @@ class BipedVecEnv(StableBaselinesVecEnv):
     def __init__(self, env: BipedEnv) -> None:
         """Wrap `env`."""
         super().__init__(env)
+
+
+def _observation_space(
+    layout: ObservationLayout, critic_layout: ObservationLayout | None, bound: float
+) -> gymnasium.spaces.Space:
+    """Return the space of one robot's observation."""
+
+    def box(group: ObservationLayout) -> gymnasium.spaces.Box:
+        return gymnasium.spaces.Box(-bound, bound, (group.width,), np.float32)
+
+    if critic_layout is None:
+        return box(layout)
+    return gymnasium.spaces.Dict({"policy": box(layout), "critic": box(critic_layout)})
+
+
+def unseen(mask: Tensor, observations: Observations) -> Observations:
+    """Return observations that are zero where `mask` (num_envs,) is True."""
+    if isinstance(observations, dict):
+        return {name: group.masked_fill(mask[:, None], 0.0) for name, group in observations.items()}
+    return observations.masked_fill(mask[:, None], 0.0)
 
 
 def make_env(

@@ -182,6 +182,16 @@ class Randomizer:
             return contacts
         return torch.where(self.is_nominal[:, None], contacts, self._sensors.felt)
 
+    @property
+    def push_force_w(self) -> Tensor:
+        """The force of a push that is under way, (num_envs, 3), N in the world."""
+        return self._pushes.force_w
+
+    @property
+    def bump_height_m(self) -> Tensor:
+        """Largest height of the bumps of the field that an episode started on, (num_envs,), m; 0 on the plane."""
+        return self._field_starts[self.dynamics.bump_field, 2]
+
     def get_state(self) -> dict[str, Tensor]:
         """Return copies of all that the running episodes depend on."""
         return pack(attributes(self, _SNAPSHOT))

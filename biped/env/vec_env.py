@@ -12,22 +12,24 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 from torch import Tensor
 
+Arrays = np.ndarray | dict[str, np.ndarray]
+"""Observations on numpy: an array, or a dictionary of groups."""
+
 
 class NumpyVectorEnv(VectorWrapper):
     """A vector environment on tensors with numpy in and out, for gymnasium's wrappers; infos are arrays by name."""
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    ) -> tuple[Arrays, dict[str, Any]]:
         """Begin every episode anew: see the environment's `reset`."""
         observations, infos = self.env.reset(seed=seed, options=options)
-        return observations.cpu().numpy(), _arrays(infos)
+        return as_numpy(observations), as_numpy(infos)
 
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def step(self, actions: np.ndarray) -> tuple[Arrays, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Step: see the environment's `step`."""
-        *results, infos = self.env.step(actions)
-        observations, rewards, terminated, truncated = (result.cpu().numpy() for result in results)
-        return observations, rewards, terminated, truncated, _arrays(infos)
+        observations, rewards, terminated, truncated, infos = map(as_numpy, self.env.step(actions))
+        return observations, rewards, terminated, truncated, infos
 
 
 class StableBaselinesVecEnv(VecEnv):
@@ -46,14 +48,14 @@ class StableBaselinesVecEnv(VecEnv):
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
         self.metadata = {**env.metadata, **self.metadata}
 
-    def reset(self) -> np.ndarray:
-        """Begin every episode anew, with the seed of the last `seed` call if there is one; (num_envs, width)."""
+    def reset(self) -> Arrays:  # pyright: ignore[reportIncompatibleMethodOverride] - the parent's type misses a key
+        """Begin every episode anew, with the seed of the last `seed` call if there is one; observations on numpy."""
         observations, _ = self.env.reset(seed=self._seeds[0])
         self._reset_seeds()
         self._reset_options()
-        return observations.cpu().numpy()
+        return as_numpy(observations)
 
-    def step_tensor(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
+    def step_tensor(self, actions: Tensor) -> tuple[Any, Tensor, Tensor, Tensor, dict[str, Any]]:
         """Step without leaving the device: see the environment's `step`."""
         return self.env.step(actions)
 
@@ -75,19 +77,19 @@ class StableBaselinesVecEnv(VecEnv):
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         if ended := np.flatnonzero(dones).tolist():
             self._describe_ends(infos, ended, truncated, extra)
-        return observations.cpu().numpy(), rewards.cpu().numpy(), dones, infos
+        return as_numpy(observations), rewards.cpu().numpy(), dones, infos
 
     def _describe_ends(
         self, infos: list[dict[str, Any]], ended: list[int], truncated: Tensor, extra: dict[str, Any]
     ) -> None:
         elapsed_s = round(time.monotonic() - self._started_s, 6)
-        final_obs = extra["final_obs"].cpu().numpy()
+        final_obs = as_numpy(extra["final_obs"])
         cut, returns, lengths = (
             values.tolist() for values in (truncated, extra["episode_return"], extra["episode_length"])
         )
         for index in ended:
             infos[index] = {
-                "terminal_observation": final_obs[index],
+                "terminal_observation": _row(final_obs, index),
                 "TimeLimit.truncated": cut[index],
                 "episode": {"r": returns[index], "l": int(lengths[index]), "t": elapsed_s},
             }
@@ -137,5 +139,14 @@ class StableBaselinesVecEnv(VecEnv):
             raise ValueError("the environments are one batch: leave indices out")
 
 
-def _arrays(infos: dict[str, Any]) -> dict[str, Any]:
-    return {name: value.cpu().numpy() for name, value in infos.items()}
+def as_numpy(tensors: Any) -> Any:
+    """Return a tensor, or a dictionary of them, as numpy has it."""
+    if isinstance(tensors, dict):
+        return {name: as_numpy(value) for name, value in tensors.items()}
+    return tensors.cpu().numpy()
+
+
+def _row(observations: Arrays, index: int) -> Arrays:
+    if isinstance(observations, dict):
+        return {name: group[index] for name, group in observations.items()}
+    return observations[index]

@@ -6,18 +6,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from biped.env.env import (
-    BipedEnv,
-)
+from biped.env.env import BipedEnv, Observations
 
-Agent = Callable[[Tensor, Tensor], Tensor]
-"""From observations (num_envs, width) and episode starts (num_envs,), bool, to actions (num_envs, num_joints)."""
+Agent = Callable[[Observations, Tensor], Tensor]
+"""From observations, a tensor or a dictionary of groups, and episode starts (num_envs,), bool, to actions (num_envs, num_joints)."""
 
 
 def zero_agent(env: BipedEnv) -> Agent:
     """Return the agent that holds the default pose."""
     shape = env.action_space.shape or ()
-    return lambda observations, _: torch.zeros(shape, device=observations.device, dtype=torch.float32)
+    return lambda *_: torch.zeros(shape, device=env.device, dtype=torch.float32)
 
 
 def random_agent(env: BipedEnv, seed: int) -> Agent:

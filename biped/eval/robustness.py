@@ -19,7 +19,7 @@ from biped.config.randomization import (
     Randomized,
 )
 from biped.config.task import EnvConfig
-from biped.env.env import BipedEnv
+from biped.env.env import BipedEnv, Observations
 from biped.eval.agents import Agent
 from biped.eval.episodes import record_episodes, trial_commands
 from biped.mdp.observations import ObservationLayout
@@ -213,12 +213,14 @@ def run_robustness(
     push, step = _Pushes(env, size, heading, generator), [0]
     every = round(PUSH_EVERY_S / env.cfg.sim.control_dt_s)
 
-    def disturbed(observations: Tensor, starts: Tensor) -> Tensor:
+    def disturbed(observations: Observations, starts: Tensor) -> Tensor:
         step[0] += 1
         if step[0] % every == 0:
             push()
-        drawn = torch.randn(observations.shape, generator=generator, device=env.device, dtype=torch.float32)
-        return agent(observations + deviation * drawn, starts)
+        sensed = observations["policy"] if isinstance(observations, dict) else observations
+        drawn = torch.randn(sensed.shape, generator=generator, device=env.device, dtype=torch.float32)
+        noisy = sensed + deviation * drawn
+        return agent({**observations, "policy": noisy} if isinstance(observations, dict) else noisy, starts)
 
     commands = trial_commands(episodes, env.cfg.command, seed).repeat(len(levels), 1)
     record = record_episodes(env, disturbed, commands, seed)

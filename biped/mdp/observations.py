@@ -1,22 +1,329 @@
-"""What the policy sees: one layout that the environment, exports and checks all read."""
+"""What actor and critic see: one table of terms, and the layouts that the environment, exports and checks all read."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from biped.config.observation import ObservationConfig, Term
+from biped.config.randomization import NOMINAL
 from biped.config.task import EnvConfig
-from biped.mdp.commands import is_moving
 from biped.mdp.gait import phase_features
+from biped.robot.dynamics import DynamicsSample
+from biped.robot.rotations import quat_rotate_inverse
 from biped.robot.state import BipedState
+
+Source = Literal["imu", "joint encoders", "foot switches", "controller", "state estimator", "simulator"]
+"""What an observation comes from; the last two are nothing that a small robot has."""
+MEASURED: frozenset[Source] = frozenset(("imu", "joint encoders", "foot switches", "controller"))
+"""What every robot has, or, of the switches, says that it has."""
+Mirrored = tuple[float, ...] | Literal["joints", "joint sizes", "feet"]
+"""How a term looks in the mirror: a sign for each number; as the joints do, with or without their signs; or as two
+feet that change places."""
+
+
+@dataclass(frozen=True)
+class ObservationInputs:
+    """What observations are made of: as sensors have it (for the actor) or as it is (for the critic)."""
+
+    state: BipedState
+    """The physical state."""
+    command: Tensor
+    """Velocity commands, (num_envs, 3)."""
+    moving: Tensor
+    """Where the command asks for motion, (num_envs,), bool."""
+    contacts: Tensor
+    """Feet on the ground, (num_envs, 2), bool."""
+    previous_action: Tensor
+    """The clipped action of the step before, (num_envs, num_joints)."""
+    phase: Tensor
+    """The gait clock, (num_envs,)."""
+    default_joint_pos_rad: Tensor
+    """(num_joints,), rad."""
+    dynamics: DynamicsSample
+    """How the robots differ from the model."""
+    push_force_w: Tensor
+    """The force of a push that is under way, (num_envs, 3), N in the world."""
+    bump_height_m: Tensor
+    """Largest height of the bumps of the field that an episode started on, (num_envs,), m; 0 on the plane."""
+
+
+@dataclass(frozen=True)
+class TermSpec:
+    """What a term is, whatever the robot."""
+
+    meaning: str
+    """In a sentence, for those who build a robot."""
+    source: Source
+    """Where it comes from."""
+    unit: str
+    """Unit of the physical value."""
+    value: Callable[[ObservationInputs], Tensor]
+    """The physical value, (num_envs, width) or (num_envs,)."""
+    mirrored: Mirrored
+    """How it looks in the mirror."""
+    scale: Callable[[EnvConfig], float] = lambda _: 1.0
+    """What the physical value is multiplied by."""
+    noise: str | None = None
+    """The field of `NoiseConfig` that has the standard deviation of its noise."""
+
+    def width(self, cfg: EnvConfig) -> int:
+        """Return how many numbers it takes."""
+        if isinstance(self.mirrored, tuple):
+            return len(self.mirrored)
+        return 2 if self.mirrored == "feet" else len(cfg.robot.joint_names)
+
+
+def _command_scale(axis: int) -> Callable[[EnvConfig], float]:
+    return lambda cfg: cfg.observation.command_scale[axis]
+
+
+def _constant(scale: float) -> Callable[[EnvConfig], float]:
+    return lambda _: scale
+
+
+def _force_scale(cfg: EnvConfig) -> float:
+    """Return what brings forces on a foot to about 1: the threshold of a contact is a fifth of a robot's weight."""
+    return 0.2 / cfg.gait.contact_on_n
+
+
+def _in_base(inputs: ObservationInputs, vector_w: Tensor) -> Tensor:
+    return quat_rotate_inverse(inputs.state.base_quat_w, vector_w)
+
+
+def _up(inputs: ObservationInputs) -> Tensor:
+    up_w = torch.zeros_like(inputs.push_force_w)
+    up_w[:, 2] = 1.0
+    return up_w
+
+
+def _factor(name: str) -> Callable[[ObservationInputs], Tensor]:
+    return lambda inputs: getattr(inputs.dynamics, name) - NOMINAL[name]
+
+
+TERMS: Mapping[Term, TermSpec] = MappingProxyType(
+    {
+        "projected_gravity_b": TermSpec(
+            "unit vector along gravity in the base frame; (0, 0, -1) when upright",
+            "imu",
+            "1",
+            lambda inputs: inputs.state.projected_gravity_b,
+            (1.0, -1.0, 1.0),
+            noise="projected_gravity",
+        ),
+        "base_ang_vel_b": TermSpec(
+            "angular velocity of the base in the base frame",
+            "imu",
+            "rad/s",
+            lambda inputs: inputs.state.base_ang_vel_b,
+            (-1.0, 1.0, -1.0),
+            lambda cfg: cfg.observation.ang_vel_scale,
+            noise="base_ang_vel_rad_s",
+        ),
+        "base_lin_vel_xy_b": TermSpec(
+            "velocity of the base link's origin in the base frame, without its third number",
+            "state estimator",
+            "m/s",
+            lambda inputs: inputs.state.base_lin_vel_b[:, :2],
+            (1.0, -1.0),
+            lambda cfg: cfg.observation.lin_vel_scale,
+            noise="base_lin_vel_m_s",
+        ),
+        "base_height_m": TermSpec(
+            "height of the base link's origin over the ground",
+            "state estimator",
+            "m",
+            lambda inputs: inputs.state.base_height_m,
+            (1.0,),
+            noise="base_height_m",
+        ),
+        "command_lin_vel_x_b": TermSpec(
+            "commanded velocity forward; see command",
+            "controller",
+            "m/s",
+            lambda inputs: inputs.command[:, 0],
+            (1.0,),
+            _command_scale(0),
+        ),
+        "command_lin_vel_y_b": TermSpec(
+            "commanded velocity to the left; see command",
+            "controller",
+            "m/s",
+            lambda inputs: inputs.command[:, 1],
+            (-1.0,),
+            _command_scale(1),
+        ),
+        "command_ang_vel_b": TermSpec(
+            "commanded yaw rate, counter-clockwise; see command",
+            "controller",
+            "rad/s",
+            lambda inputs: inputs.command[:, 2],
+            (-1.0,),
+            _command_scale(2),
+        ),
+        "joint_pos_rad": TermSpec(
+            "joint positions minus the default pose",
+            "joint encoders",
+            "rad from the default pose",
+            lambda inputs: inputs.state.joint_pos_rad - inputs.default_joint_pos_rad,
+            "joints",
+            noise="joint_pos_rad",
+        ),
+        "joint_vel_rad_s": TermSpec(
+            "joint velocities",
+            "joint encoders",
+            "rad/s",
+            lambda inputs: inputs.state.joint_vel_rad_s,
+            "joints",
+            lambda cfg: cfg.observation.joint_vel_scale,
+            noise="joint_vel_rad_s",
+        ),
+        "foot_contact": TermSpec(
+            "1 for a foot on the ground, else 0; see foot_contact",
+            "foot switches",
+            "1",
+            lambda inputs: inputs.contacts.float(),
+            "feet",
+        ),
+        "previous_action": TermSpec(
+            "the action of the step before, as the policy returned it; zeros in the first step",
+            "controller",
+            "1",
+            lambda inputs: inputs.previous_action,
+            "joints",
+        ),
+        "gait_phase": TermSpec(
+            "see gait_clock",
+            "controller",
+            "sine, cosine; zero while standing is asked for",
+            lambda inputs: phase_features(inputs.phase) * inputs.moving[:, None],
+            (-1.0, -1.0),
+        ),
+        "base_lin_vel_b": TermSpec(
+            "velocity of the base link's origin in the base frame",
+            "simulator",
+            "m/s",
+            lambda inputs: inputs.state.base_lin_vel_b,
+            (1.0, -1.0, 1.0),
+            lambda cfg: cfg.observation.lin_vel_scale,
+        ),
+        "ground_normal_b": TermSpec(
+            "unit vector that points out of the ground, in the base frame",
+            "simulator",
+            "1",
+            lambda inputs: _in_base(inputs, _up(inputs)),
+            (1.0, -1.0, 1.0),
+        ),
+        "foot_force": TermSpec(
+            "vertical force of the ground on each foot",
+            "simulator",
+            "N",
+            lambda inputs: inputs.state.foot_force_n,
+            "feet",
+            _force_scale,
+        ),
+        "push_force_b": TermSpec(
+            "force of a push that is under way, in the base frame",
+            "simulator",
+            "N",
+            lambda inputs: _in_base(inputs, inputs.push_force_w),
+            (1.0, -1.0, 1.0),
+            _force_scale,
+        ),
+        "friction": TermSpec(
+            "coefficient of friction between feet and ground, beyond the model's",
+            "simulator",
+            "1",
+            _factor("friction"),
+            (1.0,),
+            _constant(2.0),
+        ),
+        "torso_mass_kg": TermSpec(
+            "mass added to the torso",
+            "simulator",
+            "kg",
+            lambda inputs: inputs.dynamics.torso_mass_kg,
+            (1.0,),
+            _constant(3.0),
+        ),
+        "torso_com_m": TermSpec(
+            "shift of the torso's centre of mass",
+            "simulator",
+            "m",
+            lambda inputs: inputs.dynamics.torso_com_m,
+            (1.0, -1.0, 1.0),
+            _constant(50.0),
+        ),
+        "strength": TermSpec(
+            "factor on each motor's stiffness and torque, minus 1",
+            "simulator",
+            "1",
+            _factor("strength"),
+            "joint sizes",
+            _constant(5.0),
+        ),
+        "damping": TermSpec(
+            "factor on each motor's damping, minus 1",
+            "simulator",
+            "1",
+            _factor("damping"),
+            "joint sizes",
+            _constant(5.0),
+        ),
+        "joint_friction_nm": TermSpec(
+            "dry friction of each joint beyond the model's",
+            "simulator",
+            "N m",
+            lambda inputs: inputs.dynamics.joint_friction_nm,
+            "joint sizes",
+            _constant(20.0),
+        ),
+        "armature": TermSpec(
+            "factor on each motor's reflected inertia, minus 1",
+            "simulator",
+            "1",
+            _factor("armature"),
+            "joint sizes",
+            _constant(5.0),
+        ),
+        "backlash_rad": TermSpec(
+            "play of each joint's gear",
+            "simulator",
+            "rad",
+            lambda inputs: inputs.dynamics.backlash_rad,
+            "joint sizes",
+            _constant(50.0),
+        ),
+        "latency_steps": TermSpec(
+            "control steps by which actions are late",
+            "simulator",
+            "steps",
+            lambda inputs: inputs.dynamics.latency_steps.float(),
+            (1.0,),
+        ),
+        "bump_height_m": TermSpec(
+            "largest height of the bumps of the field that the episode started on",
+            "simulator",
+            "m",
+            lambda inputs: inputs.bump_height_m,
+            (1.0,),
+            _constant(50.0),
+        ),
+    }
+)
+"""What each term is. Scales bring the values to about 1."""
+if set(TERMS) != set(get_args(Term)):
+    raise ImportError(f"biped.config.observation.Term and TERMS differ: {sorted(set(TERMS) ^ set(get_args(Term)))}")
 
 
 @dataclass(frozen=True)
 class ObservationTerm:
-    """One named part of the observation."""
+    """One named part of an observation, for one robot."""
 
-    name: str
+    name: Term
     """What it is, with its frame."""
     width: int
     """Numbers it takes."""
@@ -30,31 +337,30 @@ class ObservationTerm:
 
 @dataclass(frozen=True)
 class ObservationLayout:
-    """The parts of the observation, in order."""
+    """The parts of one group's observation, in order."""
 
     terms: tuple[ObservationTerm, ...]
 
     @classmethod
     def build(cls, cfg: EnvConfig) -> "ObservationLayout":
-        """Return the layout that a configuration leads to."""
-        joints = len(cfg.robot.joint_names)
-        scales, noise = cfg.observation, cfg.randomization.noise
-        return cls(
-            (
-                ObservationTerm("projected_gravity_b", 3, 1.0, "1", noise.projected_gravity),
-                ObservationTerm("base_ang_vel_b", 3, scales.ang_vel_scale, "rad/s", noise.base_ang_vel_rad_s),
-                ObservationTerm("base_lin_vel_xy_b", 2, scales.lin_vel_scale, "m/s", noise.base_lin_vel_m_s),
-                ObservationTerm("base_height_m", 1, 1.0, "m", noise.base_height_m),
-                ObservationTerm("command_lin_vel_x_b", 1, scales.command_scale[0], "m/s"),
-                ObservationTerm("command_lin_vel_y_b", 1, scales.command_scale[1], "m/s"),
-                ObservationTerm("command_ang_vel_b", 1, scales.command_scale[2], "rad/s"),
-                ObservationTerm("joint_pos_rad", joints, 1.0, "rad from the default pose", noise.joint_pos_rad),
-                ObservationTerm("joint_vel_rad_s", joints, scales.joint_vel_scale, "rad/s", noise.joint_vel_rad_s),
-                ObservationTerm("foot_contact", 2, 1.0, "1"),
-                ObservationTerm("previous_action", joints, 1.0, "1"),
-                ObservationTerm("gait_phase", 2, 1.0, "sine, cosine; zero while standing is asked for"),
-            )
-        )
+        """Return the actor's layout: what the robot's computer has to put together."""
+        names = [name for name in cfg.observation.policy if name != "foot_contact" or cfg.robot.foot_switches]
+        return cls._of(names, cfg, noisy=True)
+
+    @classmethod
+    def of_critic(cls, cfg: EnvConfig) -> "ObservationLayout | None":
+        """Return the critic's layout, without noise; None where it sees what the actor sees."""
+        return cls._of(cfg.observation.critic, cfg, noisy=False) if cfg.observation.critic else None
+
+    @classmethod
+    def _of(cls, names: Sequence[Term], cfg: EnvConfig, *, noisy: bool) -> "ObservationLayout":
+        noise = cfg.randomization.noise
+        terms = []
+        for name in names:
+            spec = TERMS[name]
+            deviation = getattr(noise, spec.noise) if noisy and spec.noise else 0.0
+            terms.append(ObservationTerm(name, spec.width(cfg), spec.scale(cfg), spec.unit, deviation))
+        return cls(tuple(terms))
 
     @property
     def width(self) -> int:
@@ -75,51 +381,17 @@ class ObservationLayout:
             [torch.full((term.width,), term.noise * term.scale, dtype=torch.float32) for term in self.terms]
         ).to(device)
 
-    def assemble(self, values: Mapping[str, Tensor], clip: float) -> Tensor:
-        """Scale, concatenate and clip the named values, each (num_envs, width), into (num_envs, self.width).
+    def observe(self, inputs: ObservationInputs, cfg: ObservationConfig) -> Tensor:
+        """Scale, concatenate and clip the values of all terms into (num_envs, self.width)."""
+        parts = []
+        for term in self.terms:
+            value = TERMS[term.name].value(inputs)
+            value = value if value.dim() == 2 else value[:, None]
+            parts.append(value if term.scale == 1.0 else value * term.scale)
+        return torch.cat(parts, dim=-1).clamp(-cfg.clip, cfg.clip)
 
-        Raises:
-            KeyError: a term of the layout has no value.
-        """
-        parts = [values[term.name] if term.scale == 1.0 else values[term.name] * term.scale for term in self.terms]
-        return torch.cat(parts, dim=-1).clamp(-clip, clip)
 
-
-def build_observation(
-    layout: ObservationLayout,
-    cfg: EnvConfig,
-    state: BipedState,
-    command: Tensor,
-    contacts: Tensor,
-    previous_action: Tensor,
-    phase: Tensor,
-    default_joint_pos_rad: Tensor,
-) -> Tensor:
-    """Return the observations, (num_envs, layout.width).
-
-    Args:
-        layout: the table of terms.
-        cfg: clip.
-        state: the physical state.
-        command: velocity commands, (num_envs, 3).
-        contacts: feet on the ground, (num_envs, 2), bool.
-        previous_action: the clipped action of the step before, (num_envs, num_joints).
-        phase: the gait clock, (num_envs,).
-        default_joint_pos_rad: (num_joints,), rad.
-    """
-    lin_vel_x, lin_vel_y, ang_vel = command.split(1, dim=1)
-    values = {
-        "projected_gravity_b": state.projected_gravity_b,
-        "base_ang_vel_b": state.base_ang_vel_b,
-        "base_lin_vel_xy_b": state.base_lin_vel_b[:, :2],
-        "base_height_m": state.base_height_m[:, None],
-        "command_lin_vel_x_b": lin_vel_x,
-        "command_lin_vel_y_b": lin_vel_y,
-        "command_ang_vel_b": ang_vel,
-        "joint_pos_rad": state.joint_pos_rad - default_joint_pos_rad,
-        "joint_vel_rad_s": state.joint_vel_rad_s,
-        "foot_contact": contacts.float(),
-        "previous_action": previous_action,
-        "gait_phase": phase_features(phase) * is_moving(command, cfg.command)[:, None],
-    }
-    return layout.assemble(values, cfg.observation.clip)
+def group_widths(cfg: EnvConfig) -> dict[str, int]:
+    """Return the width of each group that the environment observes: `policy`, and `critic` where it has its own."""
+    critic = ObservationLayout.of_critic(cfg)
+    return {"policy": ObservationLayout.build(cfg).width} | ({} if critic is None else {"critic": critic.width})

@@ -5,20 +5,8 @@ moves the gait clock on by half a stride.
 """
 
 from biped.config.robot import RobotConfig
-from biped.mdp.observations import ObservationLayout
+from biped.mdp.observations import TERMS, ObservationLayout, ObservationTerm
 from biped.robot.symmetry import MirrorRule, mirror_joints
-
-_VECTORS: dict[str, tuple[float, ...]] = {
-    "projected_gravity_b": (1.0, -1.0, 1.0),
-    "base_ang_vel_b": (-1.0, 1.0, -1.0),
-    "base_lin_vel_xy_b": (1.0, -1.0),
-    "base_height_m": (1.0,),
-    "command_lin_vel_x_b": (1.0,),
-    "command_lin_vel_y_b": (-1.0,),
-    "command_ang_vel_b": (-1.0,),
-    "gait_phase": (-1.0, -1.0),
-}
-_JOINT_TERMS = ("joint_pos_rad", "joint_vel_rad_s", "previous_action")
 
 
 def mirror_action(robot: RobotConfig) -> MirrorRule:
@@ -34,19 +22,22 @@ def mirror_observation(layout: ObservationLayout, robot: RobotConfig) -> MirrorR
     """Return the mirror image of an observation.
 
     Raises:
-        ValueError: the robot is not symmetric, or the layout has a term whose mirror image is not known.
+        ValueError: the robot is not symmetric.
     """
     index: list[int] = []
     sign: list[float] = []
     for term in layout.terms:
-        if term.name in _JOINT_TERMS:
-            places, signs = mirror_joints(robot)
-        elif term.name == "foot_contact":
-            places, signs = [1, 0], [1.0, 1.0]
-        elif term.name in _VECTORS:
-            places, signs = list(range(term.width)), list(_VECTORS[term.name])
-        else:
-            raise ValueError(f"nothing says how {term.name} looks in a mirror")
+        places, signs = _mirror_term(term, robot)
         index += [len(sign) + place for place in places]
         sign += signs
     return index, sign
+
+
+def _mirror_term(term: ObservationTerm, robot: RobotConfig) -> MirrorRule:
+    rule = TERMS[term.name].mirrored
+    if isinstance(rule, tuple):
+        return list(range(term.width)), list(rule)
+    if rule == "feet":
+        return [1, 0], [1.0, 1.0]
+    places, signs = mirror_joints(robot)
+    return places, signs if rule == "joints" else [1.0] * len(signs)

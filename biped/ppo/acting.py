@@ -21,6 +21,8 @@ class DeterministicActor:
         """Begin with an empty memory; `policy` is used as it is at each call."""
         self._policy, self._n_envs = policy, n_envs
         self._precision: Precision = precision
+        self.estimates: Tensor | None = None
+        """What the memory predicted in the last step, (n_envs, n_estimates); None without such a head."""
         lstm = policy.lstm_actor
         self._state: LstmState = tuple(
             torch.zeros(lstm.num_layers, n_envs, lstm.hidden_size, device=policy.device, dtype=torch.float32)
@@ -42,7 +44,7 @@ class DeterministicActor:
         """
         state = tuple(torch.where(episode_starts[:, None], 0.0, part) for part in self._state)
         with unchecked_distributions():
-            distribution, self._state = evaluate_actor(
+            distribution, self._state, self.estimates = evaluate_actor(
                 self._policy, observations, single_steps(self._n_envs), state, self._precision
             )
             actions = distribution.get_actions(deterministic=True)

@@ -11,7 +11,7 @@ from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.preprocessing import get_action_dim, get_obs_shape
 from torch import Tensor
 
-from biped.ppo.mirror import Mirror
+from biped.ppo.mirror import Mirror, Reflection
 from biped.ppo.recurrent_pass import LstmState, Observations, forget_where
 from biped.ppo.sequences import Block, cut_at_starts
 
@@ -233,7 +233,7 @@ class DeviceRolloutBuffer:
         as_it_was = None
         if self.mirror is not None and in_mirror is not None and self.mirrored_states is not None:
             chosen_slots, chosen_rows = in_mirror[slots % self.n_envs], in_mirror[rows]
-            observations = self.mirror.observations.where(chosen_slots, observations)
+            observations = self.mirror.see_where(chosen_slots, observations)
             actions = self.mirror.actions.where(chosen_slots, actions)
             as_it_was = 1.0 - in_mirror[steps % self.n_envs].float()
             mirrored = RNNStates(of_rows(self.mirrored_states.pi), of_rows(self.mirrored_states.vf))
@@ -286,13 +286,17 @@ def _chosen(rows: Tensor, where_true: RNNStates, where_false: RNNStates) -> RNNS
 
 
 def _check_mirror(mirror: Mirror, observation_space: spaces.Space, action_space: spaces.Space) -> None:
-    for what, space, reflection, axes in (
-        ("observations", observation_space, mirror.observations, "vectors"),
-        ("actions", action_space, mirror.actions, "boxes"),
-    ):
-        width = len(reflection.index)
+    pairs: list[tuple[str, spaces.Space, Reflection | None]] = [("actions", action_space, mirror.actions)]
+    if isinstance(mirror.observations, Reflection):
+        pairs += [("observations", observation_space, mirror.observations)]
+    else:
+        groups = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {"": observation_space}
+        pairs += [(f"observations {name}", space, mirror.observations.get(name)) for name, space in groups.items()]
+    for what, space, reflection in pairs:
+        width = 0 if reflection is None else len(reflection.index)
         fits = isinstance(space, spaces.Box) and np.prod(space.shape) == width
-        if not fits or (axes == "vectors" and space.shape != (width,)):
+        if not fits or (what != "actions" and space.shape != (width,)):
+            axes = "boxes" if what == "actions" else "vectors"
             raise ValueError(f"mirror: {what} must be {axes} of {width} numbers, but are {space}")
 
 

@@ -10,6 +10,7 @@ from stable_baselines3.common.distributions import DiagGaussianDistribution, Dis
 from torch import Tensor
 
 from biped.ppo.buffer import Minibatch
+from biped.ppo.estimator import Estimator
 from biped.ppo.losses import (
     gaussian_entropy,
     gaussian_kl,
@@ -28,9 +29,10 @@ from biped.ppo.recurrent_pass import (
 )
 from biped.ppo.side_by_side import SideBySide
 
-TOTAL, POLICY, VALUE, ENTROPY, CLIP_FRACTION, APPROX_KL, KL = range(7)
-"""Columns of what is logged of a minibatch: its losses, and the KL divergence, estimated and (for Gaussians) exact."""
-USED = KL + 1
+TOTAL, POLICY, VALUE, ENTROPY, CLIP_FRACTION, APPROX_KL, KL, ESTIMATE = range(8)
+"""Columns of what is logged of a minibatch: its losses, the KL divergence, estimated and (for Gaussians) exact, and the
+mean square error of the estimator (0 without one)."""
+USED = ESTIMATE + 1
 """A column more: loss and gradient were finite, and no minibatch before had ended the update by `target_kl`."""
 
 
@@ -56,15 +58,16 @@ class PpoGradient:
     """Of the networks up to their heads."""
 
     def add(self, minibatch: Minibatch, halves: SideBySide) -> Tensor:
-        """Add the gradient of a minibatch's loss to the parameters; return what is logged of it, (7,)."""
+        """Add the gradient of a minibatch's loss to the parameters; return what is logged of it, (8,)."""
         what = (minibatch.observations, minibatch.blocks)
         if are_independent(self.policy):
 
             def actor() -> Tensor:
-                distribution, _ = evaluate_actor(self.policy, *what, minibatch.states.pi, self.precision)
+                distribution, _, estimates = evaluate_actor(self.policy, *what, minibatch.states.pi, self.precision)
                 loss, logged = self._actor_loss(distribution, minibatch)
-                loss.backward()
-                return logged
+                error = self._estimate_loss(estimates, minibatch)
+                (loss if error is None else loss + self._estimate_coef * error).backward()
+                return torch.cat((logged, loss.new_zeros(1) if error is None else error.detach()[None]))
 
             def critic() -> Tensor:
                 values, _ = evaluate_critic(self.policy, *what, minibatch.states.vf, self.precision)
@@ -78,9 +81,9 @@ class PpoGradient:
             loss, logged = self._actor_loss(distribution, minibatch)
             value = self._critic_loss(values, minibatch)
             (loss + self.vf_coef * value).backward()
-            value = value.detach()
+            logged, value = torch.cat((logged, loss.new_zeros(1))), value.detach()
         surrogate, entropy, *others = logged
-        total = surrogate + self.ent_coef * entropy + self.vf_coef * value
+        total = surrogate + self.ent_coef * entropy + self.vf_coef * value + self._estimate_coef * others[-1]
         return torch.stack((total, surrogate, value, entropy, *others))
 
     def _actor_loss(self, distribution: Distribution, minibatch: Minibatch) -> tuple[Tensor, Tensor]:
@@ -93,6 +96,18 @@ class PpoGradient:
         logged = (surrogate.loss, entropy_loss, surrogate.clip_fraction, surrogate.approx_kl)
         row = torch.stack((*logged, surrogate.approx_kl if kl is None else kl))
         return surrogate.loss + self.ent_coef * entropy_loss, row.detach()
+
+    @property
+    def _estimate_coef(self) -> float:
+        estimator = getattr(self.policy, "estimator", None)
+        return 0.0 if estimator is None else estimator.coef
+
+    def _estimate_loss(self, estimates: Tensor | None, minibatch: Minibatch) -> Tensor | None:
+        """Return the mean square error of what the actor's memory predicts; None where it predicts nothing."""
+        if estimates is None:
+            return None
+        truth = cast("Estimator", self.policy.estimator).truth(minibatch.observations)
+        return minibatch.without_padding(estimates - truth).square().mean()
 
     def _critic_loss(self, values: Tensor, minibatch: Minibatch) -> Tensor:
         values = minibatch.without_padding(values)
@@ -130,7 +145,7 @@ def summarise(table: np.ndarray, last_epoch: int) -> dict[str, float]:
     """Return an update's statistics by Stable-Baselines3's names.
 
     Args:
-        table: (n_minibatches, 8), a row for each in the order of the update.
+        table: (n_minibatches, 9), a row for each in the order of the update.
         last_epoch: first row of the last epoch, which the KL divergence is of.
     """
     used, of_last_epoch = mean_of_used(table), mean_of_used(table[last_epoch:])

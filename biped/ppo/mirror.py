@@ -1,6 +1,6 @@
 """A symmetry of a task: a transformation of observations and actions under which nothing changes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +9,13 @@ from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from torch import Tensor
 
 from biped.ppo.precision import Precision
-from biped.ppo.recurrent_pass import evaluate_sequences, forget_where, single_steps, unchecked_distributions
+from biped.ppo.recurrent_pass import (
+    Observations,
+    evaluate_sequences,
+    forget_where,
+    single_steps,
+    unchecked_distributions,
+)
 
 
 @dataclass(frozen=True)
@@ -54,10 +60,22 @@ class Mirror:
     probability of a mirrored action at the time of the rollout is that of the action itself, which was drawn with it.
     """
 
-    observations: Reflection
-    """Of the observations."""
+    observations: Reflection | Mapping[str, Reflection]
+    """Of the observations; of each group where they come in groups."""
     actions: Reflection
     """Of the actions."""
+
+    def see(self, observations: Observations) -> Observations:
+        """Reflect observations (n, width), or each group of them."""
+        if isinstance(self.observations, Reflection):
+            return self.observations(observations)
+        return {name: reflect(observations[name]) for name, reflect in self.observations.items()}
+
+    def see_where(self, chosen: Tensor, observations: Observations) -> Observations:
+        """Reflect the rows of observations, or of each group of them, where `chosen` (n,) is True."""
+        if isinstance(self.observations, Reflection):
+            return self.observations.where(chosen, observations)
+        return {name: reflect.where(chosen, observations[name]) for name, reflect in self.observations.items()}
 
 
 class MirrorMemory:
@@ -71,12 +89,12 @@ class MirrorMemory:
     def see(
         self,
         policy: RecurrentActorCriticPolicy,
-        observations: Tensor,
+        observations: Observations,
         episode_starts: Tensor,
         precision: Precision = "fp32",
     ) -> None:
-        """Go on by one step: observations (n_envs, width), episode starts (n_envs,), bool."""
-        seen = self._mirror.observations(observations)
+        """Go on by one step: observations (n_envs, width), or groups of them, episode starts (n_envs,), bool."""
         before = forget_where(episode_starts, self.states)
+        step = single_steps(len(episode_starts))
         with unchecked_distributions():
-            *_, self.states = evaluate_sequences(policy, seen, single_steps(len(seen)), before, precision)
+            *_, self.states = evaluate_sequences(policy, self._mirror.see(observations), step, before, precision)

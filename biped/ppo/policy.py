@@ -1,12 +1,14 @@
 """A recurrent actor-critic: an MLP into an LSTM into linear heads, one of each for the actor and for the critic.
 
 In sb3-contrib's own recurrent policies `net_arch` sits after the LSTM. Here the MLP is the features extractor, in front
-of it, and `net_arch` is empty; a checkpoint of this policy still opens with stock `RecurrentPPO.load`.
+of it, and `net_arch` is empty; a checkpoint of this policy still opens with stock `RecurrentPPO.load`. Where
+observations come in two groups (`biped.ppo.groups`), the actor's extractor takes one and the critic's the other: no
+number of the critic's can reach an action.
 """
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
@@ -15,6 +17,8 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
+from biped.ppo.estimator import Estimator
+from biped.ppo.groups import ACTOR, CRITIC, group_space
 from biped.ppo.normalizer import RunningNormalizer
 
 
@@ -26,28 +30,45 @@ class MlpExtractor(BaseFeaturesExtractor):
         observation_space: gymnasium.Space,
         hidden_sizes: Sequence[int] = (512, 256, 128),
         normalizer: RunningNormalizer | None = None,
+        group: str = ACTOR,
     ) -> None:
         """Make one layer a width in `hidden_sizes`, behind the `normalizer` if there is one.
 
+        Args:
+            observation_space: a flat `Box`, or a `Dict` of two groups.
+            hidden_sizes: widths of the layers.
+            normalizer: of the observations.
+            group: which of the groups it takes.
+
         Raises:
-            ValueError: there is no layer.
+            ValueError: there is no layer, or the groups are others.
         """
         if not hidden_sizes:
             raise ValueError("hidden_sizes is empty: the extractor needs at least one layer")
         super().__init__(observation_space, features_dim=hidden_sizes[-1])
-        widths = [get_flattened_obs_dim(observation_space), *hidden_sizes]
+        widths = [get_flattened_obs_dim(group_space(observation_space, group)), *hidden_sizes]
         layers = [
             layer
             for fan_in, fan_out in zip(widths, hidden_sizes, strict=False)
             for layer in (nn.Linear(fan_in, fan_out), nn.ELU())
         ]
-        self.normalizer = normalizer
+        self.normalizer, self.group = normalizer, group
         self.layers = nn.Sequential(*layers)
 
-    def forward(self, observations: Tensor) -> Tensor:
-        """Map observations (batch, width) to features (batch, features_dim)."""
+    def forward(self, observations: Tensor | dict[str, Tensor]) -> Tensor:
+        """Map observations, (batch, width) or a dictionary of groups, to features (batch, features_dim)."""
+        return self.encode(observations[self.group] if isinstance(observations, dict) else observations)
+
+    def encode(self, observations: Tensor) -> Tensor:
+        """Map the extractor's own group (batch, width) to features (batch, features_dim)."""
         flat = observations.flatten(1)
         return self.layers(flat if self.normalizer is None else self.normalizer(flat))
+
+    def observe(self, observations: Tensor | dict[str, Tensor]) -> None:
+        """Let the normaliser take observations (n, ...) into account, if there is one."""
+        if self.normalizer is not None:
+            group = observations[self.group] if isinstance(observations, dict) else observations
+            self.normalizer.observe(group.flatten(1))
 
 
 class MlpIntoLstmPolicy(RecurrentActorCriticPolicy):
@@ -63,12 +84,14 @@ class MlpIntoLstmPolicy(RecurrentActorCriticPolicy):
         n_lstm_layers: int = 2,
         initial_std: float = 1.0,
         normalize_observations: bool = False,
+        estimates: Sequence[int] = (),
+        estimate_coef: float = 0.1,
         **kwargs: Any,
     ) -> None:
         """Build the networks.
 
         Args:
-            observation_space: a flat `Box`.
+            observation_space: a flat `Box`, or a `Dict` of two groups; see `biped.ppo.groups`.
             action_space: a flat `Box`.
             lr_schedule: Stable-Baselines3's schedule of the learning rate.
             hidden_sizes: widths of the MLP's layers.
@@ -76,8 +99,16 @@ class MlpIntoLstmPolicy(RecurrentActorCriticPolicy):
             n_lstm_layers: layers of each LSTM.
             initial_std: standard deviation of the actions at the start.
             normalize_observations: keep running mean and variance of the observations and normalise by them.
+            estimates: numbers of the critic's group that the actor's memory predicts, by their places; none: no such
+                head. See `biped.ppo.estimator`.
+            estimate_coef: weight of that prediction's loss.
             **kwargs: what else Stable-Baselines3 passes to a policy.
+
+        Raises:
+            ValueError: observations come in other groups, or `estimates` without a group of the critic's own.
         """
+        if estimates and not isinstance(observation_space, gymnasium.spaces.Dict):
+            raise ValueError("estimates are of the critic's group, and there are no groups")
         settings: dict[str, Any] = {
             "features_extractor_class": MlpExtractor,
             "features_extractor_kwargs": {"hidden_sizes": tuple(hidden_sizes)},
@@ -97,18 +128,31 @@ class MlpIntoLstmPolicy(RecurrentActorCriticPolicy):
             n_lstm_layers=n_lstm_layers,
             **{**kwargs, **settings},
         )
+        self.estimates, self.estimator = tuple(estimates), None
+        if estimates:
+            self.estimator = Estimator(lstm_hidden_size, estimates, estimate_coef)
+            self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
 
     def make_features_extractor(self) -> BaseFeaturesExtractor:
-        """Make an extractor; the actor's and the critic's share one normaliser."""
-        if not hasattr(self, "normalizer"):
-            width = get_flattened_obs_dim(self.observation_space)
-            self.normalizer = RunningNormalizer(width) if self._normalizes else None
-        return MlpExtractor(self.observation_space, normalizer=self.normalizer, **self.features_extractor_kwargs)
+        """Make an extractor: the actor's, and when asked again the critic's.
 
-    def observe(self, observations: Tensor) -> None:
-        """Let the normaliser take observations (n, ...) into account, if there is one."""
-        if self.normalizer is not None:
-            self.normalizer.observe(observations.flatten(1))
+        Each group has a normaliser of its own; two extractors that see the same share one.
+        """
+        is_critic = self.features_extractor is not None
+        group = CRITIC if is_critic else ACTOR
+        grouped = isinstance(self.observation_space, gymnasium.spaces.Dict)
+        if grouped or not is_critic:
+            width = get_flattened_obs_dim(group_space(self.observation_space, group))
+            self.normalizer = RunningNormalizer(width) if self._normalizes else None
+        return MlpExtractor(
+            self.observation_space, normalizer=self.normalizer, group=group, **self.features_extractor_kwargs
+        )
+
+    def observe(self, observations: Tensor | dict[str, Tensor]) -> None:
+        """Let the normalisers take observations (n, ...) into account, if there are any."""
+        extractors = [self.pi_features_extractor, self.vf_features_extractor]
+        for extractor in extractors if isinstance(observations, dict) else extractors[:1]:
+            cast("MlpExtractor", extractor).observe(observations)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         """Return the constructor's own arguments, from which `load` makes a policy that was `save`d."""
@@ -121,6 +165,8 @@ class MlpIntoLstmPolicy(RecurrentActorCriticPolicy):
             "lstm_kwargs": self.lstm_kwargs,
             "initial_std": math.exp(self.log_std_init),
             "normalize_observations": self._normalizes,
+            "estimates": self.estimates,
+            "estimate_coef": 0.0 if self.estimator is None else self.estimator.coef,
         }
 
     @staticmethod

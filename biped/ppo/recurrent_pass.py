@@ -34,7 +34,7 @@ def evaluate_actor(
     blocks: Sequence[Block],
     state: LstmState,
     precision: Precision = "fp32",
-) -> tuple[Distribution, LstmState]:
+) -> tuple[Distribution, LstmState, Tensor | None]:
     """Run the actor over blocks of sequences.
 
     Args:
@@ -45,12 +45,15 @@ def evaluate_actor(
         precision: of the network up to its head.
 
     Returns:
-        The action distribution slot by slot, and the state after each block's last step.
+        The action distribution slot by slot, the state after each block's last step, and what the memory predicts, slot
+        by slot, (n_slots, n_estimates); None where the policy has no `biped.ppo.estimator`.
     """
     with autocast(policy.device, precision):
         features = policy.pi_features_extractor(_prepared(policy, observations))
         latent, state = _run_lstm(policy.lstm_actor, features, blocks, state)
-    return _distribution(policy, latent, precision), state
+    estimator = getattr(policy, "estimator", None)
+    estimates = None if estimator is None else estimator(latent.float())
+    return _distribution(policy, latent, precision), state, estimates
 
 
 def evaluate_critic(

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from biped.ppo.buffer import DeviceRolloutBuffer, map_observations
 from biped.ppo.env_edge import EndedEpisodes, Step, clip_bounds, edge_of, to_device
-from biped.ppo.gradients import APPROX_KL, KL, TOTAL, USED, PpoGradient, summarise
+from biped.ppo.gradients import APPROX_KL, ESTIMATE, KL, TOTAL, USED, PpoGradient, mean_of_used, summarise
 from biped.ppo.guard import TOLERATED_IN_A_ROW, LastGood, StepGuard
 from biped.ppo.host_view import HostArray
 from biped.ppo.kl_schedule import KlSchedule, next_learning_rate
@@ -172,7 +172,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
                 obs_tensor, episode_starts = self._last_obs, cast("Tensor", self._last_episode_starts)
                 actions, values, log_probs, means, lstm_states = self._act(obs_tensor, episode_starts)
                 if in_mirror is not None:
-                    in_mirror.see(self.policy, cast("Tensor", obs_tensor), episode_starts, self.runs_in)
+                    in_mirror.see(self.policy, obs_tensor, episode_starts, self.runs_in)
                 clipped_actions = actions if self._bounds is None else actions.clamp(*self._bounds)
                 step = edge.step(clipped_actions)
                 self.num_timesteps += env.num_envs
@@ -299,6 +299,8 @@ class DeviceRecurrentPPO(RecurrentPPO):
         record = self.logger.record
         for name, value in summarise(table, last_epoch).items():
             record(f"train/{name}", value)
+        if getattr(policy, "estimator", None) is not None:
+            record("train/estimate_loss", mean_of_used(table)[ESTIMATE])
         record("train/explained_variance", explained)
         record("train/skipped_steps", int(skipped))
         if hasattr(policy, "log_std"):

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from torch import Tensor
 
@@ -25,8 +26,9 @@ def learner_state(model: DeviceRecurrentPPO) -> dict[str, Tensor]:
             [[info[key] for key in _EPISODE] for info in model.ep_info_buffer or ()], dtype=torch.float64
         ),
     }
-    if isinstance(observations, Tensor) and isinstance(states, RNNStates):  # a rollout was made
-        state["observations"] = observations.clone()
+    groups = observations if isinstance(observations, dict) else {"": observations}
+    if isinstance(next(iter(groups.values())), Tensor) and isinstance(states, RNNStates):  # a rollout was made
+        state |= {_observed(name): group.clone() for name, group in groups.items()}
         state["episode_starts"] = torch.as_tensor(model._last_episode_starts).clone()
         state |= _lstm("lstm", states)
         if model._in_mirror is not None:
@@ -44,9 +46,12 @@ def restore_learner(model: DeviceRecurrentPPO, state: Mapping[str, Tensor]) -> N
     episodes = [dict(zip(_EPISODE, row, strict=True)) for row in state["episodes"].tolist()]
     model.ep_info_buffer = deque(episodes, maxlen=model._stats_window_size)
     model.ep_success_buffer = deque(maxlen=model._stats_window_size)
-    if "observations" in state:
+    if "episode_starts" in state:
         mine = cast("RNNStates", model._last_lstm_states)
-        model._last_obs = cast("Any", state["observations"].to(model.device))
+        space = model.observation_space
+        names = list(space.spaces) if isinstance(space, spaces.Dict) else [""]
+        seen = {name: state[_observed(name)].to(model.device) for name in names}
+        model._last_obs = cast("Any", seen if isinstance(space, spaces.Dict) else seen[""])
         model._last_episode_starts = cast("Any", state["episode_starts"].to(model.device))
         model._last_lstm_states = _unlstm("lstm", state, mine)
         if model._in_mirror is not None:
@@ -84,6 +89,11 @@ def restore_random(state: Mapping[str, Tensor]) -> None:
     torch.set_rng_state(state["random.torch"].cpu())
     if torch.cuda.is_available() and "random.cuda" in state:
         torch.cuda.set_rng_state(state["random.cuda"].cpu())
+
+
+def _observed(group: str) -> str:
+    """Return the key of the observations of a group, "" being all there are."""
+    return f"observations.{group}" if group else "observations"
 
 
 def _lstm(name: str, states: RNNStates) -> dict[str, Tensor]:

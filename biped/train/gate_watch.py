@@ -12,6 +12,7 @@ from torch import Tensor
 from biped.base.files import set_aside
 from biped.base.interrupts import Interrupts
 from biped.base.watchdog import Watchdog
+from biped.env.env import Observations
 from biped.eval.bench import Evaluation, EvaluationBench
 from biped.eval.gate import as_json
 from biped.ppo.acting import DeterministicActor
@@ -44,6 +45,23 @@ class _BrokenOff(Exception):  # noqa: N818 - not an error
     """A signal has no time for the evaluation that is under way."""
 
 
+class _Watched:
+    """An actor that shows at each step that it is alive, and gives up for a signal."""
+
+    def __init__(self, actor: DeterministicActor, watchdog: Watchdog, interrupts: Interrupts) -> None:
+        self._actor, self._watchdog, self._interrupts = actor, watchdog, interrupts
+
+    @property
+    def estimates(self) -> Tensor | None:
+        return self._actor.estimates
+
+    def __call__(self, observations: Observations, starts: Tensor) -> Tensor:
+        self._watchdog.sign_of_life()
+        if self._interrupts.is_urgent:
+            raise _BrokenOff
+        return self._actor(observations, starts)
+
+
 class PolicyEvaluator:
     """Evaluates the policy that is being trained; a signal that is urgent breaks it off."""
 
@@ -56,15 +74,8 @@ class PolicyEvaluator:
     def evaluate(self) -> Evaluation | None:
         """Evaluate the policy as it is; None where that was broken off."""
         actor = DeterministicActor(self._model.policy, self._bench.num_envs, self._model.runs_in)
-
-        def act(observations: Tensor, starts: Tensor) -> Tensor:
-            self._watchdog.sign_of_life()
-            if self._interrupts.is_urgent:
-                raise _BrokenOff
-            return actor(observations, starts)
-
         try:
-            return self._bench.run(act)
+            return self._bench.run(_Watched(actor, self._watchdog, self._interrupts))
         except _BrokenOff:
             return None
 

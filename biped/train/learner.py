@@ -1,16 +1,17 @@
 """From the configuration to the device and to the model on it."""
 
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 
 from biped.base.errors import ConfigError, UsageError
-from biped.config.run import Config
+from biped.config.run import ESTIMATES, Config
 from biped.env.env import BipedEnv, BipedVecEnv
 from biped.mdp.observations import ObservationLayout
 from biped.mdp.symmetry import mirror_action, mirror_observation
 from biped.ppo.acting import DeterministicActor
+from biped.ppo.groups import ACTOR, CRITIC
 from biped.ppo.kl_schedule import KlSchedule
 from biped.ppo.mirror import Mirror, Reflection
 from biped.ppo.policy import MlpIntoLstmPolicy
@@ -50,6 +51,7 @@ def make_model(config: Config, env: BipedVecEnv, seed: int) -> DeviceRecurrentPP
         vf_coef=ppo.vf_coef,
         max_grad_norm=ppo.max_grad_norm,
         policy_kwargs={
+            **_velocity_head(config),
             "hidden_sizes": policy.hidden_sizes,
             "lstm_hidden_size": policy.lstm_hidden_size,
             "n_lstm_layers": policy.lstm_layers,
@@ -61,17 +63,32 @@ def make_model(config: Config, env: BipedVecEnv, seed: int) -> DeviceRecurrentPP
     )
 
 
+def _velocity_head(config: Config) -> dict[str, Any]:
+    """Return the policy's arguments for the head that predicts velocity and height; none where it has none."""
+    layout = ObservationLayout.of_critic(config.env)
+    if not config.policy.velocity_head or layout is None:
+        return {}
+    where = layout.slices()
+    places = [place for name in ESTIMATES for place in range(where[name].start, where[name].stop)]
+    return {"estimates": tuple(places), "estimate_coef": config.ppo.velocity_coef}
+
+
 def _mirror(config: Config, device: torch.device) -> Mirror:
     robot = config.env.robot
     try:
         index, sign = mirror_action(robot)
-        observation = mirror_observation(ObservationLayout.build(config.env), robot)
+        of_policy = mirror_observation(ObservationLayout.build(config.env), robot)
+        critic = ObservationLayout.of_critic(config.env)
+        of_critic = None if critic is None else mirror_observation(critic, robot)
     except ValueError as error:
         raise ConfigError(f"{error}: use --set ppo.mirror=false") from error
     pose = robot.default_joint_pos_rad
     if any(pose[i] != pose[j] * s for i, (j, s) in enumerate(zip(index, sign, strict=True))):
         raise ConfigError("env.robot.default_joint_pos_rad is not its own mirror image: use --set ppo.mirror=false")
-    return Mirror(*(Reflection.build(*rule, device) for rule in (observation, (index, sign))))
+    actor, action = (Reflection.build(*rule, device) for rule in (of_policy, (index, sign)))
+    if of_critic is None:
+        return Mirror(actor, action)
+    return Mirror({ACTOR: actor, CRITIC: Reflection.build(*of_critic, device)}, action)
 
 
 def load_model(config: Config, env: BipedVecEnv, path: Path) -> DeviceRecurrentPPO:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from biped.base.errors import MachineError, is_out_of_memory
 from biped.base.machine import MIB, free_bytes, gib
 from biped.config.run import Config
-from biped.mdp.observations import ObservationLayout
+from biped.mdp.observations import group_widths
 
 PROCESS_BYTES = {"cpu": 750 * MIB, "cuda": 1024 * MIB}
 """Genesis, its kernels and, on a GPU, CUDA's context, before the first robot; the GPU's figure is not measured."""
@@ -69,30 +69,30 @@ def estimate(config: Config, device: str) -> Need:
     """Return what training a configuration takes on `cpu` or `cuda`."""
     env, policy, ppo, train = config.env, config.policy, config.ppo, config.train
     joints = len(env.robot.joint_names)
-    width = ObservationLayout.build(env).width
+    groups = group_widths(env)
+    widths = (groups["policy"], groups.get("critic", groups["policy"]))  # the actor's, the critic's
     trials = train.eval_episodes if train.eval_every_steps else 0
     trial_steps = round(env.termination.episode_s / env.sim.control_dt_s)
-    transition = width + 2 * joints + 6  # observation, action and its mean; reward, value, log-probability, ...
+    transition = sum(groups.values()) + 2 * joints + 6  # observation, action and its mean; reward, value, log-probability, ...
     state = 4 * policy.lstm_layers * policy.lstm_hidden_size  # hidden and cell, of actor and critic
     activations = 2 * (2 * sum(policy.hidden_sizes) + _LSTM_WIDTHS * policy.lstm_layers * policy.lstm_hidden_size)
     return Need(
         process=PROCESS_BYTES[device],
         robots=ROBOT_BYTES * (env.num_envs + trials) + _RECORDED_BYTES * trials * trial_steps,
         rollout=_FLOAT * env.num_envs * (ppo.n_steps * transition + _STATE_COPIES * state),
-        network=_FLOAT * _COPIES * _weights(config, width, joints),
+        network=_FLOAT * _COPIES * sum(_weights(config, *size) for size in zip(widths, (joints, 1), strict=True)),
         update=round(_FLOAT * config.batch_size * (activations * _UPDATE_FACTOR + transition)),
     )
 
 
-def _weights(config: Config, width: int, joints: int) -> int:
-    """Count the weights of actor and critic."""
+def _weights(config: Config, inputs: int, outputs: int) -> int:
+    """Count the weights of the actor or of the critic."""
     policy = config.policy
-    sizes = (width, *policy.hidden_sizes)
+    sizes = (inputs, *policy.hidden_sizes)
     mlp = sum((before + 1) * after for before, after in itertools.pairwise(sizes))
-    inputs = [sizes[-1], *[policy.lstm_hidden_size] * (policy.lstm_layers - 1)]
-    lstm = sum(4 * policy.lstm_hidden_size * (before + policy.lstm_hidden_size + 2) for before in inputs)
-    heads = (policy.lstm_hidden_size + 1) * (joints + 1) + joints
-    return 2 * (mlp + lstm) + heads
+    widths = [sizes[-1], *[policy.lstm_hidden_size] * (policy.lstm_layers - 1)]
+    lstm = sum(4 * policy.lstm_hidden_size * (before + policy.lstm_hidden_size + 2) for before in widths)
+    return mlp + lstm + (policy.lstm_hidden_size + 1) * outputs
 
 
 def largest_num_envs(config: Config, device: str, available: float) -> int:
