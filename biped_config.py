@@ -11,6 +11,7 @@ Where the fields and their defaults are, each with its meaning:
     biped/config/task.py            CommandConfig GaitConfig RewardWeights RewardConfig TerminationConfig
                                     ResetConfig EnvConfig
     biped/config/observation.py     ObservationConfig
+    biped/config/sensors.py         ImuConfig EncoderConfig
     biped/config/randomization.py   Randomized NoiseConfig ContactSensorConfig PushConfig BumpsConfig StartConfig
                                     RandomizationConfig
     biped/config/learning.py        PolicyConfig PPOConfig
@@ -38,6 +39,7 @@ from biped.config.randomization import (
 )
 from biped.config.robot import ControlConfig, RobotConfig, ServoConfig, SimConfig
 from biped.config.run import Config, TrainConfig, WandbConfig
+from biped.config.sensors import EncoderConfig, ImuConfig
 from biped.config.task import (
     CommandConfig,
     EnvConfig,
@@ -57,8 +59,10 @@ __all__ = [
     "ConfigError",
     "ContactSensorConfig",
     "ControlConfig",
+    "EncoderConfig",
     "EnvConfig",
     "GaitConfig",
+    "ImuConfig",
     "NoiseConfig",
     "ObservationConfig",
     "PPOConfig",
@@ -106,6 +110,10 @@ def randomization_preset(name: str) -> RandomizationConfig:
         ranges[name] = replace(ranges[name], mode="reset" if share else "off")
     return RandomizationConfig(
         **ranges,
+        # A gyroscope's zero offset (Bosch BMI088: 1 degree/s), an IMU screwed on by hand, a filter's error under motion
+        # (Madgwick 2010: 1.7 degrees at most); an XM430's encoder, play and velocity (ROBOTIS' e-Manual).
+        imu=ImuConfig(0.02 * share, 0.02 * share, 0.02 * share, 2.0, 0.5 * share),
+        encoders=EncoderConfig(4096, 0.0044 * share, True, 0.3 * share, 0.5 * share) if share else EncoderConfig(),
         noise=NoiseConfig(0.02 * share, 0.1 * share, 0.05 * share, 0.005 * share, 0.01 * share, 0.3 * share),
         contact_sensors=ContactSensorConfig(0.02 * share, 0.01 * share, 0.5 * share),
         push=PushConfig(interval_s=4.0, velocity_m_s=0.8 * share, force_n=3.0 * share),

@@ -115,7 +115,7 @@ def _median_ms(act: Callable[[Numbers], object], observations: Numbers) -> float
 def _stepper(step: Step, memory: Memory) -> Callable[[Numbers], object]:
     def act(observation: Numbers) -> None:
         nonlocal memory
-        _, memory = step(observation, memory)
+        memory = step(observation, memory).memory
 
     return act
 

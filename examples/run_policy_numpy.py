@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 Contract = Mapping[str, Any]
 Array = NDArray[np.float64]
 
-FORMAT, VERSION = "biped-policy-contract", 1
+FORMAT, VERSION = "biped-policy-contract", 2
 """The contract that this file understands."""
 OLDEST_MUJOCO = "3.2.4"
 """The first whose `MjSpec` reads a file by itself and lists geoms and joints."""
@@ -66,6 +66,8 @@ class Policy:
         """Begin an episode: the memory is empty."""
         self._state = [np.zeros(part["shape"], np.float32) for part in self._memory]
         self.held = self._held_in_a_row = 0
+        self.estimate: Array | None = None
+        """The policy's guess of velocity (m/s, base frame) and height (m), (4,), for you to use; None without one."""
 
     @property
     def must_stop(self) -> bool:
@@ -85,7 +87,9 @@ class Policy:
         names = [part["name"] for part in self._memory]
         inputs = {self._observation["name"]: batch, **dict(zip(names, self._state))}
         results: list[Any] = list(self._session.run(None, inputs))
-        action, *self._state = results
+        action, hidden, cell, *estimates = results
+        self._state = [hidden, cell]
+        self.estimate = estimates[0][0].astype(np.float64) if estimates else None
         return action[0].astype(np.float64)
 
 
@@ -134,7 +138,8 @@ class Observer:
         """Begin an episode under a command: forward m/s, left m/s, counter-clockwise rad/s."""
         self._contract = contract
         self._phase: float = contract["gait_clock"]["initial_phase"]
-        self._contacts = np.array(contract["foot_contact"]["initial"], bool)
+        self._switches = contract["foot_contact"]  # None: the policy does without
+        self._contacts = np.zeros(2, bool)
         self._force_is_known = np.ones_like(self._contacts)
         self._previous_action = np.zeros(len(contract["action"]["joint_names"]))
         rule, (forward, left, turn) = contract["command"], command
@@ -147,14 +152,16 @@ class Observer:
 
         Args:
             action: what the policy asked for, (num_joints,).
-            foot_force_n: vertical force on each foot after the step, left first, (2,), N.
+            foot_force_n: vertical force on each foot after the step, left first, (2,), N; of no account for a policy
+                that does without switches.
         """
-        clock, contact = self._contract["gait_clock"], self._contract["foot_contact"]
+        clock, contact = self._contract["gait_clock"], self._switches
         self._phase = (self._phase + clock["frequency_hz"] * self._contract["control"]["dt_s"]) % 1.0
-        now = (foot_force_n >= contact["on_n"]) | (self._contacts & (foot_force_n >= contact["off_n"]))
-        self._force_is_known = np.isfinite(foot_force_n)
-        self._contacts = np.where(self._force_is_known, now, self._contacts)
         self._previous_action = action
+        if contact is not None:
+            now = (foot_force_n >= contact["on_n"]) | (self._contacts & (foot_force_n >= contact["off_n"]))
+            self._force_is_known = np.isfinite(foot_force_n)
+            self._contacts = np.where(self._force_is_known, now, self._contacts)
 
     def observe(self, measured: Mapping[str, Array]) -> Array:
         """Return the observation (width,) from what `Robot.measure` returns; what is not finite is NaN in it.
@@ -201,7 +208,7 @@ class Robot:
         self.data: Any = mujoco.MjData(self.model)
         try:
             joints = [self.model.joint(name) for name in action["joint_names"]]
-            self._feet = [self.model.body(name).id for name in contract["foot_contact"]["links"]]
+            self._feet = [self.model.body(name).id for name in robot["foot_links"]]
             base = self.model.body(robot["base_link"])
         except KeyError as error:
             raise RefusedError(f"{file} is of another robot than the policy ({str(error).splitlines()[0]})") from error
@@ -242,16 +249,24 @@ class Robot:
             mujoco.mj_step(self.model, self.data)
 
     def measure(self) -> dict[str, Array]:
-        """Return what sensors and a state estimator say, by the contract's names."""
+        """Return what an IMU and encoders say, by the contract's names.
+
+        The velocity and the height are here for policies that were trained with them: no sensor of a small robot gives
+        them.
+        """
         position, velocity, base_from_world = self.data.qpos, self.data.qvel, self._base_from_world()
         return {
             "projected_gravity_b": base_from_world @ (0.0, 0.0, -1.0),
             "base_ang_vel_b": velocity[3:6].copy(),  # MuJoCo has it in the base frame already
-            "base_lin_vel_xy_b": (base_from_world @ velocity[:3])[:2],
-            "base_height_m": position[2:3].copy(),
             "joint_pos_rad": position[self._qpos] - self._default_pose,
             "joint_vel_rad_s": velocity[self._qvel],
+            "base_lin_vel_xy_b": (base_from_world @ velocity[:3])[:2],
+            "base_height_m": position[2:3].copy(),
         }
+
+    def truth(self) -> Array:
+        """Return what the policy's estimate is of: velocity in the base frame (m/s) and height (m), (4,)."""
+        return np.array((*(self._base_from_world() @ self.data.qvel[:3]), self.data.qpos[2]))
 
     def velocity(self) -> Array:
         """Return how the base moves, whatever was measured: forward m/s, left m/s, counter-clockwise rad/s, (3,)."""
@@ -286,9 +301,12 @@ def walk(policy: Policy, robot: Robot, command: Sequence[float], seconds: float)
     dt_s = policy.contract["control"]["dt_s"]
     observer = Observer(policy.contract, command)
     policy.forget()
-    velocities, path_m = [], 0.0
+    velocities, path_m, off = [], 0.0, []
     for _ in range(max(1, round(seconds / dt_s))):
+        truth = robot.truth()
         action = policy.act(observer.observe(robot.measure()))
+        if policy.estimate is not None:
+            off.append(policy.estimate - truth)
         if policy.must_stop:
             break
         before = robot.data.qpos[:2].copy()
@@ -309,6 +327,11 @@ def walk(policy: Policy, robot: Robot, command: Sequence[float], seconds: float)
     rows = zip(("forward", "left", "turn"), ("m/s", "m/s", "rad/s"), observer.command, means)
     for name, unit, wanted, got in rows:
         print(f"{name:9} {got:+.3f} {unit}, asked for {wanted:+.3f}")
+    if off:
+        speed, height = (
+            float(np.sqrt(np.mean(np.square(part)))) for part in (np.array(off)[:, :2], np.array(off)[:, 3])
+        )
+        print(f"estimate  off by {speed:.3f} m/s and {1000.0 * height:.1f} mm (root mean square)")
     return how == "on its feet"
 
 

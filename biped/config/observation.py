@@ -68,7 +68,7 @@ def _named(groups: dict[str, tuple[Term, ...]]) -> Any:
         if not isinstance(value, str):
             return value
         if value not in groups:
-            raise PydanticCustomError("rule", " or ".join(groups) + ", or a list of terms")
+            raise PydanticCustomError("rule", "{names}, or a list of terms", {"names": " or ".join(groups)})
         return groups[value]
 
     return BeforeValidator(expand)

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from biped.config.section import Fraction, Interval, NotNegative, Positive, Section, section
+from biped.config.sensors import EncoderConfig, ImuConfig
 
 MAX_LATENCY_STEPS = 4
 """Most control steps that an action may be late."""
@@ -143,6 +144,10 @@ class RandomizationConfig(Section):
     """Play of each joint's gear (rad)."""
     noise: NoiseConfig = NoiseConfig()
     """On observations."""
+    imu: ImuConfig = ImuConfig()
+    """In the base."""
+    encoders: EncoderConfig = EncoderConfig()
+    """In the servos."""
     contact_sensors: ContactSensorConfig = ContactSensorConfig()
     """Under the feet."""
     push: PushConfig = PushConfig()

@@ -13,39 +13,24 @@ from typing import Any
 
 from biped.base.files import REPOSITORY
 from biped.config.robot import RobotConfig
-from biped.config.run import Config
+from biped.config.run import ESTIMATES, Config
 from biped.config.task import EnvConfig
-from biped.mdp.observations import ObservationLayout, ObservationTerm
+from biped.mdp.observations import MEASURED, TERMS, ObservationLayout, ObservationTerm
 
-FORMAT, VERSION = "biped-policy-contract", 1
+FORMAT, VERSION = "biped-policy-contract", 2
 """What the JSON is, and its version: raised when a field changes its meaning or goes."""
 PACKAGE = "biped-walking"
 """What wrote it."""
 METADATA_KEY = "contract"
 """Where the ONNX file's metadata has the JSON."""
-INPUTS, OUTPUTS = ("obs", "h", "c"), ("action", "h_out", "c_out")
-"""Names of the policy's tensors, in order."""
+INPUTS, OUTPUTS = ("obs", "h", "c"), ("action", "h_out", "c_out", "estimate")
+"""Names of the policy's tensors, in order; the last is left out where the policy has no velocity head."""
 LARGEST_SUM = 1e12
 """Most that the magnitudes of an observation, or of a memory, sum to: no sum in the network can overflow under it."""
 MAX_HELD_S = 0.1
 """How long a robot may go on without a sound observation (s)."""
 
 _XYZ = ("x", "y", "z")
-_MEANING = {
-    "projected_gravity_b": "unit vector along gravity in the base frame; (0, 0, -1) when upright",
-    "base_ang_vel_b": "angular velocity of the base in the base frame",
-    "base_lin_vel_xy_b": "velocity of the base link's origin in the base frame, without its third number",
-    "base_height_m": "height of the base link's origin over the ground",
-    "command_lin_vel_x_b": "commanded velocity forward; see command",
-    "command_lin_vel_y_b": "commanded velocity to the left; see command",
-    "command_ang_vel_b": "commanded yaw rate, counter-clockwise; see command",
-    "joint_pos_rad": "joint positions minus the default pose",
-    "joint_vel_rad_s": "joint velocities",
-    "foot_contact": "1 for a foot on the ground, else 0; see foot_contact",
-    "previous_action": "the action of the step before, as the policy returned it; zeros in the first step",
-    "gait_phase": "see gait_clock",
-}
-"""What each observation is; the layout has its width, scale and unit."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +73,12 @@ def build_contract(config: Config, provenance: Provenance) -> dict[str, Any]:
             "feet": "left, then right",
         },
         "policy": _policy(config, layout),
+        "sensors": sensors(layout),
         "observation": _observation(layout, env),
+        "estimate": _estimate(config),
         "command": _command(env),
         "gait_clock": _gait_clock(env),
-        "foot_contact": _foot_contact(env),
+        "foot_contact": _foot_contact(env) if "foot_contact" in layout.slices() else None,
         "action": _action(env),
         "motors": _motors(env.robot),
         "control": _control(env),
@@ -114,16 +101,16 @@ def _policy(config: Config, layout: ObservationLayout) -> dict[str, Any]:
     state = [config.policy.lstm_layers, 1, config.policy.lstm_hidden_size]
     joints = len(config.env.robot.joint_names)
 
-    def tensors(names: Sequence[str], first: Sequence[int]) -> list[dict[str, Any]]:
-        shapes = (list(first), state, state)
+    def tensors(names: Sequence[str], *shapes: list[int]) -> list[dict[str, Any]]:
         return [
-            {"name": name, "shape": shape, "dtype": "float32", "batch_axis": 0 if shape is shapes[0] else 1}
-            for name, shape in zip(names, shapes, strict=True)
+            {"name": name, "shape": shape, "dtype": "float32", "batch_axis": 1 if shape is state else 0}
+            for name, shape in zip(names, shapes, strict=False)
         ]
 
+    estimates = [[1, len(estimate_scales(config) or ())]] if config.policy.velocity_head else []
     return {
-        "inputs": tensors(INPUTS, (1, layout.width)),
-        "outputs": tensors(OUTPUTS, (1, joints)),
+        "inputs": tensors(INPUTS, [1, layout.width], state, state),
+        "outputs": tensors(OUTPUTS, [1, joints], state, state, *estimates),
         "recurrence": "h and c are zeros in the first step; each later step gets h_out and c_out of the step before",
         "deterministic": True,
         "normalizer_inside": config.policy.normalize_observations,
@@ -140,6 +127,34 @@ def _policy(config: Config, layout: ObservationLayout) -> dict[str, Any]:
     }
 
 
+def sensors(layout: ObservationLayout) -> dict[str, Any]:
+    """Return what a robot must have, and which observations no sensor gives."""
+    sources = {term.name: TERMS[term.name].source for term in layout.terms}
+    return {
+        "needed": sorted(set(sources.values()) & MEASURED - {"controller"}),
+        "not_measured": [name for name, source in sources.items() if source not in MEASURED],
+        "rule": "not_measured is empty for a policy that a robot with these sensors can run; what it lists must come "
+        "from a state estimator of the robot's own",
+    }
+
+
+def estimate_scales(config: Config) -> tuple[float, ...] | None:
+    """Return what each number of the velocity head was multiplied by in training; None without such a head."""
+    if not config.policy.velocity_head:
+        return None
+    return tuple(TERMS[name].scale(config.env) for name in ESTIMATES for _ in range(TERMS[name].width(config.env)))
+
+
+def _estimate(config: Config) -> dict[str, Any] | None:
+    if not config.policy.velocity_head:
+        return None
+    return {
+        "elements": ["forward m/s", "left m/s", "up m/s", "height m"],
+        "rule": "the policy's own guess of the velocity of the base link's origin in the base frame, and of its height "
+        "over the ground, after this observation; to use or to ignore: the policy itself never gets it back",
+    }
+
+
 def _observation(layout: ObservationLayout, env: EnvConfig) -> dict[str, Any]:
     where = layout.slices()
     return {
@@ -153,8 +168,9 @@ def _observation(layout: ObservationLayout, env: EnvConfig) -> dict[str, Any]:
                 "width": term.width,
                 "scale": term.scale,
                 "unit": term.unit,
+                "sensor": TERMS[term.name].source,
                 "elements": list(_elements(term, env.robot)),
-                "meaning": _MEANING[term.name],
+                "meaning": TERMS[term.name].meaning,
             }
             for term in layout.terms
         ],
@@ -162,9 +178,10 @@ def _observation(layout: ObservationLayout, env: EnvConfig) -> dict[str, Any]:
 
 
 def _elements(term: ObservationTerm, robot: RobotConfig) -> tuple[str, ...]:
-    if term.name in ("joint_pos_rad", "joint_vel_rad_s", "previous_action"):
+    kind = TERMS[term.name].mirrored
+    if kind in ("joints", "joint sizes"):
         return robot.joint_names
-    if term.name == "foot_contact":
+    if kind == "feet":
         return robot.foot_links
     if term.name == "gait_phase":
         return ("sine", "cosine")

@@ -6,16 +6,16 @@ import io
 import logging
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from biped.base.errors import MachineError
-from biped.deploy.contract import INPUTS, METADATA_KEY, OUTPUTS
+from biped.deploy.contract import INPUTS, METADATA_KEY
 from biped.deploy.network import PolicyStep
 
 ONNX_FILE, TORCHSCRIPT_FILE, CONTRACT_FILE = "policy.onnx", "policy.pt", "contract.json"
@@ -41,7 +41,7 @@ def write_onnx(network: PolicyStep, contract: str, path: Path) -> None:
             network,
             network.example(),
             input_names=list(INPUTS),
-            output_names=list(OUTPUTS),
+            output_names=list(network.outputs),
             dynamic_shapes=shapes,
             dynamo=True,
             opset_version=OPSET,
@@ -104,8 +104,21 @@ def _imported(name: str) -> Any:
 Numbers = NDArray[np.float32]
 Memory = tuple[Numbers, Numbers]
 """Hidden and cell state, (layers, 1, lstm_hidden_size) each."""
-Step = Callable[[Numbers, Memory], tuple[Numbers, Memory]]
-"""An exported policy: from an observation (1, width) and a memory to an action (1, num_joints) and the next memory."""
+
+
+class Stepped(NamedTuple):
+    """What one step of an exported policy gives."""
+
+    action: Numbers
+    """(1, num_joints)."""
+    memory: Memory
+    """For the next step."""
+    estimates: Numbers
+    """What the memory predicts, (1, n_estimates), in physical units; (1, 0) where the file leaves it out."""
+
+
+Step = Callable[[Numbers, Memory], Stepped]
+"""An exported policy: from an observation (1, width) and a memory to what one step gives."""
 
 
 def open_onnx(path: Path) -> Step:
@@ -123,9 +136,8 @@ def open_onnx(path: Path) -> Step:
     options.log_severity_level = 3  # errors; it warns of GPUs that a machine has not
     session = runtime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
 
-    def step(observation: Numbers, memory: Memory) -> tuple[Numbers, Memory]:
-        action, hidden, cell = session.run(None, dict(zip(INPUTS, (observation, *memory), strict=True)))
-        return action, (hidden, cell)
+    def step(observation: Numbers, memory: Memory) -> Stepped:
+        return _stepped(session.run(None, dict(zip(INPUTS, (observation, *memory), strict=True))))
 
     return step
 
@@ -135,8 +147,12 @@ def open_torchscript(path: Path) -> Step:
     module: Any = torch.jit.load(str(path), map_location="cpu")
 
     @torch.inference_mode()
-    def step(observation: Numbers, memory: Memory) -> tuple[Numbers, Memory]:
-        action, hidden, cell = module(*map(torch.from_numpy, (observation, *memory)))
-        return action.numpy(), (hidden.numpy(), cell.numpy())
+    def step(observation: Numbers, memory: Memory) -> Stepped:
+        return _stepped([part.numpy() for part in module(*map(torch.from_numpy, (observation, *memory)))])
 
     return step
+
+
+def _stepped(outputs: Sequence[Numbers]) -> Stepped:
+    action, hidden, cell, *estimates = outputs
+    return Stepped(action, (hidden, cell), estimates[0] if estimates else action[:, :0])

@@ -1,35 +1,57 @@
 """One step of a policy as a network of its own."""
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from torch import Tensor, nn
 
-from biped.deploy.contract import LARGEST_SUM
+from biped.deploy.contract import LARGEST_SUM, OUTPUTS
+from biped.ppo.estimator import Estimator
+from biped.ppo.policy import MlpIntoLstmPolicy
 
 
 class PolicyStep(nn.Module):
     """One step of the deterministic policy, with its memory outside: the actor alone, with weights of its own.
 
+    Nothing of the critic is in it, so nothing that only a simulator knows can be asked for.
+
     The LSTM is written out in elementary operations: on a CPU, single steps of `torch.lstm` take ten times as long
     (benchmarks/README.md).
     """
 
-    def __init__(self, policy: RecurrentActorCriticPolicy, action_clip: float) -> None:
+    estimate_scales: Tensor
+    estimator: Estimator | None
+
+    def __init__(
+        self, policy: RecurrentActorCriticPolicy, action_clip: float, estimate_scales: Sequence[float] | None = None
+    ) -> None:
         """Copy what acts.
 
         Args:
-            policy: of one linear head on one actor's LSTM.
+            policy: a `MlpIntoLstmPolicy`.
             action_clip: actions are clipped to ± this.
+            estimate_scales: what each number that the memory predicts was multiplied by in training; None: the
+                prediction is left out.
+
+        Raises:
+            ValueError: the policy predicts another count of numbers.
         """
         super().__init__()
+        assert isinstance(policy, MlpIntoLstmPolicy)
         parts = (policy.pi_features_extractor, policy.lstm_actor, policy.mlp_extractor.policy_net, policy.action_net)
         self.extractor, self.lstm, self.tail, self.head = copy.deepcopy(parts)
         self._action_clip = action_clip
+        self.estimator = None
+        if estimate_scales is not None:
+            if len(estimate_scales) != len(policy.estimates):
+                raise ValueError(f"the policy predicts {len(policy.estimates)} numbers, not {len(estimate_scales)}")
+            self.estimator = copy.deepcopy(policy.estimator)
+            self.register_buffer("estimate_scales", torch.tensor(estimate_scales, dtype=torch.float32))
         self.to("cpu", torch.float32).eval().requires_grad_(False)
 
-    def forward(self, obs: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, obs: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, ...]:
         """Act once.
 
         Args:
@@ -38,14 +60,15 @@ class PolicyStep(nn.Module):
             c: cell state, as `h`.
 
         Returns:
-            The clipped action (batch, num_joints), and the states to give to the next step: finite, whatever came in.
+            The clipped action (batch, num_joints), the states to give to the next step: finite, whatever came in; and
+            what the memory predicts (batch, n_estimates), in physical units, where that is not left out.
             Where a number of `obs` is not, the states are those that came in, and so the action is the one that they
             gave in the step before. States that are not finite count as zeros.
         """
         is_sound = _is_finite(obs, (1,))
         is_whole = _is_finite(torch.cat((h, c)), (0, 2))
         h, c = torch.where(is_whole, h, 0.0), torch.where(is_whole, c, 0.0)
-        output, hidden, cell = self.extractor(obs), [], []
+        output, hidden, cell = self.extractor.encode(obs), [], []
         for layer, (w_input, w_hidden, b_input, b_hidden) in enumerate(self.lstm.all_weights):
             gates = nn.functional.linear(output, w_input, b_input) + nn.functional.linear(h[layer], w_hidden, b_hidden)
             enter, keep, candidate, leave = gates.chunk(4, dim=1)
@@ -54,7 +77,15 @@ class PolicyStep(nn.Module):
             hidden.append(output)
             cell.append(torch.where(is_sound, memory, c[layer]))
         action = self.head(self.tail(output)).clamp(-self._action_clip, self._action_clip)
-        return action, torch.stack(hidden), torch.stack(cell)
+        states = (torch.stack(hidden), torch.stack(cell))
+        if self.estimator is None:
+            return action, *states
+        return action, *states, self.estimator(output) / self.estimate_scales
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what `forward` returns."""
+        return OUTPUTS if self.estimator is not None else OUTPUTS[:-1]
 
     def example(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return inputs for exporters to follow: a batch of two, since one is not seen as any number."""

@@ -8,12 +8,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
+from torch import Tensor
 
 from biped.base.errors import MachineError
 from biped.config.randomization import RandomizationConfig
 from biped.config.task import EnvConfig, TerminationConfig
-from biped.deploy.formats import Memory, Numbers, Step
+from biped.deploy.formats import Memory, Numbers, Step, Stepped
 from biped.env.env import BipedEnv
+from biped.env.groups import sensed
 from biped.ppo.acting import DeterministicActor
 
 MAX_DIFFERENCE = 1e-5
@@ -23,8 +25,8 @@ ROBOTS, EPISODE_S = 4, 20.0
 EXTRA_SHARE = 0.25
 """After one full episode, and after a reset of all robots, so much of another one each."""
 
-Player = Callable[[Numbers, bool], tuple[Numbers, Memory]]
-"""A policy that keeps its memory: from an observation and whether an episode begins to an action and the memory."""
+Player = Callable[[Numbers, bool], Stepped]
+"""A policy that keeps its memory: from an observation and whether an episode begins to what a step gives."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Difference:
     resets: int
     """How often a memory was emptied in the midst of them."""
     max_difference: float
-    """Largest absolute difference of actions and memories."""
+    """Largest absolute difference of actions, memories and estimates."""
     ms_per_step: float
     """Median time of a step of one robot (ms)."""
 
@@ -57,6 +59,8 @@ class Episodes:
     """The memory after each step, (steps, layers, robots, lstm_hidden_size)."""
     cell: Numbers
     """As `hidden`."""
+    estimates: Numbers
+    """What the memory predicts, in physical units, (steps, robots, n_estimates)."""
     reference: Difference
     """PyTorch itself, robot by robot: what rounding alone makes of a batch of another size."""
 
@@ -67,12 +71,15 @@ def parity_config(cfg: EnvConfig, episode_s: float = EPISODE_S) -> EnvConfig:
     return replace(cfg, num_envs=ROBOTS, termination=full, randomization=RandomizationConfig())
 
 
-def record_reference(policy: RecurrentActorCriticPolicy, env: BipedEnv) -> Episodes:
+def record_reference(
+    policy: RecurrentActorCriticPolicy, env: BipedEnv, estimate_scales: Sequence[float] | None = None
+) -> Episodes:
     """Let a policy act in PyTorch, in single precision, for one full episode a robot and parts of two more.
 
     Args:
         policy: the policy.
         env: made by `parity_config`, on the CPU.
+        estimate_scales: as `biped.deploy.network.PolicyStep` has them.
     """
     actor, clip = DeterministicActor(policy, env.num_envs, "fp32"), env.cfg.control.action_clip
     episode = round(env.cfg.termination.episode_s / env.cfg.sim.control_dt_s)
@@ -85,13 +92,18 @@ def record_reference(policy: RecurrentActorCriticPolicy, env: BipedEnv) -> Episo
             observations, _ = env.reset(seed=1)
             starts = torch.ones(env.num_envs, dtype=torch.bool)
         actions = actor(observations, starts).clamp(-clip, clip)
-        seen.append(tuple(part.numpy().copy() for part in (observations, starts, actions, *actor.state)))
+        estimates = _in_units(actor.estimates, estimate_scales, actions)
+        seen.append(
+            tuple(part.numpy().copy() for part in (sensed(observations), starts, actions, *actor.state, estimates))
+        )
         observations, _, terminated, truncated, _ = env.step(actions)
         starts = terminated | truncated
     columns = [np.stack(column) for column in zip(*seen, strict=True)]
     unknown = Difference("PyTorch", 0, 0, np.nan, np.nan)
     episodes = Episodes(columns[0], columns[1].astype(np.bool_), *columns[2:], reference=unknown)
-    return replace(episodes, reference=_compare_players("PyTorch", episodes, lambda: _torch_player(policy, clip)))
+    return replace(
+        episodes, reference=_compare_players("PyTorch", episodes, lambda: _torch_player(policy, clip, estimate_scales))
+    )
 
 
 def compare(name: str, episodes: Episodes, step: Step) -> Difference:
@@ -134,23 +146,33 @@ def as_table(lines: Sequence[Difference]) -> str:
 def _player(step: Step, empty: Memory) -> Player:
     memory = empty
 
-    def play(observation: Numbers, begins: bool) -> tuple[Numbers, Memory]:
+    def play(observation: Numbers, begins: bool) -> Stepped:
         nonlocal memory
-        action, memory = step(observation, empty if begins else memory)
-        return action, memory
+        stepped = step(observation, empty if begins else memory)
+        memory = stepped.memory
+        return stepped
 
     return play
 
 
-def _torch_player(policy: RecurrentActorCriticPolicy, clip: float) -> Player:
+def _torch_player(policy: RecurrentActorCriticPolicy, clip: float, estimate_scales: Sequence[float] | None) -> Player:
     actor = DeterministicActor(policy, 1, "fp32")
 
-    def play(observation: Numbers, begins: bool) -> tuple[Numbers, Memory]:
-        action = actor(torch.from_numpy(observation), torch.tensor([begins], dtype=torch.bool)).clamp(-clip, clip)
+    def play(observation: Numbers, begins: bool) -> Stepped:
+        starts = torch.tensor([begins], dtype=torch.bool)
+        action = actor(torch.from_numpy(observation), starts).clamp(-clip, clip)
         hidden, cell = actor.state
-        return action.numpy(), (hidden.numpy(), cell.numpy())
+        estimates = _in_units(actor.estimates, estimate_scales, action)
+        return Stepped(action.numpy(), (hidden.numpy(), cell.numpy()), estimates.numpy())
 
     return play
+
+
+def _in_units(estimates: Tensor | None, scales: Sequence[float] | None, actions: Tensor) -> Tensor:
+    """Return estimates in physical units, (n, n_estimates); (n, 0) where they are left out."""
+    if estimates is None or scales is None:
+        return actions[:, :0]
+    return estimates / torch.tensor(scales, dtype=torch.float32)
 
 
 def _compare_players(name: str, episodes: Episodes, new_player: Callable[[], Player]) -> Difference:
@@ -161,12 +183,13 @@ def _compare_players(name: str, episodes: Episodes, new_player: Callable[[], Pla
         for index in range(steps):
             observation, begins = episodes.observations[index, one], bool(episodes.starts[index, robot])
             began_s = time.perf_counter()
-            action, (hidden, cell) = play(observation, begins)
+            action, (hidden, cell), estimates = play(observation, begins)
             durations_s.append(time.perf_counter() - began_s)
             pairs = (
                 (action, episodes.actions[index, one]),
                 (hidden, episodes.hidden[index, :, one]),
                 (cell, episodes.cell[index, :, one]),
+                (estimates, episodes.estimates[index, one]),
             )
             worst.append(max(_largest(mine, theirs) for mine, theirs in pairs))
     return Difference(
@@ -180,5 +203,5 @@ def _compare_players(name: str, episodes: Episodes, new_player: Callable[[], Pla
 
 def _largest(mine: Numbers, theirs: Numbers) -> float:
     """Return the largest difference; infinite where a number is none, which a maximum of Python's could pass over."""
-    difference = float(np.abs(mine - theirs).max())
+    difference = float(np.abs(mine - theirs).max(initial=0.0))
     return difference if np.isfinite(difference) else np.inf

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from biped.config.randomization import NoiseConfig
 from biped.config.task import EnvConfig
+from biped.env.groups import Observations, observation_space, unseen
 from biped.env.randomizer import Randomizer
 from biped.env.snapshot import attributes, pack, set_attributes, unpack
 from biped.env.vec_env import StableBaselinesVecEnv
@@ -24,28 +25,12 @@ from biped.mdp.observations import ObservationInputs, ObservationLayout
 from biped.mdp.rewards import RewardInputs, RewardModel, active_terms, compute_rewards
 from biped.mdp.terminations import check_terminations
 from biped.robot.rotations import quat_from_yaw, quat_rotate
-from biped.robot.state import (
-    BipedState,
-    select_state,
-    without_motion,
-)
+from biped.robot.state import BipedState, select_state, without_motion
 from biped.sim.scene import ResetPose, Scene, make_scene
 
-Observations = Tensor | dict[str, Tensor]
-"""(num_envs, width), or a dictionary of them: `policy` and `critic`."""
-
-_SNAPSHOT: Mapping[str, str] = MappingProxyType(
-    {
-        "_phase": "_phase",
-        "_episode_steps": "_episode_steps",
-        "_previous_action": "_previous_action",
-        "_state": "_state",
-        "_steps": "_steps",
-        "_events": "_events",
-        "_command": "_command",
-    }
-)
-"""Names in a checkpoint, which stay, and the attributes that the running episodes live in."""
+_RUNNING = ("_phase", "_episode_steps", "_previous_action", "_state", "_steps", "_events", "_command")
+_SNAPSHOT: Mapping[str, str] = MappingProxyType({key: key for key in _RUNNING})
+"""Names in a checkpoint, which stay, and the attributes that the running episodes live in: the same so far."""
 _SNAPSHOT_OF_STATS = MappingProxyType({"episode_return": "episode_return", "episode_length": "episode_length"})
 """The same of the statistics."""
 
@@ -53,10 +38,11 @@ _SNAPSHOT_OF_STATS = MappingProxyType({"episode_return": "episode_return", "epis
 class BipedEnv(VectorEnv):
     """A batch of bipeds under velocity commands, stepped together on torch tensors.
 
-    Observations are a dictionary of two groups, `policy` (num_envs, layout.width), what a robot can measure, and `critic`
-    (num_envs, critic_layout.width), what only a simulator knows; where the critic has no group of its own, they are the
-    policy's tensor alone. Actions are (num_envs, num_joints), rewards (num_envs,); all float32 on `device`. An episode that ends is reset in the same step: the observation returned is the new episode's first, and
-    the last one of the old episode is `infos["final_obs"]` where `infos["_final_obs"]` is True.
+    Observations are two groups: `policy` (num_envs, layout.width), what a robot can measure, and `critic` (num_envs,
+    critic_layout.width), what only a simulator knows. Where the critic has no group of its own, they are the policy's
+    tensor alone. Actions are (num_envs, num_joints), rewards (num_envs,); all float32 on `device`. An episode that ends
+    is reset in the same step: the observation returned is the new episode's first, and the last one of the
+    old episode is `infos["final_obs"]` where `infos["_final_obs"]` is True.
     """
 
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": ["rgb_array"]}  # noqa: RUF012
@@ -82,7 +68,7 @@ class BipedEnv(VectorEnv):
         self.layout = ObservationLayout.build(cfg)
         self.critic_layout = ObservationLayout.of_critic(cfg)
         joints = len(cfg.robot.joint_names)
-        self.single_observation_space = _observation_space(self.layout, self.critic_layout, cfg.observation.clip)
+        self.single_observation_space = observation_space(self.layout, self.critic_layout, cfg.observation.clip)
         self.single_action_space = gymnasium.spaces.Box(
             -cfg.control.action_clip, cfg.control.action_clip, (joints,), np.float32
         )
@@ -138,7 +124,8 @@ class BipedEnv(VectorEnv):
                 its episode as an error, and so does a command that is not.
 
         Returns:
-            Observations, rewards, terminated, truncated, and infos: `final_obs` (observations) with its mask `_final_obs`, and `episode_return`, `episode_length` up to this step, (num_envs,) each.
+            Observations, rewards, terminated, truncated, and infos: `final_obs` (observations) with its mask
+            `_final_obs`, and `episode_return`, `episode_length` up to this step, (num_envs,) each.
 
         Raises:
             ValueError: the actions have another shape.
@@ -178,7 +165,7 @@ class BipedEnv(VectorEnv):
         returns, lengths = self.stats.add(rewards, shares, progress, moving & ~ends.error, ends)
 
         self._state, self._previous_action, self._shares = state, actions, shares
-        self._randomizer.feel(self._steps.contacts)
+        self._randomizer.feel(self._steps.contacts, state)
         final_obs = unseen(ends.error, self._observe())
         self._start(ends.done, state)
         infos = {
@@ -349,6 +336,7 @@ class BipedEnv(VectorEnv):
         start = self._randomizer.disturbed(start)
         self.scene.reset(mask, ResetPose(start.base_pos_w, start.base_quat_w, start.joint_pos_rad))
         self._randomizer.set_in_motion(mask, start)
+        self._randomizer.start_sensors(mask, start)
         self._state = select_state(mask, start, state)
         self._phase = torch.where(mask, phase, self._phase)
         self._episode_steps = torch.where(mask, 0.0, self._episode_steps)
@@ -368,11 +356,10 @@ class BipedEnv(VectorEnv):
             previous_action=self._previous_action,
             phase=self._phase,
             default_joint_pos_rad=self._default_joint_pos,
-            dynamics=self._randomizer.dynamics,
-            push_force_w=self._randomizer.push_force_w,
-            bump_height_m=self._randomizer.bump_height_m,
+            **self._randomizer.hidden(),
         )
-        sensed = self.layout.observe(replace(truth, contacts=self._randomizer.felt(truth.contacts)), self.cfg.observation)
+        felt, state = self._randomizer.felt(truth.contacts), self._randomizer.sensed(truth.state)
+        sensed = self.layout.observe(replace(truth, contacts=felt, state=state), self.cfg.observation)
         if self._noise is not None:
             sensed = sensed + self._noise * torch.randn(
                 sensed.shape, generator=self._generator, device=self.device, dtype=torch.float32
@@ -390,26 +377,6 @@ class BipedVecEnv(StableBaselinesVecEnv):
     def __init__(self, env: BipedEnv) -> None:
         """Wrap `env`."""
         super().__init__(env)
-
-
-def _observation_space(
-    layout: ObservationLayout, critic_layout: ObservationLayout | None, bound: float
-) -> gymnasium.spaces.Space:
-    """Return the space of one robot's observation."""
-
-    def box(group: ObservationLayout) -> gymnasium.spaces.Box:
-        return gymnasium.spaces.Box(-bound, bound, (group.width,), np.float32)
-
-    if critic_layout is None:
-        return box(layout)
-    return gymnasium.spaces.Dict({"policy": box(layout), "critic": box(critic_layout)})
-
-
-def unseen(mask: Tensor, observations: Observations) -> Observations:
-    """Return observations that are zero where `mask` (num_envs,) is True."""
-    if isinstance(observations, dict):
-        return {name: group.masked_fill(mask[:, None], 0.0) for name, group in observations.items()}
-    return observations.masked_fill(mask[:, None], 0.0)
 
 
 def make_env(

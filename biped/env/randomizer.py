@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from biped.config.randomization import (
     ContactSensorConfig,
     StartConfig,
 )
+from biped.config.sensors import EncoderConfig, ImuConfig
 from biped.config.task import EnvConfig
 from biped.env.snapshot import attributes, pack, set_attributes, unpack
 from biped.mdp.disturbances import (
@@ -25,6 +27,7 @@ from biped.mdp.randomization import (
     redrawn,
     sample_dynamics,
 )
+from biped.mdp.sensors import Encoders, Imu
 from biped.robot.actuators import Actuation
 from biped.robot.dynamics import DynamicsSample
 from biped.robot.rotations import (
@@ -65,6 +68,10 @@ class Randomizer:
         self._pushes = Pushes.initial(cfg.num_envs, scene.device)
         self._has_pushes = pushes_are_on(random.push)
         self._has_sensor_faults = random.contact_sensors != ContactSensorConfig()
+        self._has_imu = random.imu != ImuConfig()
+        self._has_encoders = random.encoders != EncoderConfig()
+        self._imu: Imu | None = None
+        self._encoders: Encoders | None = None
         self._has_start_motion = random.start != StartConfig()
         self._is_tilted = self._has_start_motion or random.slope_rad.mode != "off"
         self._draws = any(is_drawn_at_reset(item.name, random) for item in fields(DynamicsSample))
@@ -136,6 +143,16 @@ class Randomizer:
             start = replace(start, projected_gravity_b=gravity_b)
         return start
 
+    def start_sensors(self, mask: Tensor, start: BipedState) -> None:
+        """Give IMUs and encoders new errors where `mask` (num_envs,) is True, for episodes that begin with `start`."""
+        random = self._cfg.randomization
+        if self._has_imu:
+            imu = self._imu or Imu.initial(start)
+            self._imu = imu.reset(mask, start, random.imu, self._generator)
+        if self._has_encoders:
+            encoders = self._encoders or Encoders.initial(start)
+            self._encoders = encoders.reset(mask, start, random.encoders, self._generator)
+
     def set_in_motion(self, mask: Tensor, start: BipedState) -> None:
         """Give the robots where `mask` (num_envs,) is True the velocity of their start."""
         if self._has_start_motion:
@@ -170,11 +187,34 @@ class Randomizer:
             self._scene.set_base_velocity(jumps, vel_w + change_w, state.base_ang_vel_b)
         return self._pushes.force_w if cfg.force_n else None
 
-    def feel(self, contacts: Tensor) -> None:
-        """Take in the true contacts (num_envs, 2), bool, of a control step."""
+    def feel(self, contacts: Tensor, state: BipedState) -> None:
+        """Take in the true contacts (num_envs, 2), bool, and the true state of a control step."""
+        random, dt_s = self._cfg.randomization, self._cfg.sim.control_dt_s
         if self._has_sensor_faults:
-            sensors = self._cfg.randomization.contact_sensors
-            self._sensors = self._sensors.feel(contacts, sensors, self._generator)
+            self._sensors = self._sensors.feel(contacts, random.contact_sensors, self._generator)
+        if self._imu is not None:
+            self._imu = self._imu.feel(state, dt_s, random.imu, self._generator)
+        if self._encoders is not None:
+            self._encoders = self._encoders.feel(state, dt_s, random.encoders)
+
+    def sensed(self, state: BipedState) -> BipedState:
+        """Return the state as the IMU and the encoders have it; those of nominal robots say the truth."""
+        nominal = self.is_nominal[:, None]
+        if self._imu is not None:
+            gravity, ang_vel = self._imu.sensed()
+            state = replace(
+                state,
+                projected_gravity_b=torch.where(nominal, state.projected_gravity_b, gravity),
+                base_ang_vel_b=torch.where(nominal, state.base_ang_vel_b, ang_vel),
+            )
+        if self._encoders is not None:
+            position, velocity = self._encoders.sensed()
+            state = replace(
+                state,
+                joint_pos_rad=torch.where(nominal, state.joint_pos_rad, position),
+                joint_vel_rad_s=torch.where(nominal, state.joint_vel_rad_s, velocity),
+            )
+        return state
 
     def felt(self, contacts: Tensor) -> Tensor:
         """Return what the switches say, (num_envs, 2), bool; those of nominal robots say `contacts`, the truth."""
@@ -182,19 +222,18 @@ class Randomizer:
             return contacts
         return torch.where(self.is_nominal[:, None], contacts, self._sensors.felt)
 
-    @property
-    def push_force_w(self) -> Tensor:
-        """The force of a push that is under way, (num_envs, 3), N in the world."""
-        return self._pushes.force_w
-
-    @property
-    def bump_height_m(self) -> Tensor:
-        """Largest height of the bumps of the field that an episode started on, (num_envs,), m; 0 on the plane."""
-        return self._field_starts[self.dynamics.bump_field, 2]
+    def hidden(self) -> dict[str, Any]:
+        """Return what only a simulator knows, by the names of `biped.mdp.observations.ObservationInputs`."""
+        heights_m = self._field_starts[:, 2]
+        return {
+            "dynamics": self.dynamics,
+            "push_force_w": self._pushes.force_w,
+            "bump_height_m": heights_m[self.dynamics.bump_field],
+        }
 
     def get_state(self) -> dict[str, Tensor]:
         """Return copies of all that the running episodes depend on."""
-        return pack(attributes(self, _SNAPSHOT))
+        return pack(attributes(self, self._snapshot))
 
     def set_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from what `get_state` returned; the scene's own state is to be put back after this.
@@ -202,8 +241,13 @@ class Randomizer:
         Raises:
             KeyError, RuntimeError: it is of another kind or size.
         """
-        set_attributes(self, _SNAPSHOT, unpack(attributes(self, _SNAPSHOT), state))
+        set_attributes(self, self._snapshot, unpack(attributes(self, self._snapshot), state))
         self._apply()
+
+    @property
+    def _snapshot(self) -> Mapping[str, str]:
+        sensors = {"imu": "_imu", "encoders": "_encoders"}
+        return {**_SNAPSHOT, **{key: name for key, name in sensors.items() if getattr(self, name) is not None}}
 
     def _apply(self) -> None:
         if self._cfg.randomization.changes_dynamics:

@@ -12,16 +12,13 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 from torch import Tensor
 
-Arrays = np.ndarray | dict[str, np.ndarray]
-"""Observations on numpy: an array, or a dictionary of groups."""
+from biped.env.groups import Arrays, as_numpy, row
 
 
 class NumpyVectorEnv(VectorWrapper):
     """A vector environment on tensors with numpy in and out, for gymnasium's wrappers; infos are arrays by name."""
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Arrays, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Arrays, dict[str, Any]]:
         """Begin every episode anew: see the environment's `reset`."""
         observations, infos = self.env.reset(seed=seed, options=options)
         return as_numpy(observations), as_numpy(infos)
@@ -89,7 +86,7 @@ class StableBaselinesVecEnv(VecEnv):
         )
         for index in ended:
             infos[index] = {
-                "terminal_observation": _row(final_obs, index),
+                "terminal_observation": row(final_obs, index),
                 "TimeLimit.truncated": cut[index],
                 "episode": {"r": returns[index], "l": int(lengths[index]), "t": elapsed_s},
             }
@@ -137,16 +134,3 @@ class StableBaselinesVecEnv(VecEnv):
     def _require_whole_batch(self, indices: VecEnvIndices) -> None:
         if len(self._indices(indices)) != self.num_envs:
             raise ValueError("the environments are one batch: leave indices out")
-
-
-def as_numpy(tensors: Any) -> Any:
-    """Return a tensor, or a dictionary of them, as numpy has it."""
-    if isinstance(tensors, dict):
-        return {name: as_numpy(value) for name, value in tensors.items()}
-    return tensors.cpu().numpy()
-
-
-def _row(observations: Arrays, index: int) -> Arrays:
-    if isinstance(observations, dict):
-        return {name: group[index] for name, group in observations.items()}
-    return observations[index]

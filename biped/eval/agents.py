@@ -6,10 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from biped.env.env import BipedEnv, Observations
+from biped.env.env import BipedEnv
+from biped.env.groups import Observations
 
 Agent = Callable[[Observations, Tensor], Tensor]
-"""From observations, a tensor or a dictionary of groups, and episode starts (num_envs,), bool, to actions (num_envs, num_joints)."""
+"""From observations, one tensor or groups, and episode starts (num_envs,), bool, to actions (num_envs, num_joints).
+
+One that predicts velocity and height has them in its attribute `estimates` after each call."""
 
 
 def zero_agent(env: BipedEnv) -> Agent:

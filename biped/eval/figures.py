@@ -282,3 +282,30 @@ def drift(record: Recording, _: ServoConfig) -> float:
 def feet_on_ground(record: Recording, _: ServoConfig) -> float:
     """Share of the time that both feet are on the ground."""
     return _mean(record.contacts[measured(record)].all(axis=-1))
+
+
+# What the policy believes
+
+
+def estimates(record: Recording) -> tuple[NDArray, NDArray]:
+    """Return what the policy took velocity and height to be, and what they were, (n, 4) each: m/s, m/s, m/s, m.
+
+    A guess is of the state that the policy saw when it made it, which is the state after the step before.
+    """
+    if not record.estimate.shape[-1]:
+        return np.zeros((0, 4)), np.zeros((0, 4))
+    truth = np.concatenate((record.base_lin_vel_b, record.base_pos_w[..., 2:]), axis=-1)
+    seen = measured(record)[:-1] & record.running[1:]
+    return record.estimate[1:][seen], truth[:-1][seen]
+
+
+def estimate_error_velocity(record: Recording, _: ServoConfig) -> float:
+    """Root mean square error of the policy's guess of each horizontal velocity of the base, m/s."""
+    guess, truth = estimates(record)
+    return math.sqrt(_mean(np.square(guess[:, :2] - truth[:, :2])))
+
+
+def estimate_error_height(record: Recording, _: ServoConfig) -> float:
+    """Root mean square error of the policy's guess of the base's height, m."""
+    guess, truth = estimates(record)
+    return math.sqrt(_mean(np.square(guess[:, 3] - truth[:, 3])))

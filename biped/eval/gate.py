@@ -38,6 +38,10 @@ def _all(record: Recording) -> Bools:
     return np.ones(len(record.command), dtype=bool)
 
 
+def _that_estimate(record: Recording) -> Bools:
+    return _all(record) & (record.estimate.shape[-1] > 0)
+
+
 TRACKING_BARS = (0.08, 0.08, 0.25)
 """The most mean absolute error of vx (m/s), vy (m/s) and yaw rate (rad/s)."""
 
@@ -66,6 +70,8 @@ GATE = (
     Line("standing_drift_m_s", fig.standing, fig.drift, "m/s", high=0.05),
     Line("standing_feet_on_ground", fig.standing, fig.feet_on_ground, "1", low=0.95),
     Line("cost_of_transport", fig.walking, fig.cost_of_transport, "1"),
+    Line("estimate_error_velocity_m_s", _that_estimate, fig.estimate_error_velocity, "m/s"),
+    Line("estimate_error_height_m", _that_estimate, fig.estimate_error_height, "m"),
 )
 """Every figure with its bar. A line without episodes is not judged; one that is only reported has no bar."""
 

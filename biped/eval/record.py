@@ -54,6 +54,9 @@ class Recording:
     """Feet on the ground, (num_steps, num_envs, 2)."""
     phase: Floats
     """The gait clock, (num_steps, num_envs), from 0 to 1."""
+    estimate: Floats
+    """What the policy took velocity (m/s, base frame) and height (m) of the base to be when it acted, before the step,
+    (num_steps, num_envs, 4); (num_steps, num_envs, 0) for one that does not say."""
     rewards: Floats
     """What each reward term paid, (num_steps, num_envs, num_terms)."""
     reward_names: NDArray[np.str_]
@@ -124,6 +127,7 @@ class Recorder:
         truncated: Tensor,
         phase: Tensor,
         rewards: Tensor,
+        estimate: Tensor | None = None,
     ) -> None:
         """Record one control step.
 
@@ -134,14 +138,18 @@ class Recorder:
             truncated: episodes that have lasted their full time, (num_envs,), bool.
             phase: the gait clock, (num_envs,).
             rewards: what each reward term paid, (num_envs, num_terms).
+            estimate: see `Recording.estimate`, (num_envs, 4); None where the policy does not say.
         """
         self._fell = self._fell | (self.running & terminated)
         self.running = self.running & ~(terminated | truncated)
-        self._steps.append((self.running, contacts, phase, rewards, *(getattr(state, name) for name in RECORDED_STATE)))
+        guess = rewards[:, :0] if estimate is None else estimate
+        states = (getattr(state, name) for name in RECORDED_STATE)
+        self._steps.append((self.running, contacts, phase, rewards, guess, *states))
 
     def finish(self) -> Recording:
         """Return what was recorded."""
-        running, contacts, phase, rewards, *states = (_to_host(columns) for columns in zip(*self._steps, strict=True))
+        columns = (_to_host(steps) for steps in zip(*self._steps, strict=True))
+        running, contacts, phase, rewards, estimate, *states = columns
         return Recording(
             dt_s=self._dt_s,
             mass_kg=self._mass_kg,
@@ -151,6 +159,7 @@ class Recorder:
             contacts=contacts,
             phase=phase,
             rewards=rewards,
+            estimate=estimate,
             reward_names=self._reward_names,
             **dict(zip(RECORDED_STATE, states, strict=True)),
         )

@@ -19,7 +19,8 @@ from biped.config.randomization import (
     Randomized,
 )
 from biped.config.task import EnvConfig
-from biped.env.env import BipedEnv, Observations
+from biped.env.env import BipedEnv
+from biped.env.groups import Observations, sensed, with_sensed
 from biped.eval.agents import Agent
 from biped.eval.episodes import record_episodes, trial_commands
 from biped.mdp.observations import ObservationLayout
@@ -217,10 +218,9 @@ def run_robustness(
         step[0] += 1
         if step[0] % every == 0:
             push()
-        sensed = observations["policy"] if isinstance(observations, dict) else observations
-        drawn = torch.randn(sensed.shape, generator=generator, device=env.device, dtype=torch.float32)
-        noisy = sensed + deviation * drawn
-        return agent({**observations, "policy": noisy} if isinstance(observations, dict) else noisy, starts)
+        seen = sensed(observations)
+        drawn = torch.randn(seen.shape, generator=generator, device=env.device, dtype=torch.float32)
+        return agent(with_sensed(observations, seen + deviation * drawn), starts)
 
     commands = trial_commands(episodes, env.cfg.command, seed).repeat(len(levels), 1)
     record = record_episodes(env, disturbed, commands, seed)

@@ -344,7 +344,8 @@ class ObservationLayout:
     @classmethod
     def build(cls, cfg: EnvConfig) -> "ObservationLayout":
         """Return the actor's layout: what the robot's computer has to put together."""
-        names = [name for name in cfg.observation.policy if name != "foot_contact" or cfg.robot.foot_switches]
+        has_switches = cfg.robot.foot_switches
+        names: list[Term] = [name for name in cfg.observation.policy if name != "foot_contact" or has_switches]
         return cls._of(names, cfg, noisy=True)
 
     @classmethod

@@ -33,7 +33,7 @@ class Estimator(nn.Module):
         self.head = nn.Linear(latent_width, len(columns))
 
     def forward(self, latent: Tensor) -> Tensor:
-        """Return estimates (n, len(columns)), as the critic's observation is scaled, from memories (n, latent_width)."""
+        """Return estimates (n, len(columns)), scaled as the critic's observation is, of memories (n, latent_width)."""
         return self.head(latent)
 
     def truth(self, observations: Mapping[str, Tensor]) -> Tensor:

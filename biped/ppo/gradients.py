@@ -141,12 +141,13 @@ def mean_of_used(table: np.ndarray) -> np.ndarray:
     return used.mean(axis=0) if len(used) else np.full(table.shape[1], np.nan)
 
 
-def summarise(table: np.ndarray, last_epoch: int) -> dict[str, float]:
+def summarise(table: np.ndarray, last_epoch: int, has_estimates: bool = False) -> dict[str, float]:
     """Return an update's statistics by Stable-Baselines3's names.
 
     Args:
         table: (n_minibatches, 9), a row for each in the order of the update.
         last_epoch: first row of the last epoch, which the KL divergence is of.
+        has_estimates: the policy has a `biped.ppo.estimator`.
     """
     used, of_last_epoch = mean_of_used(table), mean_of_used(table[last_epoch:])
     return {
@@ -157,4 +158,5 @@ def summarise(table: np.ndarray, last_epoch: int) -> dict[str, float]:
         "kl": of_last_epoch[KL],
         "clip_fraction": used[CLIP_FRACTION],
         "loss": mean_of_used(table[table[:, USED] > 0][-1:])[TOTAL],
+        **({"estimate_loss": used[ESTIMATE]} if has_estimates else {}),
     }

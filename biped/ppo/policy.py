@@ -74,6 +74,9 @@ class MlpExtractor(BaseFeaturesExtractor):
 class MlpIntoLstmPolicy(RecurrentActorCriticPolicy):
     """sb3-contrib's recurrent actor-critic with the MLP in front of the LSTM and a fast pass over whole sequences."""
 
+    estimator: Estimator | None
+    """Predicts from the actor's memory what only the critic sees; None without `estimates`."""
+
     def __init__(
         self,
         observation_space: gymnasium.Space,
@@ -131,7 +134,8 @@ class MlpIntoLstmPolicy(RecurrentActorCriticPolicy):
         self.estimates, self.estimator = tuple(estimates), None
         if estimates:
             self.estimator = Estimator(lstm_hidden_size, estimates, estimate_coef)
-            self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
+            make_optimizer: Any = self.optimizer_class  # the parent made one without this head
+            self.optimizer = make_optimizer(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
 
     def make_features_extractor(self) -> BaseFeaturesExtractor:
         """Make an extractor: the actor's, and when asked again the critic's.

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from biped.ppo.buffer import DeviceRolloutBuffer, map_observations
 from biped.ppo.env_edge import EndedEpisodes, Step, clip_bounds, edge_of, to_device
-from biped.ppo.gradients import APPROX_KL, ESTIMATE, KL, TOTAL, USED, PpoGradient, mean_of_used, summarise
+from biped.ppo.gradients import APPROX_KL, KL, TOTAL, USED, PpoGradient, summarise
 from biped.ppo.guard import TOLERATED_IN_A_ROW, LastGood, StepGuard
 from biped.ppo.host_view import HostArray
 from biped.ppo.kl_schedule import KlSchedule, next_learning_rate
@@ -297,10 +297,8 @@ class DeviceRecurrentPPO(RecurrentPPO):
         explained, std, skipped, in_a_row, finite = torch.stack(figures).tolist()
         table = rows.cpu().numpy()
         record = self.logger.record
-        for name, value in summarise(table, last_epoch).items():
+        for name, value in summarise(table, last_epoch, getattr(policy, "estimator", None) is not None).items():
             record(f"train/{name}", value)
-        if getattr(policy, "estimator", None) is not None:
-            record("train/estimate_loss", mean_of_used(table)[ESTIMATE])
         record("train/explained_variance", explained)
         record("train/skipped_steps", int(skipped))
         if hasattr(policy, "log_std"):

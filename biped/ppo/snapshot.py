@@ -26,8 +26,9 @@ def learner_state(model: DeviceRecurrentPPO) -> dict[str, Tensor]:
             [[info[key] for key in _EPISODE] for info in model.ep_info_buffer or ()], dtype=torch.float64
         ),
     }
-    groups = observations if isinstance(observations, dict) else {"": observations}
-    if isinstance(next(iter(groups.values())), Tensor) and isinstance(states, RNNStates):  # a rollout was made
+    groups: dict[str, Any] = observations if isinstance(observations, dict) else {"": observations}
+    if all(isinstance(group, Tensor) for group in groups.values()) and isinstance(states, RNNStates):
+        # A rollout was made.
         state |= {_observed(name): group.clone() for name, group in groups.items()}
         state["episode_starts"] = torch.as_tensor(model._last_episode_starts).clone()
         state |= _lstm("lstm", states)

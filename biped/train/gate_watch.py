@@ -12,7 +12,7 @@ from torch import Tensor
 from biped.base.files import set_aside
 from biped.base.interrupts import Interrupts
 from biped.base.watchdog import Watchdog
-from biped.env.env import Observations
+from biped.env.groups import Observations
 from biped.eval.bench import Evaluation, EvaluationBench
 from biped.eval.gate import as_json
 from biped.ppo.acting import DeterministicActor

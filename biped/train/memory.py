@@ -73,7 +73,9 @@ def estimate(config: Config, device: str) -> Need:
     widths = (groups["policy"], groups.get("critic", groups["policy"]))  # the actor's, the critic's
     trials = train.eval_episodes if train.eval_every_steps else 0
     trial_steps = round(env.termination.episode_s / env.sim.control_dt_s)
-    transition = sum(groups.values()) + 2 * joints + 6  # observation, action and its mean; reward, value, log-probability, ...
+    transition = (
+        sum(groups.values()) + 2 * joints + 6
+    )  # observation, action and its mean; reward, value, log-probability, ...
     state = 4 * policy.lstm_layers * policy.lstm_hidden_size  # hidden and cell, of actor and critic
     activations = 2 * (2 * sum(policy.hidden_sizes) + _LSTM_WIDTHS * policy.lstm_layers * policy.lstm_hidden_size)
     return Need(

@@ -40,6 +40,8 @@ GATE_FIGURES: Mapping[str, tuple[str, str]] = MappingProxyType(
         "standing_drift_m_s": ("m/s", "net displacement over time where the command is to stand"),
         "standing_feet_on_ground": ("1", "share of the time that both feet are on the ground where they should stand"),
         "cost_of_transport": ("1", "positive mechanical work over weight and distance"),
+        "estimate_error_velocity_m_s": ("m/s", "root mean square error of the policy's guess of its own velocity"),
+        "estimate_error_height_m": ("m", "root mean square error of the policy's guess of its own height"),
     }
 )
 """The walking gate's figures: unit and meaning. `biped.eval.gate` has their bars."""
@@ -87,6 +89,12 @@ _FIXED = (
     Metric("train/clip_range", "info/clip_range", "1", "clip of the probability ratio"),
     Metric(
         "train/explained_variance", "ppo/explained_variance", "1", "share of the returns' variance that is predicted"
+    ),
+    Metric(
+        "train/estimate_loss",
+        "info/estimate_loss",
+        "1",
+        "mean square error of the velocity head, of observations as they are scaled",
     ),
     Metric("train/learning_rate", "info/last_lr", "1", "learning rate of the update's last epoch"),
     Metric("train/loss", "ppo/loss", "1", "total loss of the last minibatch"),

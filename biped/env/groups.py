@@ -1,0 +1,54 @@
+"""Observations as one tensor, or as groups of them by name."""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from torch import Tensor
+
+from biped.mdp.observations import ObservationLayout
+
+Observations = Tensor | dict[str, Tensor]
+"""(num_envs, width), or a dictionary of them: `policy` and `critic`."""
+Arrays = np.ndarray | dict[str, np.ndarray]
+"""The same on numpy."""
+
+
+def observation_space(layout: ObservationLayout, critic: ObservationLayout | None, bound: float) -> gymnasium.Space:
+    """Return the space of one robot's observation: a box, or, where the critic has a group of its own, two."""
+
+    def box(group: ObservationLayout) -> gymnasium.spaces.Box:
+        return gymnasium.spaces.Box(-bound, bound, (group.width,), np.float32)
+
+    return box(layout) if critic is None else gymnasium.spaces.Dict({"policy": box(layout), "critic": box(critic)})
+
+
+def sensed(observations: Observations) -> Tensor:
+    """Return the actor's part, (num_envs, width)."""
+    return observations["policy"] if isinstance(observations, dict) else observations
+
+
+def with_sensed(observations: Observations, part: Tensor) -> Observations:
+    """Return observations with another actor's part."""
+    return {**observations, "policy": part} if isinstance(observations, dict) else part
+
+
+def unseen(mask: Tensor, observations: Observations) -> Observations:
+    """Return observations that are zero where `mask` (num_envs,) is True."""
+    if isinstance(observations, dict):
+        return {name: group.masked_fill(mask[:, None], 0.0) for name, group in observations.items()}
+    return observations.masked_fill(mask[:, None], 0.0)
+
+
+def as_numpy(tensors: Any) -> Any:
+    """Return a tensor, or a dictionary of them, as numpy has it."""
+    if isinstance(tensors, dict):
+        return {name: as_numpy(value) for name, value in tensors.items()}
+    return tensors.cpu().numpy()
+
+
+def row(observations: Arrays, index: int) -> Arrays:
+    """Return one environment's observation."""
+    if isinstance(observations, dict):
+        return {name: group[index] for name, group in observations.items()}
+    return observations[index]
