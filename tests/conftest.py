@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import biped_train
+from biped.config.observation import ESTIMATED
 from biped.config.robot import ControlConfig
 from biped.config.task import EnvConfig
 from biped.env.env import BipedEnv
@@ -57,6 +58,12 @@ def has_gpu() -> bool:
         return torch.cuda.is_available() and torch.zeros(1, device="cuda").is_cuda
     except (AssertionError, RuntimeError):
         return False
+
+
+def one_group(cfg: EnvConfig) -> EnvConfig:
+    """Return an environment whose actor and critic see one tensor, which has all that a state estimator could give."""
+    observation = replace(cfg.observation, policy=ESTIMATED, critic=())
+    return replace(cfg, robot=replace(cfg.robot, foot_switches=True), observation=observation)
 
 
 class Faults:
@@ -113,7 +120,8 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def env_config() -> EnvConfig:
-    return replace(cpu_preset().env, num_envs=8, control=ControlConfig(latency_share=0.0))
+    """Eight robots, one observation for actor and critic; tests/env/test_groups.py has two."""
+    return one_group(replace(cpu_preset().env, num_envs=8, control=ControlConfig(latency_share=0.0)))
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from biped.deploy.contract import LARGEST_SUM, OUTPUTS
 from biped.ppo.estimator import Estimator
-from biped.ppo.policy import MlpIntoLstmPolicy
+from biped.ppo.policy import MlpExtractor, MlpIntoLstmPolicy
 
 
 class PolicyStep(nn.Module):
@@ -65,10 +66,11 @@ class PolicyStep(nn.Module):
             Where a number of `obs` is not, the states are those that came in, and so the action is the one that they
             gave in the step before. States that are not finite count as zeros.
         """
+        encode = cast("MlpExtractor", self.extractor).encode
         is_sound = _is_finite(obs, (1,))
         is_whole = _is_finite(torch.cat((h, c)), (0, 2))
         h, c = torch.where(is_whole, h, 0.0), torch.where(is_whole, c, 0.0)
-        output, hidden, cell = self.extractor.encode(obs), [], []
+        output, hidden, cell = encode(obs), [], []
         for layer, (w_input, w_hidden, b_input, b_hidden) in enumerate(self.lstm.all_weights):
             gates = nn.functional.linear(output, w_input, b_input) + nn.functional.linear(h[layer], w_hidden, b_hidden)
             enter, keep, candidate, leave = gates.chunk(4, dim=1)

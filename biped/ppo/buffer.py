@@ -286,12 +286,14 @@ def _chosen(rows: Tensor, where_true: RNNStates, where_false: RNNStates) -> RNNS
 
 
 def _check_mirror(mirror: Mirror, observation_space: spaces.Space, action_space: spaces.Space) -> None:
-    pairs: list[tuple[str, spaces.Space, Reflection | None]] = [("actions", action_space, mirror.actions)]
+    pairs: list[tuple[str, spaces.Space, Reflection | None]] = []
     if isinstance(mirror.observations, Reflection):
         pairs += [("observations", observation_space, mirror.observations)]
     else:
         groups = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {"": observation_space}
-        pairs += [(f"observations {name}", space, mirror.observations.get(name)) for name, space in groups.items()]
+        of_group = mirror.observations
+        pairs += [(f"observations {name}".strip(), space, of_group.get(name)) for name, space in groups.items()]
+    pairs += [("actions", action_space, mirror.actions)]
     for what, space, reflection in pairs:
         width = 0 if reflection is None else len(reflection.index)
         fits = isinstance(space, spaces.Box) and np.prod(space.shape) == width

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from gymnasium import spaces
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.distributions import Distribution
@@ -165,6 +166,8 @@ def _values(policy: RecurrentActorCriticPolicy, latent: Tensor, precision: Preci
 
 
 def _prepared(policy: RecurrentActorCriticPolicy, observations: Observations) -> Observations:
+    if isinstance(policy.observation_space, spaces.Dict) and not isinstance(observations, dict):
+        return observations.float()  # one group alone: the actor's where it acts on a robot
     return preprocess_obs(observations, policy.observation_space, normalize_images=policy.normalize_images)
 
 

@@ -34,7 +34,7 @@ _UPDATE_FACTOR = 2.8
 """Peak of an update over its activations: what their gradients take on top."""
 _LSTM_WIDTHS = 8
 """Numbers that one LSTM cell keeps for its gradient: four gates, cell, its tanh, output, input."""
-_RECORDED_BYTES = 400
+_RECORDED_BYTES = 432
 """An evaluation's record of one step of one robot, with the copy that is made at its end."""
 _GRAIN = 64
 
@@ -73,16 +73,17 @@ def estimate(config: Config, device: str) -> Need:
     widths = (groups["policy"], groups.get("critic", groups["policy"]))  # the actor's, the critic's
     trials = train.eval_episodes if train.eval_every_steps else 0
     trial_steps = round(env.termination.episode_s / env.sim.control_dt_s)
-    transition = (
-        sum(groups.values()) + 2 * joints + 6
-    )  # observation, action and its mean; reward, value, log-probability, ...
+    estimates = 4 if policy.velocity_head else 0
+    weights = _weights(config, widths[0], joints + estimates) + _weights(config, widths[1], 1) + joints
+    # Observations, action and its mean; reward, value, log-probability, ...
+    transition = sum(groups.values()) + 2 * joints + 6
     state = 4 * policy.lstm_layers * policy.lstm_hidden_size  # hidden and cell, of actor and critic
     activations = 2 * (2 * sum(policy.hidden_sizes) + _LSTM_WIDTHS * policy.lstm_layers * policy.lstm_hidden_size)
     return Need(
         process=PROCESS_BYTES[device],
         robots=ROBOT_BYTES * (env.num_envs + trials) + _RECORDED_BYTES * trials * trial_steps,
         rollout=_FLOAT * env.num_envs * (ppo.n_steps * transition + _STATE_COPIES * state),
-        network=_FLOAT * _COPIES * sum(_weights(config, *size) for size in zip(widths, (joints, 1), strict=True)),
+        network=_FLOAT * _COPIES * weights,
         update=round(_FLOAT * config.batch_size * (activations * _UPDATE_FACTOR + transition)),
     )
 

@@ -20,6 +20,7 @@ from biped.config.task import EnvConfig
 from biped.env.env import BipedEnv, make_env
 from biped.sim.scene import make_scene
 from biped_config import cpu_preset, randomization_preset
+from tests.conftest import one_group
 
 COUNT = 16
 
@@ -28,12 +29,13 @@ def build(randomization: RandomizationConfig, sim: str = "mujoco", seed: int = 0
     cfg = replace(
         cpu_preset().env, num_envs=COUNT, control=ControlConfig(latency_share=0.0), randomization=randomization
     )
-    return make_env(cfg, "cpu", sim=sim, seed=seed)
+    return make_env(one_group(cfg), "cpu", sim=sim, seed=seed)
 
 
 def walk(env: BipedEnv, steps: int, seed: int = 3) -> list[torch.Tensor]:
     actions = torch.randn(steps, COUNT, 9, generator=torch.Generator().manual_seed(seed))
-    return [env.step(action)[0] for action in actions]
+    seen = [env.step(action)[0] for action in actions]
+    return [torch.cat(list(each.values()), dim=1) if isinstance(each, dict) else each for each in seen]
 
 
 def test_noise_is_on_the_channels_that_have_it_and_of_its_size() -> None:

@@ -1,5 +1,7 @@
 """Stock Stable-Baselines3 and sb3-contrib on our environment, as anybody would use them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -44,7 +46,8 @@ def test_stock_recurrent_ppo_opens_our_checkpoint_and_trains_on(env: BipedVecEnv
     from biped.train.learner import make_model
     from biped_config import smoke_preset
 
-    model = make_model(smoke_preset(), env, seed=0).learn(256)
+    config = replace(smoke_preset(), env=env.env.cfg, policy=replace(smoke_preset().policy, velocity_head=False))
+    model = make_model(config, env, seed=0).learn(256)
     save_checkpoint(model, tmp_path / "model.zip")
     stock = RecurrentPPO.load(tmp_path / "model.zip", env=env, device="cpu")
     observation = env.reset()

@@ -136,7 +136,31 @@ def test_an_episode_that_falls_at_once_passes_nothing_that_needs_measuring() -> 
     gone = replace(good, running=np.zeros_like(good.running), fell=np.ones_like(good.fell))
     verdict = judge(gone, SERVO)
     asked_of_walks = {line.name for line in GATE if line.of not in (fig.turning, fig.standing)}
-    assert failed(verdict) == asked_of_walks - {"cost_of_transport"}  # which has no bar
+    without_bar = {"cost_of_transport", "estimate_error_velocity_m_s", "estimate_error_height_m"}
+    assert failed(verdict) == asked_of_walks - without_bar
+
+
+def test_what_a_policy_takes_its_velocity_to_be_is_compared_with_what_it_was_when_it_looked() -> None:
+    count = round(20.0 / DT_S)
+    guess = np.zeros((count, 3, 4), dtype=np.float32)
+    # It walks at 0.3 m/s, 0.4 m high; robot 1 is thought 0.3 m/s too fast and robot 2 0.03 m too high.
+    guess[..., 0], guess[..., 3] = 0.3, 0.4
+    guess[:, 1, 0] += 0.3
+    guess[:, 2, 3] += 0.03
+    record = walk(estimate=guess)
+    # The mean is over three robots, and of a velocity over two numbers.
+    assert fig.estimate_error_velocity(record, SERVO) == pytest.approx(0.3 / math.sqrt(6.0), rel=1e-5)
+    assert fig.estimate_error_height(record, SERVO) == pytest.approx(0.03 / math.sqrt(3.0), rel=1e-4)
+    # A guess is about the state before the step that it is recorded with: one that knows the future is wrong.
+    speeds = np.linspace(0.0, 2.0, count, dtype=np.float32)
+    varying = record.base_lin_vel_b.copy()
+    varying[..., 0] = speeds[:, None]
+    right = guess.copy()
+    right[1:, :, 0] = speeds[:-1, None]
+    assert fig.estimate_error_velocity(replace(record, base_lin_vel_b=varying, estimate=right), SERVO) < 1e-6
+    assert judge(record, SERVO).passed, "it is reported, and no bar"
+    silent = {judged.line.name: judged.episodes for judged in judge(walk(), SERVO).lines}
+    assert silent["estimate_error_velocity_m_s"] == 0
 
 
 def test_episodes_that_stand_still_among_others_that_walk_are_not_hidden_by_the_means() -> None:

@@ -11,6 +11,7 @@ import torch
 import biped_eval
 from biped.config.task import EnvConfig
 from biped.env.env import make_env
+from biped.env.groups import Observations, sensed
 from biped.eval.robustness import (
     AXES,
     Axis,
@@ -93,8 +94,8 @@ def test_each_axis_reaches_the_robots_that_it_is_meant_for() -> None:
     env = make_env(robustness_config(cfg, 8, axes), "cpu", sim="mujoco")
     seen = []
 
-    def still(observations: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
-        seen.append(observations)
+    def still(observations: Observations, _: torch.Tensor) -> torch.Tensor:
+        seen.append(sensed(observations))
         return torch.zeros(env.num_envs, 9)
 
     swept = run_robustness(env, still, 8, 0, randomization_preset("full").noise, axes)

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from biped.eval.record import Recording
 
@@ -22,10 +23,12 @@ def walk(
     slip_m_s: float = 0.0,
     velocity: tuple[float, float, float] | None = None,
     steps: bool = True,
+    estimate: NDArray[np.float32] | None = None,
 ) -> Recording:
     """Return a walk at constant velocity: duty factor 0.6, apex 0.04 m, 1.25 Hz, no slip, unless asked otherwise.
 
-    Both feet swing for `swing_steps` of each stride, the right one `right_foot_delay_steps` after the left.
+    `estimate` (num_steps, num_envs, 4) is what the policy takes velocity and height to be; None: it does not say. Both
+    feet swing for `swing_steps` of each stride, the right one `right_foot_delay_steps` after the left.
     """
     count = round(seconds / DT_S)
     time = np.arange(count)
@@ -51,6 +54,7 @@ def walk(
     return Recording(
         dt_s=DT_S,
         mass_kg=2.0,
+        estimate=np.zeros((count, num_envs, 0), dtype=np.float32) if estimate is None else estimate,
         command=np.tile(np.array(command, dtype=np.float32), (num_envs, 1)),
         running=np.ones((count, num_envs), dtype=bool),
         fell=np.zeros(num_envs, dtype=bool),

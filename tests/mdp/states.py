@@ -4,8 +4,11 @@ from dataclasses import replace
 
 import torch
 
+from biped.config.randomization import RandomizationConfig
 from biped.config.task import EnvConfig
 from biped.mdp.gait import StepEvents
+from biped.mdp.observations import ObservationInputs
+from biped.mdp.randomization import sample_dynamics
 from biped.mdp.rewards import RewardInputs, RewardModel
 from biped.robot.state import BipedState
 
@@ -49,5 +52,23 @@ def standing_inputs(command: tuple[float, float, float] = (0.4, 0.0, 0.0), **cha
         steps=StepEvents.none(1, CPU),
         fell=torch.zeros(1, dtype=torch.bool),
         moving=torch.tensor([any(command)]),
+    )
+    return replace(inputs, **changes)
+
+
+def observed(count: int = 1, **changes: object) -> ObservationInputs:
+    """Robots that stand still and are told to walk: all that observations are made of."""
+    robot, cfg = CONFIG.robot, RandomizationConfig()
+    inputs = ObservationInputs(
+        state=standing_state(count),
+        command=torch.tensor([[0.5, -0.1, 0.4]]).repeat(count, 1),
+        moving=torch.ones(count, dtype=torch.bool),
+        contacts=torch.tensor([[True, False]]).repeat(count, 1),
+        previous_action=torch.full((count, len(robot.joint_names)), 0.7),
+        phase=torch.full((count,), 0.25),
+        default_joint_pos_rad=torch.tensor(robot.default_joint_pos_rad),
+        dynamics=sample_dynamics(cfg, robot, count, torch.Generator()),
+        push_force_w=torch.zeros(count, 3),
+        bump_height_m=torch.zeros(count),
     )
     return replace(inputs, **changes)

@@ -54,7 +54,7 @@ def test_the_divergence_is_that_of_the_old_gaussian_from_the_new_one() -> None:
     buffer = one.rollout_buffer
     with torch.no_grad():
         (minibatch,) = buffer.minibatches(1)
-        distribution, _ = evaluate_actor(one.policy, minibatch.observations, minibatch.blocks, minibatch.states.pi)
+        distribution, *_ = evaluate_actor(one.policy, minibatch.observations, minibatch.blocks, minibatch.states.pi)
         means = minibatch.without_padding(distribution.distribution.mean)
         old = Normal(minibatch.old_means, buffer.log_std.exp().expand_as(means))
         new = Normal(means, one.policy.log_std.exp().expand_as(means))
