@@ -144,13 +144,16 @@ class MlpIntoLstmPolicy(RecurrentActorCriticPolicy):
         """
         is_critic = self.features_extractor is not None
         group = CRITIC if is_critic else ACTOR
-        grouped = isinstance(self.observation_space, gymnasium.spaces.Dict)
-        if grouped or not is_critic:
-            width = get_flattened_obs_dim(group_space(self.observation_space, group))
-            self.normalizer = RunningNormalizer(width) if self._normalizes else None
+        normalizer = self._new_normalizer(group)
+        if not isinstance(self.observation_space, gymnasium.spaces.Dict):
+            self.normalizer = normalizer = self.normalizer if is_critic else normalizer
         return MlpExtractor(
-            self.observation_space, normalizer=self.normalizer, group=group, **self.features_extractor_kwargs
+            self.observation_space, normalizer=normalizer, group=group, **self.features_extractor_kwargs
         )
+
+    def _new_normalizer(self, group: str) -> RunningNormalizer | None:
+        width = get_flattened_obs_dim(group_space(self.observation_space, group))
+        return RunningNormalizer(width) if self._normalizes else None
 
     def observe(self, observations: Tensor | dict[str, Tensor]) -> None:
         """Let the normalisers take observations (n, ...) into account, if there are any."""
