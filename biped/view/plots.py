@@ -1,6 +1,6 @@
 """Pictures of recorded episodes: gait, joints, velocity, torque, rewards. Each function draws one figure."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +118,26 @@ def velocities(record: Recording, robot: int) -> Figure:
     return figure
 
 
+def velocity_estimate(record: Recording, robot: int) -> Figure:
+    """Draw what the policy took velocity and height of the base to be, beside what they were when it looked."""
+    times = _times(record, robot)[:-1]
+    part = _window(times, GAIT_S)
+    truth = np.concatenate((record.base_lin_vel_b, record.base_pos_w[..., 2:]), axis=-1)[: len(times), robot]
+    guess = record.estimate[1 : len(times) + 1, robot]
+    figure, axes = make_figure(4, 1, figsize=(9.0, 5.6), sharex=True, layout="constrained")
+    labels = ("forward (m/s)", "left (m/s)", "up (m/s)", "height (m)")
+    for index, (axis, label) in enumerate(zip(axes, labels, strict=True)):
+        axis.plot(times[part], truth[part, index], color="0.5", linewidth=1, label="truth")
+        axis.plot(times[part], guess[part, index], color=_COLOURS[1], linewidth=0.9, label="the policy's guess")
+        error = np.sqrt(np.mean(np.square(guess[:, index] - truth[:, index])))
+        axis.set_title(f"off by {error:.3f} (root mean square)", fontsize=8, loc="right")
+        axis.set_ylabel(label, fontsize=8)
+        axis.grid(alpha=0.3)
+    axes[0].legend(fontsize=7, loc="upper left")
+    axes[-1].set_xlabel("time (s)")
+    return figure
+
+
 def torque_speed(record: Recording, cfg: EnvConfig) -> Figure:
     """Draw every joint's torque over its speed in the torque's direction, in all episodes, and what the servo has."""
     servo, on = cfg.robot.servo, record.running
@@ -162,13 +182,16 @@ def draw_all(record: Recording, cfg: EnvConfig, folder: Path) -> dict[str, Path]
     if not record.running.any():  # every episode ended with its first step
         return {}
     robot = most_typical(record)
-    drawings: Mapping[str, tuple[str, Callable[[], Figure]]] = {
+    drawings: dict[str, tuple[str, Callable[[], Figure]]] = {
         "gait diagram": ("gait", lambda: gait_diagram(record, robot, cfg)),
         "joint angles and the sinusoidal reference": ("joints", lambda: joint_angles(record, robot, cfg)),
         "commanded and actual velocity": ("velocity", lambda: velocities(record, robot)),
         "torque and speed of the motors": ("torque", lambda: torque_speed(record, cfg)),
         "reward over an episode": ("rewards", lambda: reward_breakdown(record, robot)),
     }
+    if record.estimate.shape[-1] and record.running[:, robot].sum() > 1:
+        title = "velocity and height as the policy takes them to be"
+        drawings[title] = ("estimate", lambda: velocity_estimate(record, robot))
     files = {}
     for title, (name, draw) in drawings.items():
         figure = draw()

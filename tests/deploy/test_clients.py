@@ -17,7 +17,7 @@ import pytest
 
 from biped.config.run import Config
 from biped.config.settings import with_settings
-from biped.deploy.contract import METADATA_KEY, Provenance, build_contract
+from biped.deploy.contract import METADATA_KEY, Provenance, build_contract, estimate_scales
 from biped.deploy.export import ONNX_FILE, TORCHSCRIPT_FILE
 from biped.deploy.formats import (
     OPSET,
@@ -65,7 +65,8 @@ class Files:
 
 def written(folder: Path, config: Config, policy: Any) -> Files:
     contract = build_contract(config, Provenance("model.zip", "0" * 64, 0))
-    network, text = PolicyStep(policy, config.env.control.action_clip), json.dumps(contract)
+    network = PolicyStep(policy, config.env.control.action_clip, estimate_scales(config))
+    text = json.dumps(contract)
     write_onnx(network, text, folder / ONNX_FILE)
     write_torchscript(network, text, folder / TORCHSCRIPT_FILE)
     return Files(folder, config, contract)
@@ -109,12 +110,12 @@ def test_a_reading_that_is_not_finite_is_held_and_leaves_no_trace(files: Files, 
     """Whichever number of one robot it is: the others go on, and afterwards it is as if the step had not been."""
     step, seen, memory, action = OPENERS[file](files.folder / file), readings(files, 6), files.empty(), None
     for observation in seen[:3]:
-        action, memory = step(observation, memory)
-    whole, whole_memory = step(seen[3], memory)
+        action, memory, _ = step(observation, memory)
+    whole, whole_memory, _ = step(seen[3], memory)
     for index in range(files.width):
         lost = seen[3].copy()
         lost[HURT, index] = bad
-        held, held_memory = step(lost, memory)
+        held, held_memory, _ = step(lost, memory)
         assert_close(held[HURT], action[HURT])
         for part, before, others in zip(held_memory, memory, whole_memory, strict=True):
             np.testing.assert_array_equal(part[:, HURT], before[:, HURT])
@@ -122,8 +123,8 @@ def test_a_reading_that_is_not_finite_is_held_and_leaves_no_trace(files: Files, 
         assert_close(np.delete(held, HURT, 0), np.delete(whole, HURT, 0))
     assert np.abs(whole[HURT] - action[HURT]).max() > 0.02, "a sound reading does something else"
     for observation in seen[4:]:
-        mine, held_memory = step(observation, held_memory)
-        theirs, memory = step(observation, memory)
+        mine, held_memory, _ = step(observation, held_memory)
+        theirs, memory, _ = step(observation, memory)
         assert_close(mine[HURT], theirs[HURT])
 
 
@@ -133,12 +134,12 @@ def test_a_reading_that_is_not_finite_is_held_and_leaves_no_trace(files: Files, 
 def test_a_memory_that_is_not_finite_counts_as_empty(files: Files, file: str, bad: float, part: int) -> None:
     step, seen, memory = OPENERS[file](files.folder / file), readings(files, 3), files.empty()
     for observation in seen[:2]:
-        _, memory = step(observation, memory)
+        memory = step(observation, memory).memory
     spoilt, emptied = tuple(map(np.copy, memory)), tuple(map(np.copy, memory))
     spoilt[part][-1, HURT, 0] = bad
     for numbers in emptied:
         numbers[:, HURT] = 0.0
-    (mine, my_memory), (theirs, their_memory) = step(seen[2], spoilt), step(seen[2], emptied)
+    (mine, my_memory, _), (theirs, their_memory, _) = step(seen[2], spoilt), step(seen[2], emptied)
     for found, wanted in zip((mine, *my_memory), (theirs, *their_memory), strict=True):
         assert_close(found, wanted)
 
@@ -157,14 +158,15 @@ def test_what_comes_out_is_finite_whatever_comes_in(files: Files, file: str) -> 
         observation = huge if random.random() < 0.5 else any_numbers(huge)
         memory = tuple(any_numbers(part) if random.random() < 0.5 else part for part in files.empty())
         with np.errstate(all="ignore"):
-            action, (hidden, cell) = step(observation, memory)
+            action, (hidden, cell), estimate = step(observation, memory)
         assert np.abs(action).max() <= clip
         assert np.isfinite(hidden).all()
         assert np.isfinite(cell).all()
+        assert np.isfinite(estimate).all()
 
 
 def test_the_contract_says_how_long_a_robot_may_go_on(files: Files) -> None:
-    assert files.contract["version"] == 1, "a field more is no other version"
+    assert files.contract["version"] == 2
     said = files.contract["policy"]["non_finite"]
     assert said["max_held_steps"] == round(0.1 * files.contract["control"]["rate_hz"])
     assert files.contract["observation"]["clip"] * files.width < said["largest_sum"], "no sound reading is held"
@@ -321,7 +323,7 @@ def unusable(walker: Files, folder: Path) -> dict[str, tuple[bytes, str]]:
         "no JSON": (metadata("{"), "is not JSON .*: export it anew"),
         "no object": (metadata("[1]"), "is no biped-policy-contract"),
         "another format": (metadata('{"format": "other", "version": 1}'), "is no biped-policy-contract"),
-        "newer contract": (metadata(json.dumps({**contract, "version": 2})), "of version 2, .*understands version 1"),
+        "newer contract": (metadata(json.dumps({**contract, "version": 3})), "of version 3, .*understands version 2"),
     }
 
 
@@ -392,7 +394,7 @@ def test_the_oldest_runtime_does_what_ours_does_and_holds_what_ours_holds(
     assert (ended.returncode, ended.stderr) == (0, "")
     theirs, step, memory = np.load(tmp_path / "got.npz"), open_onnx(files.folder / ONNX_FILE), (h, c)
     for index, observation in enumerate(seen):
-        action, memory = step(observation, memory)
+        action, memory, _ = step(observation, memory)
         for name, mine in zip(("action", "h", "c"), (action, *memory), strict=True):
             np.testing.assert_allclose(theirs[name][index], mine, rtol=0, atol=MAX_DIFFERENCE, err_msg=f"{index}")
 

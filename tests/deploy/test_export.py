@@ -26,7 +26,7 @@ from biped.config.robot import ControlConfig
 from biped.config.run import Config
 from biped.config.serial import to_json
 from biped.config.settings import robot_settings, with_settings
-from biped.deploy.contract import METADATA_KEY, Provenance, build_contract
+from biped.deploy.contract import METADATA_KEY, Provenance, build_contract, estimate_scales
 from biped.deploy.export import (
     ONNX_FILE,
     TORCHSCRIPT_FILE,
@@ -48,7 +48,7 @@ from biped.runs.checkpoint import read_checkpoint, save_checkpoint
 from biped.runs.directory import RunDirectory
 from biped.sim.scene import ResetPose
 from biped.train.learner import make_model
-from biped_config import smoke_preset
+from biped_config import PRESETS, smoke_preset
 from tests.processes import ROOT, run
 
 SHIPPED = ROOT / "assets" / "policies" / "biped_walk.zip"
@@ -60,7 +60,12 @@ FILES = sorted((ONNX_FILE, TORCHSCRIPT_FILE, CONTRACT_FILE))
 CLIP = ("env.control.action_clip", 1.0)
 SMALL = {
     "normalised strider": (
-        [("policy.normalize_observations", True), CLIP, *robot_settings(STRIDER / "robot.json")],
+        [
+            ("policy.normalize_observations", True),
+            ("env.robot.foot_switches", True),
+            CLIP,
+            *robot_settings(STRIDER / "robot.json"),
+        ],
         PolicyConfig((24, 16), 12, 2),
     ),
     "three layers": ([CLIP], PolicyConfig((16,), 20, 3)),
@@ -96,7 +101,8 @@ def untrained(kind: str, folder: Path) -> tuple[DeviceRecurrentPPO, Config]:
     env.close()
     with torch.no_grad():
         model.policy.action_net.weight *= 1000.0
-    model.policy.observe(3.0 + 2.0 * torch.randn(64, *model.observation_space.shape))
+    groups = model.observation_space.spaces
+    model.policy.observe({name: 3.0 + 2.0 * torch.randn(64, *space.shape) for name, space in groups.items()})
     save_checkpoint(model, folder / "model_final.zip")
     (folder / "config.json").write_text(to_json(config))
     return model, config
@@ -131,8 +137,9 @@ def untrained_exports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Exp
         else:
             env = make_env(parity_config(config.env, episode_s=2.0), sim="mujoco")
             contract = build_contract(config, Provenance("model_final.zip", "0" * 64, 0))
-            network = PolicyStep(model.policy, config.env.control.action_clip)
-            export_policy(network, contract, record_reference(model.policy, env), out, say=lambda _: None)
+            scales = estimate_scales(config)
+            network = PolicyStep(model.policy, config.env.control.action_clip, scales)
+            export_policy(network, contract, record_reference(model.policy, env, scales), out, say=lambda _: None)
             env.close()
         exports[kind] = Exported(out, config, "", model)
     return exports
@@ -209,7 +216,10 @@ def test_the_contract_says_what_the_configuration_says(small: Exported) -> None:
     control = contract["control"]
     assert (control["rate_hz"], control["physics_substeps"], control["physics_dt_s"]) == (50.0, 2, 0.01)
     assert contract["gait_clock"]["frequency_hz"] == env.gait.frequency_hz
-    assert (contract["foot_contact"]["on_n"], contract["foot_contact"]["off_n"]) == (3.0, 1.0)
+    if robot.foot_switches:
+        assert (contract["foot_contact"]["on_n"], contract["foot_contact"]["off_n"]) == (3.0, 1.0)
+    else:
+        assert contract["foot_contact"] is None
     assert contract["command"]["moving_threshold_m_s"] == env.command.moving_threshold_m_s
     assert contract["robot"]["base_link"] == robot.base_link
     assert contract["robot"]["default_base_height_m"] == robot.default_base_height_m
@@ -224,6 +234,55 @@ def test_the_contracts_shapes_and_names_are_the_files(small: Exported) -> None:
         for part, found in zip(mine, theirs, strict=True):
             assert [1 if isinstance(size, str) else size for size in found.shape] == part["shape"]
             assert isinstance(found.shape[part["batch_axis"]], str), "any batch size"
+
+
+SENSORS = {
+    "projected_gravity_b": "imu",
+    "base_ang_vel_b": "imu",
+    "joint_pos_rad": "joint encoders",
+    "joint_vel_rad_s": "joint encoders",
+    "foot_contact": "foot switches",
+    "command_lin_vel_x_b": "controller",
+    "command_lin_vel_y_b": "controller",
+    "command_ang_vel_b": "controller",
+    "previous_action": "controller",
+    "gait_phase": "controller",
+}
+"""What a robot can measure, or its computer knows by itself, written down by hand. Nothing else may be asked for."""
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+@pytest.mark.parametrize("switches", [False, True], ids=["without switches", "with switches"])
+def test_no_policy_that_a_preset_trains_asks_for_what_no_sensor_gives(preset: str, switches: bool) -> None:
+    config = with_settings(PRESETS[preset](), [("env.robot.foot_switches", switches)])
+    contract = build_contract(config, Provenance("model.zip", "0" * 64, 1))
+    asked = {term["name"]: term["sensor"] for term in contract["observation"]["terms"]}
+    assert asked == {name: sensor for name, sensor in SENSORS.items() if switches or sensor != "foot switches"}
+    assert contract["sensors"]["not_measured"] == []
+    assert contract["sensors"]["needed"] == sorted(set(asked.values()) - {"controller"})
+
+
+def test_a_policy_that_needs_a_state_estimator_says_so() -> None:
+    config = with_settings(smoke_preset(), [("env.observation.policy", "privileged")])
+    contract = build_contract(config, Provenance("model.zip", "0" * 64, 1))
+    assert contract["sensors"]["not_measured"] == ["base_lin_vel_xy_b", "base_height_m"]
+
+
+def test_the_estimate_comes_out_in_physical_units_and_is_never_fed_back(small: Exported) -> None:
+    """The environment's critic has the same numbers as they are scaled; the file divides by the scales."""
+    policy, step = small.config.policy, open_onnx(small.folder / ONNX_FILE)
+    memory = (np.zeros((policy.lstm_layers, 1, policy.lstm_hidden_size), np.float32),) * 2
+    observation = np.ones((1, small.contract["observation"]["width"]), np.float32)
+    found = step(observation, memory)
+    latent = torch.from_numpy(found.memory[0][-1])
+    with torch.no_grad():
+        scaled = small.model.policy.estimator(latent).numpy()
+    scale = small.config.env.observation.lin_vel_scale
+    np.testing.assert_allclose(found.estimates, scaled / [[scale, scale, scale, 1.0]], atol=1e-6)
+    assert [part["name"] for part in small.contract["policy"]["inputs"]] == ["obs", "h", "c"]
+    assert len(small.contract["estimate"]["elements"]) == found.estimates.shape[1] == 4
+    with pytest.raises(ValueError, match="predicts 4 numbers, not 1"):
+        PolicyStep(small.model.policy, 1.0, (1.0,))
 
 
 def test_a_model_is_known_by_its_hash(shipped: Exported, tmp_path: Path) -> None:
@@ -244,14 +303,16 @@ def test_files_agree_with_stock_predict_for_a_batch(small: Exported, file: str) 
     step = {ONNX_FILE: open_onnx, TORCHSCRIPT_FILE: open_torchscript}[file](small.folder / file)
     policy, generator = small.config.policy, np.random.default_rng(0)
     batch, width = 3, small.contract["observation"]["width"]
+    critic = small.model.observation_space["critic"].shape[0]
     memory = (np.zeros((policy.lstm_layers, batch, policy.lstm_hidden_size), np.float32),) * 2
     state, at_the_clip = None, 0
     for index in range(20):
         observation = generator.normal(3.0, 2.0, (batch, width)).astype(np.float32)
+        seen = {"policy": observation, "critic": np.zeros((batch, critic), np.float32)}
         wanted, state = small.model.predict(
-            observation, state=state, episode_start=np.full(batch, index == 0), deterministic=True
+            seen, state=state, episode_start=np.full(batch, index == 0), deterministic=True
         )
-        action, memory = step(observation, memory)
+        action, memory, _ = step(observation, memory)
         np.testing.assert_allclose(action, wanted, rtol=0, atol=5e-5)
         at_the_clip += int((np.abs(action) == small.config.env.control.action_clip).sum())
     assert at_the_clip > 10, "the clip must have something to do"

@@ -53,6 +53,20 @@ def test_the_reference_is_the_one_that_is_paid_for() -> None:
     np.testing.assert_allclose(drawn, wanted[:, 1])
 
 
+def test_a_guess_is_drawn_over_what_was_when_the_policy_looked(tmp_path: Path) -> None:
+    count = round(20.0 / DT_S)
+    guess = np.tile(np.array((0.25, 0.0, 0.0, 0.41), dtype=np.float32), (count, 3, 1))
+    record = walk(command=(0.3, 0.0, 0.0), estimate=guess)
+    axes = plots.velocity_estimate(record, 0).axes
+    for axis, truth, said in zip(axes, (0.3, 0.0, 0.0, 0.4), (0.25, 0.0, 0.0, 0.41), strict=True):
+        lines = [np.mean(np.asarray(line.get_ydata(), dtype=float)) for line in axis.lines]
+        assert lines == pytest.approx([truth, said])
+    titles = [axis.get_title(loc="right") for axis in axes]
+    assert titles == [f"off by {error} (root mean square)" for error in ("0.050", "0.000", "0.000", "0.010")]
+    assert (tmp_path / "estimate.png") in plots.draw_all(record, CFG, tmp_path).values()
+    assert "estimate.png" not in {file.name for file in plots.draw_all(walk(), CFG, tmp_path).values()}
+
+
 def test_velocities_are_those_of_the_base_and_of_the_command() -> None:
     record = walk(command=(0.3, 0.1, 0.2), velocity=(0.25, 0.0, 0.3))
     for axis, actual, wanted in zip(plots.velocities(record, 0).axes, (0.25, 0.0, 0.3), (0.3, 0.1, 0.2), strict=True):
