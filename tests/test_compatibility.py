@@ -36,7 +36,7 @@ from biped.ppo.recurrent_ppo import DeviceRecurrentPPO
 from biped.runs.checkpoint import save_checkpoint
 from biped_config import cpu_preset
 from biped_env import NumpyVectorEnv
-from tests.conftest import ROOT
+from tests.conftest import ROOT, one_group
 from tests.test_docs import blocks, table
 
 COUNT, JOINTS, WIDTH, EPISODE = 4, 9, 43, 5
@@ -57,8 +57,8 @@ def row(kind: str, name: str, verdict: str) -> Callable[[Check], Check]:
 
 
 def config() -> EnvConfig:
-    """Return a configuration of a few robots whose episodes last five steps at most."""
-    cfg = cpu_preset().env
+    """Return a configuration of a few robots whose episodes last five steps at most; see tests/env/test_groups.py."""
+    cfg = one_group(cpu_preset().env)
     return replace(cfg, num_envs=COUNT, termination=TerminationConfig(episode_s=EPISODE * cfg.sim.control_dt_s))
 
 

@@ -155,4 +155,4 @@ def open_torchscript(path: Path) -> Step:
 
 def _stepped(outputs: Sequence[Numbers]) -> Stepped:
     action, hidden, cell, *estimates = outputs
-    return Stepped(action, (hidden, cell), estimates[0] if estimates else action[:, :0])
+    return Stepped(action, (hidden, cell), estimates[0] if estimates else np.empty((len(action), 0), np.float32))

@@ -171,7 +171,7 @@ def _torch_player(policy: RecurrentActorCriticPolicy, clip: float, estimate_scal
 def _in_units(estimates: Tensor | None, scales: Sequence[float] | None, actions: Tensor) -> Tensor:
     """Return estimates in physical units, (n, n_estimates); (n, 0) where they are left out."""
     if estimates is None or scales is None:
-        return actions[:, :0]
+        return actions.new_zeros(len(actions), 0)
     return estimates / torch.tensor(scales, dtype=torch.float32)
 
 

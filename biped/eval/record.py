@@ -142,7 +142,7 @@ class Recorder:
         """
         self._fell = self._fell | (self.running & terminated)
         self.running = self.running & ~(terminated | truncated)
-        guess = rewards[:, :0] if estimate is None else estimate
+        guess = rewards.new_zeros(len(rewards), 0) if estimate is None else estimate
         states = (getattr(state, name) for name in RECORDED_STATE)
         self._steps.append((self.running, contacts, phase, rewards, guess, *states))
 

@@ -133,7 +133,7 @@ def velocity_estimate(record: Recording, robot: int) -> Figure:
         axis.set_title(f"off by {error:.3f} (root mean square)", fontsize=8, loc="right")
         axis.set_ylabel(label, fontsize=8)
         axis.grid(alpha=0.3)
-    axes[0].legend(fontsize=7, loc="upper left")
+    axes[0].legend(fontsize=7, ncols=2, loc="lower left", bbox_to_anchor=(0.0, 1.0))
     axes[-1].set_xlabel("time (s)")
     return figure
 
