@@ -70,6 +70,7 @@ class Row:
 def measure(size: Size, device: str, rounds: int) -> list[Row]:
     """Let every learner update in turn; stock, which is slow, takes fewer turns."""
     updates: dict[str, Callable[[], object]] = {"ours": learners.ours(size, device).train}
+    updates["ours, asymmetric"] = learners.ours(size, device, asymmetric=True).train
     updates["bare loop"] = learners.bare(size, device)
     try:
         updates["rsl_rl"] = learners.rsl_rl(size, device)

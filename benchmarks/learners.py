@@ -14,11 +14,17 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
+from biped.config.run import Config
+from biped.mdp.observations import group_widths
 from biped.ppo.policy import MlpIntoLstmPolicy
 from biped.ppo.precision import Precision
 from biped.ppo.recurrent_ppo import DeviceRecurrentPPO
 
 OBSERVATIONS, ACTIONS = 43, 9
+GROUPS = group_widths(Config().env)
+"""Widths of what the default robot's actor and critic see, where they see different things."""
+ESTIMATES = (0, 1, 2, 3)
+"""Numbers of the critic's group that the actor's memory predicts: as many as a velocity and a height."""
 
 
 @dataclass(frozen=True)
@@ -55,15 +61,19 @@ class Size:
 class FreeEnv(VecEnv):
     """Random observations and rewards that cost nothing to make, and episodes that end by chance."""
 
-    def __init__(self, n_envs: int, end_probability: float) -> None:
-        """Draw a stock of observations once."""
-        super().__init__(n_envs, spaces.Box(-10, 10, (OBSERVATIONS,)), spaces.Box(-1, 1, (ACTIONS,)))
+    def __init__(self, n_envs: int, end_probability: float, groups: dict[str, int] | None = None) -> None:
+        """Draw a stock of observations once; `groups` are the widths of those that come in groups."""
+        widths = groups or {"": OBSERVATIONS}
+        boxes: dict[str, spaces.Space] = {name: spaces.Box(-10, 10, (width,)) for name, width in widths.items()}
+        super().__init__(n_envs, spaces.Dict(boxes) if groups else boxes[""], spaces.Box(-1, 1, (ACTIONS,)))
         self._draws = np.random.default_rng(0)
-        self._stock = self._draws.normal(size=(64, n_envs, OBSERVATIONS)).astype(np.float32)
+        stocks = {name: self._draws.normal(size=(64, n_envs, width)) for name, width in widths.items()}
+        each = ({name: stock[step].astype(np.float32) for name, stock in stocks.items()} for step in range(64))
+        self._stock: list[Any] = [parts if groups else parts[""] for parts in each]
         self._end_probability = end_probability
         self._step = 0
 
-    def reset(self) -> np.ndarray:
+    def reset(self) -> Any:
         """Return the first observations."""
         return self._stock[0]
 
@@ -136,9 +146,20 @@ def stock(size: Size, device: str) -> RecurrentPPO:
     return _with_rollout(RecurrentPPO(StockPassPolicy, **_arguments(size, device)))
 
 
-def ours(size: Size, device: str, precision: Precision = "fp32") -> DeviceRecurrentPPO:
-    """`DeviceRecurrentPPO` with a rollout, one epoch an update."""
-    model = DeviceRecurrentPPO(MlpIntoLstmPolicy, **_arguments(size, device), precision=precision)
+def ours(size: Size, device: str, precision: Precision = "fp32", *, asymmetric: bool = False) -> DeviceRecurrentPPO:
+    """`DeviceRecurrentPPO` with a rollout, one epoch an update.
+
+    Args:
+        size: of network and rollout.
+        device: where it learns.
+        precision: of the networks up to their heads.
+        asymmetric: actor and critic see different things, and the actor's memory predicts some of what it does not see.
+    """
+    arguments = _arguments(size, device)
+    if asymmetric:
+        arguments["env"] = FreeEnv(size.n_envs, size.end_probability, GROUPS)
+        arguments["policy_kwargs"] = {**size.policy_kwargs, "estimates": ESTIMATES}
+    model = DeviceRecurrentPPO(MlpIntoLstmPolicy, **arguments, precision=precision)
     _with_rollout(model)
     return model
 

@@ -23,6 +23,8 @@ class PolicyConfig(Section):
     """Floor of the standard deviation: exploration never dries up."""
     max_std: Annotated[float, Field(ge=0.001, le=100)] = 5.0
     """Ceiling of the standard deviation."""
+    memory: bool = True
+    """Whether the LSTM remembers; without, every step begins with an empty memory, as in a feed-forward network."""
     velocity_head: bool = True
     """The actor's memory also predicts velocity and height of the base, which no sensor of a small robot gives."""
     normalize_observations: bool = False

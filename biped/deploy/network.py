@@ -43,7 +43,7 @@ class PolicyStep(nn.Module):
         assert isinstance(policy, MlpIntoLstmPolicy)
         parts = (policy.pi_features_extractor, policy.lstm_actor, policy.mlp_extractor.policy_net, policy.action_net)
         self.extractor, self.lstm, self.tail, self.head = copy.deepcopy(parts)
-        self._action_clip = action_clip
+        self._action_clip, self._remembers = action_clip, policy.remembers
         self.estimator = None
         if estimate_scales is not None:
             if len(estimate_scales) != len(policy.estimates):
@@ -72,9 +72,10 @@ class PolicyStep(nn.Module):
         h, c = torch.where(is_whole, h, 0.0), torch.where(is_whole, c, 0.0)
         output, hidden, cell = encode(obs), [], []
         for layer, (w_input, w_hidden, b_input, b_hidden) in enumerate(self.lstm.all_weights):
-            gates = nn.functional.linear(output, w_input, b_input) + nn.functional.linear(h[layer], w_hidden, b_hidden)
+            before, cell_before = (h[layer], c[layer]) if self._remembers else (0.0 * h[layer], 0.0 * c[layer])
+            gates = nn.functional.linear(output, w_input, b_input) + nn.functional.linear(before, w_hidden, b_hidden)
             enter, keep, candidate, leave = gates.chunk(4, dim=1)
-            memory = keep.sigmoid() * c[layer] + enter.sigmoid() * candidate.tanh()
+            memory = keep.sigmoid() * cell_before + enter.sigmoid() * candidate.tanh()
             output = torch.where(is_sound, leave.sigmoid() * memory.tanh(), h[layer])
             hidden.append(output)
             cell.append(torch.where(is_sound, memory, c[layer]))

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from biped.ppo.estimator import Estimator
 from biped.ppo.groups import ACTOR, CRITIC, group_space
 from biped.ppo.normalizer import RunningNormalizer
+from biped.ppo.recurrent_pass import without_memory
 
 
 class MlpExtractor(BaseFeaturesExtractor):
@@ -89,6 +90,7 @@ class MlpIntoLstmPolicy(RecurrentActorCriticPolicy):
         normalize_observations: bool = False,
         estimates: Sequence[int] = (),
         estimate_coef: float = 0.1,
+        memory: bool = True,
         **kwargs: Any,
     ) -> None:
         """Build the networks.
@@ -105,6 +107,7 @@ class MlpIntoLstmPolicy(RecurrentActorCriticPolicy):
             estimates: numbers of the critic's group that the actor's memory predicts, by their places; none: no such
                 head. See `biped.ppo.estimator`.
             estimate_coef: weight of that prediction's loss.
+            memory: whether the LSTMs remember; without, they are feed-forward layers.
             **kwargs: what else Stable-Baselines3 passes to a policy.
 
         Raises:
@@ -131,6 +134,9 @@ class MlpIntoLstmPolicy(RecurrentActorCriticPolicy):
             n_lstm_layers=n_lstm_layers,
             **{**kwargs, **settings},
         )
+        self.remembers = memory
+        if not memory:
+            self._process_sequence = _forgetting
         self.estimates, self.estimator = tuple(estimates), None
         if estimates:
             self.estimator = Estimator(lstm_hidden_size, estimates, estimate_coef)
@@ -172,6 +178,7 @@ class MlpIntoLstmPolicy(RecurrentActorCriticPolicy):
             "lstm_kwargs": self.lstm_kwargs,
             "initial_std": math.exp(self.log_std_init),
             "normalize_observations": self._normalizes,
+            "memory": self.remembers,
             "estimates": self.estimates,
             "estimate_coef": 0.0 if self.estimator is None else self.estimator.coef,
         }
@@ -210,6 +217,12 @@ class MlpIntoLstmPolicy(RecurrentActorCriticPolicy):
             sequence, (lstm_states[0].masked_fill(begins, 0.0), lstm_states[1].masked_fill(begins, 0.0))
         )
         return output.swapaxes(0, 1).reshape(n_seq * length, -1), states
+
+
+def _forgetting(features: Tensor, lstm_states: Any, episode_starts: Tensor, lstm: nn.LSTM) -> Any:
+    """Run an LSTM without memory, with the arguments of `_process_sequence`."""
+    del episode_starts
+    return without_memory(features, lstm), lstm_states
 
 
 def _step_by_step(*arguments: Any) -> Any:

@@ -51,7 +51,7 @@ def evaluate_actor(
     """
     with autocast(policy.device, precision):
         features = policy.pi_features_extractor(_prepared(policy, observations))
-        latent, state = _run_lstm(policy.lstm_actor, features, blocks, state)
+        latent, state = _run_lstm(policy, policy.lstm_actor, features, blocks, state)
     estimator = getattr(policy, "estimator", None)
     estimates = None if estimator is None else estimator(latent.float())
     return _distribution(policy, latent, precision), state, estimates
@@ -84,7 +84,7 @@ def evaluate_sequences(
         pi_features = policy.pi_features_extractor(prepared)
         shared = policy.share_features_extractor
         vf_features = pi_features if shared else policy.vf_features_extractor(prepared)
-        latent_pi, pi_state = _run_lstm(policy.lstm_actor, pi_features, blocks, states.pi)
+        latent_pi, pi_state = _run_lstm(policy, policy.lstm_actor, pi_features, blocks, states.pi)
         if policy.shared_lstm:
             latent_vf, vf_state = latent_pi.detach(), pi_state
         else:
@@ -145,9 +145,9 @@ def _critic_latent(
     policy: RecurrentActorCriticPolicy, features: Tensor, blocks: Sequence[Block], state: LstmState
 ) -> tuple[Tensor, LstmState]:
     if policy.lstm_critic is not None:
-        return _run_lstm(policy.lstm_critic, features, blocks, state)
+        return _run_lstm(policy, policy.lstm_critic, features, blocks, state)
     if policy.shared_lstm:
-        latent, state = _run_lstm(policy.lstm_actor, features, blocks, state)
+        latent, state = _run_lstm(policy, policy.lstm_actor, features, blocks, state)
         return latent.detach(), state
     assert policy.critic is not None
     return policy.critic(features), state
@@ -171,7 +171,16 @@ def _prepared(policy: RecurrentActorCriticPolicy, observations: Observations) ->
     return preprocess_obs(observations, policy.observation_space, normalize_images=policy.normalize_images)
 
 
-def _run_lstm(lstm: nn.LSTM, features: Tensor, blocks: Sequence[Block], state: LstmState) -> tuple[Tensor, LstmState]:
+def without_memory(features: Tensor, lstm: nn.LSTM) -> Tensor:
+    """Run an LSTM over features (n, lstm.input_size) as if each were the first of an episode: a feed-forward layer."""
+    return lstm(features[None])[0][0]
+
+
+def _run_lstm(
+    policy: RecurrentActorCriticPolicy, lstm: nn.LSTM, features: Tensor, blocks: Sequence[Block], state: LstmState
+) -> tuple[Tensor, LstmState]:
+    if not getattr(policy, "remembers", True):
+        return without_memory(features, lstm), state
     if len(blocks) == 1:
         rectangle = features.view(blocks[0].length, blocks[0].count, lstm.input_size)
         output, state = lstm(rectangle, (state[0], state[1]))

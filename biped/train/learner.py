@@ -52,6 +52,7 @@ def make_model(config: Config, env: BipedVecEnv, seed: int) -> DeviceRecurrentPP
         max_grad_norm=ppo.max_grad_norm,
         policy_kwargs={
             **_velocity_head(config),
+            **({} if policy.memory else {"memory": False}),
             "hidden_sizes": policy.hidden_sizes,
             "lstm_hidden_size": policy.lstm_hidden_size,
             "n_lstm_layers": policy.lstm_layers,

@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,8 @@ from biped.config.serial import (
     to_json,
 )
 from biped.config.settings import parse_setting, with_settings
-from biped_config import PRESETS
+from biped.mdp.observations import ObservationLayout, group_widths
+from biped_config import PRESETS, cpu_preset
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -121,3 +123,34 @@ def test_what_is_no_config_is_refused(text: str) -> None:
 
 def test_flatten_joins_names_with_dots() -> None:
     assert flatten({"a": {"b": 1, "c": {"d": 2}}, "e": 3}) == {"a.b": 1, "a.c.d": 2, "e": 3}
+
+
+def of_version_0_10() -> dict[str, Any]:
+    """A configuration as 0.10 and before wrote it: one observation, of which nothing is said but its scales."""
+    values = to_dict(cpu_preset())
+    for name in ("policy", "critic"):
+        del values["env"]["observation"][name]
+    del values["env"]["robot"]["foot_switches"], values["policy"]["velocity_head"], values["ppo"]["velocity_coef"]
+    return values
+
+
+def test_a_configuration_from_before_there_were_groups_means_what_it_meant() -> None:
+    config = from_json(json.dumps(of_version_0_10()))
+    assert group_widths(config.env) == {"policy": 43}
+    assert ObservationLayout.build(config.env).slices().keys() >= {"base_lin_vel_xy_b", "base_height_m", "foot_contact"}
+    assert not config.policy.velocity_head
+    # What is left out of a file of today is what it is by default.
+    partial = to_dict(cpu_preset())
+    del partial["env"]["robot"]["foot_switches"]
+    assert not from_json(json.dumps(partial)).env.robot.foot_switches
+
+
+def test_a_velocity_head_without_a_truth_to_learn_from_is_refused_by_name() -> None:
+    with pytest.raises(
+        ConfigError, match=r"learns from base_lin_vel_b of env.observation.critic, .*velocity_head=false"
+    ):
+        with_settings(cpu_preset(), [("env.observation.critic", "policy")])
+    blind = with_settings(
+        cpu_preset(), [("env.observation.critic", ["base_lin_vel_b", "base_height_m"]), ("policy.velocity_head", True)]
+    )
+    assert blind.policy.velocity_head

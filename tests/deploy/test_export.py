@@ -69,6 +69,7 @@ SMALL = {
         PolicyConfig((24, 16), 12, 2),
     ),
     "three layers": ([CLIP], PolicyConfig((16,), 20, 3)),
+    "no memory": ([CLIP], PolicyConfig((16,), 20, 2, memory=False)),
 }
 """Settings and network of untrained policies."""
 

@@ -178,3 +178,27 @@ def test_other_groups_are_refused() -> None:
 
     with pytest.raises(ValueError, match="observations have eyes, but the groups must be policy and critic"):
         learner(make_vec_env(lambda: Odd(gymnasium.make("Pendulum-v1")), 2), MlpIntoLstmPolicy, policy_kwargs=KWARGS)
+
+
+def test_without_memory_a_policy_does_the_same_whatever_was_before() -> None:
+    model = learn(asymmetric(policy_kwargs={**ESTIMATES, "memory": False}, n_steps=8), 3)
+    actor, begins = DeterministicActor(model.policy, 4, "fp32"), torch.zeros(4, dtype=torch.bool)
+    seen = torch.randn(4, 2)
+    first = actor(seen, begins)
+    actor(torch.randn(4, 2), begins)
+    assert torch.equal(actor(seen, begins), first)
+    with_memory = DeterministicActor(asymmetric().policy, 4, "fp32")
+    assert not torch.equal(with_memory(seen, begins), with_memory(seen, begins))
+
+
+def test_without_memory_stock_code_acts_as_ours(tmp_path: Any) -> None:
+    model = learn(asymmetric(policy_kwargs={**ESTIMATES, "memory": False}), 1)
+    model.save(tmp_path / "model.zip")
+    stock = RecurrentPPO.load(tmp_path / "model.zip", device="cpu")
+    actor, starts, state = DeterministicActor(model.policy, 4, "fp32"), np.ones(4, dtype=bool), None
+    for _ in range(3):
+        seen = {ACTOR: np.random.randn(4, 2).astype(np.float32), CRITIC: np.zeros((4, 3), np.float32)}
+        theirs, state = stock.predict(seen, state, starts, deterministic=True)
+        mine = actor(torch.from_numpy(seen[ACTOR]), torch.from_numpy(starts))
+        np.testing.assert_allclose(theirs, mine.clamp(-2.0, 2.0).numpy(), atol=1e-6)
+        starts = np.zeros(4, dtype=bool)
