@@ -7,7 +7,8 @@ number of the critic's can reach an action.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, cast
 
 import gymnasium
@@ -72,6 +73,19 @@ class MlpExtractor(BaseFeaturesExtractor):
             self.normalizer.observe(group.flatten(1))
 
 
+_SETTLED: Mapping[str, Any] = MappingProxyType(
+    {
+        "features_extractor_class": MlpExtractor,
+        "share_features_extractor": False,
+        "net_arch": [],
+        "activation_fn": nn.ELU,
+        "enable_critic_lstm": True,
+        "shared_lstm": False,
+    }
+)
+"""Arguments of sb3-contrib's policy that make it this one."""
+
+
 class MlpIntoLstmPolicy(RecurrentActorCriticPolicy):
     """sb3-contrib's recurrent actor-critic with the MLP in front of the LSTM and a fast pass over whole sequences."""
 
@@ -115,15 +129,10 @@ class MlpIntoLstmPolicy(RecurrentActorCriticPolicy):
         """
         if estimates and not isinstance(observation_space, gymnasium.spaces.Dict):
             raise ValueError("estimates are of the critic's group, and there are no groups")
-        settings: dict[str, Any] = {
-            "features_extractor_class": MlpExtractor,
+        settings = {
+            **_SETTLED,
             "features_extractor_kwargs": {"hidden_sizes": tuple(hidden_sizes)},
-            "share_features_extractor": False,
-            "net_arch": [],
-            "activation_fn": nn.ELU,
             "log_std_init": math.log(initial_std),
-            "enable_critic_lstm": True,
-            "shared_lstm": False,
         }
         self._normalizes = normalize_observations
         super().__init__(
@@ -222,7 +231,7 @@ class MlpIntoLstmPolicy(RecurrentActorCriticPolicy):
 def _forgetting(features: Tensor, lstm_states: Any, episode_starts: Tensor, lstm: nn.LSTM) -> Any:
     """Run an LSTM without memory, with the arguments of `_process_sequence`."""
     del episode_starts
-    return without_memory(features, lstm), lstm_states
+    return without_memory(features, lstm, lstm_states)
 
 
 def _step_by_step(*arguments: Any) -> Any:

@@ -171,16 +171,20 @@ def _prepared(policy: RecurrentActorCriticPolicy, observations: Observations) ->
     return preprocess_obs(observations, policy.observation_space, normalize_images=policy.normalize_images)
 
 
-def without_memory(features: Tensor, lstm: nn.LSTM) -> Tensor:
-    """Run an LSTM over features (n, lstm.input_size) as if each were the first of an episode: a feed-forward layer."""
-    return lstm(features[None])[0][0]
+def without_memory(features: Tensor, lstm: nn.LSTM, state: LstmState) -> tuple[Tensor, LstmState]:
+    """Run an LSTM over features (n, lstm.input_size) as if each were the first of an episode: a feed-forward layer.
+
+    `state` is of no account; it is returned where the features are not one step of n sequences, whose state is known.
+    """
+    output, last = lstm(features[None])
+    return output[0], last if len(features) == state[0].shape[1] else state
 
 
 def _run_lstm(
     policy: RecurrentActorCriticPolicy, lstm: nn.LSTM, features: Tensor, blocks: Sequence[Block], state: LstmState
 ) -> tuple[Tensor, LstmState]:
     if not getattr(policy, "remembers", True):
-        return without_memory(features, lstm), state
+        return without_memory(features, lstm, state)
     if len(blocks) == 1:
         rectangle = features.view(blocks[0].length, blocks[0].count, lstm.input_size)
         output, state = lstm(rectangle, (state[0], state[1]))
