@@ -14,6 +14,7 @@ from biped.config.observation import ESTIMATED
 from biped.config.robot import ControlConfig
 from biped.config.task import EnvConfig
 from biped.env.env import BipedEnv
+from biped.env.groups import Observations
 from biped.sim.scene import Scene, make_scene
 from biped_config import cpu_preset
 from tests import processes
@@ -64,6 +65,11 @@ def one_group(cfg: EnvConfig) -> EnvConfig:
     """Return an environment whose actor and critic see one tensor, which has all that a state estimator could give."""
     observation = replace(cfg.observation, policy=ESTIMATED, critic=())
     return replace(cfg, robot=replace(cfg.robot, foot_switches=True), observation=observation)
+
+
+def side_by_side(observations: Observations) -> torch.Tensor:
+    """Return all groups of observations as one tensor, (num_envs, width)."""
+    return torch.cat(list(observations.values()), dim=1) if isinstance(observations, dict) else observations
 
 
 class Faults:

@@ -48,12 +48,14 @@ def busy(count: int) -> EnvConfig:
 def walked(env: BipedEnv) -> list[Tensor]:
     """Return all that thirty steps return."""
     generator = torch.Generator().manual_seed(7)
-    found = [env.reset(seed=3)[0]]
+    found = [*env.reset(seed=3)[0].values()]
     for _ in range(30):
         actions = torch.randn(env.num_envs, 9, generator=generator, dtype=torch.float32)
-        *results, infos = env.step(actions)
-        found += [*results, *infos.values()]
-    found += [env.hold_commands(torch.full((env.num_envs, 3), 0.3, dtype=torch.float32)), env.reward_shares]
+        observations, *results, infos = env.step(actions)
+        last = infos.pop("final_obs")
+        found += [*observations.values(), *last.values(), *results, *infos.values()]
+    held = env.hold_commands(torch.full((env.num_envs, 3), 0.3, dtype=torch.float32))
+    found += [*held.values(), env.reward_shares]
     return [*found, *env.get_state().values()]
 
 

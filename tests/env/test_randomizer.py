@@ -20,7 +20,7 @@ from biped.config.task import EnvConfig
 from biped.env.env import BipedEnv, make_env
 from biped.sim.scene import make_scene
 from biped_config import cpu_preset, randomization_preset
-from tests.conftest import one_group
+from tests.conftest import one_group, side_by_side
 
 COUNT = 16
 
@@ -34,8 +34,7 @@ def build(randomization: RandomizationConfig, sim: str = "mujoco", seed: int = 0
 
 def walk(env: BipedEnv, steps: int, seed: int = 3) -> list[torch.Tensor]:
     actions = torch.randn(steps, COUNT, 9, generator=torch.Generator().manual_seed(seed))
-    seen = [env.step(action)[0] for action in actions]
-    return [torch.cat(list(each.values()), dim=1) if isinstance(each, dict) else each for each in seen]
+    return [side_by_side(env.step(action)[0]) for action in actions]
 
 
 def test_noise_is_on_the_channels_that_have_it_and_of_its_size() -> None:

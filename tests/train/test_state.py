@@ -11,6 +11,7 @@ import biped_train
 from biped.env.env import BipedEnv, make_env
 from biped.runs.checkpoint import Checkpoint, read_checkpoint
 from biped_config import smoke_preset
+from tests.conftest import side_by_side
 
 FRESH = ["--preset", "smoke", "--set", "train.checkpoint_every_steps=512", "--eval_freq", "768"]
 BEST = ("gate/best_score", "eval/best_success_rate")
@@ -92,7 +93,7 @@ def test_without_the_live_state_it_would_be_another_run(tmp_path: Path) -> None:
 def move(env: BipedEnv, actions: torch.Tensor) -> torch.Tensor:
     """Return observations and rewards of each step, (steps, num_envs, width + 1)."""
     results = [env.step(action)[:2] for action in actions]
-    return torch.stack([torch.cat((observation, reward[:, None]), dim=1) for observation, reward in results])
+    return torch.stack([torch.cat((side_by_side(seen), reward[:, None]), dim=1) for seen, reward in results])
 
 
 def test_another_environment_goes_on_from_any_state_bit_by_bit() -> None:
