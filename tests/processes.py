@@ -22,6 +22,8 @@ _GPU_MACHINE = Path(__file__).with_name("gpu_machine")
 _SHELL = frozenset(os.environ)
 """Names of the variables that there were before Genesis."""
 _MARK = "BIPED_TEST_PROCESS"
+_KERNEL = 2
+"""The parent of the kernel's threads, which never have an environment."""
 
 
 def prepare() -> None:
@@ -101,10 +103,11 @@ def release(training: Process) -> None:
 def _kill_marked(mark: str) -> None:
     """Kill what inherited a mark: descendants whose parents are gone too, and those in sessions of their own."""
     end_s = time.monotonic() + PATIENCE_S
-    while left := [process for process in psutil.process_iter() if _has(process, mark)]:
+    while left := [process for process in psutil.process_iter() if _may_have(process, mark)]:
         for process in left:
             with contextlib.suppress(psutil.Error):
-                process.kill()
+                if _has(process, mark):
+                    process.kill()
         assert time.monotonic() < end_s, left
         time.sleep(0.01)
 
@@ -113,6 +116,18 @@ def _has(process: psutil.Process, mark: str) -> bool:
     with contextlib.suppress(psutil.Error, OSError):
         return process.environ().get(_MARK) == mark
     return False
+
+
+def _may_have(process: psutil.Process, mark: str) -> bool:
+    """Whether a process has a mark, or is just beginning: a program that is being loaded has no environment yet."""
+    with contextlib.suppress(psutil.Error, OSError):
+        is_loading = not process.environ() and not process.cmdline() and not _is_of_the_kernel(process)
+        return (is_loading and process.status() != psutil.STATUS_ZOMBIE) or _has(process, mark)
+    return False
+
+
+def _is_of_the_kernel(process: psutil.Process) -> bool:
+    return _KERNEL in (process.pid, process.ppid())
 
 
 def until(condition: Callable[[], object], process: Process | None = None) -> None:
