@@ -217,7 +217,9 @@ def test_no_command_of_the_documentation_changes_the_repository(repository: Path
         code, err = run(shortened(("python", "biped_train.py", "-e", name)), repository, venv)
         assert code == 0, err
         shutil.copy(SHIPPED / "eval.json", repository / "logs" / name)
-    shutil.copytree(repository / "logs" / "walk", repository / "logs" / "pushed-1")
+    pushed = repository / "logs" / "pushed-1"
+    shutil.copytree(repository / "logs" / "walk", pushed)
+    shutil.copy(pushed / "model_final.zip", pushed / "average_model.zip")  # some pages evaluate it before it is made
     assert git(repository, "status", "--porcelain") == ""
     wrong = []
     for words in TYPED:
@@ -228,7 +230,7 @@ def test_no_command_of_the_documentation_changes_the_repository(repository: Path
         dirt = git(repository, "status", "--porcelain")
         allowed = {"biped_eval.py": (0, 3), "demo": (0, 2, 3), "report": (0, 2, 3)}.get(words[1], (0,))
         if LIVE & set(words):
-            allowed = (1, 2, 130)  # no screen, no terminal, or until it is interrupted
+            allowed = (0, 1, 2, 130)  # until it is interrupted, or no screen, no terminal
         if dirt or (code not in allowed and words[:2] != ("make", "check")):
             wrong.append((typed, code, err, dirt))
     assert wrong == [], "\n".join(map(str, wrong))
