@@ -16,7 +16,7 @@ import torch
 
 from biped.base.command_line import OneLineParser, add_run_flags, exit_code, path_name
 from biped.config.settings import with_settings
-from biped.deploy.contract import Provenance, build_contract, estimate_scales
+from biped.deploy.contract import Provenance, build_contract, scales_of_head
 from biped.deploy.export import check_out, export_policy
 from biped.deploy.network import PolicyStep
 from biped.deploy.parity import parity_config, record_reference
@@ -56,7 +56,7 @@ def run_export(args: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     env = make_env(parity_config(config.env), "cpu", sim="mujoco")
     model = load_model(config, BipedVecEnv(env), path)
-    scales = estimate_scales(config)
+    scales = scales_of_head(config)
     episodes = record_reference(model.policy, env, scales)
     env.close()
     contract = build_contract(config, Provenance.of(path, model.num_timesteps))

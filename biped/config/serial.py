@@ -12,6 +12,14 @@ from biped.config.section import as_config_error
 
 SectionT = TypeVar("SectionT")
 
+_BEFORE_GROUPS = {
+    "env.observation.policy": "privileged",
+    "env.observation.critic": "policy",
+    "env.robot.foot_switches": True,
+    "policy.velocity_head": False,
+}
+"""What configurations of version 0.10 and before mean, which had one observation for actor and critic."""
+
 
 def to_dict(section: Any) -> dict[str, Any]:
     """Return a config as nested dictionaries of builtin types; tuples become lists, as in JSON."""
@@ -67,15 +75,6 @@ def _read(text: str, kind: type[SectionT]) -> SectionT:
         raise as_config_error(error, kind, is_whole=True) from error
 
 
-BEFORE_GROUPS = {
-    "env.observation.policy": "privileged",
-    "env.observation.critic": "policy",
-    "env.robot.foot_switches": True,
-    "policy.velocity_head": False,
-}
-"""What configurations of version 0.10 and before mean, which had one observation for actor and critic."""
-
-
 def _modern(text: str) -> str:
     """Return a whole configuration of an earlier version with what it left unsaid; any other as it is."""
     try:
@@ -85,7 +84,7 @@ def _modern(text: str) -> str:
         return text
     if not is_earlier:
         return text
-    for path, value in BEFORE_GROUPS.items():
+    for path, value in _BEFORE_GROUPS.items():
         *parents, leaf = path.split(".")
         node = values
         for parent in parents:

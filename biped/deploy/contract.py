@@ -13,8 +13,9 @@ from typing import Any
 
 from biped.base.files import REPOSITORY
 from biped.config.robot import RobotConfig
-from biped.config.run import ESTIMATES, Config
+from biped.config.run import Config
 from biped.config.task import EnvConfig
+from biped.env.groups import estimate_scales
 from biped.mdp.observations import MEASURED, TERMS, ObservationLayout, ObservationTerm
 
 FORMAT, VERSION = "biped-policy-contract", 2
@@ -73,7 +74,7 @@ def build_contract(config: Config, provenance: Provenance) -> dict[str, Any]:
             "feet": "left, then right",
         },
         "policy": _policy(config, layout),
-        "sensors": sensors(layout),
+        "sensors": _sensors(layout),
         "observation": _observation(layout, env),
         "estimate": _estimate(config),
         "command": _command(env),
@@ -107,7 +108,8 @@ def _policy(config: Config, layout: ObservationLayout) -> dict[str, Any]:
             for name, shape in zip(names, shapes, strict=False)
         ]
 
-    estimates = [[1, len(estimate_scales(config) or ())]] if config.policy.velocity_head else []
+    scales = scales_of_head(config)
+    estimates = [] if scales is None else [[1, len(scales)]]
     return {
         "inputs": tensors(INPUTS, [1, layout.width], state, state),
         "outputs": tensors(OUTPUTS, [1, joints], state, state, *estimates),
@@ -127,7 +129,7 @@ def _policy(config: Config, layout: ObservationLayout) -> dict[str, Any]:
     }
 
 
-def sensors(layout: ObservationLayout) -> dict[str, Any]:
+def _sensors(layout: ObservationLayout) -> dict[str, Any]:
     """Return what a robot must have, and which observations no sensor gives."""
     sources = {term.name: TERMS[term.name].source for term in layout.terms}
     return {
@@ -138,11 +140,9 @@ def sensors(layout: ObservationLayout) -> dict[str, Any]:
     }
 
 
-def estimate_scales(config: Config) -> tuple[float, ...] | None:
+def scales_of_head(config: Config) -> tuple[float, ...] | None:
     """Return what each number of the velocity head was multiplied by in training; None without such a head."""
-    if not config.policy.velocity_head:
-        return None
-    return tuple(TERMS[name].scale(config.env) for name in ESTIMATES for _ in range(TERMS[name].width(config.env)))
+    return estimate_scales(config.env) if config.policy.velocity_head else None
 
 
 def _estimate(config: Config) -> dict[str, Any] | None:

@@ -6,7 +6,9 @@ import gymnasium
 import numpy as np
 from torch import Tensor
 
-from biped.mdp.observations import ObservationLayout
+from biped.config.run import ESTIMATES
+from biped.config.task import EnvConfig
+from biped.mdp.observations import TERMS, ObservationLayout
 
 Observations = Tensor | dict[str, Tensor]
 """(num_envs, width), or a dictionary of them: `policy` and `critic`."""
@@ -21,6 +23,11 @@ def observation_space(layout: ObservationLayout, critic: ObservationLayout | Non
         return gymnasium.spaces.Box(-bound, bound, (group.width,), np.float32)
 
     return box(layout) if critic is None else gymnasium.spaces.Dict({"policy": box(layout), "critic": box(critic)})
+
+
+def estimate_scales(cfg: EnvConfig) -> tuple[float, ...]:
+    """Return what each number that a velocity head predicts is multiplied by in the critic's group, (4,)."""
+    return tuple(TERMS[name].scale(cfg) for name in ESTIMATES for _ in range(TERMS[name].width(cfg)))
 
 
 def sensed(observations: Observations) -> Tensor:

@@ -4,14 +4,13 @@ import torch
 from torch import Tensor
 
 from biped.base.errors import ConfigError
-from biped.config.run import ESTIMATES
 from biped.config.task import CommandConfig
 from biped.env.env import BipedEnv
+from biped.env.groups import estimate_scales
 from biped.eval.agents import Agent
 from biped.eval.figures import WALKING_M_S
 from biped.eval.record import Recorder, Recording
 from biped.mdp.commands import is_moving
-from biped.mdp.observations import TERMS
 
 STANDING_SHARE, TURNING_SHARE = 1 / 8, 1 / 8
 """Shares of the episodes whose command is zero, and whose command turns on the spot, where training asks for both."""
@@ -66,7 +65,7 @@ def record_episodes(env: BipedEnv, agent: Agent, commands: Tensor, seed: int) ->
     starts = torch.ones(env.num_envs, dtype=torch.bool, device=env.device)
     dt_s = env.cfg.sim.control_dt_s
     recorder = Recorder(dt_s, env.scene.mass_kg, env.command, env.reward_names)
-    scales = _estimate_scales(env)
+    scales = torch.tensor(estimate_scales(env.cfg), device=env.device, dtype=torch.float32)
     for _ in range(round(env.cfg.termination.episode_s / dt_s)):
         actions, guess = agent(observations, starts), getattr(agent, "estimates", None)
         observations, _, terminated, truncated, _ = env.step(actions)
@@ -76,9 +75,3 @@ def record_episodes(env: BipedEnv, agent: Agent, commands: Tensor, seed: int) ->
         if env.device.type == "cpu" and not recorder.running.any():
             break
     return recorder.finish()
-
-
-def _estimate_scales(env: BipedEnv) -> Tensor:
-    """Return what the numbers of a velocity head were multiplied by in training, (4,)."""
-    scales = [TERMS[name].scale(env.cfg) for name in ESTIMATES for _ in range(TERMS[name].width(env.cfg))]
-    return torch.tensor(scales, device=env.device, dtype=torch.float32)

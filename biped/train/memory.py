@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from biped.base.errors import MachineError, is_out_of_memory
 from biped.base.machine import MIB, free_bytes, gib
 from biped.config.run import Config
+from biped.env.groups import estimate_scales
 from biped.mdp.observations import group_widths
 
 PROCESS_BYTES = {"cpu": 750 * MIB, "cuda": 1024 * MIB}
@@ -73,7 +74,7 @@ def estimate(config: Config, device: str) -> Need:
     widths = (groups["policy"], groups.get("critic", groups["policy"]))  # the actor's, the critic's
     trials = train.eval_episodes if train.eval_every_steps else 0
     trial_steps = round(env.termination.episode_s / env.sim.control_dt_s)
-    estimates = 4 if policy.velocity_head else 0
+    estimates = len(estimate_scales(env)) if policy.velocity_head else 0
     weights = _weights(config, widths[0], joints + estimates) + _weights(config, widths[1], 1) + joints
     # Observations, action and its mean; reward, value, log-probability, ...
     transition = sum(groups.values()) + 2 * joints + 6

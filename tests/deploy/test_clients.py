@@ -17,7 +17,7 @@ import pytest
 
 from biped.config.run import Config
 from biped.config.settings import with_settings
-from biped.deploy.contract import METADATA_KEY, Provenance, build_contract, estimate_scales
+from biped.deploy.contract import METADATA_KEY, Provenance, build_contract, scales_of_head
 from biped.deploy.export import ONNX_FILE, TORCHSCRIPT_FILE
 from biped.deploy.formats import (
     OPSET,
@@ -65,7 +65,7 @@ class Files:
 
 def written(folder: Path, config: Config, policy: Any) -> Files:
     contract = build_contract(config, Provenance("model.zip", "0" * 64, 0))
-    network = PolicyStep(policy, config.env.control.action_clip, estimate_scales(config))
+    network = PolicyStep(policy, config.env.control.action_clip, scales_of_head(config))
     text = json.dumps(contract)
     write_onnx(network, text, folder / ONNX_FILE)
     write_torchscript(network, text, folder / TORCHSCRIPT_FILE)

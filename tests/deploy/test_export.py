@@ -27,7 +27,7 @@ from biped.config.robot import ControlConfig
 from biped.config.run import Config
 from biped.config.serial import to_json
 from biped.config.settings import robot_settings, with_settings
-from biped.deploy.contract import METADATA_KEY, Provenance, build_contract, estimate_scales
+from biped.deploy.contract import METADATA_KEY, Provenance, build_contract, scales_of_head
 from biped.deploy.export import (
     ONNX_FILE,
     TORCHSCRIPT_FILE,
@@ -140,7 +140,7 @@ def untrained_exports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Exp
         else:
             env = make_env(parity_config(config.env, episode_s=2.0), sim="mujoco")
             contract = build_contract(config, Provenance("model_final.zip", "0" * 64, 0))
-            scales = estimate_scales(config)
+            scales = scales_of_head(config)
             network = PolicyStep(model.policy, config.env.control.action_clip, scales)
             export_policy(network, contract, record_reference(model.policy, env, scales), out, say=lambda _: None)
             env.close()

@@ -85,8 +85,8 @@ def test_sensors_err_and_the_robot_moves_as_before() -> None:
         encoders=EncoderConfig(256, 0.02, True, 0.3, 0.5),
     )
     envs = build(wrong), build()
-    starts = [each.reset(seed=1)[0] for each in envs]
-    torch.testing.assert_close(starts[0]["policy"], starts[0]["policy"])
+    for each in envs:
+        each.reset(seed=1)
     state = envs[1].get_state()
     kept = {name: value for name, value in envs[0].get_state().items() if name.startswith(("imu", "encoders"))}
     envs[0].set_state({**state, **kept})
