@@ -15,9 +15,10 @@ from biped.config.task import EnvConfig
 from biped.mdp.observations import MEASURED, TERMS, ObservationInputs, ObservationLayout, group_widths
 from biped.robot.dynamics import DynamicsSample
 from biped.robot.rotations import quat_from_yaw
+from tests.conftest import one_group
 from tests.mdp.states import observed, standing_state
 
-OLD = EnvConfig(robot=RobotConfig(foot_switches=True), observation=ObservationConfig(policy=ESTIMATED, critic=()))
+OLD = one_group(EnvConfig())
 """What version 0.10 observed."""
 SWITCHES = EnvConfig(robot=RobotConfig(foot_switches=True))
 PRIVILEGED_STATE = ("base_pos_w", "base_lin_vel_b", "foot_pos_w", "foot_vel_w", "foot_force_n", "joint_torque_nm")

@@ -5,7 +5,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from biped.config.observation import ESTIMATED, ObservationConfig
 from biped.config.robot import RobotConfig
 from biped.config.task import EnvConfig
 from biped.mdp.commands import is_moving
@@ -17,10 +16,9 @@ from biped.ppo.mirror import Reflection
 from biped.robot.rotations import quat_from_yaw
 from biped.robot.symmetry import mirror_joints
 from biped.sim.scene import ResetPose, Scene
-from tests.conftest import CPU
+from tests.conftest import CPU, one_group
 
-OLD = EnvConfig(robot=RobotConfig(foot_switches=True), observation=ObservationConfig(ESTIMATED, ()))
-LAYOUT = ObservationLayout.build(OLD)
+LAYOUT = ObservationLayout.build(one_group(EnvConfig()))
 EVERYTHING = ObservationLayout.of_critic(EnvConfig())
 assert EVERYTHING is not None
 JOINTS = Reflection.build(*mirror_joints(RobotConfig()), CPU)
