@@ -1,1 +1,1 @@
-"""One-line errors, exit codes, signals, files written whole or not at all, threads, and what this machine has."""
+"""One-line errors, exit codes, signals, atomic file writes, background threads, and a description of this machine."""

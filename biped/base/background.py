@@ -1,4 +1,4 @@
-"""Calls that must not hold up their caller, on a thread of their own."""
+"""A background thread for calls that must not delay their caller."""
 
 import queue
 import threading
@@ -6,22 +6,22 @@ import time
 from collections.abc import Callable
 
 Call = Callable[[], object]
-"""Something to be done."""
+"""A call without arguments; its result is ignored."""
 
 
 class Background:
-    """Carries out calls one after the other on a daemon thread, until one fails.
+    """Makes calls one after another on a daemon thread, until one fails.
 
-    Whoever hands over a call waits for nothing: a service that is slow, silent or dead costs its caller no time, and
-    the end of the process does not wait for the thread.
+    The caller never waits: a slow, silent or dead service costs it no time, and the process can end without waiting for
+    the thread.
     """
 
     def __init__(self, on_failure: Callable[[BaseException], None], capacity: int) -> None:
         """Start the thread.
 
         Args:
-            on_failure: told of the first exception, on the thread; everything that waits is then left undone.
-            capacity: calls that may wait.
+            on_failure: receives the first exception, on the thread; calls that are still queued are then dropped.
+            capacity: most calls that may be queued.
         """
         self._calls: queue.Queue[Call | None] = queue.Queue(capacity)
         self._on_failure = on_failure
@@ -30,7 +30,7 @@ class Background:
         self._thread.start()
 
     def do(self, call: Call) -> bool:
-        """Hand over a call; False where it will not be done: one failed before it, or too many wait."""
+        """Queue a call; return False if it will not be made: an earlier call failed, or the queue is full."""
         if self._has_failed:
             return False
         try:
@@ -40,7 +40,7 @@ class Background:
         return True
 
     def finish(self, timeout_s: float) -> bool:
-        """Wait until all is done, and end the thread; False if that takes longer than `timeout_s`."""
+        """Wait until every call is done, and end the thread; return False if that takes longer than `timeout_s`."""
         end_s = time.monotonic() + timeout_s
         try:
             self._calls.put(None, timeout=timeout_s)
@@ -55,6 +55,6 @@ class Background:
                 continue
             try:
                 call()
-            except BaseException as error:  # whatever it is, it must not reach the caller; wandb calls sys.exit
+            except BaseException as error:  # nothing may reach the caller, not even wandb's sys.exit
                 self._has_failed = True
                 self._on_failure(error)

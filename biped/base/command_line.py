@@ -1,4 +1,4 @@
-"""What the command lines have in common: one-line errors, exit codes, numbers, paths and names read from flags."""
+"""Shared parts of the command lines: one-line errors, exit codes, and types of flags (numbers, paths, names)."""
 
 import argparse
 import contextlib
@@ -19,7 +19,7 @@ from biped.base.files import REPOSITORY
 from biped.base.interrupts import Interrupted, is_ignored
 
 DONE, MACHINE, USAGE, INTERRUPTED = 0, 1, 2, 130
-"""Exit codes; the last is Ctrl-C's, and 128 more than its number, as of every signal."""
+"""Exit codes; the last is Ctrl-C's: 128 plus the signal's number, as for every signal."""
 
 AUTO = "auto"
 """A flag's value that leaves the choice to the program."""
@@ -31,16 +31,16 @@ class OneLineParser(argparse.ArgumentParser):
     """An argument parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong and leave with exit code 2."""
-        # Whatever was typed is in the message, line ends included.
+        """Print what is wrong and exit with code 2."""
+        # The message contains what the user typed, which may have line breaks.
         self.exit(USAGE, f"{self.prog}: {' '.join(message.split())} (see {self.prog} --help)\n")
 
 
 def add_run_flags(parser: argparse.ArgumentParser, default_name: str) -> None:
-    """Add the flags by which a run, or one checkpoint, is named: `-e`, `--model`, `--log_dir`."""
+    """Add the flags that name a run or one checkpoint: `-e`, `--model`, `--log_dir`."""
     add, text = parser.add_argument, f"the run (default {default_name})"
     add("-e", "--exp_name", type=run_name, default=default_name, metavar="NAME", help=text)
-    add("--model", type=path_name, metavar="PATH", help="a checkpoint; its config.json lies beside it")
+    add("--model", type=path_name, metavar="PATH", help="a checkpoint; its config.json is in the same folder")
     add("--log_dir", type=path_name, default=LOGS, metavar="DIR", help=f"the folder of all runs (default {LOGS})")
 
 
@@ -107,10 +107,10 @@ def seed_number(text: str) -> int:
 
 
 def path_name(text: str) -> Path:
-    """Read a path; `~` is the home directory, as shells do not say so in `--flag=~/x`.
+    """Read a path; `~` becomes the home directory, because shells do not expand it in `--flag=~/x`.
 
     Raises:
-        argparse.ArgumentTypeError: it is empty, or the home directory of nobody.
+        argparse.ArgumentTypeError: it is empty, or names a home directory that does not exist.
     """
     if not text:
         raise argparse.ArgumentTypeError("'' is no path")
@@ -121,7 +121,7 @@ def path_name(text: str) -> Path:
 
 
 def folder_name(text: str) -> Path:
-    """Read the path of a run's folder as one that ends in its name, whatever `.` or `..` stand for.
+    """Read the path of a run's folder, resolved so that it ends in the folder's name even for `.` or `..`.
 
     Raises:
         argparse.ArgumentTypeError: see `path_name`.
@@ -130,17 +130,17 @@ def folder_name(text: str) -> Path:
 
 
 def with_a_name(folder: Path) -> Path:
-    """Return a path of the same folder that ends in its name."""
+    """Return the path of the same folder that ends in its name."""
     return folder.resolve() if folder.name in ("", "..") else folder
 
 
 def run_name(text: str) -> str:
-    """Read a run's name; a shell that completes it adds a slash."""
+    """Read a run's name, without the slash that shell completion adds."""
     return text.rstrip("/")
 
 
 def run_or_path(text: str) -> str | Path:
-    """Read a run's name, or else the path of its folder, which has a slash, or of a result, which ends in .json.
+    """Read a run's name, the path of its folder (contains a slash), or the path of a result (ends in .json).
 
     Raises:
         argparse.ArgumentTypeError: see `path_name`.
@@ -150,17 +150,17 @@ def run_or_path(text: str) -> str | Path:
 
 
 def as_word(path: Path) -> str:
-    """Return a path as a word of a command line of ours, which is neither a flag nor somebody's home."""
+    """Return a path in a form that our command lines read neither as a flag nor as a home directory."""
     return f"./{path}" if str(path).startswith(("-", "~")) else str(path)
 
 
 def run_flags(run: Path) -> list[str]:
-    """Return the flags that name the run in a folder."""
+    """Return the flags that name the run in this folder."""
     return ["-e", run.name, *([] if run.parent == LOGS else ["--log_dir", as_word(run.parent)])]
 
 
 def typed(script: str, *words: str) -> str:
-    """Return a command line of this project that can be pasted into the shell that this process came from."""
+    """Return a command line of this project that can be pasted into the shell that started this process."""
     found = shutil.which("python")
     is_ours = found is not None and Path(found).parent == Path(sys.executable).parent
     python = "python" if is_ours else _from_here(Path(sys.executable))
@@ -172,19 +172,19 @@ def _from_here(path: Path) -> str:
 
 
 def exit_code(program: str, command: Callable[[], int | None], *, smaller: str = "free some first") -> int:
-    """Carry out a command and return its exit code, 0 where it returns none.
+    """Carry out a command and return its exit code; 0 if it returns None.
 
-    What a person can mend is said in one line, without a traceback.
+    Errors that the user can fix are printed as one line, without a traceback.
 
     Args:
-        program: its name, before the line.
-        command: what it does.
-        smaller: what to do where memory runs out.
+        program: its name, printed before the message.
+        command: the function to call.
+        smaller: advice for when memory runs out.
     """
-    if sys.stdout is None:  # closed by whoever started us
+    if sys.stdout is None:  # closed by the parent process
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
     for stream in (sys.stdout, sys.stderr):
-        # Not every terminal has every character, nor every file name a spelling.
+        # Terminals may lack characters, and file names may not decode.
         if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
             stream.reconfigure(errors="replace")
     try:
@@ -194,7 +194,7 @@ def exit_code(program: str, command: Callable[[], int | None], *, smaller: str =
     except MachineError as error:
         return _fail(program, MACHINE, str(error))
     except BrokenPipeError:
-        # Whoever read our output has gone, as in `... | head`. Python would complain once more when it ends.
+        # The reader of our output has gone, as in `... | head`. Python would report this again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return MACHINE
     except (RuntimeError, MemoryError, OSError) as error:
@@ -213,8 +213,8 @@ def exit_code(program: str, command: Callable[[], int | None], *, smaller: str =
 def ending_at_once() -> Iterator[None]:
     """Let Ctrl-C end the process at once, with exit code 130, while there is nothing to save.
 
-    Genesis and what it imports run Python inside callbacks that swallow a `KeyboardInterrupt`. Where Ctrl-C is ignored,
-    as in a background job of a script, it stays so.
+    Genesis and its dependencies run Python inside callbacks that swallow a `KeyboardInterrupt`. If Ctrl-C was ignored,
+    as in a script's background job, it stays ignored.
     """
     if threading.current_thread() is not threading.main_thread() or is_ignored(signal.SIGINT):
         yield

@@ -1,10 +1,10 @@
-"""Errors that a person reads: one line, what is wrong and what to do.
+"""Errors for the user: one line that says what is wrong and what to do.
 
 ```
 Exception
-    UsageError          what was asked for cannot be done as asked: exit code 2
-        ConfigError     a value that the configuration cannot hold; a ValueError, too
-    MachineError        this machine, its disk or its packages cannot: exit code 1
+    UsageError          the request cannot be carried out as given: exit code 2
+        ConfigError     an invalid configuration value; also a ValueError
+    MachineError        this machine, its disk or its packages prevent it: exit code 1
 ```
 """
 
@@ -14,15 +14,15 @@ from pathlib import Path
 
 
 class UsageError(Exception):
-    """What was asked for cannot be done as asked."""
+    """The request cannot be carried out as given."""
 
 
 class ConfigError(UsageError, ValueError):
-    """A value that the configuration cannot hold. The message is one line: what is wrong and what to do."""
+    """A value is invalid in the configuration. The message is one line: what is wrong and what to do."""
 
 
 class MachineError(Exception):
-    """What was asked for is fine; this machine, its disk or its packages are not."""
+    """The request is valid, but this machine, its disk or its packages prevent it."""
 
 
 _PERMISSIONS = "change who may write there, or use another {flag}"
@@ -43,17 +43,17 @@ _REMEDIES = {
     errno.EIO: _BROKEN,
     errno.ESTALE: _BROKEN,
 }
-"""What helps against an error, by its number; for all others there is another disk."""
+"""Advice per error number; for every other error: use another disk."""
 
 
 def disk_error(path: Path | str, error: OSError, flag: str = "--log_dir") -> MachineError:
-    """Return what a failed write means to a person, who can write elsewhere by a flag."""
+    """Return the error for a failed write, with advice; `flag` is the option that selects another place."""
     remedy = _REMEDIES.get(error.errno or 0, "use another {flag}").format(flag=flag)
     return MachineError(f"cannot write {path} ({error.strerror or error}): {remedy}")
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
-    """Say whether an error, or one that it came from, is memory that ran out: the host's or a GPU's."""
+    """Return whether an error, or one of its causes, is the host or a GPU running out of memory."""
     words = ("out of memory", "out_of_memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
     while error is not None:
         if isinstance(error, MemoryError) or any(word in str(error).lower() for word in words):
@@ -63,16 +63,16 @@ def is_out_of_memory(error: BaseException | None) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text, or its type where it has none."""
+    """Return the first line of an error's message, or the error's type if the message is empty."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
 
 def say(text: str) -> None:
-    """Say in one line what is being done."""
+    """Print one line of progress on standard output."""
     print(text, flush=True)
 
 
 def warn(text: str) -> None:
-    """Say in one line what a person should know, beside the output."""
+    """Print one line on standard error."""
     print(text, file=sys.stderr, flush=True)

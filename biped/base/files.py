@@ -1,7 +1,7 @@
-"""Files written whole or not at all, and locks, on disks as they come.
+"""Atomic file writes and locks that also work on disks without full support for them.
 
-Network shares and file systems in user space often lack what a local disk has. What can be done without is done
-without, and said once in a process.
+Network shares and file systems in user space often lack features of a local disk. Optional features are skipped
+there, with one warning per process.
 """
 
 import contextlib
@@ -19,20 +19,20 @@ from biped.base.errors import warn
 REPOSITORY = Path(__file__).resolve().parents[2]
 """The root of this project; relative paths in the configuration start here."""
 _CANNOT_FLUSH = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EISDIR, errno.EACCES, errno.EPERM}
-"""What network shares and file systems in user space answer to `fsync`, of folders above all, or to opening one."""
+"""Error numbers of `fsync`, and of opening a folder for it, on file systems that do not support it."""
 _NO_LOCKS = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.ENOLCK}
-"""What they answer to `flock`; EBADF is NFS, which locks only what is open for writing, and a folder never is."""
+"""Error numbers of `flock` without support; EBADF is NFS, which locks only files open for writing, never folders."""
 _said: set[str] = set()
 
 
 @contextlib.contextmanager
 def being_written(path: Path) -> Iterator[io.BufferedRandom]:
-    """Yield a file beside its place, moved there at the end: a kill or a power cut leaves the old file or the new one.
+    """Yield a temporary file that replaces `path` at the end; a kill or a power cut leaves the old file or the new one.
 
-    Where anything goes wrong in the block, the old file stays and nothing of the new one.
+    If the block fails, the old file stays and the new one is removed.
 
     Raises:
-        OSError: the disk does not let us.
+        OSError: the disk refuses the write.
     """
     part = path.with_name(f".{path.name}.part")
     try:
@@ -40,23 +40,23 @@ def being_written(path: Path) -> Iterator[io.BufferedRandom]:
             yield file
             file.flush()
             with _going_on_where_it_cannot_flush(path.parent):
-                os.fsync(file.fileno())  # a machine that loses power would else keep the name and lose the content
+                os.fsync(file.fileno())  # else a power cut could keep the name and lose the content
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
     with _going_on_where_it_cannot_flush(path.parent):
         handle = os.open(path.parent, os.O_RDONLY)
         try:
-            os.fsync(handle)  # and without this it would keep the old file
+            os.fsync(handle)  # without this a power cut could keep the old file
         finally:
             os.close(handle)
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; see `being_written`.
+    """Write a file completely or not at all; see `being_written`.
 
     Raises:
-        OSError: the disk does not let us.
+        OSError: the disk refuses the write.
     """
     with being_written(path) as file:
         file.write(content)
@@ -64,10 +64,10 @@ def write_whole(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def whole_folder(out: Path) -> Iterator[Path]:
-    """Yield a folder whose files are moved into `out` at the end, all of them or, where anything goes wrong, none.
+    """Yield a temporary folder; at the end, move all its files into `out`, or none of them if the block fails.
 
     Raises:
-        OSError: the disk does not let us.
+        OSError: the disk refuses the write.
     """
     is_new = not out.exists()
     out.mkdir(exist_ok=True)
@@ -83,11 +83,11 @@ def whole_folder(out: Path) -> Iterator[Path]:
 
 
 def lock(handle: int, folder: Path) -> None:
-    """Lock an open folder until it is closed; where the disk knows no locks, say so once and go on.
+    """Lock an open folder until it is closed; if the disk does not support locks, warn once and continue.
 
     Raises:
         BlockingIOError: another process holds the lock.
-        OSError: the disk does not let us.
+        OSError: the disk refuses the lock.
     """
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -98,10 +98,10 @@ def lock(handle: int, folder: Path) -> None:
 
 
 def set_aside(path: Path) -> Path:
-    """Give a file the first free of the names NAME.1.zip, NAME.2.zip, ... and return it.
+    """Rename a file to the first free name of NAME.1.zip, NAME.2.zip, ... and return the new path.
 
     Raises:
-        OSError: the disk does not let us.
+        OSError: the disk refuses to rename it.
     """
     number = 1
     while (free := path.with_name(f"{path.stem}.{number}{path.suffix}")).exists():
@@ -111,7 +111,7 @@ def set_aside(path: Path) -> Path:
 
 
 def say_once(kind: str, text: str) -> None:
-    """Warn, unless this process has warned of this kind of thing before."""
+    """Print a warning, at most once per process for each `kind`."""
     if kind not in _said:
         _said.add(kind)
         warn(text)

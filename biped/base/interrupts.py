@@ -1,6 +1,6 @@
-"""SIGINT, SIGTERM and SIGHUP as a wish that a training looks up, rather than an exception at any line.
+"""SIGINT, SIGTERM and SIGHUP as a request that a training polls, instead of an exception at an arbitrary line.
 
-A `KeyboardInterrupt` in the middle of a queue's `put`, or of a checkpoint, leaves locks taken and files cut short.
+A `KeyboardInterrupt` inside a queue's `put`, or while a checkpoint is written, leaves locks held and files truncated.
 """
 
 import os
@@ -12,29 +12,29 @@ from types import FrameType, TracebackType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""What asks a training to end: Ctrl-C, `kill` or a cluster that wants its machine back, a terminal that is closed."""
+"""Signals that ask a training to end: Ctrl-C; `kill` or a cluster that needs the machine; a closed terminal."""
 GRACE_S = 8.0
-"""How long a rollout and its update may go on after the signal (s); then they are broken off."""
+"""How long the current rollout and its update may continue after the signal (s); then they are aborted."""
 
 
 def is_ignored(number: signal.Signals) -> bool:
-    """Return whether this process was started with a signal ignored, by `nohup` or in the background of a script."""
+    """Return whether this process was started with a signal ignored, by `nohup` or as a background job of a script."""
     return signal.getsignal(number) == signal.SIG_IGN
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error
-    """A signal asked for the end, and everything worth keeping was kept."""
+    """A signal ended the training, after everything worth keeping was saved."""
 
     def __init__(self, number: signal.Signals) -> None:
-        """Keep the signal, which decides on the exit code."""
+        """Keep the signal, which determines the exit code."""
         super().__init__(number.name)
         self.number = number
 
 
 class Interrupts:
-    """Takes note of the first signal; the second ends the process at once.
+    """Records the first signal; a second one ends the process at once.
 
-    Use it as a context manager. Outside the main thread, where Python allows no handlers, it takes note of nothing.
+    Use it as a context manager. Outside the main thread, where Python allows no handlers, it records nothing.
     """
 
     def __init__(
@@ -43,31 +43,31 @@ class Interrupts:
         last_act: Callable[[], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take note of nothing yet.
+        """Set the grace period; signals are recorded from `with` on.
 
         Args:
             grace_s: how long after the signal `is_urgent` stays false (s).
-            last_act: what must be done even when a second signal ends the process at once.
-            clock: tells the time (s).
+            last_act: called before a second signal ends the process.
+            clock: returns the time (s).
         """
         self._grace_s, self._last_act, self._clock = grace_s, last_act, clock
         self._before: dict[signal.Signals, Any] = {}
         self._received_s = 0.0
         self.received: signal.Signals | None = None
-        """The first signal that came."""
+        """The first signal received."""
 
     @property
     def is_urgent(self) -> bool:
-        """A signal came, and its grace is over."""
+        """Whether a signal came and its grace period is over."""
         return self.received is not None and self.age_s >= self._grace_s
 
     @property
     def age_s(self) -> float:
-        """Time since the signal (s); 0 where none came."""
+        """Time since the signal (s); 0 if none came."""
         return 0.0 if self.received is None else self._clock() - self._received_s
 
     def __enter__(self) -> "Interrupts":
-        """Take over the signals."""
+        """Install the signal handlers."""
         if threading.current_thread() is threading.main_thread():
             heard = [number for number in SIGNALS if not is_ignored(number)]
             self._before = {number: signal.signal(number, self._receive) for number in heard}
@@ -76,7 +76,7 @@ class Interrupts:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Give the signals back."""
+        """Restore the previous signal handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
 

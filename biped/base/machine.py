@@ -1,4 +1,4 @@
-"""What this machine has: devices, processor, memory."""
+"""Devices, processor and memory of this machine."""
 
 import contextlib
 import ctypes
@@ -15,14 +15,14 @@ import torch
 from biped.base.errors import MachineError
 
 CPU_ONLY = ("mujoco",)
-"""Simulators that `auto` means the CPU for, whatever else the machine has."""
+"""Simulators for which `auto` selects the CPU, even on a machine with a GPU."""
 
 
 def choose_device(wanted: str, sim: str) -> str:
-    """Return `cuda` or `cpu` for `auto`, `cuda` or `cpu`, with a simulator by its name.
+    """Resolve `auto`, `cuda` or `cpu` to `cuda` or `cpu`, for the simulator named `sim`.
 
     Raises:
-        MachineError: CUDA was asked for and is absent, or this simulator does not run on it.
+        MachineError: CUDA was requested but is absent, or this simulator does not run on it.
     """
     if wanted == "cuda" and sim in CPU_ONLY:
         raise MachineError(f"--sim {sim} runs on the CPU: use it with --device cpu")
@@ -35,10 +35,10 @@ def choose_device(wanted: str, sim: str) -> str:
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc to keep the memory that is freed: the next minibatch wants it again.
+    """Tell glibc to keep freed memory, because the next minibatch needs it again.
 
-    By default large blocks go back to the system when they are freed, and each page of the next one costs a fault: up
-    to a tenth of an update's time on a CPU (benchmarks/README.md). Does nothing where the C library is another one.
+    By default large blocks return to the system when freed, and each page of the next block costs a page fault: up to
+    a tenth of an update's time on a CPU (benchmarks/README.md). Does nothing with another C library.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
@@ -50,23 +50,23 @@ def keep_freed_memory() -> None:
 MIB, GIB = 2**20, 2**30
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
 _CGROUPS = (("", "memory.max", "memory.current"), ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes"))
-"""Folder of the controller, limit and usage: version 2 and version 1."""
+"""Folder of the controller, limit and usage: cgroup version 2, then version 1."""
 
 
 def gib(size: float) -> str:
-    """Return a size in bytes as people read it."""
+    """Format a size in bytes as GiB."""
     return f"{size / GIB:,.1f} GiB"
 
 
 def free_bytes(device: str) -> int:
-    """Return how much memory is free: the GPU's, or what the machine and the container of this process leave it."""
+    """Return the free memory (bytes): the GPU's, or the host's within the limits of this process's container."""
     if device == "cuda":
         return torch.cuda.mem_get_info()[0]
     return min(psutil.virtual_memory().available, *_container_bytes(_CGROUP_ROOT, _own_groups()), 2**63)
 
 
 def _own_groups() -> list[str]:
-    """Return the control groups of this process, as a batch system or a service manager has set them up."""
+    """Return the control groups of this process, as set up by a batch system or a service manager."""
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -75,20 +75,20 @@ def _own_groups() -> list[str]:
 
 
 def _container_bytes(root: Path, groups: Sequence[str]) -> Iterator[int]:
-    """Return what each limit on the way from the root to this process's groups leaves."""
+    """Yield the free memory (bytes) under each limit between the root and this process's groups."""
     for kind, limit, usage in _CGROUPS:
         folders = {root / kind} | {root / kind / part for group in groups for part in (group, *Path(group).parents)}
         for folder in folders:
-            with contextlib.suppress(OSError, ValueError):  # no such limit
+            with contextlib.suppress(OSError, ValueError):  # the limit does not exist
                 used = int((folder / usage).read_text())
-                # Pages of files count as used, but make room when room is asked for.
+                # Cached file pages count as used, but the kernel frees them on demand.
                 lines = (folder / "memory.stat").read_text().splitlines()
                 cached = next((int(line.split()[1]) for line in lines if line.startswith("inactive_file ")), 0)
                 yield max(0, int((folder / limit).read_text()) - used + cached)
 
 
 def describe_machine() -> dict[str, Any]:
-    """Return processor, memory and GPU."""
+    """Return a description of processor, memory and GPU."""
     has_gpu = torch.cuda.is_available()
     gpu = torch.cuda.get_device_properties(0) if has_gpu else None
     return {

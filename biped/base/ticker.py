@@ -1,6 +1,6 @@
-"""Says for how long something has been under way, from a process of its own.
+"""Prints how long something has been running, from a separate process.
 
-A compiler that holds Python's lock lets no thread of ours speak: Genesis's does, for a minute at a time.
+A compiler that holds Python's lock blocks every thread of this process; Genesis's does, for up to a minute.
 """
 
 import contextlib
@@ -15,36 +15,36 @@ from pathlib import Path
 from types import TracebackType
 
 EVERY_S = 15.0
-"""Seconds between two lines where the output is no terminal."""
+"""Seconds between two lines if the output is no terminal."""
 _TURN_S = 0.25
 _SPINNER = "|/-\\"
 _CLEAR_LINE = "\r\x1b[K"
 
 
 class Ticker:
-    """Repeats on standard error what is being done and how long it has taken: a spinner, or a line now and then."""
+    """Prints on standard error what is running and for how long: a spinner on a terminal, else a line now and then."""
 
     def __init__(self, what: str, every_s: float = EVERY_S) -> None:
-        """Begin to count.
+        """Start counting.
 
         Args:
-            what: what takes so long, to begin a line with.
-            every_s: time between two lines where standard error is no terminal (s); a terminal gets a spinner.
+            what: what is running; each line begins with it.
+            every_s: time between two lines if standard error is no terminal (s); a terminal shows a spinner.
         """
         self._process: subprocess.Popen[str] | None = None
-        # Ctrl-C is for us; the other process ends when we close its input, or are gone.
+        # Ctrl-C is for this process; the ticker's process ends when its input closes, also when this process dies.
         command = [sys.executable, "-I", "-S", str(Path(__file__)), what, str(every_s)]
-        with contextlib.suppress(OSError):  # a machine that is short of processes: then it is silent
+        with contextlib.suppress(OSError):  # no process can be started: stay silent
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, bufsize=1)
 
     def show(self, detail: str) -> None:
-        """Say what exactly is being done from now on; one line."""
+        """Set the detail that the following lines show; one line."""
         if self._process is not None and self._process.stdin is not None:
             with contextlib.suppress(OSError, ValueError):
                 self._process.stdin.write(detail + "\n")
 
     def close(self) -> None:
-        """Be silent from now on; may be called again."""
+        """Stop printing; may be called more than once."""
         if self._process is not None:
             with contextlib.suppress(OSError):
                 self._process.communicate()
@@ -57,12 +57,12 @@ class Ticker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close it."""
+        """Stop printing."""
         self.close()
 
 
 def _tick(what: str, every_s: float, write: Callable[[str], object], *, is_terminal: bool) -> None:
-    """Repeat until standard input ends; its last line is what exactly is being done."""
+    """Print until standard input ends; the last line read from it is the detail."""
     turn_s = _TURN_S if is_terminal else every_s
     began_s, detail, turns = time.monotonic(), "", 1
     while True:

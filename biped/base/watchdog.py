@@ -1,4 +1,4 @@
-"""Names a training that stands still: a driver that hangs, a disk that does not answer, a machine that swaps."""
+"""Reports a training that makes no progress: a hanging driver, a disk that does not answer, a machine that swaps."""
 
 import sys
 import threading
@@ -10,24 +10,24 @@ from types import FrameType, TracebackType
 from biped.base.files import REPOSITORY
 
 _LOOKS = 4
-"""Looks within the time after which a training counts as stalled."""
+"""Checks within the time after which a training counts as stalled."""
 
 
 class Watchdog:
-    """Says one line when there was no sign of life for a while, and one when there is again.
+    """Prints one line when there was no sign of life for a while, and one when there is again.
 
-    It looks from a thread of its own, so it stays silent where the training thread holds Python's lock for ever.
+    It checks from its own thread, so it stays silent while the training thread holds Python's lock.
     """
 
     def __init__(
         self, stall_after_s: float, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Watch the thread that calls this, from `with` on.
+        """Prepare to watch the calling thread; `with` starts the watch.
 
         Args:
-            stall_after_s: how long nothing may happen (s).
-            say: takes a line; called on the watchdog's thread.
-            clock: tells the time (s); the default stands still while a laptop sleeps.
+            stall_after_s: time without a sign of life that counts as a stall (s).
+            say: receives each line; called on the watchdog's thread.
+            clock: returns the time (s); the default stops while a laptop sleeps.
         """
         self._after_s, self._say, self._clock = stall_after_s, say, clock
         self._watched = threading.get_ident()
@@ -36,11 +36,11 @@ class Watchdog:
         self._thread = threading.Thread(target=self._look, name="watchdog", daemon=True)
 
     def sign_of_life(self) -> None:
-        """Note that something has happened."""
+        """Record that the training is making progress."""
         self._last_s = self._clock()
 
     def __enter__(self) -> "Watchdog":
-        """Begin to look."""
+        """Start watching."""
         self.sign_of_life()
         self._thread.start()
         return self
@@ -48,14 +48,14 @@ class Watchdog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Look no more."""
+        """Stop watching."""
         self._is_over.set()
         self._thread.join()
 
     def _look(self) -> None:
         stalled_at_s: float | None = None
         while not self._is_over.wait(self._after_s / _LOOKS):
-            # In this order: a sign of life that comes while this thread is held up is then never too old.
+            # Read the clock first: a sign of life that arrives in between then never looks too old.
             now_s, last_s = self._clock(), self._last_s
             if stalled_at_s is not None and last_s > stalled_at_s:
                 self._say(f"watchdog: it goes on after {last_s - stalled_at_s:.0f} s")
@@ -68,7 +68,7 @@ class Watchdog:
 
 
 def _where(frame: FrameType | None) -> str:
-    """Name the innermost line of this project that a thread is in."""
+    """Return the innermost line of this project in a thread's stack."""
     while frame is not None:
         file = Path(frame.f_code.co_filename)
         if file.is_relative_to(REPOSITORY) and "site-packages" not in file.parts:
