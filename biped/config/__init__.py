@@ -1,1 +1,1 @@
-"""What a number may be: sections, rules, JSON and single settings."""
+"""The configuration: sections with checked fields, their JSON form, and changes to single settings."""

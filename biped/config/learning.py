@@ -12,23 +12,23 @@ class PolicyConfig(Section):
     """The network: an MLP into an LSTM, one of each for the actor and for the critic."""
 
     hidden_sizes: Widths = (512, 256, 128)
-    """Widths of the MLP in front of the LSTM (ELU)."""
+    """Layer widths of the MLP in front of the LSTM, with ELU activations."""
     lstm_hidden_size: Count = 512
-    """Width of the LSTM."""
+    """Width of each LSTM layer."""
     lstm_layers: Count = 2
-    """Layers of the LSTM."""
+    """Number of LSTM layers."""
     initial_std: Annotated[float, Field(ge=0.001, le=10)] = 1.0
-    """Standard deviation of the actions at the start."""
+    """Initial standard deviation of the actions."""
     min_std: Annotated[float, Field(ge=0.001, le=10)] = 0.01
-    """Floor of the standard deviation: exploration never dries up."""
+    """Lower bound of the actions' standard deviation, so that exploration never stops."""
     max_std: Annotated[float, Field(ge=0.001, le=100)] = 5.0
-    """Ceiling of the standard deviation."""
+    """Upper bound of the actions' standard deviation."""
     memory: bool = True
-    """Whether the LSTM remembers; without, every step begins with an empty memory, as in a feed-forward network."""
+    """Keep the LSTM's state between steps; if false, every step starts from an empty state, like a feed-forward net."""
     velocity_head: bool = True
-    """The actor's memory also predicts velocity and height of the base, which no sensor of a small robot gives."""
+    """Predict velocity and height of the base from the actor's memory; a small robot has no sensor for them."""
     normalize_observations: bool = False
-    """Normalise observations by their running mean and variance, kept in the policy; the scales are fixed otherwise."""
+    """Normalise observations by their running mean and variance, kept in the policy; if false, use the fixed scales."""
 
     def __post_init__(self) -> None:
         self._require(self.min_std <= self.initial_std <= self.max_std, "initial_std", "between min_std and max_std")
@@ -39,25 +39,25 @@ class PPOConfig(Section):
     """Hyperparameters of recurrent PPO (Schulman et al. 2017), by their usual names."""
 
     n_steps: Count = 32
-    """Steps an environment and rollout."""
+    """Steps per environment in each rollout."""
     n_minibatches: Count = 4
-    """Minibatches an epoch: batch size = num_envs × n_steps / n_minibatches."""
+    """Minibatches per epoch; the batch size is num_envs × n_steps / n_minibatches."""
     n_epochs: Count = 10
-    """Passes over a rollout."""
+    """Passes over each rollout."""
     learning_rate: Positive = 1e-4
-    """Step size of Adam; the start of the adaptive rate."""
+    """Step size of Adam; with `adaptive_lr`, its initial value."""
     adaptive_lr: bool = False
-    """Steer the learning rate by the KL divergence of each epoch."""
+    """Adapt the learning rate to the KL divergence of each epoch."""
     desired_kl: Positive = 0.01
-    """KL divergence that the adaptive rate aims at (nats)."""
+    """Target KL divergence of the adaptive learning rate (nats)."""
     min_learning_rate: Positive = 1e-5
-    """Lower bound of the adaptive rate."""
+    """Lower bound of the adaptive learning rate."""
     max_learning_rate: Positive = 1e-2
-    """Upper bound of the adaptive rate."""
+    """Upper bound of the adaptive learning rate."""
     clip_range: Positive = 0.2
-    """Clip of the probability ratio."""
+    """Clipping range of the probability ratio."""
     gamma: Fraction = 0.99
-    """Discount a step."""
+    """Discount factor per step."""
     gae_lambda: Fraction = 0.95
     """Lambda of generalised advantage estimation."""
     ent_coef: NotNegative = 0.005
@@ -65,13 +65,13 @@ class PPOConfig(Section):
     vf_coef: NotNegative = 0.5
     """Weight of the value loss."""
     velocity_coef: NotNegative = 0.1
-    """Weight of the loss of `policy.velocity_head`: its mean square error, of scaled observations."""
+    """Weight of the loss of `policy.velocity_head`: the mean squared error of its predictions, in scaled units."""
     max_grad_norm: Positive = 1.0
-    """Gradients are clipped to this norm."""
+    """Upper bound of the gradient's norm; larger gradients are scaled down to it."""
     mirror: bool = True
-    """Learn as much from the mirror image of what happened as from what happened: left is as right."""
+    """Learn equally from each transition and from its left-right mirror image, because the robot is symmetric."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Of the networks up to their heads: `fp32`, or `bf16` for bfloat16 by autocast."""
+    """Precision of the networks up to their heads: `fp32`, or `bf16` for bfloat16 by autocast."""
 
     def __post_init__(self) -> None:
         self._require(

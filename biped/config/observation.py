@@ -1,4 +1,4 @@
-"""What actor and critic observe: two groups of terms, by name, and the scale of each."""
+"""Observations of actor and critic: two groups of named terms, and the scale of each term."""
 
 from typing import Annotated, Any, Literal, get_args
 
@@ -35,7 +35,7 @@ Term = Literal[
     "latency_steps",
     "bump_height_m",
 ]
-"""Names of all terms; `biped.mdp.observations.TERMS` says what each is."""
+"""Names of all terms; `biped.mdp.observations.TERMS` describes each."""
 
 SENSED: tuple[Term, ...] = (
     "projected_gravity_b",
@@ -49,21 +49,21 @@ SENSED: tuple[Term, ...] = (
     "previous_action",
     "gait_phase",
 )
-"""What the sensors and the computer of a small robot give: an IMU, encoders, switches under the feet if it has any."""
+"""Terms that a small robot can measure: from an IMU, encoders, its computer, and foot switches if it has them."""
 ESTIMATED: tuple[Term, ...] = (*SENSED[:2], "base_lin_vel_xy_b", "base_height_m", *SENSED[2:])
-"""The same, and what only a state estimator could give: the base's velocity and height. Version 0.10 observed it."""
+"""`SENSED` plus terms that need a state estimator: the base's velocity and height. Version 0.10 observed these."""
 SIMULATED: tuple[Term, ...] = (*SENSED, *get_args(Term)[get_args(Term).index("base_lin_vel_b") :], "base_height_m")
-"""All that a simulator knows, without noise."""
+"""All terms that the simulator knows, without noise."""
 
 POLICY_GROUPS = {"measured": SENSED, "privileged": ESTIMATED}
-"""Names for lists of terms, for the actor."""
+"""Named lists of terms for the actor."""
 CRITIC_GROUPS = {"privileged": SIMULATED, "policy": ()}
-"""The same for the critic; `policy` is the actor's group, noise included."""
+"""Named lists of terms for the critic; `policy` is the actor's group, noise included."""
 
 
 def _named(groups: dict[str, tuple[Term, ...]]) -> Any:
     def expand(value: Any) -> Any:
-        if isinstance(value, list):  # as JSON has it; the type is strict about tuples
+        if isinstance(value, list):  # JSON has only lists; the type accepts only tuples
             return tuple(value)
         if not isinstance(value, str):
             return value
@@ -80,24 +80,24 @@ def _once_each(terms: tuple[Term, ...]) -> bool:
 
 @section
 class ObservationConfig(Section):
-    """What actor and critic observe, and the scale of each observation."""
+    """Observations of actor and critic, and the scale of each term."""
 
     policy: Annotated[tuple[Term, ...], Field(min_length=1), _named(POLICY_GROUPS)] = SENSED
-    """The actor's terms, with the errors of sensors: a list, `measured` (what a robot can measure) or `privileged`
-    (velocity and height of the base too). `foot_contact` is left out where `env.robot.foot_switches` is false."""
+    """Terms that the actor observes, with sensor errors: a list, `measured` (what a robot can measure) or `privileged`
+    (velocity and height of the base too). `foot_contact` is left out if `env.robot.foot_switches` is false."""
     critic: Annotated[tuple[Term, ...], _named(CRITIC_GROUPS)] = SIMULATED
-    """The critic's terms, without errors: a list, `privileged` (all that a simulator knows) or `policy` (the actor's
-    own observation)."""
+    """Terms that the critic observes, without errors: a list, `privileged` (everything that the simulator knows) or
+    `policy` (the actor's own observation)."""
     ang_vel_scale: Positive = 0.5
-    """Multiplies base angular velocity (rad/s)."""
+    """Factor on the base's angular velocity (rad/s)."""
     lin_vel_scale: Positive = 2.0
-    """Multiplies base linear velocity (m/s)."""
+    """Factor on the base's linear velocity (m/s)."""
     command_scale: tuple[Finite, Finite, Finite] = (2.0, 6.0, 2.0)
-    """Multiplies the velocity commands: forward (m/s), to the left (m/s), yaw rate (rad/s). Each reaches about 1."""
+    """Factors on the commands: forward (m/s), to the left (m/s), yaw rate (rad/s). Scaled commands reach about 1."""
     joint_vel_scale: Positive = 0.05
-    """Multiplies joint velocity (rad/s)."""
+    """Factor on joint velocities (rad/s)."""
     clip: Positive = 100.0
-    """Observations are clipped to ± this."""
+    """Scaled observations are clipped to ± this value."""
 
     def __post_init__(self) -> None:
         for name in ("policy", "critic"):

@@ -1,4 +1,4 @@
-"""What differs from robot to robot and from the model, what disturbs, and what sensors get wrong."""
+"""Domain randomisation: how robots differ from each other and from the model, disturbances, and sensor errors."""
 
 from typing import Annotated, Literal
 
@@ -8,7 +8,7 @@ from biped.config.section import Fraction, Interval, NotNegative, Positive, Sect
 from biped.config.sensors import EncoderConfig, ImuConfig
 
 MAX_LATENCY_STEPS = 4
-"""Most control steps that an action may be late."""
+"""Largest delay of an action, in control steps."""
 DYNAMICS = (
     "friction",
     "torso_mass_kg",
@@ -21,143 +21,143 @@ DYNAMICS = (
 )
 """Fields of `RandomizationConfig` that the simulator applies."""
 NOMINAL = {"friction": 1.0, "strength": 1.0, "damping": 1.0, "armature": 1.0}
-"""What they are where nothing is randomised; 0 where it is not said."""
+"""Values of these fields without randomisation; 0 for fields not listed."""
 
 
 @section
 class Randomized(Section):
-    """A quantity that no builder knows exactly, drawn uniformly from a range, for each robot on its own."""
+    """A physical quantity that is not known exactly, drawn uniformly from a range for each robot."""
 
     mode: Literal["off", "startup", "reset"] = "off"
-    """`off` (the model's own value), `startup` (one draw for the whole run) or `reset` (a draw an episode)."""
+    """`off` (the model's own value), `startup` (drawn once per run) or `reset` (drawn per episode)."""
     range: Interval = (0.0, 0.0)
-    """Smallest and largest value."""
+    """Smallest and largest value, in the unit of the quantity."""
 
     def scaled(self, share: float, nominal: float) -> "Randomized":
-        """Return a range whose ends are `share` of the way from the nominal value to these, drawn once a run."""
+        """Return this range with its ends moved to `share` of their distance from `nominal`, drawn once per run."""
         low, high = (nominal + share * (end - nominal) for end in self.range)
         return Randomized("startup" if share else "off", (low, high))
 
 
 @section
 class NoiseConfig(Section):
-    """Standard deviation of the Gaussian noise on what the policy sees, a channel, in the channel's own unit."""
+    """Standard deviation of the Gaussian noise on each observed value of the policy, in the value's own unit."""
 
     projected_gravity: NotNegative = 0.0
-    """Direction of gravity (1)."""
+    """Noise on the direction of gravity (1)."""
     base_ang_vel_rad_s: NotNegative = 0.0
-    """Gyroscope (rad/s)."""
+    """Noise on the gyroscope (rad/s)."""
     base_lin_vel_m_s: NotNegative = 0.0
-    """Velocity estimate (m/s)."""
+    """Noise on the velocity estimate (m/s)."""
     base_height_m: NotNegative = 0.0
-    """Height estimate (m)."""
+    """Noise on the height estimate (m)."""
     joint_pos_rad: NotNegative = 0.0
-    """Joint encoders (rad)."""
+    """Noise on the joint encoders (rad)."""
     joint_vel_rad_s: NotNegative = 0.0
-    """Joint velocities (rad/s)."""
+    """Noise on joint velocities (rad/s)."""
 
 
 @section
 class ContactSensorConfig(Section):
-    """What the switches under the feet get wrong. Rewards and the gate see the truth."""
+    """Errors of the switches under the feet. Rewards and the gate use the true contacts."""
 
     miss_rate: Fraction = 0.0
-    """Probability, at each step, that a foot on the ground is not felt."""
+    """Probability per step that a foot on the ground is reported as in the air."""
     false_rate: Fraction = 0.0
-    """Probability, at each step, that a foot in the air is felt."""
+    """Probability per step that a foot in the air is reported as on the ground."""
     late_share: Fraction = 0.0
-    """Share of the episodes in which contacts are felt one control step late."""
+    """Share of the episodes in which contacts are reported one control step late."""
 
 
 @section
 class PushConfig(Section):
-    """Pushes at random moments. Their size grows with the curriculum of the commands, up to these."""
+    """Pushes at random moments. Their size grows with the command curriculum, up to the values given here."""
 
     interval_s: Positive = 5.0
-    """Mean time between two (s): each is between a half and one and a half of it."""
+    """Mean time between two pushes (s); each interval is between 0.5 and 1.5 times this value."""
     velocity_m_s: NotNegative = 0.0
-    """Largest sudden change of the base's horizontal velocity, in any direction (m/s); 0 for none."""
+    """Largest sudden change of the base's horizontal velocity, in any direction (m/s); 0: no such pushes."""
     force_n: NotNegative = 0.0
-    """Largest horizontal force on the base, in any direction (N); 0 for none."""
+    """Largest horizontal force on the base, in any direction (N); 0: no such pushes."""
     force_s: Positive = 0.2
-    """How long a force lasts (s)."""
+    """Duration of a force (s)."""
 
 
 @section
 class BumpsConfig(Section):
-    """Ground that is not flat, beside the plane: square fields of bumps, one behind the other.
+    """Uneven ground beside the plane: square fields of bumps, one behind the other.
 
-    A robot starts an episode on the plane, or in the middle of a field. As the curriculum of the commands grows,
-    fields with larger bumps are used.
+    A robot starts an episode on the plane, or in the middle of a field. As the command curriculum grows, fields with
+    larger bumps are used.
     """
 
     heights_m: tuple[Annotated[float, Field(gt=0, le=0.2)], ...] = ()
-    """Largest height of the bumps of each field, from small to large (m); empty for no fields."""
+    """Largest bump height of each field, from small to large (m); empty: no fields."""
     mode: Literal["reset", "startup"] = "reset"
-    """Which field is drawn for each episode (`reset`) or once for the whole run (`startup`)."""
+    """When a robot's field is drawn: for each episode (`reset`) or once per run (`startup`)."""
     share: Fraction = 0.0625
-    """Share of the robots that start on a field: bumps cost the simulator time."""
+    """Share of the robots that start on a field; kept small because bumps slow down the simulator."""
     cell_m: Annotated[float, Field(ge=0.05, le=2.0)] = 0.25
-    """Distance of the points that each have a height of their own (m)."""
+    """Spacing of the grid points whose heights are drawn (m)."""
     field_m: Annotated[float, Field(ge=1.0, le=100.0)] = 16.0
-    """Side of a field (m). Beyond it is the plane."""
+    """Side length of a field (m); around it is the plane."""
 
 
 @section
 class StartConfig(Section):
-    """How far from standing at rest an episode starts."""
+    """Deviation of an episode's start from standing at rest."""
 
     lin_vel_m_s: NotNegative = 0.0
-    """Each horizontal velocity of the base starts within ± this (m/s)."""
+    """Each horizontal velocity of the base starts within ± this value (m/s)."""
     ang_vel_rad_s: NotNegative = 0.0
-    """Each angular velocity of the base starts within ± this (rad/s)."""
+    """Each angular velocity of the base starts within ± this value (rad/s)."""
     tilt_rad: Annotated[float, Field(ge=0.0, le=0.5)] = 0.0
-    """Roll and pitch of the base start within ± this (rad)."""
+    """Roll and pitch of the base start within ± this value (rad)."""
 
 
 @section
 class RandomizationConfig(Section):
-    """What differs from robot to robot and from the model, what disturbs, and what sensors get wrong; all off at first.
+    """How robots differ from each other and from the model, disturbances, and sensor errors; all off by default.
 
-    `--randomize mild` and `full` (`randomization_preset`) switch all of it on.
+    `--randomize mild` and `full` (`randomization_preset`) switch all of them on.
     """
 
     friction: Randomized = Randomized("off", (0.4, 1.2))
-    """Coefficient of friction between feet and ground (1); the model has 1."""
+    """Coefficient of friction between feet and ground (1); the model's value is 1."""
     torso_mass_kg: Randomized = Randomized("off", (-0.34, 0.34))
-    """Mass added to the torso (kg): ± a fifth of the robot."""
+    """Mass added to the torso (kg); the default range is ± a fifth of the robot's mass."""
     torso_com_m: Randomized = Randomized("off", (-0.02, 0.02))
-    """Shift of the torso's centre of mass, along each axis (m)."""
+    """Shift of the torso's centre of mass along each axis (m)."""
     strength: Randomized = Randomized("off", (0.8, 1.2))
     """Factor on each motor's stiffness and stall torque (1)."""
     damping: Randomized = Randomized("off", (0.8, 1.2))
     """Factor on each motor's damping (1)."""
     joint_friction_nm: Randomized = Randomized("off", (-0.04, 0.05))
-    """Dry friction that each joint has beyond the model's (N·m); the sum is at least 0."""
+    """Dry friction of each joint in addition to the model's (N·m); the sum is at least 0."""
     armature: Randomized = Randomized("off", (0.8, 1.2))
     """Factor on each motor's reflected inertia (1)."""
     slope_rad: Randomized = Randomized("off", (0.0, 0.0873))
-    """Slope of the ground, in any direction (rad); 5 degrees at most."""
+    """Slope of the ground, in any direction (rad); the default range ends at 5 degrees."""
     latency_steps: Randomized = Randomized("off", (0.0, 2.0))
-    """Control steps by which actions take effect late, whole; `env.control.latency_share` rules where this is off."""
+    """Delay of actions in whole control steps; if this is off, `env.control.latency_share` decides."""
     backlash_rad: Randomized = Randomized("off", (0.0, 0.02))
-    """Play of each joint's gear (rad)."""
+    """Backlash of each joint's gear (rad)."""
     noise: NoiseConfig = NoiseConfig()
-    """On observations."""
+    """Noise on the policy's observations."""
     imu: ImuConfig = ImuConfig()
-    """In the base."""
+    """Errors of the IMU in the base."""
     encoders: EncoderConfig = EncoderConfig()
-    """In the servos."""
+    """Errors of the encoders in the servos."""
     contact_sensors: ContactSensorConfig = ContactSensorConfig()
-    """Under the feet."""
+    """Errors of the switches under the feet."""
     push: PushConfig = PushConfig()
-    """Disturbances."""
+    """Pushes against the base."""
     start: StartConfig = StartConfig()
-    """First states."""
+    """Random initial velocity and tilt of the base."""
     bumps: BumpsConfig = BumpsConfig()
-    """Ground that is not flat."""
+    """Fields of uneven ground."""
     nominal_share: Fraction = 0.0
-    """Share of the robots, always the same, that none of this touches: what is learned stays good for the model."""
+    """Share of the robots, always the same ones, without any randomisation: the policy stays good on the model."""
 
     def __post_init__(self) -> None:
         for name, least in (("friction", 0.05), ("strength", 0.05), ("damping", 0.0)):
@@ -170,5 +170,5 @@ class RandomizationConfig(Section):
 
     @property
     def changes_dynamics(self) -> bool:
-        """The simulator must hold another model for each robot."""
+        """Whether the simulator needs a different model for each robot."""
         return any(getattr(self, name).mode != "off" for name in DYNAMICS)

@@ -1,4 +1,4 @@
-"""The run around the learner, and the whole configuration."""
+"""Settings of the run, of Weights & Biases, and the whole configuration."""
 
 from collections.abc import Callable, Mapping
 from typing import Annotated, Literal
@@ -12,43 +12,43 @@ from biped.config.section import Count, CountOrNone, Fraction, Section, Seed, se
 from biped.config.task import EnvConfig
 
 ESTIMATES: tuple[Term, ...] = ("base_lin_vel_b", "base_height_m")
-"""Terms of the critic that `policy.velocity_head` predicts, in the order of its outputs."""
+"""Critic terms that `policy.velocity_head` predicts, in the order of its outputs."""
 
 
 @section
 class TrainConfig(Section):
-    """The run around the learner."""
+    """Settings of the run: length, device, simulator, checkpoints and evaluations."""
 
     total_timesteps: Count = 200_000_000
-    """Environment steps to train for, over all environments."""
+    """Environment steps to train for, summed over all environments."""
     goal_timesteps: CountOrNone = 0
-    """Environment steps that a continued run is heading for; 0 in a run that was never continued."""
+    """Total environment steps that a continued run aims for; 0 for a run that was never continued."""
     seed: Seed = 1
-    """Seeds torch, numpy, Python and every draw of the environment."""
+    """Seed of torch, numpy, Python and every random draw of the environment."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
-    """`auto` (CUDA where it is found and the simulator runs on it), `cuda` (an error without) or `cpu`."""
+    """`auto` (CUDA if it is available and the simulator runs on it), `cuda` (an error if unavailable) or `cpu`."""
     sim: Literal["genesis", "mujoco"] = "genesis"
-    """The simulator: `genesis`, or `mujoco` on the CPU."""
+    """The simulator: `genesis`, or `mujoco`, which runs on the CPU."""
     torch_threads: Annotated[int, Field(ge=0, le=1024)] = 0
-    """CPU threads of torch; 0 leaves the choice to torch. With 1, actor and critic are updated on a core each."""
+    """CPU threads of torch; 0: torch's own choice. With 1, actor and critic are updated in parallel, on a core each."""
     checkpoint_every_steps: Count = 10_000_000
     """Environment steps between two checkpoints."""
     keep_checkpoints: CountOrNone = 5
-    """Periodic checkpoints that stay on the disk, the newest; 0 keeps all. The best and the final model always stay."""
+    """Number of newest periodic checkpoints to keep; 0 keeps all. The best and the final model are always kept."""
     max_error_share: Fraction = 0.5
-    """Training stops when the physics fails in more than this share of the environments within one rollout."""
+    """Training stops if the physics fails in more than this share of the environments within one rollout."""
     check_memory: bool = True
-    """Refuse to begin where the estimate of the memory that it takes is above what is free."""
+    """Refuse to start if the estimated memory need exceeds the free memory."""
     stall_after_s: Annotated[float, Field(ge=0.1, le=1e6)] = 120.0
-    """A line names a training in which nothing has happened for so long (s)."""
+    """Print a warning if the training makes no progress for this long (s)."""
     eval_every_steps: CountOrNone = 10_000_000
-    """Environment steps between two evaluations in the walking gate; 0 for none."""
+    """Environment steps between two evaluations with the walking gate; 0: no evaluations."""
     eval_episodes: Count = 64
-    """Episodes of each of these evaluations, all in parallel."""
+    """Episodes per evaluation, all in parallel."""
     video_every_steps: CountOrNone = 0
-    """Environment steps between two films of evaluations; 0 for none."""
+    """Environment steps between two videos of evaluations; 0: no videos."""
     stop_when_walking: CountOrNone = 0
-    """Training ends once so many evaluations in a row have passed the gate; 0 for never."""
+    """Stop the training after this many consecutive evaluations have passed the gate; 0: never."""
 
     def __post_init__(self) -> None:
         filmable = self.video_every_steps == 0 or self.eval_every_steps > 0
@@ -57,42 +57,42 @@ class TrainConfig(Section):
 
 @section
 class WandbConfig(Section):
-    """Weights & Biases."""
+    """Settings of Weights & Biases (W&B). None means W&B's environment variable or settings file, if it has a value."""
 
     enabled: bool = False
     """Stream metrics to W&B."""
     project: str | None = None
-    """Project name; None here and below: what W&B's variable says, or its settings file; else biped-rl-sb3."""
+    """Project name; None: W&B's environment variable or settings file, else biped-rl-sb3."""
     entity: str | None = None
-    """User or team; else the account's default."""
+    """User or team; None: W&B's environment variable or settings file, else the account's default."""
     run_name: str | None = None
-    """Name of the run; else the experiment's name."""
+    """Name of the run; None: W&B's environment variable or settings file, else the experiment's name."""
     group: str | None = None
-    """Runs that belong together, such as the seeds of an experiment."""
+    """Name that groups related runs, such as the seeds of an experiment."""
     tags: tuple[str, ...] = ()
-    """Words to find the run by."""
+    """Tags of the run, for searching."""
     notes: str | None = None
-    """What the run is for."""
+    """Notes on the run, such as its purpose."""
     mode: Literal["online", "offline", "disabled"] | None = None
-    """`online`, `offline` (a folder to send later) or `disabled`; None: what the variable WANDB_MODE says."""
+    """`online`, `offline` (a folder to upload later) or `disabled`; None: the variable WANDB_MODE decides."""
 
 
 @section
 class Config(Section):
-    """Everything about a run: what `config.json` in its directory holds."""
+    """The whole configuration of a run, as stored in `config.json` in its directory."""
 
     preset: str = "gpu"
-    """The preset that this config started from."""
+    """Name of the preset that this configuration started from."""
     env: EnvConfig = EnvConfig()
-    """The environment."""
+    """The environment: robot, simulation and task."""
     policy: PolicyConfig = PolicyConfig()
-    """The network."""
+    """The actor's and critic's networks."""
     ppo: PPOConfig = PPOConfig()
-    """The learner."""
+    """The learner: hyperparameters of PPO."""
     train: TrainConfig = TrainConfig()
-    """The run."""
+    """The run: length, device, simulator, checkpoints and evaluations."""
     wandb: WandbConfig = WandbConfig()
-    """The tracker."""
+    """Tracking with Weights & Biases."""
 
     def __post_init__(self) -> None:
         if self.env.num_envs * self.ppo.n_steps % self.ppo.n_minibatches:
@@ -111,7 +111,7 @@ class Config(Section):
 
     @property
     def batch_size(self) -> int:
-        """Transitions a minibatch: num_envs × n_steps / n_minibatches."""
+        """Transitions per minibatch: num_envs × n_steps / n_minibatches."""
         return self.env.num_envs * self.ppo.n_steps // self.ppo.n_minibatches
 
 

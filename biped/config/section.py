@@ -1,7 +1,7 @@
-"""The base of every section of the configuration, and the rules that fields are declared with.
+"""The base class of every section of the configuration, and the types that fields are declared with.
 
-A section is a frozen pydantic dataclass. Its types are strict: 2 is a number, 2.5 is no whole number, "no" is no truth
-value. What breaks a type or a rule is a `ConfigError` of one line that names the field.
+A section is a frozen pydantic dataclass with strict types: 2 is a valid number, 2.5 is no whole number, and "no" is
+no boolean. A value that breaks a type or a rule raises a `ConfigError` of one line that names the field.
 """
 
 import difflib
@@ -25,17 +25,17 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 """A number of at least 0."""
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-"""Any number but infinity and NaN."""
+"""Any number except infinity and NaN."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
-"""Between 0 and 1."""
+"""A number from 0 to 1."""
 Count = Annotated[int, Field(gt=0)]
 """A whole number above 0."""
 CountOrNone = Annotated[int, Field(ge=0)]
 """A whole number of at least 0."""
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
-"""What every generator of random numbers takes."""
+"""A seed that every random generator accepts."""
 Widths = Annotated[tuple[Count, ...], Field(min_length=1)]
-"""Widths of layers, at least one."""
+"""Layer widths, at least one."""
 
 
 def _low_first(pair: tuple[float, float]) -> tuple[float, float]:
@@ -52,22 +52,22 @@ _TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: 
 
 
 class BrokenRuleError(ConfigError):
-    """A rule that a section checks itself, over several of its fields."""
+    """A value breaks a rule that a section checks itself, over several of its fields."""
 
     def __init__(self, name: str, value: Any, rule: str) -> None:
-        """Keep the field's name, its value, and what it must be."""
+        """Keep the field's name, its value, and the rule that it breaks."""
         super().__init__(f"{name} is {short(value)}, but it must be {rule}")
         self.name, self.value, self.rule = name, value, rule
 
 
 class Section:
-    """Base of every part of the configuration; `section` makes a class one."""
+    """Base class of every part of the configuration; used with the decorator `section`."""
 
     def _require(self, condition: bool, name: str, rule: str) -> None:
         """Check a rule over several fields.
 
         Raises:
-            BrokenRuleError: the condition does not hold; the line names the field `name`.
+            BrokenRuleError: the condition does not hold; the message names the field `name`.
         """
         if not condition:
             raise BrokenRuleError(name, getattr(self, name), rule)
@@ -75,9 +75,9 @@ class Section:
 
 @dataclass_transform(frozen_default=True, field_specifiers=(Field, field))
 def section(cls: type[SectionT]) -> type[SectionT]:
-    """Make a class a section: frozen, strict, without unknown fields, each field described by the docstring under it.
+    """Make a class a section: frozen, strict, without unknown fields; the docstring below a field describes it.
 
-    Making one raises `ConfigError` where a field breaks its type or its rule.
+    Creating an instance raises `ConfigError` if a field breaks its type or its rule.
     """
     made: Any = dataclass(frozen=True, config=_CONFIG)(cls)
     checked = made.__init__
@@ -93,16 +93,16 @@ def section(cls: type[SectionT]) -> type[SectionT]:
 
 
 def as_config_error(error: ValidationError, kind: type, *, is_whole: bool = False) -> ConfigError:
-    """Return the first thing that is wrong in one line.
+    """Return the first problem as an error of one line.
 
     Args:
-        error: pydantic's.
-        kind: the section that was to be made.
-        is_whole: fields are named by their path from `kind`, as on the command line, not by their class.
+        error: pydantic's error.
+        kind: the section that was being created.
+        is_whole: name fields by their path from `kind`, as on the command line, instead of by their class.
     """
     found = error.errors(include_url=False)[0]
     location = list(found["loc"])
-    if location and isinstance(location[0], int):  # a value that was given by its place
+    if location and isinstance(location[0], int):  # a positional argument
         location[0] = [*fields_of(kind)][location[0]]
     path = [part for part in location if isinstance(part, str)]
     broken = found.get("ctx", {}).get("error")
@@ -129,31 +129,31 @@ def as_config_error(error: ValidationError, kind: type, *, is_whole: bool = Fals
 
 
 def fields_of(kind: Any) -> dict[str, Any]:
-    """Return the fields of a section by name, with pydantic's description of each."""
+    """Return the fields of a section by name, with pydantic's information on each."""
     return kind.__pydantic_fields__
 
 
 def type_of(kind: Any, name: str) -> Any:
-    """Return the type of a section's field, without the None that it allows; None where there is no such field."""
+    """Return the type of a section's field without an optional None; None if there is no such field."""
     known = fields_of(kind) if is_dataclass(kind) else {}
     return without_none(known[name].annotation) if name in known else None
 
 
 def short(value: Any) -> str:
-    """Return a value as it is written in Python, cut where it is too long for a line."""
+    """Return a value's Python notation, shortened if it is too long for one line."""
     text = repr(value) if not isinstance(value, int) or abs(value) < 10**60 else "a number of over 60 digits"
     return text if len(text) <= 60 else f"{text:.57}..."
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return what to say of a name that is none of those known."""
+    """Return the end of a message about an unknown name: the closest known name, or all of them."""
     known = list(known)
     close = difflib.get_close_matches(name, known, n=1)
     return f": did you mean {close[0]}?" if close else f": choose from {', '.join(known)}"
 
 
 def without_none(hint: Any) -> Any:
-    """Return a type without the None that it allows."""
+    """Return a type without an optional None."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return next(kind for kind in typing.get_args(hint) if kind is not types.NoneType)
     return hint
@@ -172,7 +172,7 @@ def _section_of(path: Sequence[str], kind: Any) -> Any:
 
 
 def _hint_of(path: Sequence[str], kind: Any) -> Any:
-    """Return a field's type with its rule."""
+    """Return a field's type together with its rule."""
     if not path:
         return kind
     item = fields_of(_section_of(path[:-1], kind))[path[-1]]
@@ -181,12 +181,12 @@ def _hint_of(path: Sequence[str], kind: Any) -> Any:
 
 
 def _words(hint: Any, problem: str, *, inside: bool) -> str:
-    """Return what a value must be.
+    """Return a description of valid values.
 
     Args:
-        hint: its type and rule.
-        problem: pydantic's name of what is wrong.
-        inside: it is wrong in one of the values of a list.
+        hint: the field's type and rule.
+        problem: pydantic's name of the problem.
+        inside: whether the problem is in one element of a list.
     """
     kind, rules = (hint.__origin__, hint.__metadata__) if typing.get_origin(hint) is Annotated else (hint, ())
     if typing.get_origin(kind) is tuple:

@@ -1,4 +1,4 @@
-"""Configurations as JSON and back; every value is checked against its field's type and rule."""
+"""Configurations to JSON and back; every value is checked against its field's type and rule."""
 
 import json
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ _BEFORE_GROUPS = {
     "env.robot.foot_switches": True,
     "policy.velocity_head": False,
 }
-"""What configurations of version 0.10 and before mean, which had one observation for actor and critic."""
+"""Values that reproduce version 0.10 and earlier, which had one observation for actor and critic."""
 
 
 def to_dict(section: Any) -> dict[str, Any]:
@@ -32,10 +32,10 @@ def to_json(config: Config) -> str:
 
 
 def from_dict(values: Mapping[str, Any], kind: type[SectionT]) -> SectionT:
-    """Make a section from nested dictionaries; fields that are missing keep their defaults.
+    """Make a section from nested dictionaries; missing fields get their defaults.
 
     Raises:
-        ConfigError: a field is unknown, of another type, or breaks its rule.
+        ConfigError: a field is unknown, has the wrong type, or breaks its rule.
     """
     return _read(json.dumps(values), kind)
 
@@ -44,24 +44,24 @@ def from_json(text: str) -> Config:
     """Read a config that `to_json` wrote.
 
     Raises:
-        ConfigError: it is not JSON, or not a config.
+        ConfigError: the text is not JSON, or not a configuration.
     """
     return _read(text, Config)
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a config.json, with the meaning of each field."""
+    """Return the JSON Schema of a config.json, with the description of each field."""
     return TypeAdapter(Config).json_schema()
 
 
 def differences(before: Config, after: Config) -> dict[str, tuple[Any, Any]]:
-    """Return the fields that differ, by their dotted paths, with both values."""
+    """Return the fields that differ, by dotted path, with both values."""
     left, right = flatten(to_dict(before)), flatten(to_dict(after))
     return {path: (left[path], right[path]) for path in left if left[path] != right[path]}
 
 
 def flatten(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """Return nested dictionaries as one, by dotted paths."""
+    """Flatten nested dictionaries into one, keyed by dotted paths."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         flat.update(flatten(value, f"{path}{name}.") if isinstance(value, Mapping) else {f"{path}{name}": value})
@@ -76,11 +76,11 @@ def _read(text: str, kind: type[SectionT]) -> SectionT:
 
 
 def _modern(text: str) -> str:
-    """Return a whole configuration of an earlier version with what it left unsaid; any other as it is."""
+    """Return an earlier version's whole configuration with its missing fields added; any other text unchanged."""
     try:
         values = json.loads(text)
         is_earlier = "lin_vel_scale" in values["env"]["observation"] and "policy" not in values["env"]["observation"]
-    except (ValueError, TypeError, KeyError):  # for pydantic to say what is wrong
+    except (ValueError, TypeError, KeyError):  # pydantic reports what is wrong
         return text
     if not is_earlier:
         return text

@@ -1,4 +1,4 @@
-"""Single fields of the configuration, changed by their dotted paths."""
+"""Changes to single fields of the configuration, by dotted path."""
 
 import ast
 import contextlib
@@ -21,7 +21,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
     """Split `path.to.field=value` into its path and its value.
 
     Raises:
-        ConfigError: there is no `=`, or nothing on one side of it.
+        ConfigError: there is no `=`, or one side of it is empty.
     """
     path, separator, value = text.partition("=")
     if not separator or not path.strip() or not value.strip():
@@ -35,10 +35,10 @@ def parse_setting(text: str) -> tuple[str, Any]:
 
 
 def with_settings(config: Config, settings: Sequence[tuple[str, Any]]) -> Config:
-    """Return a copy with fields changed by their dotted paths, all at once.
+    """Return a copy with fields changed by dotted path, all at once.
 
     Raises:
-        ConfigError: a path leads nowhere, a value is of another type or breaks its field's rule.
+        ConfigError: a path does not exist, or a value has the wrong type or breaks its field's rule.
     """
     values = to_dict(config)
     for path, value in settings:
@@ -59,13 +59,13 @@ ROBOT_SECTIONS = ("robot", "termination", "reward", "gait", "control")
 
 
 def robot_settings(file: Path | None) -> list[tuple[str, Any]]:
-    """Return the fields that a robot's file (`--robot`) sets, by path; none where it is not given.
+    """Return the fields that a robot's file (`--robot`) sets, by path; an empty list without a file.
 
     The file is JSON: `{"robot": {...}, "termination": {...}, ...}`, sections of the environment with some of their
     fields. `model_path` is relative to the file.
 
     Raises:
-        ConfigError: the file cannot be read, or is no such file.
+        ConfigError: the file cannot be read, or is not a robot's file.
     """
     if file is None:
         return []
@@ -85,25 +85,25 @@ def robot_settings(file: Path | None) -> list[tuple[str, Any]]:
 
 
 def expanded(path: str) -> Path:
-    """Return a path with `~` as the home directory; as it is where nobody has such a home."""
+    """Return a path with `~` as the home directory; unchanged if there is no such home directory."""
     with contextlib.suppress(RuntimeError):
         return Path(path).expanduser()
     return Path(path)
 
 
 def _from_repository(path: Path) -> str:
-    """Return a path as the configuration has it: relative to the repository where it lies in it."""
+    """Return a path as the configuration stores it: relative to the repository if it is inside."""
     path = path.resolve()
     return str(path.relative_to(REPOSITORY) if path.is_relative_to(REPOSITORY) else path)
 
 
 def randomization_settings(randomization: RandomizationConfig | None) -> list[tuple[str, Any]]:
-    """Return the fields that a whole randomisation sets, by path; none where there is none."""
+    """Return all fields of a randomisation, by path; an empty list for None."""
     return [] if randomization is None else list(flatten(to_dict(randomization), "env.randomization.").items())
 
 
 def _as_text_where_text_belongs(value: Any, hint: Any) -> Any:
-    """Return 3 as "3" where a text is asked for: nobody quotes a name for the shell twice."""
+    """Return 3 as "3" for a text field, because a name of digits reaches us without its quotes."""
     if isinstance(value, tuple | list) and typing.get_origin(hint) is tuple:
         return [_as_text_where_text_belongs(item, typing.get_args(hint)[0]) for item in value]
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
