@@ -1,1 +1,1 @@
-"""What a robot is, whoever moves it: state, rotations, actuators, dynamics, symmetry, model file."""
+"""The robot, independent of the simulator: state, rotations, actuators, dynamics, symmetry and model file."""

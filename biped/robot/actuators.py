@@ -1,4 +1,4 @@
-"""Between an action and a joint: time, play in the gears, gains, and what a servo can give."""
+"""The path from an action to a joint: latency, backlash of the gears, gains, and the servo's torque limit."""
 
 from dataclasses import dataclass
 
@@ -11,37 +11,37 @@ from biped.robot.dynamics import DynamicsSample
 
 @dataclass(frozen=True)
 class Actuation:
-    """What lies between an action and the motor: time, and play in the gears."""
+    """State between the action and the motor: delayed actions and the backlash of the gears."""
 
     history: Tensor
-    """The last actions, the latest first, (num_envs, depth, num_joints)."""
+    """The last actions, newest first, (num_envs, depth, num_joints)."""
     joint_targets_rad: Tensor
-    """Where the gears' output stands, (num_envs, num_joints), rad."""
+    """Position of the gears' output, (num_envs, num_joints), rad."""
 
     @classmethod
     def at(cls, targets_rad: Tensor, depth: int) -> "Actuation":
-        """Begin with no action, and the gears at `targets_rad` (num_envs, num_joints)."""
+        """Start without actions, and with the gears at `targets_rad` (num_envs, num_joints)."""
         return cls(targets_rad.new_zeros(len(targets_rad), depth, targets_rad.shape[1]), targets_rad)
 
     def reset(self, mask: Tensor, targets_rad: Tensor) -> "Actuation":
-        """Begin anew where `mask` (num_envs,) is True."""
+        """Start again where `mask` (num_envs,) is True."""
         return Actuation(
             self.history.masked_fill(mask[:, None, None], 0.0),
             torch.where(mask[:, None], targets_rad, self.joint_targets_rad),
         )
 
     def with_action(self, action: Tensor) -> "Actuation":
-        """Take in an action (num_envs, num_joints)."""
+        """Add an action (num_envs, num_joints) to the history."""
         history = torch.cat((action[:, None], self.history[:, :-1]), dim=1)
         return Actuation(history, self.joint_targets_rad)
 
     def delayed(self, latency_steps: Tensor) -> Tensor:
-        """Return the action that takes effect now, (num_envs, num_joints), `latency_steps` (num_envs,) late."""
+        """Return the action of `latency_steps` (num_envs,) control steps ago, (num_envs, num_joints)."""
         index = latency_steps[:, None, None].expand(-1, 1, self.history.shape[2])
         return self.history.gather(1, index)[:, 0]
 
     def driven_to(self, targets_rad: Tensor, backlash_rad: Tensor) -> "Actuation":
-        """Turn the motors to their targets; the output follows once the play is used up.
+        """Turn the motors to their targets; the gears' output follows once the backlash is used up.
 
         The play operator: Nordin and Gutman 2002, "Controlling mechanical systems with backlash - a survey".
         """
@@ -51,12 +51,12 @@ class Actuation:
 
 
 def available_torque(torque_nm: Tensor, vel_rad_s: Tensor, servo: ServoConfig) -> Tensor:
-    """Return the most torque that a servo has at a speed, of the shape of `torque_nm`, N·m.
+    """Return the largest torque that a servo can apply at a speed, of the shape of `torque_nm`, N·m.
 
-    A DC motor driven in the direction of its torque has τ_stall (1 - |ω| / ω_no_load) to give; braking, all of τ_stall.
+    A DC motor driven in the direction of its torque has up to τ_stall (1 - |ω| / ω_no_load); when braking, τ_stall.
 
     Args:
-        torque_nm: what is asked for; only its direction counts (N·m).
+        torque_nm: the requested torque; only its direction matters (N·m).
         vel_rad_s: joint velocities, of the same shape (rad/s).
         servo: stall torque and no-load speed.
     """
@@ -67,14 +67,14 @@ def available_torque(torque_nm: Tensor, vel_rad_s: Tensor, servo: ServoConfig) -
 def pd_torque(
     targets_rad: Tensor, pos_rad: Tensor, vel_rad_s: Tensor, robot: RobotConfig, sample: DynamicsSample | None
 ) -> Tensor:
-    """Return what clamped PD controllers apply, (num_envs, num_joints), N·m: the law that both simulators integrate.
+    """Return the torque of clamped PD controllers, (num_envs, num_joints), N·m; both simulators integrate this law.
 
     Args:
         targets_rad: (num_envs, num_joints), rad.
         pos_rad: joint positions, (num_envs, num_joints), rad.
         vel_rad_s: joint velocities, (num_envs, num_joints), rad/s.
         robot: gains and stall torque.
-        sample: what each robot has of them; None: all as configured.
+        sample: each robot's factors on them; None: all as configured.
     """
     kp, kd, stall = robot.kp_nm_per_rad, robot.kd_nm_s_per_rad, robot.servo.stall_torque_nm
     if sample is None:

@@ -1,4 +1,4 @@
-"""How one robot and its ground differ from the model."""
+"""Differences of each robot and its ground from the model."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class DynamicsSample:
-    """How each robot and its ground differ from the model."""
+    """Differences of each robot and its ground from the model, one entry per environment."""
 
     friction: Tensor
     """Coefficient of friction between feet and ground, (num_envs,)."""
@@ -20,14 +20,14 @@ class DynamicsSample:
     damping: Tensor
     """Factor on the controllers' damping, (num_envs, num_joints)."""
     joint_friction_nm: Tensor
-    """Dry friction beyond the model's, (num_envs, num_joints), N·m."""
+    """Dry friction in addition to the model's, (num_envs, num_joints), N·m."""
     armature: Tensor
     """Factor on the reflected inertia of the motors, (num_envs, num_joints)."""
     gravity_direction: Tensor
     """Direction of gravity in the world, (num_envs, 3): on a slope the world's z axis is normal to the ground."""
     latency_steps: Tensor
-    """Control steps by which actions are late, (num_envs,), int64."""
+    """Delay of actions in control steps, (num_envs,), int64."""
     backlash_rad: Tensor
-    """Play of the gears, (num_envs, num_joints), rad."""
+    """Backlash of the gears, (num_envs, num_joints), rad."""
     bump_field: Tensor
-    """Number of the field of bumps that an episode starts on, (num_envs,), int64; -1 for the plane."""
+    """Index of the field of bumps that an episode starts on, (num_envs,), int64; -1 for the plane."""

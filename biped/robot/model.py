@@ -1,4 +1,4 @@
-"""The file that a robot's model is in."""
+"""The model file of a robot."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ def model_file(cfg: EnvConfig) -> Path:
     """Return the robot's model file.
 
     Raises:
-        MachineError: it is not there.
+        MachineError: the file does not exist.
     """
     path = REPOSITORY / expanded(cfg.robot.model_path)
     if not path.is_file():
@@ -21,5 +21,5 @@ def model_file(cfg: EnvConfig) -> Path:
 
 
 def is_urdf(file: Path) -> bool:
-    """Say whether a model file is a URDF; others are MJCF."""
+    """Return whether a model file is a URDF; all others are MJCF."""
     return file.suffix.lower() == ".urdf"

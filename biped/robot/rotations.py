@@ -19,14 +19,14 @@ def quat_rotate_inverse(quat: Tensor, vector: Tensor) -> Tensor:
 
 
 def quat_from_yaw(yaw_rad: Tensor) -> Tensor:
-    """Return the quaternions (num_envs, 4), wxyz, of rotations about the vertical by `yaw_rad` (num_envs,)."""
+    """Return the quaternions (num_envs, 4), wxyz, of rotations by `yaw_rad` (num_envs,) about the vertical axis."""
     half = 0.5 * yaw_rad
     zero = torch.zeros_like(half)
     return torch.stack((torch.cos(half), zero, zero, torch.sin(half)), dim=-1)
 
 
 def leaning(quat: Tensor, roll_rad: Tensor, pitch_rad: Tensor) -> Tensor:
-    """Return pure yaws (num_envs, 4), wxyz, that lean by small angles (num_envs,) about their own x and y axes."""
+    """Tilt pure yaw rotations (num_envs, 4), wxyz, by small angles (num_envs,) about their own x and y axes."""
     w, z = quat[:, 0], quat[:, 3]
     a, b = 0.5 * roll_rad, 0.5 * pitch_rad
     return torch.nn.functional.normalize(torch.stack((w, w * a - z * b, w * b + z * a, z), dim=-1), dim=-1)

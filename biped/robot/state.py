@@ -1,4 +1,4 @@
-"""The state of every robot as a simulator leaves it, and the rotations that read it.
+"""The state of every robot after a simulation step.
 
 Frames: `_w` is the world (z up), `_b` the base link (x forward, y left, z up). Quaternions are wxyz and rotate from
 the base to the world.
@@ -17,7 +17,7 @@ GRAVITY_M_S2 = 9.81
 
 @dataclass(frozen=True)
 class BipedState:
-    """One physical state per environment; feet are ordered left, right; joints as `RobotConfig.joint_names`."""
+    """One physical state per environment; feet are ordered left, right; joints like `RobotConfig.joint_names`."""
 
     base_pos_w: Tensor
     """Position of the base, (num_envs, 3), m."""
@@ -42,7 +42,7 @@ class BipedState:
     foot_force_n: Tensor
     """Vertical contact force on each foot, upward positive, (num_envs, 2), N."""
     error: Tensor
-    """True where the solver failed or a number is not finite, (num_envs,), bool."""
+    """True where the solver failed or a value is not finite, (num_envs,), bool."""
 
     @property
     def base_height_m(self) -> Tensor:
@@ -54,7 +54,7 @@ _FLOAT_FIELDS = tuple(item.name for item in fields(BipedState) if item.name != "
 
 
 def select_state(mask: Tensor, where_true: BipedState, where_false: BipedState) -> BipedState:
-    """Take whole environments from one of two states by a boolean mask (num_envs,)."""
+    """Select whole environments from two states by a boolean mask (num_envs,)."""
     chosen = torch.where(mask[:, None], _packed(where_true), _packed(where_false))
     parts = torch.split(chosen, [getattr(where_false, name)[0].numel() for name in _FLOAT_FIELDS], dim=1)
     return BipedState(
@@ -67,7 +67,7 @@ def select_state(mask: Tensor, where_true: BipedState, where_false: BipedState) 
 
 
 def without_motion(state: BipedState) -> BipedState:
-    """Return the same joints and places, upright and at rest: no velocity, torque or contact."""
+    """Return the state with the same positions, upright and at rest: zero velocity, torque and contact force."""
     still = ("base_lin_vel_b", "base_ang_vel_b", "joint_vel_rad_s", "joint_torque_nm", "foot_vel_w", "foot_force_n")
     upright = torch.zeros_like(state.projected_gravity_b)
     upright[:, 2] = GRAVITY_DIRECTION_W[2]
@@ -76,11 +76,11 @@ def without_motion(state: BipedState) -> BipedState:
 
 
 def non_finite(state: BipedState) -> Tensor:
-    """Return True where any number of the state is NaN or infinite, (num_envs,), bool."""
+    """Return True where any value of the state is NaN or infinite, (num_envs,), bool."""
     # A sum is finite only if every addend is.
     return ~torch.isfinite(_packed(state).sum(dim=1))
 
 
 def _packed(state: BipedState) -> Tensor:
-    """Return all numbers of a state side by side: a few large operations cost less than many small ones."""
+    """Concatenate all values of a state: a few large operations cost less than many small ones."""
     return torch.cat([getattr(state, name).flatten(1) for name in _FLOAT_FIELDS], dim=1)

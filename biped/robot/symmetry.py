@@ -1,18 +1,18 @@
-"""The robot's left-right symmetry: its joints in a mirror."""
+"""The robot's left-right symmetry: how the mirror swaps its joints."""
 
 from biped.config.robot import RobotConfig
 
 MirrorRule = tuple[list[int], list[float]]
-"""Where each entry of the mirrored vector comes from, and its sign."""
+"""Source index and sign of each entry of the mirrored vector."""
 _SIDES = {"left": "right", "right": "left"}
 _NEGATED_JOINTS = ("roll", "yaw")
 
 
 def mirror_joints(robot: RobotConfig) -> MirrorRule:
-    """Return the mirror image of a vector with one entry a joint: as configured, or by the joints' names.
+    """Return the mirror rule for a vector with one entry per joint: as configured, or by the joints' names.
 
     Raises:
-        ValueError: a joint of one side has none to match on the other.
+        ValueError: a joint of one side has no counterpart on the other.
     """
     names = list(robot.joint_names)
     signs = list(robot.mirror_signs) or [-1.0 if name.endswith(_NEGATED_JOINTS) else 1.0 for name in names]
