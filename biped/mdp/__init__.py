@@ -1,1 +1,1 @@
-"""What is asked of the robot: pure functions of tensors. No simulator, no files, no host reads."""
+"""The task as pure functions of tensors: no simulator, no files, no transfers to the host."""

@@ -1,4 +1,4 @@
-"""Velocity commands: what is asked of the robot, and when it is asked anew.
+"""Velocity commands: what the robot is asked to do, and when commands are redrawn.
 
 A command is (forward, left, counter-clockwise) in the base frame: (num_envs, 3), m/s, m/s, rad/s.
 """
@@ -13,16 +13,16 @@ from biped.config.task import CommandConfig
 
 @dataclass(frozen=True)
 class CommandState:
-    """The commands in force and the time they have left."""
+    """The current commands and the time until they are redrawn."""
 
     velocity: Tensor
-    """(num_envs, 3): m/s, m/s, rad/s."""
+    """Commands, (num_envs, 3): m/s, m/s, rad/s."""
     time_left_s: Tensor
     """Time until the next draw, (num_envs,), s."""
 
     @classmethod
     def initial(cls, num_envs: int, device: torch.device) -> "CommandState":
-        """Zero commands that are due at once."""
+        """Return zero commands that are due to be redrawn at once."""
         return cls(
             torch.zeros(num_envs, 3, device=device, dtype=torch.float32),
             torch.zeros(num_envs, device=device, dtype=torch.float32),
@@ -32,9 +32,9 @@ class CommandState:
 def sample_commands(num_envs: int, cfg: CommandConfig, generator: torch.Generator, share: float = 1.0) -> Tensor:
     """Draw commands uniformly from `share` of their ranges, around the middle: (num_envs, 3).
 
-    A part of them turns on the spot, and a part is zero; so are those too small to ask for motion.
+    A part of them turns on the spot, and a part is zero. Commands too small to ask for motion are set to zero.
     """
-    # Python scalars, not a tensor of bounds: a copy from the host would stall a GPU every step.
+    # Python scalars, not a tensor of bounds: a copy from the host would stall the GPU at every step.
     ranges = (cfg.lin_vel_x_m_s, cfg.lin_vel_y_m_s, cfg.ang_vel_rad_s)
     *draws, kind = torch.rand(
         len(ranges) + 1, num_envs, generator=generator, device=generator.device, dtype=torch.float32
@@ -49,12 +49,12 @@ def sample_commands(num_envs: int, cfg: CommandConfig, generator: torch.Generato
 
 
 def widened(share: float, progress: float, cfg: CommandConfig) -> float:
-    """Return the share of the ranges to draw from next: wider after a rollout that tracked well, never narrower.
+    """Return the share of the ranges to draw from next: larger after a rollout that tracked well, never smaller.
 
     Args:
-        share: what commands are drawn from now.
-        progress: mean of `command_progress` over a rollout's commands to move: 0 for robots that stand still.
-        cfg: the curriculum.
+        share: the share that commands are drawn from now.
+        progress: mean of `command_progress` over a rollout's commands to move; 0 for robots that stand still.
+        cfg: settings of the curriculum.
     """
     return min(1.0, share + cfg.widen_by) if progress >= cfg.widen_above else share
 
@@ -67,7 +67,7 @@ def advance_commands(
     generator: torch.Generator,
     share: float = 1.0,
 ) -> CommandState:
-    """Let time pass, and draw anew from `share` of the ranges where it has run out or an episode starts (`restart`)."""
+    """Advance the timers; redraw from `share` of the ranges where time is up or an episode starts (`restart`)."""
     time_left_s = state.time_left_s - dt_s
     due = restart | (time_left_s <= 0.0)
     fresh = sample_commands(len(due), cfg, generator, share)
@@ -88,10 +88,10 @@ def is_moving(velocity: Tensor, cfg: CommandConfig) -> Tensor:
 
 
 def command_progress(velocity: Tensor, achieved: Tensor, cfg: CommandConfig) -> Tensor:
-    """Return the share of a command that the robot's own velocity makes good, (num_envs,).
+    """Return the share of the command that the robot's velocity achieves, (num_envs,).
 
-    The projection of the achieved velocity (num_envs, 3) on the commanded one, over the size of the command: 1 when it
-    is followed, 0 at rest, negative when the robot moves the other way; 0 for a zero command.
+    The projection of the achieved velocity (num_envs, 3) on the commanded one, divided by the size of the command: 1 if
+    the robot follows it, 0 at rest, negative if the robot moves the other way; 0 for a zero command.
     """
     wanted, got = _as_speeds(velocity, cfg), _as_speeds(achieved, cfg)
     return (wanted * got).sum(dim=-1) / (wanted * wanted).sum(dim=-1).clamp_min(1e-6)

@@ -1,4 +1,4 @@
-"""What disturbs a robot from step to step: pushes, and switches under its feet that err."""
+"""Disturbances during an episode: pushes, and errors of the switches under the feet."""
 
 import math
 from dataclasses import dataclass
@@ -14,23 +14,23 @@ from biped.config.randomization import (
 
 @dataclass(frozen=True)
 class ContactSensors:
-    """What the switches under the feet say."""
+    """The readings of the switches under the feet."""
 
     is_late: Tensor
-    """Robots whose switches lag a control step behind, (num_envs,), bool."""
+    """Robots whose switches are read one control step late, (num_envs,), bool."""
     before: Tensor
-    """Contacts of the step before, (num_envs, 2), bool."""
+    """True contacts of the previous step, (num_envs, 2), bool."""
     felt: Tensor
-    """What they say now, (num_envs, 2), bool."""
+    """Contacts as the switches report them now, (num_envs, 2), bool."""
 
     @classmethod
     def initial(cls, num_envs: int, device: torch.device) -> "ContactSensors":
-        """Nothing felt yet."""
+        """Return switches that have reported no contact yet."""
         nothing = torch.zeros(num_envs, 2, dtype=torch.bool, device=device)
         return cls(nothing[:, 0], nothing, nothing)
 
     def reset(self, mask: Tensor, cfg: ContactSensorConfig, generator: torch.Generator) -> "ContactSensors":
-        """Begin anew where `mask` (num_envs,) is True."""
+        """Start again where `mask` (num_envs,) is True."""
         late = torch.rand(len(mask), generator=generator, device=mask.device, dtype=torch.float32) < cfg.late_share
         return ContactSensors(
             torch.where(mask, late, self.is_late),
@@ -39,7 +39,7 @@ class ContactSensors:
         )
 
     def feel(self, contacts: Tensor, cfg: ContactSensorConfig, generator: torch.Generator) -> "ContactSensors":
-        """Take in the true contacts (num_envs, 2), bool, of a control step."""
+        """Read the switches at the true contacts (num_envs, 2), bool, of a control step."""
         seen = torch.where(self.is_late[:, None], self.before, contacts)
         draw = torch.rand(contacts.shape, generator=generator, device=contacts.device, dtype=torch.float32)
         felt = torch.where(seen, draw >= cfg.miss_rate, draw < cfg.false_rate)
@@ -48,25 +48,25 @@ class ContactSensors:
 
 @dataclass(frozen=True)
 class Pushes:
-    """When the next push comes, and the force in progress."""
+    """The time of the next push, and the force in progress."""
 
     time_left_s: Tensor
-    """Until the next push, (num_envs,), s."""
+    """Time until the next push, (num_envs,), s."""
     force_w: Tensor
     """Force on the base, (num_envs, 3), N."""
     force_left_s: Tensor
-    """How long it still lasts, (num_envs,), s."""
+    """Remaining duration of the force, (num_envs,), s."""
 
     @classmethod
     def initial(cls, num_envs: int, device: torch.device) -> "Pushes":
-        """No force, and none due."""
+        """Return pushes with no force in progress and none due."""
         zeros = torch.zeros(num_envs, device=device, dtype=torch.float32)
         return cls(
             torch.full_like(zeros, torch.inf), torch.zeros(num_envs, 3, device=device, dtype=torch.float32), zeros
         )
 
     def reset(self, mask: Tensor, cfg: PushConfig, generator: torch.Generator) -> "Pushes":
-        """Begin anew where `mask` (num_envs,) is True."""
+        """Start again where `mask` (num_envs,) is True."""
         draw = torch.rand(len(mask), generator=generator, device=mask.device, dtype=torch.float32)
         return Pushes(
             torch.where(mask, cfg.interval_s * (0.5 + draw), self.time_left_s),
@@ -77,23 +77,23 @@ class Pushes:
     def advance(
         self, dt_s: float, cfg: PushConfig, share: float, generator: torch.Generator
     ) -> tuple["Pushes", Tensor, Tensor]:
-        """Let a control step pass.
+        """Advance by one control step.
 
         Args:
             dt_s: the control step (s).
-            cfg: sizes.
-            share: of the sizes, from 0 to 1.
-            generator: the draws.
+            cfg: sizes and timing.
+            share: factor on the sizes, from 0 to 1.
+            generator: source of the draws.
 
         Returns:
-            The pushes after it; where the base's velocity jumps now, (num_envs,), bool, and by how much, (num_envs, 3),
-            m/s in the world.
+            The pushes after the step; where the base's velocity jumps now, (num_envs,), bool; and the size of the jump,
+            (num_envs, 3), m/s in the world.
         """
         due = self.time_left_s <= dt_s
         wait, size, heading, kind = torch.rand(4, len(due), generator=generator, device=due.device, dtype=torch.float32)
         heading = 2.0 * math.pi * heading
         direction = torch.stack((heading.cos(), heading.sin(), torch.zeros_like(heading)), dim=-1)
-        # Of the two kinds that are switched on, either is as likely.
+        # The kinds of push that are switched on are equally likely.
         jump_share = 1.0 if not cfg.force_n else 0.5 if cfg.velocity_m_s else 0.0
         jumps = due & (kind < jump_share)
         pulls = due & ~jumps
@@ -108,5 +108,5 @@ class Pushes:
 
 
 def pushes_are_on(cfg: PushConfig) -> bool:
-    """Say whether anything is pushed at all."""
+    """Return whether any pushes are switched on."""
     return cfg.velocity_m_s > 0 or cfg.force_n > 0

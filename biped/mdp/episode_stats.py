@@ -1,4 +1,4 @@
-"""Sums over episodes, kept on the device and read once a rollout."""
+"""Sums over episodes, kept on the device and read once per rollout."""
 
 import math
 from collections.abc import Sequence
@@ -16,39 +16,39 @@ _COUNTED = ("reward", "moving", "progress", "episodes", "return", "length", *CAU
 
 @dataclass(frozen=True)
 class EpisodeSummary:
-    """What happened since the summary before; means are NaN when no episode ended."""
+    """Statistics since the previous summary; means are NaN if no episode ended."""
 
     episodes: int
-    """Episodes that ended."""
+    """Number of episodes that ended."""
     mean_return: float
-    """Mean sum of rewards of an episode."""
+    """Mean sum of rewards per episode."""
     max_return: float
-    """Largest sum of rewards of an episode."""
+    """Largest sum of rewards in an episode."""
     mean_length: float
-    """Mean control steps of an episode."""
+    """Mean number of control steps per episode."""
     reward_rates: dict[str, float]
-    """Mean of each reward term over all steps, ended episodes or not, per second."""
+    """Mean rate of each reward term per second, over all steps of ended and running episodes."""
     reward_per_step: float
-    """Mean reward of a control step."""
+    """Mean reward per control step."""
     progress: float
-    """Mean share of the commanded velocity that was made good, where motion was asked for; NaN if it never was."""
+    """Mean share of the commanded velocity that was achieved, over commands to move; NaN if there were none."""
     errors: int
-    """Episodes that ended because the physics failed."""
+    """Number of episodes that ended because the physics failed."""
     causes: dict[str, float]
     """Share of the ended episodes by cause: height, tilt, error, time_out."""
 
 
 class EpisodeStats:
-    """Accumulates tensors; nothing is read by the host before `drain`."""
+    """Accumulates statistics in tensors; the host reads nothing before `drain`."""
 
     def __init__(self, num_envs: int, term_names: Sequence[str], dt_s: float, device: torch.device) -> None:
-        """Start with empty sums; `term_names` are the columns of the shares that `add` takes."""
+        """Start with empty sums; `term_names` names the columns of the shares that `add` takes."""
         self._term_names = tuple(term_names)
         self._dt_s = dt_s
         self.episode_return = torch.zeros(num_envs, device=device, dtype=torch.float32)
-        """Sum of rewards of the running episodes, (num_envs,)."""
+        """Sum of rewards so far in each running episode, (num_envs,)."""
         self.episode_length = torch.zeros(num_envs, device=device, dtype=torch.float32)
-        """Control steps of the running episodes, (num_envs,)."""
+        """Control steps so far in each running episode, (num_envs,)."""
         self._steps = 0
         self._sums = torch.zeros(len(_COUNTED) + len(self._term_names), device=device, dtype=torch.float32)
         self._max_return = torch.full((), -torch.inf, device=device, dtype=torch.float32)
@@ -56,17 +56,17 @@ class EpisodeStats:
     def add(
         self, rewards: Tensor, shares: Tensor, progress: Tensor, moving: Tensor, ends: Terminations
     ) -> tuple[Tensor, Tensor]:
-        """Count one control step.
+        """Add one control step.
 
         Args:
             rewards: (num_envs,).
             shares: each term's part of the rewards, (num_envs, num_terms).
-            progress: share of the commanded velocity that is made good, (num_envs,); counts where `moving`.
-            moving: commands that ask for motion, (num_envs,), bool.
-            ends: which episodes ended with this step, and why.
+            progress: share of the commanded velocity that is achieved, (num_envs,); counted where `moving`.
+            moving: whether the command asks for motion, (num_envs,), bool.
+            ends: the episodes that ended in this step, and why.
 
         Returns:
-            Return and length of each episode up to now, (num_envs,) each, before those that ended start from zero.
+            Return and length of each episode so far, (num_envs,) each, before the ended ones are reset to zero.
         """
         returns = self.episode_return = self.episode_return + rewards
         lengths = self.episode_length = self.episode_length + 1
@@ -82,12 +82,12 @@ class EpisodeStats:
         return returns, lengths
 
     def restart(self) -> None:
-        """Begin every episode anew; what was counted so far stays."""
+        """Restart every episode; the sums collected so far are kept."""
         self.episode_return = torch.zeros_like(self.episode_return)
         self.episode_length = torch.zeros_like(self.episode_length)
 
     def drain(self) -> EpisodeSummary:
-        """Read the sums in one transfer and start them from zero."""
+        """Read the sums in one transfer and reset them to zero."""
         *sums, max_return = torch.cat((self._sums, self._max_return[None])).tolist()
         counted = dict(zip(_COUNTED, sums, strict=False))
         terms = dict(zip(self._term_names, sums[len(_COUNTED) :], strict=True))

@@ -1,4 +1,4 @@
-"""The walking rhythm: phase clock, sinusoidal joint reference, contact phases and steps.
+"""The gait: phase clock, sinusoidal joint reference, contact phases and steps.
 
 Phase convention: one stride is a phase of 1. The left foot is at mid-swing at 0.25, the right foot at 0.75: the
 legs are in antiphase.
@@ -29,7 +29,7 @@ class ContactPhase(IntEnum):
 
 
 def advance_phase(phase: Tensor, frequency_hz: float, dt_s: float) -> Tensor:
-    """Move the phase clock (num_envs,) on by one control step; the result is in [0, 1)."""
+    """Advance the phase clock (num_envs,) by one control step; the result is in [0, 1)."""
     return torch.remainder(phase + frequency_hz * dt_s, 1.0)
 
 
@@ -50,19 +50,19 @@ def swing_height(phase: Tensor, swing_share: float) -> Tensor:
 
 
 def wanted_contacts(phase: Tensor, swing_share: float) -> Tensor:
-    """Return which feet the clock wants on the ground, (num_envs, 2), bool; arguments as for `swing_height`."""
+    """Return which feet should be on the ground at this phase, (num_envs, 2), bool; arguments as for `swing_height`."""
     return _from_mid_swing(phase) > 0.5 * swing_share
 
 
 def _from_mid_swing(phase: Tensor) -> Tensor:
-    """Return how far each leg is from the middle of its swing, (num_envs, 2), as a share of a stride, at most 1/2."""
+    """Return the distance of each leg from its mid-swing, (num_envs, 2), as a share of a stride, at most 1/2."""
     past = torch.stack((phase - 0.25, phase - 0.75), dim=-1)
     return (past - past.round()).abs()
 
 
 @dataclass(frozen=True)
 class GaitReference:
-    """The joints that the reference moves, found once by name, and how far."""
+    """The joints that the reference moves, looked up once by name, and their amplitudes."""
 
     joint_indices: Tensor
     """Indices of the pitch joints, (6,): hip, knee, ankle of the left leg, then of the right."""
@@ -100,35 +100,35 @@ class GaitReference:
 
 
 def update_contacts(contacts: Tensor, force_n: Tensor, cfg: GaitConfig) -> Tensor:
-    """Decide which feet are on the ground, with hysteresis so that a force near one threshold cannot chatter.
+    """Decide which feet are on the ground, with hysteresis against chatter when the force is near one threshold.
 
     Args:
-        contacts: the decision of the step before, (num_envs, 2), bool.
+        contacts: the decision of the previous step, (num_envs, 2), bool.
         force_n: vertical contact force on each foot, (num_envs, 2), N.
         cfg: thresholds.
 
     Returns:
-        (num_envs, 2), bool.
+        The contacts, (num_envs, 2), bool.
     """
     return (force_n >= cfg.contact_on_n) | (contacts & (force_n >= cfg.contact_off_n))
 
 
 @dataclass(frozen=True)
 class StepState:
-    """What the alternation machine remembers between two control steps."""
+    """The state of the step detector between two control steps."""
 
     contacts: Tensor
     """Feet on the ground, (num_envs, 2), bool."""
     air_time_s: Tensor
-    """Time since each foot was seen to lift, (num_envs, 2), s; 0 on the ground."""
+    """Time since each foot lifted, (num_envs, 2), s; 0 on the ground."""
     supported: Tensor
-    """True while the other foot has carried the whole of this foot's swing so far, (num_envs, 2), bool."""
+    """True while the other foot has been on the ground for the whole of this foot's swing, (num_envs, 2), bool."""
     last_step: Tensor
     """The foot that made the last valid step, (num_envs,), int64; -1 before the first."""
 
     @classmethod
     def initial(cls, num_envs: int, device: torch.device) -> "StepState":
-        """Both feet in the air, nothing stepped yet: what holds right after a reset."""
+        """Return the state right after a reset: both feet in the air, no step yet."""
         return cls(
             contacts=torch.zeros(num_envs, 2, dtype=torch.bool, device=device),
             air_time_s=torch.zeros(num_envs, 2, device=device, dtype=torch.float32),
@@ -138,11 +138,11 @@ class StepState:
 
     @property
     def phase(self) -> Tensor:
-        """The `ContactPhase` that the two contacts make up, (num_envs,), int64."""
+        """The `ContactPhase` of the two contacts, (num_envs,), int64."""
         return self.contacts[:, LEFT] * ContactPhase.LEFT + self.contacts[:, RIGHT] * ContactPhase.RIGHT
 
     def reset(self, mask: Tensor) -> "StepState":
-        """Forget everything where `mask` (num_envs,) is True."""
+        """Return to the initial state where `mask` (num_envs,) is True."""
         keep = ~mask
         return StepState(
             contacts=self.contacts & keep[:, None],
@@ -154,39 +154,39 @@ class StepState:
 
 @dataclass(frozen=True)
 class StepEvents:
-    """What happened in one control step."""
+    """Landings and steps in one control step."""
 
     touchdown: Tensor
-    """Feet that landed, (num_envs, 2), bool: any landing, chatter included."""
+    """Feet that landed, (num_envs, 2), bool: any landing, including chatter."""
     valid_step: Tensor
-    """Feet that landed after a swing of sensible length over the other, standing foot, (num_envs, 2), bool."""
+    """Feet that landed after a swing of valid length while the other foot stood, (num_envs, 2), bool."""
     alternated_swing_s: Tensor
-    """Length of the swing that ended in a valid step of the other foot than the last, (num_envs,), s; 0 otherwise."""
+    """Length of a swing that ended in a valid step of the other foot than the last, (num_envs,), s; 0 otherwise."""
 
     @classmethod
     def none(cls, num_envs: int, device: torch.device) -> "StepEvents":
-        """Nothing happened."""
+        """Return events without any landing."""
         feet = torch.zeros(num_envs, 2, dtype=torch.bool, device=device)
         return cls(feet, feet, torch.zeros(num_envs, device=device, dtype=torch.float32))
 
 
 def advance_steps(state: StepState, force_n: Tensor, dt_s: float, cfg: GaitConfig) -> tuple[StepState, StepEvents]:
-    """Move the alternation machine on by one control step.
+    """Advance the step detector by one control step.
 
-    Its states are the contact phases none, left, right and both (`StepState.phase`), with the swing under way. A foot
-    that lifts while the other stands begins a swing; its landing is a valid step when the swing lasted from
-    `min_swing_s` to `max_swing_s` and the other foot stood all the while. A valid step
-    alternates when the last valid step was the other foot's. So neither contacts that chatter, nor hopping with both
-    feet, nor stepping twice with one foot is ever an alternation.
+    The detector's states are the contact phases none, left, right and both (`StepState.phase`), plus the swings in
+    progress. A foot that lifts while the other stands begins a swing; its landing is a valid step if the swing lasted
+    from `min_swing_s` to `max_swing_s` and the other foot stood all the while. A valid step alternates if the last
+    valid step was the other foot's. Contact chatter, hops with both feet and two steps with the same foot therefore
+    never count as an alternation.
 
     Args:
-        state: before the step.
+        state: the state before the step.
         force_n: vertical contact force on each foot, (num_envs, 2), N.
         dt_s: control step (s).
         cfg: thresholds of force and of swing time.
 
     Returns:
-        The state after the step, and what happened in it.
+        The state after the step, and the landings and steps in it.
     """
     contacts = update_contacts(state.contacts, force_n, cfg)
     other_stands = contacts.flip(1)
@@ -194,9 +194,9 @@ def advance_steps(state: StepState, force_n: Tensor, dt_s: float, cfg: GaitConfi
     touchdown = contacts & ~state.contacts
     swing_s = torch.where(state.contacts, 0.0, state.air_time_s + dt_s)
     supported = torch.where(lifted, other_stands, state.supported & other_stands)
-    # Two feet that land together end a jump, whatever stood before.
+    # Two feet that land together end a jump, whichever foot stood before.
     landed_alone = touchdown & state.contacts.flip(1)
-    # Swings are whole control steps: half of one keeps the bounds clear of rounding.
+    # Swings last whole control steps; half a step of margin keeps the bounds clear of rounding.
     margin_s = 0.5 * dt_s
     long_enough, short_enough = swing_s > cfg.min_swing_s - margin_s, swing_s < cfg.max_swing_s + margin_s
     valid_step = landed_alone & state.supported & long_enough & short_enough

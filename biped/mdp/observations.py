@@ -1,4 +1,4 @@
-"""What actor and critic see: one table of terms, and the layouts that the environment, exports and checks all read."""
+"""Observations of actor and critic: one table of terms, and the layouts used by environment, exports and checks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,61 +17,61 @@ from biped.robot.rotations import quat_rotate_inverse
 from biped.robot.state import BipedState
 
 Source = Literal["imu", "joint encoders", "foot switches", "controller", "state estimator", "simulator"]
-"""What an observation comes from; the last two are nothing that a small robot has."""
+"""Origin of an observation; a small robot has neither of the last two."""
 MEASURED: frozenset[Source] = frozenset(("imu", "joint encoders", "foot switches", "controller"))
-"""What every robot has, or, of the switches, says that it has."""
+"""Origins that a robot can have; foot switches only if its configuration says so."""
 Mirrored = tuple[float, ...] | Literal["joints", "joint sizes", "feet"]
-"""How a term looks in the mirror: a sign for each number; as the joints do, with or without their signs; or as two
-feet that change places."""
+"""How a term changes in the mirror: a sign per number; like the joints, with or without their signs; or by swapping
+the two feet."""
 
 
 @dataclass(frozen=True)
 class ObservationInputs:
-    """What observations are made of: as sensors have it (for the actor) or as it is (for the critic)."""
+    """Inputs of the observations: with sensor errors for the actor, true values for the critic."""
 
     state: BipedState
-    """The physical state."""
+    """The physical state of the robots."""
     command: Tensor
     """Velocity commands, (num_envs, 3)."""
     moving: Tensor
-    """Where the command asks for motion, (num_envs,), bool."""
+    """Whether the command asks for motion, (num_envs,), bool."""
     contacts: Tensor
     """Feet on the ground, (num_envs, 2), bool."""
     previous_action: Tensor
-    """The clipped action of the step before, (num_envs, num_joints)."""
+    """The clipped action of the previous step, (num_envs, num_joints)."""
     phase: Tensor
     """The gait clock, (num_envs,)."""
     default_joint_pos_rad: Tensor
     """(num_joints,), rad."""
     dynamics: DynamicsSample
-    """How the robots differ from the model."""
+    """Differences of the robots from the model."""
     push_force_w: Tensor
-    """The force of a push that is under way, (num_envs, 3), N in the world."""
+    """Force of a push in progress, (num_envs, 3), N in the world."""
     bump_height_m: Tensor
-    """Largest height of the bumps of the field that an episode started on, (num_envs,), m; 0 on the plane."""
+    """Largest bump height of the field that the episode started on, (num_envs,), m; 0 on the plane."""
 
 
 @dataclass(frozen=True)
 class TermSpec:
-    """What a term is, whatever the robot."""
+    """Definition of a term, independent of the robot."""
 
     meaning: str
-    """In a sentence, for those who build a robot."""
+    """Description in one phrase, for builders of robots."""
     source: Source
-    """Where it comes from."""
+    """Origin of the term."""
     unit: str
     """Unit of the physical value."""
     value: Callable[[ObservationInputs], Tensor]
     """The physical value, (num_envs, width) or (num_envs,)."""
     mirrored: Mirrored
-    """How it looks in the mirror."""
+    """How the term changes in the mirror."""
     scale: Callable[[EnvConfig], float] = lambda _: 1.0
-    """What the physical value is multiplied by."""
+    """Factor on the physical value."""
     noise: str | None = None
-    """The field of `NoiseConfig` that has the standard deviation of its noise."""
+    """Field of `NoiseConfig` with the standard deviation of the term's noise."""
 
     def width(self, cfg: EnvConfig) -> int:
-        """Return how many numbers it takes."""
+        """Return how many numbers the term has."""
         if isinstance(self.mirrored, tuple):
             return len(self.mirrored)
         return 2 if self.mirrored == "feet" else len(cfg.robot.joint_names)
@@ -86,7 +86,7 @@ def _constant(scale: float) -> Callable[[EnvConfig], float]:
 
 
 def _force_scale(cfg: EnvConfig) -> float:
-    """Return what brings forces on a foot to about 1: the threshold of a contact is a fifth of a robot's weight."""
+    """Return a factor that scales foot forces to about 1; the contact threshold is a fifth of the robot's weight."""
     return 0.2 / cfg.gait.contact_on_n
 
 
@@ -314,7 +314,7 @@ TERMS: Mapping[Term, TermSpec] = MappingProxyType(
         ),
     }
 )
-"""What each term is. Scales bring the values to about 1."""
+"""Definition of each term. Scales bring the values to about 1."""
 if set(TERMS) != set(get_args(Term)):
     raise ImportError(f"biped.config.observation.Term and TERMS differ: {sorted(set(TERMS) ^ set(get_args(Term)))}")
 
@@ -324,11 +324,11 @@ class ObservationTerm:
     """One named part of an observation, for one robot."""
 
     name: Term
-    """What it is, with its frame."""
+    """Name of the term, with its frame."""
     width: int
-    """Numbers it takes."""
+    """How many numbers the term has."""
     scale: float
-    """What the physical value is multiplied by."""
+    """Factor on the physical value."""
     unit: str
     """Unit of the physical value."""
     noise: float = 0.0
@@ -337,20 +337,20 @@ class ObservationTerm:
 
 @dataclass(frozen=True)
 class ObservationLayout:
-    """The parts of one group's observation, in order."""
+    """The terms of one group's observation, in order."""
 
     terms: tuple[ObservationTerm, ...]
 
     @classmethod
     def build(cls, cfg: EnvConfig) -> "ObservationLayout":
-        """Return the actor's layout: what the robot's computer has to put together."""
+        """Return the actor's layout, which the robot's computer has to assemble."""
         has_switches = cfg.robot.foot_switches
         names: list[Term] = [name for name in cfg.observation.policy if name != "foot_contact" or has_switches]
         return cls._of(names, cfg, noisy=True)
 
     @classmethod
     def of_critic(cls, cfg: EnvConfig) -> "ObservationLayout | None":
-        """Return the critic's layout, without noise; None where it sees what the actor sees."""
+        """Return the critic's layout, without noise; None if the critic observes what the actor observes."""
         return cls._of(cfg.observation.critic, cfg, noisy=False) if cfg.observation.critic else None
 
     @classmethod
@@ -365,11 +365,11 @@ class ObservationLayout:
 
     @property
     def width(self) -> int:
-        """Numbers in one observation."""
+        """How many numbers one observation has."""
         return sum(term.width for term in self.terms)
 
     def slices(self) -> dict[str, slice]:
-        """Return where each term lies in the observation."""
+        """Return the place of each term in the observation."""
         where, start = {}, 0
         for term in self.terms:
             where[term.name] = slice(start, start + term.width)
@@ -377,7 +377,7 @@ class ObservationLayout:
         return where
 
     def noise(self, device: torch.device) -> Tensor:
-        """Return the standard deviation of the noise on each scaled number, (width,)."""
+        """Return the standard deviation of the noise on each scaled value, (width,)."""
         return torch.cat(
             [torch.full((term.width,), term.noise * term.scale, dtype=torch.float32) for term in self.terms]
         ).to(device)
@@ -393,6 +393,6 @@ class ObservationLayout:
 
 
 def group_widths(cfg: EnvConfig) -> dict[str, int]:
-    """Return the width of each group that the environment observes: `policy`, and `critic` where it has its own."""
+    """Return the width of each observation group: `policy`, and `critic` if it has its own."""
     critic = ObservationLayout.of_critic(cfg)
     return {"policy": ObservationLayout.build(cfg).width} | ({} if critic is None else {"critic": critic.width})

@@ -1,4 +1,4 @@
-"""What differs from robot to robot: drawn here, applied by a scene (dynamics) or by the environment (the rest).
+"""Differences between robots: drawn here, applied by a scene (dynamics) or by the environment (the rest).
 
 Tobin et al. 2017, "Domain randomization for transferring deep neural networks from simulation to the real world"; for
 dynamics Peng et al. 2018, "Sim-to-real transfer of robotic control with dynamics randomization".
@@ -26,14 +26,14 @@ _PER_JOINT = ("strength", "damping", "joint_friction_nm", "armature", "backlash_
 def sample_dynamics(
     cfg: RandomizationConfig, robot: RobotConfig, num_envs: int, generator: torch.Generator, difficulty: float = 1.0
 ) -> DynamicsSample:
-    """Draw a robot for every environment; nothing is drawn for what is off, and `cfg.nominal_share` are as the model.
+    """Draw a robot for every environment; quantities that are off, and `cfg.nominal_share` of the robots, stay nominal.
 
     Args:
-        cfg: ranges; what is off takes the model's own value.
-        robot: its joints.
-        num_envs: how many.
-        generator: the draws, on the device that the sample will be on.
-        difficulty: share of the fields of bumps that are in use, from 0 (the first alone) to 1.
+        cfg: ranges; a quantity that is off keeps the model's own value.
+        robot: defines the joints.
+        num_envs: number of robots.
+        generator: source of the draws, on the device of the sample.
+        difficulty: share of the bump fields that are in use, from 0 (only the first) to 1.
     """
     joints, device = len(robot.joint_names), generator.device
 
@@ -69,12 +69,12 @@ def sample_dynamics(
 
 
 def is_nominal(share: float, num_envs: int, device: torch.device) -> Tensor:
-    """Return which robots are the model itself and left alone, (num_envs,), bool: always the same, spread evenly.
+    """Return which robots are left unchanged, (num_envs,), bool: always the same ones, evenly spaced.
 
     Args:
-        share: of the robots, from 0 to 1.
-        num_envs: how many there are.
-        device: where the answer is to be.
+        share: share of the robots, from 0 to 1.
+        num_envs: number of robots.
+        device: device of the result.
     """
     count = torch.arange(num_envs + 1, device=device, dtype=torch.float32) * share
     return count[1:].ceil() > count[:-1].ceil()
@@ -91,13 +91,13 @@ def _fields(cfg: BumpsConfig, num_envs: int, generator: torch.Generator, difficu
         return torch.full((num_envs,), -1, device=generator.device, dtype=torch.int64)
     in_use = max(1, math.ceil(difficulty * len(cfg.heights_m)))
     drawn = torch.randint(0, in_use, (num_envs,), generator=generator, device=generator.device)
-    # The last robot of each 1 / share, and `is_nominal` takes the first: with shares that divide evenly none is both.
+    # This takes the last robot of each 1 / share, `is_nominal` the first: shares that divide evenly do not overlap.
     count = torch.arange(num_envs + 1, device=generator.device, dtype=torch.float32) * cfg.share
     return torch.where(count[1:].floor() > count[:-1].floor(), drawn, -1)
 
 
 def _tilted(slope_rad: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Return the direction of gravity (num_envs, 3) over slopes (num_envs,) that fall away in any direction."""
+    """Return the direction of gravity (num_envs, 3) over slopes (num_envs,) that descend in a random direction."""
     heading = torch.zeros_like(slope_rad)
     if generator is not None:
         heading = (
@@ -110,7 +110,7 @@ def _tilted(slope_rad: Tensor, generator: torch.Generator | None) -> Tensor:
 
 
 def redrawn(sample: DynamicsSample, fresh: DynamicsSample, mask: Tensor, cfg: RandomizationConfig) -> DynamicsSample:
-    """Return the sample with what is drawn an episode taken from `fresh` where `mask` (num_envs,) is True."""
+    """Return the sample with its per-episode fields taken from `fresh` where `mask` (num_envs,) is True."""
     changed = {}
     for item in fields(sample):
         old, new = getattr(sample, item.name), getattr(fresh, item.name)
@@ -120,7 +120,7 @@ def redrawn(sample: DynamicsSample, fresh: DynamicsSample, mask: Tensor, cfg: Ra
 
 
 def is_drawn_at_reset(name: str, cfg: RandomizationConfig) -> bool:
-    """Say whether a field of `DynamicsSample` is drawn anew for each episode."""
+    """Return whether a field of `DynamicsSample` is redrawn for each episode."""
     if name == "bump_field":
         return cfg.bumps.mode == "reset" and cfg.bumps.heights_m != ()
     return getattr(cfg, "slope_rad" if name == "gravity_direction" else name).mode == "reset"

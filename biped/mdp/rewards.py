@@ -1,7 +1,7 @@
-"""What the robot is paid for: one pure function a term, the table of terms, and their weighted sum.
+"""The reward: one pure function per term, the table of terms, and their weighted sum.
 
-Every term maps what happened in one control step to a rate, (num_envs,), that its weight (per second) and the control
-step multiply. An event is paid as a rate over that one step, so that it is worth its weight once.
+Every term maps one control step to a rate, (num_envs,), which is multiplied by the term's weight (per second) and by
+the control step. An event is a rate over that one step, so that it is worth its weight once.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,36 +21,36 @@ from biped.robot.state import BipedState
 
 @dataclass(frozen=True)
 class RewardInputs:
-    """Everything that a term may look at."""
+    """Inputs of all reward terms."""
 
     state: BipedState
     """The physical state after the control step."""
     command: Tensor
-    """Velocity commands that were in force, (num_envs, 3): m/s, m/s, rad/s in the base frame."""
+    """Velocity commands during the step, (num_envs, 3): m/s, m/s, rad/s in the base frame."""
     action: Tensor
     """Clipped actions of this step, (num_envs, num_joints)."""
     previous_action: Tensor
-    """Clipped actions of the step before, (num_envs, num_joints)."""
+    """Clipped actions of the previous step, (num_envs, num_joints)."""
     phase: Tensor
     """The gait clock, (num_envs,)."""
     contacts: Tensor
     """Feet on the ground, (num_envs, 2), bool."""
     steps: StepEvents
-    """Touchdowns of this control step."""
+    """Touchdowns and steps in this control step."""
     fell: Tensor
-    """Episodes that ended in a fall, (num_envs,), bool."""
+    """Whether the episode ended in a fall, (num_envs,), bool."""
     moving: Tensor
-    """Commands that ask for motion rather than for standing, (num_envs,), bool."""
+    """Whether the command asks for motion rather than for standing, (num_envs,), bool."""
 
 
 @dataclass(frozen=True)
 class RewardModel:
-    """The fixed things that terms need besides the inputs: the configuration, and joints found once by name."""
+    """Constants that terms need besides the inputs: the configuration, and joints looked up once by name."""
 
     cfg: EnvConfig
-    """Weights, widths, targets."""
+    """The environment's configuration: weights, widths, targets."""
     gait_reference: GaitReference
-    """The sinusoidal reference of the pitch joints."""
+    """Sinusoidal reference of the pitch joints."""
     default_joint_pos_rad: Tensor
     """(num_joints,), rad."""
     posture_joints: Tensor
@@ -58,7 +58,7 @@ class RewardModel:
 
     @classmethod
     def build(cls, cfg: EnvConfig, device: torch.device) -> "RewardModel":
-        """Find the joints by name.
+        """Look up the joints by name.
 
         Raises:
             ConfigError: a joint that the gait moves is not one of the robot's.
@@ -77,13 +77,13 @@ class RewardModel:
 
 
 RewardTerm = Callable[[RewardInputs, RewardModel], Tensor]
-"""From what happened to a rate, (num_envs,)."""
+"""Maps a control step to the term's rate, (num_envs,)."""
 
 
 def tracking_lin_vel_x(inputs: RewardInputs, model: RewardModel) -> Tensor:
     """exp(-|error| / scale) of the forward velocity: 1 when the command is met.
 
-    The usual exp(-error² / width) is flat where a command is nearly met and where it is missed by far; this is neither.
+    The usual exp(-error² / width) is flat both near the command and far from it; this function is not.
     """
     error = inputs.command[:, 0] - inputs.state.base_lin_vel_b[:, 0]
     return torch.exp(-error.abs() / model.cfg.reward.lin_vel_x_scale_m_s)
@@ -109,9 +109,9 @@ def alive_bonus(inputs: RewardInputs, _: RewardModel) -> Tensor:
 def sinusoidal_gait(inputs: RewardInputs, model: RewardModel) -> Tensor:
     """exp(-Σ error² / width) of the pitch joints against their phase-clocked reference, gated by progress.
 
-    The gate is the share of the commanded velocity that is achieved, full from `gait_full_pay_progress` on: a robot
-    that stands still, or marches in place, under a command to walk earns nothing here; neither does one that is told
-    to stand.
+    The gate is the achieved share of the commanded velocity, fully open from `gait_full_pay_progress` on. A robot that
+    stands still or marches in place under a command to walk earns nothing, nor does a robot whose command is to
+    stand.
     """
     reference = model.gait_reference
     error = inputs.state.joint_pos_rad[:, reference.joint_indices] - reference.at(inputs.phase)
@@ -124,10 +124,10 @@ def sinusoidal_gait(inputs: RewardInputs, model: RewardModel) -> Tensor:
 
 
 def foot_alternation(inputs: RewardInputs, model: RewardModel) -> Tensor:
-    """The seconds of swing that a touchdown of the other foot ends, paid at the touchdown.
+    """Length in seconds of a swing that ends in a touchdown of the other foot than last time, paid at the touchdown.
 
-    No more than the clock's own swing is paid: a longer one would pay for running. Walking by the clock earns 0.8 a
-    second at a swing share of 0.4; see `gait.advance_steps` for what counts.
+    At most the clock's own swing is paid, because paying for longer swings would reward running. Walking by the clock
+    earns 0.8 per second at a swing share of 0.4; `gait.advance_steps` defines what counts.
     """
     gait = model.cfg.gait
     swing_s = inputs.steps.alternated_swing_s.clamp_max(gait.swing_share / gait.frequency_hz)
@@ -135,9 +135,9 @@ def foot_alternation(inputs: RewardInputs, model: RewardModel) -> Tensor:
 
 
 def contact_schedule(inputs: RewardInputs, model: RewardModel) -> Tensor:
-    """1 while exactly those feet are on the ground that the clock wants there.
+    """1 while exactly those feet are on the ground that the phase clock prescribes.
 
-    Each foot is wanted in the air for `swing_share` of the stride and on the ground for the rest, so that there is a
+    Each foot is to be in the air for `swing_share` of the stride and on the ground for the rest, so that there is a
     moment of double support between two swings (after the clock-scheduled contacts of Siekmann et al. 2021,
     arXiv:2011.01387).
     """
@@ -146,12 +146,12 @@ def contact_schedule(inputs: RewardInputs, model: RewardModel) -> Tensor:
 
 
 def standing_still(inputs: RewardInputs, _: RewardModel) -> Tensor:
-    """1 while both feet are on the ground and the command asks to stand."""
+    """1 while both feet are on the ground and the command is to stand."""
     return (inputs.contacts.all(dim=1) & ~inputs.moving).float()
 
 
 def height_maintenance(inputs: RewardInputs, model: RewardModel) -> Tensor:
-    """Squared distance of the base height from its target, m²."""
+    """Squared deviation of the base height from its target, m²."""
     return (inputs.state.base_height_m - model.cfg.reward.target_height_m).square()
 
 
@@ -168,7 +168,7 @@ def lin_vel_z(inputs: RewardInputs, _: RewardModel) -> Tensor:
 
 
 def action_rate(inputs: RewardInputs, _: RewardModel) -> Tensor:
-    """Squared change of the actions since the step before."""
+    """Squared change of the actions since the previous step."""
     return (inputs.action - inputs.previous_action).square().sum(dim=1)
 
 
@@ -192,15 +192,15 @@ def actuator_constraint(inputs: RewardInputs, model: RewardModel) -> Tensor:
 
 
 def fall_penalty(inputs: RewardInputs, model: RewardModel) -> Tensor:
-    """One for each fall, at the step that ends the episode."""
+    """1 per fall, at the step that ends the episode."""
     return inputs.fell.float() / model.cfg.sim.control_dt_s
 
 
 def terms_of(weights: type[RewardWeights], functions: Mapping[str, Any]) -> Mapping[str, RewardTerm]:
-    """Return the term of each field of the weights: the function of its name, in the order of the fields.
+    """Return the term for each field of the weights: the function of the same name, in the order of the fields.
 
     Raises:
-        ValueError: it names the fields without a function, and the terms without a field.
+        ValueError: a field has no function, or a term has no field; the message names them.
     """
     names = [item.name for item in fields(weights)]
     terms = {name: function for name, function in functions.items() if _is_term(function)}
@@ -224,7 +224,7 @@ def active_terms(weights: RewardWeights) -> tuple[str, ...]:
 
 
 def compute_rewards(inputs: RewardInputs, model: RewardModel) -> tuple[Tensor, Tensor]:
-    """Weigh and sum the active terms.
+    """Return the weighted sum of the active terms.
 
     Returns:
         The reward of the step, (num_envs,), and each active term's share of it, (num_envs, len(active_terms)).

@@ -1,6 +1,6 @@
-"""What an IMU and the encoders of servos say of a robot's state, with the errors that such sensors have.
+"""Readings of an IMU and of servo encoders, with the errors that such sensors have.
 
-Errors of an attitude estimate about the vertical do not matter here: gravity does not show them.
+Errors of an attitude estimate about the vertical axis do not matter here, because gravity does not show them.
 """
 
 import math
@@ -15,29 +15,29 @@ from biped.robot.state import BipedState
 
 @dataclass(frozen=True)
 class Imu:
-    """An IMU with an attitude filter, on every robot."""
+    """An IMU with an attitude filter, one per robot."""
 
     bias_rad_s: Tensor
     """Constant error of the gyroscope, (num_envs, 3), rad/s."""
     mounting_rad: Tensor
-    """How the IMU is turned against the base, as a small rotation, (num_envs, 3), rad."""
+    """Rotation of the IMU relative to the base, as a small rotation vector, (num_envs, 3), rad."""
     drift_rad: Tensor
-    """Error of the attitude filter now, as a small rotation, (num_envs, 3), rad."""
+    """Current error of the attitude filter, as a small rotation vector, (num_envs, 3), rad."""
     is_late: Tensor
-    """Robots whose IMU lags a control step behind, (num_envs,), bool."""
+    """Robots whose IMU is read one control step late, (num_envs,), bool."""
     said: Tensor
-    """Direction of gravity and angular velocity, now and a step before, (num_envs, 2, 6)."""
+    """Reported direction of gravity and angular velocity, now and one step ago, (num_envs, 2, 6)."""
 
     @classmethod
     def initial(cls, state: BipedState) -> "Imu":
-        """Make sensors without errors that say what is."""
+        """Return sensors without errors that report the true state."""
         vectors = torch.zeros_like(state.projected_gravity_b)
         truth = torch.cat((state.projected_gravity_b, state.base_ang_vel_b), dim=1)
         late = torch.zeros(len(vectors), dtype=torch.bool, device=vectors.device)
         return cls(vectors, vectors, vectors, late, torch.stack((truth, truth), dim=1))
 
     def reset(self, mask: Tensor, start: BipedState, cfg: ImuConfig, generator: torch.Generator) -> "Imu":
-        """Draw errors anew where `mask` (num_envs,) is True, for episodes that begin with `start`."""
+        """Redraw errors where `mask` (num_envs,) is True, for episodes that begin with `start`."""
         draws = torch.rand(2, len(mask), 3, generator=generator, device=mask.device, dtype=torch.float32)
         late = torch.rand(len(mask), generator=generator, device=mask.device, dtype=torch.float32) < cfg.late_share
         drift = cfg.tilt_drift_rad * _normal(self.drift_rad, generator)
@@ -54,9 +54,9 @@ class Imu:
         return replace(fresh, said=said)
 
     def feel(self, state: BipedState, dt_s: float, cfg: ImuConfig, generator: torch.Generator) -> "Imu":
-        """Take in the state after a control step.
+        """Read the state after a control step.
 
-        The filter's error wanders as an Ornstein-Uhlenbeck process does: its spread stays `cfg.tilt_drift_rad`.
+        The filter's error follows an Ornstein-Uhlenbeck process, whose standard deviation stays `cfg.tilt_drift_rad`.
         """
         keep = math.exp(-dt_s / cfg.tilt_drift_s)
         push = math.sqrt(1.0 - keep * keep) * cfg.tilt_drift_rad
@@ -64,7 +64,7 @@ class Imu:
         return replace(moved, said=torch.stack((moved._reading(state), self.said[:, 0]), dim=1))
 
     def sensed(self) -> tuple[Tensor, Tensor]:
-        """Return the direction of gravity and the angular velocity in the base frame as they are said to be."""
+        """Return the reported direction of gravity and angular velocity in the base frame."""
         said = torch.where(self.is_late[:, None], self.said[:, 1], self.said[:, 0])
         return said[:, :3], said[:, 3:]
 
@@ -78,26 +78,26 @@ class Imu:
 
 @dataclass(frozen=True)
 class Encoders:
-    """The encoders of all servos: positions in counts, and velocities that the servos make of them."""
+    """The encoders of all servos: positions in counts, and the velocities that the servos compute from them."""
 
     stand_rad: Tensor
-    """Where the shafts of the encoders stand, which follow the joints with play, (num_envs, num_joints), rad."""
+    """Positions of the encoder shafts, which follow the joints with backlash, (num_envs, num_joints), rad."""
     smooth_rad_s: Tensor
-    """Filtered difference of the last positions, (num_envs, num_joints), rad/s."""
+    """Smoothed difference of the last positions, (num_envs, num_joints), rad/s."""
     is_late: Tensor
-    """Robots whose encoders lag a control step behind, (num_envs,), bool."""
+    """Robots whose encoders are read one control step late, (num_envs,), bool."""
     said: Tensor
-    """Positions and velocities, now and a step before, (num_envs, 2, 2, num_joints)."""
+    """Reported positions and velocities, now and one step ago, (num_envs, 2, 2, num_joints)."""
 
     @classmethod
     def initial(cls, state: BipedState) -> "Encoders":
-        """Make sensors without errors that say what is."""
+        """Return sensors without errors that report the true state."""
         truth = torch.stack((state.joint_pos_rad, state.joint_vel_rad_s), dim=1)
         late = torch.zeros(len(truth), dtype=torch.bool, device=truth.device)
         return cls(state.joint_pos_rad, state.joint_vel_rad_s, late, torch.stack((truth, truth), dim=1))
 
     def reset(self, mask: Tensor, start: BipedState, cfg: EncoderConfig, generator: torch.Generator) -> "Encoders":
-        """Begin anew where `mask` (num_envs,) is True, with shafts in the middle of their play."""
+        """Start again where `mask` (num_envs,) is True, with the shafts in the middle of their backlash."""
         late = torch.rand(len(mask), generator=generator, device=mask.device, dtype=torch.float32) < cfg.late_share
         column = mask[:, None]
         position = _in_counts(start.joint_pos_rad, cfg)
@@ -111,7 +111,7 @@ class Encoders:
         )
 
     def feel(self, state: BipedState, dt_s: float, cfg: EncoderConfig) -> "Encoders":
-        """Take in the state after a control step."""
+        """Read the state after a control step."""
         half = 0.5 * cfg.play_rad
         joint = state.joint_pos_rad
         stand = torch.minimum(torch.maximum(self.stand_rad, joint - half), joint + half)
@@ -119,19 +119,19 @@ class Encoders:
         velocity, smooth = state.joint_vel_rad_s, self.smooth_rad_s
         if cfg.servo_velocity:
             difference = (position - self.said[:, 0, 0]) / dt_s
-            velocity = self.smooth_rad_s  # what the servo made of the position before
+            velocity = self.smooth_rad_s  # computed from the previous position
             smooth = cfg.velocity_smoothing * self.smooth_rad_s + (1.0 - cfg.velocity_smoothing) * difference
         reading = torch.stack((position, velocity), dim=1)
         return Encoders(stand, smooth, self.is_late, torch.stack((reading, self.said[:, 0]), dim=1))
 
     def sensed(self) -> tuple[Tensor, Tensor]:
-        """Return positions (rad) and velocities (rad/s) of the joints as they are said to be."""
+        """Return the reported joint positions (rad) and velocities (rad/s)."""
         said = torch.where(self.is_late[:, None, None], self.said[:, 1], self.said[:, 0])
         return said[:, 0], said[:, 1]
 
 
 def _in_counts(position_rad: Tensor, cfg: EncoderConfig) -> Tensor:
-    """Return positions as multiples of an encoder's count."""
+    """Round positions to multiples of one encoder count."""
     if not cfg.counts_per_turn:
         return position_rad
     count_rad = 2.0 * math.pi / cfg.counts_per_turn

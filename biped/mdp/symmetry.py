@@ -1,7 +1,7 @@
-"""The robot's left-right symmetry: what its mirror image observes and does.
+"""The robot's left-right symmetry: observations and actions of its mirror image.
 
-The sagittal plane swaps the legs. It negates what points to the left (y), turns about x (roll) or about z (yaw), and
-moves the gait clock on by half a stride.
+The sagittal plane swaps the legs. It negates quantities that point to the left (y) or turn about x (roll) or z
+(yaw), and advances the gait clock by half a stride.
 """
 
 from biped.config.robot import RobotConfig
@@ -10,16 +10,16 @@ from biped.robot.symmetry import MirrorRule, mirror_joints
 
 
 def mirror_action(robot: RobotConfig) -> MirrorRule:
-    """Return the mirror image of an action, which has one entry per joint; see `biped.robot.symmetry.mirror_joints`.
+    """Return the mirror rule for an action, which has one entry per joint; see `biped.robot.symmetry.mirror_joints`.
 
     Raises:
-        ValueError: a joint of one side has none to match on the other.
+        ValueError: a joint of one side has no counterpart on the other.
     """
     return mirror_joints(robot)
 
 
 def mirror_observation(layout: ObservationLayout, robot: RobotConfig) -> MirrorRule:
-    """Return the mirror image of an observation.
+    """Return the mirror rule for an observation.
 
     Raises:
         ValueError: the robot is not symmetric.

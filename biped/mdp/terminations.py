@@ -14,32 +14,32 @@ class Terminations:
     """Causes of an episode's end, each (num_envs,), bool; several may hold at once."""
 
     height: Tensor
-    """The base is too low."""
+    """The base is below its minimum height."""
     tilt: Tensor
-    """The base leans too far."""
+    """The base is tilted too far."""
     error: Tensor
     """The solver failed or the state is not finite."""
     time_out: Tensor
-    """The episode has lasted its full time."""
+    """The episode has reached its time limit."""
 
     @property
     def fell(self) -> Tensor:
-        """The robot fell, (num_envs,), bool."""
+        """Whether the robot fell, (num_envs,), bool."""
         return self.height | self.tilt
 
     @property
     def terminated(self) -> Tensor:
-        """The episode ended in a terminal state, whose value is zero, (num_envs,), bool."""
+        """Whether the episode ended in a terminal state, whose value is zero, (num_envs,), bool."""
         return self.fell | self.error
 
     @property
     def truncated(self) -> Tensor:
-        """The episode was cut short in a state that has a value, (num_envs,), bool."""
+        """Whether the episode was cut off in a state that has a value, (num_envs,), bool."""
         return self.time_out & ~self.terminated
 
     @property
     def done(self) -> Tensor:
-        """The episode ended, (num_envs,), bool."""
+        """Whether the episode ended, (num_envs,), bool."""
         return self.terminated | self.time_out
 
 
@@ -49,10 +49,10 @@ def check_terminations(
     """Decide which episodes end.
 
     Args:
-        state: after the control step.
-        episode_steps: control steps since the episode began, this one included, (num_envs,).
+        state: the state after the control step.
+        episode_steps: control steps since the episode began, including this one, (num_envs,).
         max_episode_steps: control steps until the time-out.
-        cfg: bounds.
+        cfg: limits.
     """
     # The angle between the base's z axis and vertical has the cosine -g_z.
     cos_tilt = -state.projected_gravity_b[:, 2]
