@@ -1,1 +1,1 @@
-"""What moves the robot: scenes behind one protocol. No rewards, no learning."""
+"""The simulators: scenes behind one protocol. No rewards, no learning."""

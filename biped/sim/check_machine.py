@@ -1,6 +1,6 @@
-"""Says what this machine has for training, one line a thing, with the remedy where something is missing.
+"""Reports what this machine has for training, one line per item, with the remedy for each missing one.
 
-Run by `./install_genesis.sh --check`. Exit codes: 0 everything is there, 1 something is not.
+Run by `./install_genesis.sh --check`. Exit codes: 0 everything is present, 1 something is missing.
 """
 
 import importlib.metadata
@@ -27,27 +27,27 @@ PACKAGES = (
     "onnxruntime",
 )
 FREE_GIB = 4.0
-"""Memory under which the CPU preset gets tight."""
+"""Free memory below which the CPU preset may not fit (GiB)."""
 
 Finding = tuple[bool, str]
-"""Whether it is fine, and what to say."""
+"""Whether the check passed, and the text to print."""
 
 
 def check_python() -> Finding:
-    """The interpreter's version."""
+    """Check the interpreter's version."""
     fine = (3, 11) <= sys.version_info[:2] <= (3, 13)
     return fine, f"{platform.python_version()} ({sys.executable})" + ("" if fine else ": 3.11 to 3.13 is needed")
 
 
 def check_torch() -> Finding:
-    """The build of torch."""
+    """Report the build of torch."""
     import torch
 
     return True, f"{torch.__version__}, {'CUDA ' + torch.version.cuda if torch.version.cuda else 'CPU build'}"
 
 
 def check_gpu() -> Finding:
-    """The GPU, its driver, and whether torch can use it; a machine without one is fine."""
+    """Check the GPU, its driver, and whether torch can use it; a machine without a GPU passes."""
     import torch
 
     if torch.cuda.is_available():
@@ -63,7 +63,7 @@ def check_gpu() -> Finding:
 
 
 def check_packages() -> Finding:
-    """The other packages, imported for real."""
+    """Check the other packages by importing them."""
     versions = []
     for name in PACKAGES:
         try:
@@ -75,7 +75,7 @@ def check_packages() -> Finding:
 
 
 def check_genesis() -> Finding:
-    """Genesis, with a robot that really stands and steps."""
+    """Check Genesis by stepping a scene with a standing robot."""
     import torch
 
     from biped.base.errors import MachineError
@@ -100,7 +100,7 @@ def check_genesis() -> Finding:
 
 
 def check_memory() -> Finding:
-    """Free main memory and disk."""
+    """Check free main memory and report free disk space."""
     import psutil
 
     free = psutil.virtual_memory().available / 2**30
@@ -117,11 +117,11 @@ CHECKS: dict[str, Callable[[], Finding]] = {
     "Genesis": check_genesis,
     "memory": check_memory,
 }
-"""What is looked at, in order."""
+"""The checks, in order."""
 
 
 def findings() -> Iterator[tuple[str, Finding]]:
-    """Run the checks one after the other; one that breaks is a finding too."""
+    """Run the checks in order; a check that raises counts as failed."""
     for name, check in CHECKS.items():
         try:
             yield name, check()
@@ -130,7 +130,7 @@ def findings() -> Iterator[tuple[str, Finding]]:
 
 
 def _driver() -> str | None:
-    """Return the version of the NVIDIA driver, or None where there is none."""
+    """Return the version of the NVIDIA driver, or None if there is none."""
     try:
         query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
         return subprocess.run(query, capture_output=True, text=True, check=True, timeout=20).stdout.split()[0]

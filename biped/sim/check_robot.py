@@ -1,6 +1,6 @@
-"""Names what is wrong with a robot: `python -m biped check-robot FILE`, its robot.json or its model.
+"""Reports what is wrong with a robot: `python -m biped check-robot FILE`, with its robot.json or its model.
 
-One line a thing, with the remedy where something is wrong. Exit codes: 0 everything is fine, 1 something is not.
+One line per check, with the remedy if it fails. Exit codes: 0 everything is fine, 1 something is not.
 """
 
 import importlib
@@ -24,26 +24,26 @@ from biped.sim.mujoco_model import robot_spec
 from biped.sim.scene import ResetPose, make_scene
 
 STAND_S = 3.0
-"""How long it must hold the default pose by its controllers alone (s)."""
+"""How long the robot must hold the default pose with its joint controllers alone (s)."""
 MAX_SAG_M, MAX_LEAN_RAD = 0.03, 0.15
-"""How far the base may sink and lean meanwhile."""
+"""How far the base may sink (m) and lean (rad) in that time."""
 MAX_SOLE_ERROR_M = 0.01
-"""How far the soles may be off the ground in the default pose (m)."""
+"""Largest height of the soles above or below the ground in the default pose (m)."""
 MIN_RISE_M = 0.01
-"""How far the gait must lift a foot (m)."""
+"""How high the gait must lift a foot (m)."""
 SYMMETRY_KG, SYMMETRY_M = 1e-4, 1e-3
-"""How far masses and centres of mass may be from their mirror images."""
+"""Largest difference of masses (kg) and centres of mass (m) from their mirror images."""
 
 Finding = tuple[bool, str]
-"""Whether it is fine, and what to say."""
+"""Whether the check passed, and the text to print."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is looked at."""
+    """The robot under test."""
 
     cfg: EnvConfig
-    """The environment of one such robot."""
+    """The environment with this robot."""
     model: Any
     """Its `mujoco.MjModel`."""
     data: Any
@@ -51,14 +51,14 @@ class Subject:
 
 
 def check_names(model: Any, robot: RobotConfig) -> Iterator[Finding]:
-    """Say which joints, links and feet the model lacks, and which of its joints nobody drives."""
+    """Report joints, links and feet that the model lacks, and joints of the model without an actuator."""
     joints = {model.joint(index).name for index in range(model.njnt) if model.jnt_type[index] != 0}
     links = {model.body(index).name for index in range(model.nbody)}
     missing = [name for name in robot.joint_names if name not in joints]
     idle = sorted(joints - set(robot.joint_names))
     if missing or idle:
         lacks = [f"the model lacks {', '.join(missing)}"] if missing else []
-        lacks += [f"nobody drives {', '.join(idle)}"] if idle else []
+        lacks += [f"no motor drives {', '.join(idle)}"] if idle else []
         yield False, f"joints: {'; '.join(lacks)}: make robot.joint_names and the model's joints the same"
     else:
         yield True, f"joints: {len(joints)}, all driven"
@@ -70,7 +70,7 @@ def check_names(model: Any, robot: RobotConfig) -> Iterator[Finding]:
 
 
 def check_symmetry(subject: Subject) -> Finding:
-    """Compare each leg with the mirror image of the other, by the joints that carry its links."""
+    """Compare each leg with the mirror image of the other, link by link."""
     model, data, robot = subject.model, subject.data, subject.cfg.robot
     try:
         index, _ = mirror_joints(robot)
@@ -83,12 +83,12 @@ def check_symmetry(subject: Subject) -> Finding:
         if mass > SYMMETRY_KG or place > SYMMETRY_M:
             pair = f"{model.body(mine).name} is no mirror image of {model.body(theirs).name}"
             apart = f"{1000 * mass:.1f} g, {1000 * place:.1f} mm apart"
-            return False, f"symmetry: {pair} ({apart}): mend it, or train with --set ppo.mirror=false"
+            return False, f"symmetry: {pair} ({apart}): correct it, or train with --set ppo.mirror=false"
     return True, "symmetry: masses and places of the legs are mirror images"
 
 
 def check_soles(subject: Subject) -> Finding:
-    """Measure where the soles are in the default pose at the default height."""
+    """Measure the height of the soles in the default pose at the default height."""
     robot = subject.cfg.robot
     heights = [_sole(subject, foot)[2] for foot in robot.foot_links]
     worst = max(heights, key=abs)
@@ -99,7 +99,7 @@ def check_soles(subject: Subject) -> Finding:
 
 
 def check_sides(subject: Subject) -> Finding:
-    """Look where left and right are."""
+    """Check that the first foot is on the left."""
     left, right = (_sole(subject, foot)[1] for foot in subject.cfg.robot.foot_links)
     if left > right:
         return True, "sides: left foot to the left"
@@ -107,7 +107,7 @@ def check_sides(subject: Subject) -> Finding:
 
 
 def check_swing(subject: Subject) -> Finding:
-    """Swing each leg as the gait does: the foot must rise, and not fall behind."""
+    """Swing each leg as the gait does and check that the foot rises."""
     robot, gait = subject.cfg.robot, subject.cfg.gait
     sizes = (gait.hip_amplitude_rad, gait.knee_amplitude_rad, gait.ankle_amplitude_rad)
     for leg, foot in enumerate(robot.foot_links):
@@ -127,7 +127,7 @@ def check_swing(subject: Subject) -> Finding:
 
 
 def check_standing(subject: Subject) -> Finding:
-    """Let it stand by its controllers alone."""
+    """Let the robot stand with its joint controllers alone."""
     cfg = subject.cfg
     scene = make_scene("mujoco", cfg, torch.device("cpu"))
     base = torch.tensor([[0.0, 0.0, cfg.robot.default_base_height_m + cfg.reset.clearance_m]], dtype=torch.float32)
@@ -149,10 +149,10 @@ def check_standing(subject: Subject) -> Finding:
 
 
 def check_heights(subject: Subject) -> Finding:
-    """Compare the heights that the task has with the robot's own."""
+    """Compare the task's heights with the robot's own."""
     height, low = subject.cfg.robot.default_base_height_m, subject.cfg.termination.min_base_height_m
     target = subject.cfg.reward.target_height_m
-    text = f"heights: it falls under {low} m, is to stay at {target} m, stands at {height} m"
+    text = f"heights: fallen below {low} m, target {target} m, standing at {height} m"
     if low < 0.9 * height and abs(target - height) < 0.1 * height:
         return True, text
     return False, f"{text}: set termination.min_base_height_m and reward.target_height_m"
@@ -165,10 +165,10 @@ def _sole(subject: Subject, foot: str) -> np.ndarray:
 
 
 def findings(cfg: EnvConfig) -> Iterator[Finding]:
-    """Look at a robot, one thing after the other; later checks need what the first ones find.
+    """Run the checks in order; the later ones run only if joints and links are complete.
 
     Raises:
-        MachineError: there is no such model, or MuJoCo cannot read it.
+        MachineError: the model file is missing, or MuJoCo cannot read it.
     """
     mujoco = importlib.import_module("mujoco")
     spec = robot_spec(cfg)
@@ -200,10 +200,10 @@ def findings(cfg: EnvConfig) -> Iterator[Finding]:
 
 
 def check(file: Path) -> bool:
-    """Print what is found about a robot; say whether all is fine.
+    """Print the findings about a robot; return whether all checks passed.
 
     Raises:
-        ConfigError: the file is no robot's.
+        ConfigError: the file is not a robot's file.
         MachineError: the model is missing or cannot be read.
     """
     env = EnvConfig()

@@ -1,4 +1,4 @@
-"""The biped in Genesis. The only file that imports genesis."""
+"""The biped in Genesis. No other file imports genesis."""
 
 import importlib
 import random
@@ -28,11 +28,11 @@ from biped.sim.terrain import make_terrain
 from biped.sim.window import ROW, SPACING_M
 
 BASE_QPOS = 7
-"""Numbers in front of the joints in the generalised position: base position, base quaternion."""
+"""Entries before the joints in the generalised position: base position, base quaternion."""
 CAMERA_RESOLUTION = (960, 720)
 """Width and height of rendered pictures, pixels."""
 CAMERA_OFFSET_M, LOOK_AT_OFFSET_M = (1.15, -1.0, 0.60), (0.0, 0.0, 0.28)
-"""Where the camera is and what it looks at, from the point on the ground under the first robot (m)."""
+"""Positions of the camera and of its target, relative to the ground under the first robot (m)."""
 _HEIGHT_UNIT_M = 0.001
 _BASE_DOFS = slice(0, 6)
 _DOFS = ("pos", "vel", "acc", "cdof_ang", "cdof_vel", "cdofd_ang", "cdofd_vel")
@@ -44,8 +44,8 @@ _WARM_START = ("qacc_ws", "is_warmstart")
 
 def _import_genesis() -> Any:
     # A CUDA build of torch loads Triton when the first optimizer is made. If Genesis has compiled a kernel before that,
-    # the process dies of a segmentation fault (seen with torch 2.13.0+cu130, triton 3.7.1 and quadrants 1.3.3); loaded
-    # first, Triton and Genesis live together.
+    # the process dies of a segmentation fault (seen with torch 2.13.0+cu130, triton 3.7.1 and quadrants 1.3.3); if
+    # Triton is loaded first, both work.
     importlib.import_module("torch._dynamo")
     # Genesis replaces sys.excepthook when it is imported, and then prints tracebacks to standard output.
     hook = sys.excepthook
@@ -62,14 +62,14 @@ def start_genesis(device: torch.device, cfg: SimConfig) -> Any:
     """Initialise Genesis once in this process and return its module.
 
     Raises:
-        MachineError: it cannot be imported, it finds no folder to write to, or it runs already on another device.
+        MachineError: it cannot be imported, has no writable folder, or already runs on another device.
     """
-    choose_cache()  # first: the compiler looks for its folder when it is imported
+    choose_cache()  # must come first: the compiler reads its folder on import
     gs = _import_genesis()
     backend = gs.cuda if device.type == "cuda" else gs.cpu
     if not getattr(gs, "_initialized", False):
-        # gs.gpu would fall back to the CPU without a word; gs.cuda fails. The seed is part of the kernel cache's key.
-        # It seeds every generator of the process with it; they are put back.
+        # gs.gpu would silently fall back to the CPU; gs.cuda fails. The seed is part of the kernel cache's key. Genesis
+        # also seeds every generator of the process with it; their states are restored below.
         generators = _generator_states(device)
         try:
             gs.init(backend=backend, seed=cfg.kernel_seed, performance_mode=cfg.performance_mode, logging_level="error")
@@ -96,23 +96,23 @@ def _restore_generators(states: tuple[Any, ...]) -> None:
 
 
 class GenesisWindow:
-    """Genesis's interactive viewer, which draws by itself; see `biped.sim.window.Window`."""
+    """Genesis's interactive viewer, which draws without being called; see `biped.sim.window.Window`."""
 
     def __init__(self, viewer: Any, robot: Any) -> None:
-        """Let the camera go along with the first robot."""
+        """Let the camera follow the first robot."""
         self._viewer = viewer
         viewer.follow_entity(robot, fixed_axis=(None, None, CAMERA_OFFSET_M[2]), smoothing=0.95)
 
     @property
     def is_open(self) -> bool:
-        """False once a person has closed it."""
+        """Whether the user has not closed the window."""
         return self._viewer.is_alive()
 
     def show(self, state: BipedState) -> None:
         """Do nothing: Genesis draws what it simulates."""
 
     def close(self) -> None:
-        """Close it."""
+        """Close the window."""
         self._viewer.stop()
 
 
@@ -138,7 +138,7 @@ class GenesisScene:
         self.num_envs = cfg.num_envs
         self.device = torch.device(self._gs.device)
         self._camera: Any = None
-        # A view of Genesis's memory, where it shares it: on the CPU and on CUDA.
+        # Gives a view of Genesis's memory where Genesis shares it: on the CPU and on CUDA.
         self._qd_to_torch: Any = importlib.import_module("genesis.utils.misc").qd_to_torch
         model = model_file(cfg)
         try:
@@ -147,7 +147,7 @@ class GenesisScene:
             self._set_actuators()
         except MachineError:
             raise
-        # Genesis, its compiler and the driver below it raise many kinds of errors; running out of memory is one.
+        # Genesis, its compiler and the driver raise many kinds of errors, including out of memory.
         except Exception as error:
             remedy = CACHE_REMEDY if is_of_the_disk(error) else "where memory is short, use fewer of them"
             raise MachineError(
@@ -174,7 +174,7 @@ class GenesisScene:
             rigid_options=gs.options.RigidOptions(
                 enable_self_collision=False,
                 max_collision_pairs=sim.max_collision_pairs,
-                # Each robot its own masses and motors, at the price of more memory traffic.
+                # Each robot has its own masses and motors, at the cost of more memory traffic.
                 batch_links_info=self._cfg.randomization.changes_dynamics,
                 batch_dofs_info=self._cfg.randomization.changes_dynamics,
             ),
@@ -184,7 +184,7 @@ class GenesisScene:
                 ambient_light=(0.3, 0.3, 0.3),
                 lights=[{"type": "directional", "dir": (-0.5, 1.0, -1.0), "color": (1.0, 1.0, 1.0), "intensity": 5.0}],
             ),
-            # Whoever shows it keeps real time.
+            # The code that shows the viewer keeps real time.
             viewer_options=gs.options.ViewerOptions(
                 camera_pos=CAMERA_OFFSET_M, camera_lookat=LOOK_AT_OFFSET_M, realtime_factor=None
             ),
@@ -221,13 +221,13 @@ class GenesisScene:
             )
         if robot.base_link.name != names.base_link:
             raise MachineError(f"the model's base is {robot.base_link.name}, the configuration's {names.base_link}")
-        # Column of qpos to column of (base position, base quaternion, joints in the configured order).
+        # Maps each column of qpos to (base position, base quaternion, joints in the configured order).
         order = torch.empty(robot.n_qs, dtype=torch.int64)
         order[:BASE_QPOS] = torch.arange(BASE_QPOS, dtype=torch.int64)
         order[torch.tensor(qpos, dtype=torch.int64)] = torch.arange(BASE_QPOS, robot.n_qs, dtype=torch.int64)
         self._qpos_order = order.to(self.device)
         left, right = (robot.get_link(name).idx_local for name in names.foot_links)
-        # A strided slice reads both feet without gathering; torch knows no negative strides.
+        # A strided slice reads both feet without gathering; torch does not support negative strides.
         self._feet = slice(left, right + 1, right - left) if left < right else [left, right]
 
     def _set_actuators(self) -> None:
@@ -245,20 +245,20 @@ class GenesisScene:
             self._robot.apply_links_external_wrench(force_w[:, None], links_idx_local=[0])
         self.advance(targets_rad)
         state = self._read_state()
-        self._news.close()  # after the first step hardly a kernel is left to compile
+        self._news.close()  # after the first step almost all kernels are compiled
         return state
 
     def apply(self, sample: DynamicsSample) -> None:
-        """Give each robot and its ground the dynamics of a sample; see `Scene.apply`.
+        """Set the dynamics of each robot and its ground; see `Scene.apply`.
 
         Raises:
-            MachineError: the scene was built for robots that are all alike.
+            MachineError: the scene was built without per-robot dynamics.
         """
         if not self._cfg.randomization.changes_dynamics:
-            raise MachineError("this scene was built for robots that are all alike: switch a randomization on")
+            raise MachineError("this scene was built without per-robot dynamics: switch a randomization on")
         self._sample = sample
         robot, cfg, torso = self._robot, self._cfg.robot, self._robot.get_link(self._cfg.robot.torso_link)
-        # Genesis takes the larger of two frictions, and both are 1 as they come.
+        # Genesis uses the larger of the two friction values, and both default to 1.
         for entity in (robot, *self._grounds):
             ratio = sample.friction[:, None].expand(-1, entity.n_links)
             entity.set_friction_ratio(ratio, range(entity.n_links))
@@ -275,23 +275,23 @@ class GenesisScene:
         self._scene.rigid_solver.set_gravity(GRAVITY_M_S2 * sample.gravity_direction)
 
     def set_base_velocity(self, mask: Tensor, lin_vel_w: Tensor, ang_vel_b: Tensor) -> None:
-        """Give bases a velocity; see `Scene.set_base_velocity`."""
+        """Set velocities of bases; see `Scene.set_base_velocity`."""
         if self.device.type == "cpu" and not mask.any():
             return
-        # To choose environments Genesis wants their values alone, and a GPU would have to wait to count them.
+        # Genesis takes values only for the selected environments, and a GPU would have to wait to count them.
         before = self._robot.get_dofs_velocity(_BASE_DOFS)
         velocity = torch.where(mask[:, None], torch.cat((lin_vel_w, ang_vel_b), dim=1), before)
         self._robot.set_dofs_velocity(velocity, _BASE_DOFS, skip_forward=True)
 
     def advance(self, targets_rad: Tensor) -> None:
-        """Step without reading anything back: the bare simulator, which benchmarks compare with."""
+        """Step without reading the state: the bare simulator, for benchmarks."""
         self._targets = targets_rad
         self._robot.control_dofs_position(targets_rad, self._dofs)
         self._scene.step()
 
     def reset(self, mask: Tensor, pose: ResetPose) -> None:
-        """Put the robots where `mask` (num_envs,) is True into their pose, at rest, and clear their errors."""
-        # On the CPU looking at the mask stalls nothing, and most steps reset nobody.
+        """Reset the robots where `mask` (num_envs,) is True to their pose, at rest, and clear their errors."""
+        # On the CPU, reading the mask causes no stall, and most steps reset no robot.
         if self.device.type == "cpu" and not mask.any():
             return
         qpos = torch.cat((pose.base_pos_w, pose.base_quat_w, pose.joint_pos_rad), dim=1)
@@ -324,7 +324,7 @@ class GenesisScene:
         return replace(state, error=state.error | non_finite(state))
 
     def get_state(self) -> dict[str, Tensor]:
-        """Return copies of all that the next steps depend on, the solver's warm start and contact cache included."""
+        """Return copies of everything that the next steps depend on, solver warm start and contact cache included."""
         solver = self._scene.rigid_solver
         return {
             **{name: view.clone() for name, view in self._live_views().items()},
@@ -332,27 +332,27 @@ class GenesisScene:
         }
 
     def set_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `get_state` returned, in this process or in another, exactly.
+        """Continue exactly from what `get_state` returned, in this process or in another.
 
         Raises:
             KeyError: a part is missing.
-            RuntimeError: a part is of another shape.
+            RuntimeError: a part has another shape.
         """
-        self._robot.set_qpos(state["qpos"].T.to(self.device))  # wakes whatever Genesis has cached of the pose before
+        self._robot.set_qpos(state["qpos"].T.to(self.device))  # invalidates what Genesis has cached of the old pose
         for name, view in self._live_views().items():
             if view.shape != state[name].shape:
                 raise RuntimeError(f"{name} is {tuple(state[name].shape)}, the scene's is {tuple(view.shape)}")
             view.copy_(state[name])
-        # Where robots have just been put somewhere, the next step begins with the links' poses: so must ours.
+        # After a reset, the next step starts from the links' poses; restore these flags so that it does here too.
         for name, value in zip(_UP_TO_DATE, state["is_up_to_date"].tolist(), strict=True):
             setattr(self._scene.rigid_solver, name, value)
 
     def _live_views(self) -> dict[str, Tensor]:
-        """Return Genesis's own memory of the moving parts.
+        """Return views of Genesis's own memory of the moving parts.
 
-        Found by trial with genesis-world 1.4.5: with these a new scene repeats a trajectory bit by bit, and without
-        most of them it does not. `get_state` of Genesis's own leaves out the warm start, and what the next step takes
-        from the end of the last one.
+        Found by experiment with genesis-world 1.4.5: with these parts a new scene repeats a trajectory bit by bit, and
+        without most of them it does not. Genesis's own `get_state` omits the warm start and values that the next step
+        takes from the end of the last one.
         """
         solver = self._scene.rigid_solver
         dyn, contacts = solver.dyn_state, solver.collider.collider_state
@@ -369,7 +369,7 @@ class GenesisScene:
         return {name: self._qd_to_torch(part, copy=False) for name, part in parts.items()}
 
     def render(self) -> np.ndarray:
-        """Return a picture of the first robot, (height, width, 3), uint8.
+        """Render a picture of the first robot, (height, width, 3), uint8.
 
         Raises:
             MachineError: the scene was built without a camera, or the machine cannot render.
@@ -385,12 +385,12 @@ class GenesisScene:
         return np.asarray(picture)[..., :3]
 
     def close(self) -> None:
-        """Free what the simulator holds; the scene is of no use afterwards."""
+        """Free the simulator's resources; the scene cannot be used afterwards."""
         self._news.close()
         self._scene.destroy()
 
 
 def _as_range(indices: list[int]) -> range | list[int]:
-    """Return consecutive indices as a range, which Genesis reads without gathering, and others as they are."""
+    """Return consecutive indices as a range, which Genesis reads without gathering; others unchanged."""
     first = indices[0]
     return range(first, first + len(indices)) if indices == list(range(first, first + len(indices))) else indices

@@ -1,4 +1,4 @@
-"""Where Genesis keeps compiled kernels: the user's cache or, where that cannot be written, the temporary folder."""
+"""The folder of Genesis's compiled kernels: the user's cache or, if it is not writable, the temporary folder."""
 
 import contextlib
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 from biped.base.errors import MachineError, warn
 
 CACHE_REMEDY = "where it cannot write its kernels, name another folder: XDG_CACHE_HOME=DIR"
-"""What to do about an error of the disk in Genesis."""
+"""Advice for an error of the disk in Genesis."""
 _NAME = "XDG_CACHE_HOME"
 _PARTS = ("genesis", "quadrants")
 """Folders in the cache: Genesis's own, and its compiler's."""
@@ -16,12 +16,12 @@ _ROOM_BYTES = 2**20
 
 
 def choose_cache() -> None:
-    """Set XDG_CACHE_HOME, which Genesis and its compiler obey, to a folder that can be written.
+    """Set XDG_CACHE_HOME, which Genesis and its compiler use, to a writable folder.
 
-    Without a home, or in one that cannot be written, they would end the process or fail in the middle of a build.
+    Without a writable cache, Genesis would end the process or fail during a build.
 
     Raises:
-        MachineError: neither the cache nor the temporary folder can be written.
+        MachineError: neither the cache nor the temporary folder is writable.
     """
     wanted = _usual_cache()
     if wanted is not None and _can_be_written(wanted):
@@ -41,20 +41,20 @@ def choose_cache() -> None:
 
 
 def is_of_the_disk(error: Exception) -> bool:
-    """Say whether an error of Genesis, or of its compiler, is one of the disk."""
+    """Return whether an error of Genesis or of its compiler comes from the disk."""
     return isinstance(error, OSError) or "filesystem error" in str(error)
 
 
 def _usual_cache() -> Path | None:
     if os.environ.get(_NAME):
         return Path(os.environ[_NAME])
-    with contextlib.suppress(RuntimeError):  # no HOME, and no such user
+    with contextlib.suppress(RuntimeError):  # neither HOME nor a home in the user database
         return Path.home() / ".cache"
     return None
 
 
 def _can_be_written(cache: Path) -> bool:
-    """Try it: permissions alone do not tell what a network's disk or a quota allows."""
+    """Try to write: permissions alone do not show what a network disk or a quota allows."""
     try:
         for part in _PARTS:
             (cache / part).mkdir(parents=True, exist_ok=True)
@@ -66,12 +66,12 @@ def _can_be_written(cache: Path) -> bool:
 
 
 def _own_folder(folder: Path) -> Path:
-    """Make a folder that only this user can write; another one where somebody else has that name.
+    """Make a folder that only this user can write; if another user owns that name, one with another name.
 
-    Kernels are programs: one that others can write would run what they put there.
+    Kernels are programs: in a folder that others can write, we would run their code.
 
     Raises:
-        OSError: the temporary folder cannot be written.
+        OSError: the temporary folder is not writable.
     """
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)

@@ -1,4 +1,4 @@
-"""Says which kernel Genesis's compiler is at, as long as the first step has not been taken; see `biped.base.ticker`."""
+"""Shows which kernel Genesis compiles, until the first step is done; see `biped.base.ticker`."""
 
 import sys
 import threading
@@ -8,21 +8,21 @@ from biped.base.ticker import Ticker
 
 _LOOK_EVERY_S = 0.2
 _COMPILER_FILE, _COMPILER_FUNCTIONS = "quadrants/lang/kernel.py", ("materialize", "launch_kernel")
-"""Where the compiler turns a kernel into machine code: quadrants 1.3.3."""
+"""Where the compiler generates machine code for a kernel, in quadrants 1.3.3."""
 
 
 class KernelNews:
-    """Watches the thread that makes it, from a thread of its own, and speaks while kernels are compiled."""
+    """Watches the thread that created it, from its own thread, and prints while kernels are compiled."""
 
     def __init__(self) -> None:
-        """Begin to watch."""
+        """Start watching."""
         self._watched = threading.get_ident()
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._look, name="kernel news", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Watch no more; may be called again."""
+        """Stop watching; may be called more than once."""
         if not self._is_over.is_set():
             self._is_over.set()
             self._thread.join()
@@ -40,7 +40,7 @@ class KernelNews:
 
 
 def kernel_in(frame: FrameType | None) -> str | None:
-    """Return the name of the kernel that a thread compiles or launches; None where it does neither."""
+    """Return the name of the kernel that a thread compiles or launches; None if there is none."""
     while frame is not None:
         code = frame.f_code
         if code.co_name in _COMPILER_FUNCTIONS and code.co_filename.endswith(_COMPILER_FILE):

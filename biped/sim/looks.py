@@ -1,4 +1,4 @@
-"""What a robot looks like: the shapes on its links, and where the links are. Read with MuJoCo, for any simulator."""
+"""A robot's appearance: the shapes on its links and the links' poses. Read with MuJoCo, for any simulator."""
 
 import importlib
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from biped.robot.state import BipedState
 
 _BASE_POS, _BASE_QUAT = slice(None, 3), slice(3, 7)
 _COLLISION_GROUP = 3
-"""MuJoCo's viewers hide geoms from this group on."""
+"""MuJoCo's viewers hide geoms of this group and above."""
 
 
 @dataclass(frozen=True)
@@ -23,30 +23,30 @@ class Shape:
     kind: str
     """`box`, `sphere`, `capsule`, `cylinder`, `ellipsoid` or `mesh`."""
     size_m: NDArray[np.float64]
-    """(3,): half extents; of capsules and cylinders the radius and half the length along z."""
+    """(3,): half extents; for capsules and cylinders the radius and half the length along z."""
     pos_b: NDArray[np.float64]
     """Position in the link's frame, (3,), m."""
     quat_b: NDArray[np.float64]
     """Orientation in the link's frame, (4,), wxyz."""
     rgba: NDArray[np.float32]
-    """Colour, (4,), 0 to 1."""
+    """Colour, (4,), each from 0 to 1."""
     vertices: NDArray[np.float32] | None
-    """Of a mesh, (vertices, 3), m."""
+    """Vertices of a mesh, (vertices, 3), m; else None."""
     faces: NDArray[np.int32] | None
-    """Of a mesh, (faces, 3), indices of vertices."""
+    """Triangles of a mesh, (faces, 3), as indices of vertices; else None."""
 
 
 Colour = tuple[float, float, float]
 
 
 def add_ground_and_sky(spec: Any, tiles: tuple[Colour, Colour], sky: tuple[Colour, Colour], repeat: float) -> None:
-    """Put a chequered ground, which nothing simulates, and a sky into a world to look at.
+    """Add a chequered ground and a sky to a model that is only displayed, never simulated.
 
     Args:
-        spec: a `mujoco.MjSpec`; the names given here begin with "show".
-        tiles: the two colours of the ground, 0 to 1.
+        spec: a `mujoco.MjSpec`; the names added here begin with "show".
+        tiles: the two colours of the ground, each from 0 to 1.
         sky: the two colours of its gradient, MuJoCo's `rgb1` and `rgb2`.
-        repeat: how often the pattern of two by two tiles repeats in a metre.
+        repeat: repetitions per metre of the pattern of two by two tiles.
     """
     mujoco: Any = importlib.import_module("mujoco")
     kinds, built_in = mujoco.mjtTexture, mujoco.mjtBuiltin
@@ -73,11 +73,11 @@ class Looks:
     """A robot's links, their visible shapes, and forward kinematics."""
 
     def __init__(self, spec: Any, joint_names: tuple[str, ...]) -> None:
-        """Compile the model, without a ground.
+        """Compile the model without a ground.
 
         Args:
             spec: the robot as a `mujoco.MjSpec`, with a free joint; see `biped.sim.mujoco_scene.robot_spec`.
-            joint_names: in the order of a state's joints.
+            joint_names: names of the joints, in the order of a state's joints.
         """
         self._mujoco: Any = importlib.import_module("mujoco")
         self._model = spec.compile()
@@ -86,7 +86,7 @@ class Looks:
         self.bodies: tuple[str, ...] = tuple(self._model.body(index).name for index in range(1, self._model.nbody))
         """Names of the links."""
         self.shapes: tuple[Shape, ...] = tuple(self._visible_shapes())
-        """All that is to be seen of the robot."""
+        """All visible shapes of the robot."""
 
     def _visible_shapes(self) -> list[Shape]:
         model, kinds = self._model, self._mujoco.mjtGeom
@@ -104,7 +104,7 @@ class Looks:
             if model.geom_bodyid[index] and int(model.geom_type[index]) in names and model.geom_rgba[index][3] > 0
         ]
         shown = [index for index in candidates if model.geom_group[index] < _COLLISION_GROUP]
-        # A model whose geoms are all in the hidden groups has nothing else to show.
+        # If all geoms are in hidden groups, show those.
         return [self._shape(index, names[int(model.geom_type[index])]) for index in shown or candidates]
 
     def _shape(self, index: int, kind: str) -> Shape:
@@ -127,10 +127,10 @@ class Looks:
         )
 
     def poses(self, state: BipedState) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return where the links are in the world.
+        """Return the poses of the links in the world.
 
         Args:
-            state: of any simulator, with its joints as configured.
+            state: a state of any simulator, with joints in the configured order.
 
         Returns:
             Positions (num_envs, links, 3), m, and orientations (num_envs, links, 4), wxyz.
@@ -154,9 +154,9 @@ def generalised_positions(state: BipedState, joints: list[int], width: int) -> N
     """Return MuJoCo's qpos of a state, (num_envs, width): base position, base quaternion, joints.
 
     Args:
-        state: of any simulator.
+        state: a state of any simulator.
         joints: column of each configured joint.
-        width: numbers in a qpos.
+        width: length of a qpos.
     """
     qpos = np.zeros((len(state.base_pos_w), width))
     qpos[:, _BASE_POS] = state.base_pos_w.cpu().numpy()

@@ -1,4 +1,4 @@
-"""The robot and its world as a MuJoCo model: all that is said to MuJoCo's compiler."""
+"""The robot and its ground as a compiled MuJoCo model."""
 
 import importlib
 import itertools
@@ -14,32 +14,32 @@ from biped.sim.mujoco_warnings import show_warnings_once
 from biped.sim.terrain import Terrain, make_terrain
 
 CORNER_RADIUS_M = 0.003
-"""Radius of the spheres with which boxes touch bumps (m)."""
+"""Radius of the spheres that replace a box's corners in contacts with bumps (m)."""
 CAMERA_RESOLUTION = (960, 720)
 """Width and height of rendered pictures, pixels."""
 FOOT_SENSORS = ("force", "pos", "vel")
-"""What is sensed of each foot: three numbers each, of the sole's centre."""
+"""Quantities sensed at each foot: three numbers each, of the sole's centre."""
 _GROUND, _BUMPS = 1, 2
 _INERTIAL = ("body_mass", "body_inertia", "body_ipos", "body_iquat")
 
 
 def import_mujoco() -> Any:
-    """Return MuJoCo, with its rollouts.
+    """Return the module of MuJoCo, with `mujoco.rollout` loaded.
 
     Raises:
-        MachineError: it cannot be imported.
+        MachineError: MuJoCo cannot be imported.
     """
     try:
         mujoco = importlib.import_module("mujoco")
         importlib.import_module("mujoco.rollout")
-    except Exception as error:  # where MUJOCO_GL names what this machine has not, an AttributeError of PyOpenGL's
+    except Exception as error:  # an unavailable MUJOCO_GL raises AttributeError in PyOpenGL
         raise MachineError(f"MuJoCo cannot be imported ({error}): run ./install_genesis.sh --check") from error
     show_warnings_once(mujoco)
     return mujoco
 
 
 def robot_spec(cfg: EnvConfig) -> Any:
-    """Return the robot's model as a `mujoco.MjSpec`, a URDF with the free joint and the motors' inertia that it lacks.
+    """Return the robot's model as a `mujoco.MjSpec`; a URDF gets a free joint and the motors' reflected inertia.
 
     Raises:
         MachineError: MuJoCo or the file is missing, or MuJoCo cannot read it.
@@ -62,10 +62,10 @@ def robot_spec(cfg: EnvConfig) -> Any:
 
 
 class ModelBuilder:
-    """Puts a robot on the ground, with the configured motors and the sensors under its feet."""
+    """Puts a robot on the ground, with the configured motors and with sensors at its feet."""
 
     def __init__(self, cfg: EnvConfig) -> None:
-        """Build for an environment.
+        """Prepare to build models for an environment.
 
         Raises:
             MachineError: MuJoCo cannot be imported.
@@ -73,19 +73,19 @@ class ModelBuilder:
         self._mujoco, self._cfg = import_mujoco(), cfg
 
     def build(self, spec: Any, *, keep_looks: bool) -> Any:
-        """Return the compiled model of a robot's `mujoco.MjSpec`, which this changes.
+        """Return the compiled model of a robot's `mujoco.MjSpec`, which is modified.
 
         Args:
-            spec: of `robot_spec`.
-            keep_looks: geoms that nothing collides with stay, for a camera.
+            spec: the result of `robot_spec`.
+            keep_looks: keep geoms without collisions, for a camera.
 
         Raises:
             MachineError: the model lacks a joint or a link.
-            Exception: MuJoCo's compiler refuses it; it says so in its own types.
+            Exception: MuJoCo's compiler rejects the model, with its own exception types.
         """
         mujoco, cfg, robot = self._mujoco, self._cfg, self._cfg.robot
         for geom in spec.geoms:
-            # As in Genesis, a robot does not collide with itself.
+            # As in Genesis, the links of a robot do not collide with each other.
             geom.contype, geom.conaffinity = (_GROUND if geom.contype or geom.conaffinity else 0), 0
         spec.option.timestep = cfg.sim.control_dt_s / cfg.sim.substeps
         spec.visual.global_.offwidth, spec.visual.global_.offheight = CAMERA_RESOLUTION
@@ -95,7 +95,7 @@ class ModelBuilder:
         if (terrain := make_terrain(cfg.randomization.bumps)) is not None:
             self._add_terrain(spec, terrain)
         self._add_motors(spec)
-        # In this order what is sensed of both feet lies together, and is read without gathering.
+        # In this order the readings of both feet are contiguous and are read without gathering.
         for name in FOOT_SENSORS:
             for foot in robot.foot_links:
                 self._add_sensor(spec, foot, name)
@@ -103,15 +103,15 @@ class ModelBuilder:
         if not keep_looks:
             model = self._without_looks(spec, model)
         flags = mujoco.mjtDisableBit
-        # A robot that comes apart must be seen to, not put back on its feet.
+        # A robot whose simulation diverges must be reported, not reset silently.
         model.opt.disableflags |= flags.mjDSBL_AUTORESET
-        # For speed: one robot is one island with few geoms, and two steps gain little from a warm start.
+        # For speed: a robot is one island with few geoms, and two steps gain little from a warm start.
         model.opt.disableflags |= flags.mjDSBL_ISLAND | flags.mjDSBL_MIDPHASE | flags.mjDSBL_WARMSTART
         model.opt.jacobian = mujoco.mjtJacobian.mjJAC_DENSE
         return model
 
     def _without_looks(self, spec: Any, model: Any) -> Any:
-        """Return the model without geoms that nothing collides with, if masses and inertias stay what they are."""
+        """Return the model without non-colliding geoms if masses and inertias stay the same, else unchanged."""
         spec.compiler.discardvisual = True
         spec.compiler.inertiafromgeom = self._mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_AUTO
         light = spec.compile()
@@ -119,7 +119,7 @@ class ModelBuilder:
         return light if all(same) else model
 
     def _add_terrain(self, spec: Any, terrain: Terrain) -> None:
-        # Where geoms are is known once they are compiled: a file may give angles, end points or a mesh to fit.
+        # Geom types and sizes are known only after compilation: a file may give end points or a mesh to fit.
         for index, geom in enumerate(spec.geoms):
             geom.name = geom.name or f"geom {index}"
         compiled = spec.copy().compile()
@@ -128,7 +128,7 @@ class ModelBuilder:
                 self._add_corners(geom, compiled.geom(geom.name))
             else:
                 geom.contype |= _BUMPS
-        # MuJoCo and Genesis cut cells into triangles along different diagonals: turned by 90 degrees, along the same.
+        # MuJoCo and Genesis cut cells along different diagonals; turned by 90 degrees, MuJoCo cuts like Genesis.
         highest, (along_x, along_y) = float(terrain.heights_m.max()), terrain.size_m
         spec.add_hfield(
             name="bumps",
@@ -149,7 +149,7 @@ class ModelBuilder:
     def _add_corners(self, box: Any, compiled: Any) -> None:
         """Let a box touch bumps at its corners and at the middle of its edges along x.
 
-        Between a box and a height field MuJoCo finds one contact a triangle: a sole would tip.
+        Between a box and a height field MuJoCo finds one contact per triangle, on which a sole would tip.
         """
         radius = min(CORNER_RADIUS_M, *compiled.size)
         rotation = np.zeros(9)
@@ -174,7 +174,7 @@ class ModelBuilder:
                 type=kinds.mjSENS_CONTACT,
                 objtype=objects.mjOBJ_BODY,
                 objname=foot,
-                intprm=[1 << int(fields.mjCONDATA_FORCE), 3, 1],  # the sum of all contacts' forces, in the world
+                intprm=[1 << int(fields.mjCONDATA_FORCE), 3, 1],  # sum of all contact forces, in the world frame
             )
             return
         if spec.site(f"{foot} sole") is None:
@@ -186,7 +186,7 @@ class ModelBuilder:
         spec.add_sensor(name=f"{foot} {name}", type=kind, objtype=objects.mjOBJ_SITE, objname=f"{foot} sole")
 
     def _add_motors(self, spec: Any) -> None:
-        """Replace the model's motors by the configured ones, in the order of actions."""
+        """Replace the model's motors with the configured ones, in the order of actions."""
         mujoco, robot = self._mujoco, self._cfg.robot
         for motor in list(spec.actuators):
             spec.delete(motor)

@@ -24,22 +24,22 @@ from biped.sim.mujoco_window import MujocoWindow
 from biped.sim.scene import ResetPose, as_slice
 
 BASE_QPOS, BASE_QVEL = 7, 6
-"""Numbers in front of the joints in the generalised position and velocity: the free joint of the base."""
+"""Entries before the joints in the generalised position and velocity: the free joint of the base."""
 MAX_VELOCITY = 1e4
-"""A robot with a larger generalised velocity (m/s or rad/s) has come apart."""
+"""Generalised velocity beyond which the simulation of a robot counts as diverged (m/s or rad/s)."""
 
 
 class MujocoScene:
     """A batch of bipeds on a plane, stepped by MuJoCo on the CPU's cores; see `biped.sim.scene.Scene`.
 
-    Feet are sensed at the beginning of the last substep; their positions are carried on to its end by their velocity.
+    Foot sensors are read at the beginning of the last substep; foot positions are extrapolated to its end by velocity.
     """
 
     def __init__(self, cfg: EnvConfig, device: torch.device, *, camera: bool = False, viewer: bool = False) -> None:
         """Compile the model.
 
         Raises:
-            MachineError: MuJoCo or the robot model is missing, the model cannot be used, or the device is no CPU.
+            MachineError: MuJoCo or the robot model is missing, the model is unusable, or the device is not the CPU.
         """
         if device.type != "cpu":
             raise MachineError("MuJoCo runs on the CPU here: use --device cpu with --sim mujoco")
@@ -52,7 +52,7 @@ class MujocoScene:
             self._index(self._model)
         except MachineError:
             raise
-        except Exception as error:  # whatever is wrong with a model, MuJoCo's compiler says it in its own types
+        except Exception as error:  # MuJoCo's compiler raises its own exception types
             raise MachineError(f"MuJoCo cannot build {model_file(cfg)} ({first_line(error)})") from error
         self._models: Any = self._model
         self._sample: DynamicsSample | None = None
@@ -74,7 +74,7 @@ class MujocoScene:
     def _make_camera(self) -> Any:
         try:
             return self._mujoco.Renderer(self._model, *CAMERA_RESOLUTION[::-1])
-        except Exception as error:  # without a display, or a driver that draws, it raises several kinds
+        except Exception as error:  # several kinds without a display or a working driver
             raise MachineError(f"MuJoCo cannot render here ({first_line(error)})") from error
 
     def _index(self, model: Any) -> None:
@@ -103,7 +103,7 @@ class MujocoScene:
         return self._read_state()
 
     def advance(self, targets_rad: Tensor, force_w: Tensor | None = None) -> None:
-        """Step without reading anything back: the bare simulator, which benchmarks compare with."""
+        """Step without reading the state: the bare simulator, for benchmarks."""
         mujoco = self._mujoco
         self._targets = targets_rad
         self._controls[:] = targets_rad.numpy()[:, None]
@@ -112,7 +112,7 @@ class MujocoScene:
         if force_w is not None:
             forces = np.zeros((self.num_envs, self._model.nbody, 6))
             forces[:, self._base, :3] = force_w.numpy()
-            # MuJoCo applies it at the base's centre of mass: the moment makes up for the way from its origin.
+            # MuJoCo applies forces at the base's centre of mass; the moment corrects for the offset of the origin.
             base_quat = torch.from_numpy(self._state[:, self._base_qpos][:, 3:])
             arm = quat_rotate(base_quat, torch.from_numpy(self._model.body_ipos[self._base]).expand(self.num_envs, 3))
             forces[:, self._base, 3:] = np.cross(-arm.numpy(), force_w.numpy())
@@ -131,7 +131,7 @@ class MujocoScene:
         self._state = self._states[:, -1].copy()
 
     def reset(self, mask: Tensor, pose: ResetPose) -> None:
-        """Put the robots where `mask` (num_envs,) is True into their pose, at rest, and clear their errors."""
+        """Reset the robots where `mask` (num_envs,) is True to their pose, at rest, and clear their errors."""
         chosen = mask.numpy()
         state = np.zeros((int(chosen.sum()), self._state.shape[1]))
         state[:, self._base_qpos] = torch.cat((pose.base_pos_w, pose.base_quat_w), dim=1).numpy()[chosen]
@@ -139,14 +139,14 @@ class MujocoScene:
         self._state[chosen] = state
 
     def set_base_velocity(self, mask: Tensor, lin_vel_w: Tensor, ang_vel_b: Tensor) -> None:
-        """Give bases a velocity; see `Scene.set_base_velocity`."""
+        """Set velocities of bases; see `Scene.set_base_velocity`."""
         chosen = mask.numpy()
         self._state[chosen, self._base_qvel] = torch.cat((lin_vel_w, ang_vel_b), dim=1).numpy()[chosen]
 
     def apply(self, sample: DynamicsSample) -> None:
-        """Give each robot and its ground the dynamics of a sample; see `Scene.apply`.
+        """Set the dynamics of each robot and its ground; see `Scene.apply`.
 
-        MuJoCo keeps what differs in the model, so each robot gets one of its own.
+        MuJoCo stores these quantities in the model, so each robot gets its own model.
         """
         if self._models is self._model:
             self._models = [copy.copy(self._model) for _ in range(self.num_envs)]
@@ -181,7 +181,7 @@ class MujocoScene:
         lin_vel_b, gravity_b = quat_rotate_inverse(quat[:, None], vectors_w).unbind(dim=1)
         joint_pos, joint_vel = state[:, self._qpos], state[:, self._qvel]
         torque = pd_torque(self._targets, joint_pos, joint_vel, self._cfg.robot, self._sample)
-        # All else is computed from these; a sum is finite only if every addend is.
+        # All other values are computed from these; a sum is finite only if every addend is.
         is_finite = torch.isfinite(state.sum(dim=1) + feet.flatten(1).sum(dim=1) + torque.sum(dim=1))
         is_slow = (state[:, 1 + self._model.nq :].abs() <= MAX_VELOCITY).all(dim=1)
         return BipedState(
@@ -195,20 +195,20 @@ class MujocoScene:
             joint_torque_nm=torque,
             foot_pos_w=sole_w + self._model.opt.timestep * foot_vel_w,
             foot_vel_w=foot_vel_w,
-            foot_force_n=-force_w[..., 2],  # sensed is what the foot does to the ground
+            foot_force_n=-force_w[..., 2],  # the sensor gives the foot's force on the ground
             error=~(is_finite & is_slow),
         )
 
     def get_state(self) -> dict[str, Tensor]:
-        """Return copies of all that the next steps depend on."""
+        """Return copies of everything that the next steps depend on."""
         return {"physics": torch.from_numpy(self._state.copy())}
 
     def set_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `get_state` returned, exactly.
+        """Continue exactly from what `get_state` returned.
 
         Raises:
             KeyError: a part is missing.
-            RuntimeError: it is of another robot or number of robots.
+            RuntimeError: it belongs to another robot or number of robots.
         """
         physics = state["physics"].numpy()
         if physics.shape != self._state.shape:
@@ -216,7 +216,7 @@ class MujocoScene:
         self._state = physics.copy()
 
     def render(self) -> np.ndarray:
-        """Return a picture of the first robot, (height, width, 3), uint8.
+        """Render a picture of the first robot, (height, width, 3), uint8.
 
         Raises:
             MachineError: the scene was built without a camera, or the machine cannot render.
@@ -235,7 +235,7 @@ class MujocoScene:
             raise MachineError(f"MuJoCo cannot render here ({first_line(error)})") from error
 
     def close(self) -> None:
-        """Free the threads and the pictures' memory; the scene is of no use afterwards."""
+        """Free the threads and the renderer; the scene cannot be used afterwards."""
         self._rollout.close()
         if self._camera is not None:
             self._camera.close()

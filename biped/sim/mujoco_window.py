@@ -19,19 +19,19 @@ _VIEW = (2.0, 131.0, -14.0)
 
 _TILES, _SKY = ((0.80, 0.83, 0.87), (0.70, 0.74, 0.79)), ((0.85, 0.89, 0.94), (0.55, 0.65, 0.78))
 _CLOSING_S = 10.0
-"""How long to wait for the last picture; drawn by a CPU, one can take a second."""
+"""How long to wait for the last frame, which can take a second when a CPU renders it (s)."""
 
 
 def show_model(spec: Any, cfg: EnvConfig) -> Any:
-    """Return a `mujoco.MjModel` with all robots side by side on a chequered ground, for looking at only.
+    """Return a `mujoco.MjModel` of all robots side by side on a chequered ground, for display only.
 
     Args:
         spec: one robot, with a free joint.
-        cfg: how many there are.
+        cfg: gives the number of robots.
     """
     mujoco: Any = importlib.import_module("mujoco")
     world = mujoco.MjSpec()
-    # Nothing is simulated here; MuJoCo would warn of options that differ.
+    # Nothing is simulated here; MuJoCo would warn about different options.
     world.option.timestep, world.option.integrator = spec.option.timestep, spec.option.integrator
     add_ground_and_sky(world, _TILES, _SKY, repeat=2.0)
     world.worldbody.add_light(
@@ -43,10 +43,10 @@ def show_model(spec: Any, cfg: EnvConfig) -> Any:
 
 
 def _require_opengl() -> None:
-    """Open a hidden window: where that fails MuJoCo's viewer would end the process, from C.
+    """Open a hidden window; if that fails, MuJoCo's viewer would end the process from C.
 
     Raises:
-        OSError: it does not open; the message is GLFW's.
+        OSError: no window opens; the message is GLFW's.
     """
     glfw: Any = importlib.import_module("glfw")
     with warnings.catch_warnings(action="ignore"):
@@ -67,12 +67,12 @@ class MujocoWindow:
         """Open the window.
 
         Raises:
-            MachineError: the machine cannot.
+            MachineError: the machine cannot open a window.
         """
         self._mujoco: Any = importlib.import_module("mujoco")
         self._model = show_model(spec, cfg)
         self._data = self._mujoco.MjData(self._model)
-        # The first robot's numbers come first; the others' follow in the same order.
+        # The first robot's coordinates come first; the others follow in the same order.
         self._joints = joint_addresses(self._model, tuple(f"0 {name}" for name in cfg.robot.joint_names))
         self._width = self._model.nq // cfg.num_envs
         self._places = np.array(places(cfg.num_envs))
@@ -81,10 +81,10 @@ class MujocoWindow:
             _require_opengl()
             viewer: Any = importlib.import_module("mujoco.viewer")
             self._viewer = viewer.launch_passive(self._model, self._data, show_left_ui=False, show_right_ui=False)
-        except Exception as error:  # GLFW, the driver and macOS each have their own way to say no
+        except Exception as error:  # GLFW, the driver and macOS raise different exceptions
             raise MachineError(f"MuJoCo's viewer does not open here ({first_line(error)}): use --web") from error
         self._threads = set(threading.enumerate()) - others
-        # MuJoCo takes GLFW away when Python ends: a thread that still draws then crashes or never ends.
+        # MuJoCo terminates GLFW when Python ends; a thread that still draws then crashes or never ends.
         atexit.register(self.close)
         camera = self._viewer.cam
         camera.type = self._mujoco.mjtCamera.mjCAMERA_TRACKING
@@ -93,7 +93,7 @@ class MujocoWindow:
 
     @property
     def is_open(self) -> bool:
-        """False once a person has closed it."""
+        """Whether the user has not closed the window."""
         return self._viewer.is_running()
 
     def show(self, state: BipedState) -> None:
@@ -108,7 +108,7 @@ class MujocoWindow:
         self._viewer.sync()
 
     def close(self) -> None:
-        """Close it, and wait until nothing draws any more."""
+        """Close the window, and wait until all its threads have ended."""
         self._viewer.close()
         for thread in self._threads:
             thread.join(_CLOSING_S)

@@ -1,4 +1,4 @@
-"""The scene protocol: all that the environment knows of a simulator."""
+"""The scene protocol: the environment's only interface to a simulator."""
 
 import importlib
 from collections.abc import Mapping
@@ -15,85 +15,85 @@ from biped.robot.state import BipedState
 from biped.sim.window import Window
 
 SCENES = {"genesis": "biped.sim.genesis_scene:GenesisScene", "mujoco": "biped.sim.mujoco_scene:MujocoScene"}
-"""Simulator name to class; the module is imported only when it is asked for."""
+"""Simulator name to class; the module is imported on demand."""
 
 
 @dataclass(frozen=True)
 class ResetPose:
-    """Where episodes start; velocities start at zero."""
+    """Poses in which episodes start; velocities start at zero."""
 
     base_pos_w: Tensor
-    """(num_envs, 3), m."""
+    """Position of the base, (num_envs, 3), m."""
     base_quat_w: Tensor
-    """(num_envs, 4), wxyz."""
+    """Orientation of the base, (num_envs, 4), wxyz."""
     joint_pos_rad: Tensor
-    """(num_envs, num_joints), rad."""
+    """Joint positions, (num_envs, num_joints), rad."""
 
 
 class Scene(Protocol):
-    """A batch of robots on a ground plane; every tensor lives on `device`."""
+    """A batch of robots on a ground plane; every tensor is on `device`."""
 
     num_envs: int
-    """Robots in the batch."""
+    """Number of robots."""
     device: torch.device
-    """Where the tensors live."""
+    """Device of all tensors."""
     mass_kg: float
     """Mass of one robot (kg)."""
 
     @property
     def window(self) -> Window | None:
-        """Where a person watches; None where the scene was built without a viewer."""
+        """The simulator's window; None if the scene was built without a viewer."""
         ...
 
     def step(self, targets_rad: Tensor, force_w: Tensor | None = None) -> BipedState:
-        """Hold joint position targets for one control step; return the state after it.
+        """Hold joint position targets for one control step and return the state after it.
 
         Args:
-            targets_rad: (num_envs, num_joints), rad.
-            force_w: force on the base's origin meanwhile, (num_envs, 3), N in the world; zero in the first step after
-                a reset.
+            targets_rad: joint position targets, (num_envs, num_joints), rad.
+            force_w: force on the base's origin during the step, (num_envs, 3), N in the world; zero in the first step
+                after a reset.
         """
         ...
 
     def apply(self, sample: DynamicsSample) -> None:
-        """Give each robot and its ground the dynamics of a sample, from the next step on.
+        """Set the dynamics of each robot and its ground, from the next step on.
 
         Raises:
-            MachineError: the scene was built for robots that are all alike (`RandomizationConfig.changes_dynamics`).
+            MachineError: the scene was built without per-robot dynamics (`RandomizationConfig.changes_dynamics`).
         """
         ...
 
     def set_base_velocity(self, mask: Tensor, lin_vel_w: Tensor, ang_vel_b: Tensor) -> None:
-        """Give the bases of the robots where `mask` (num_envs,) is True a velocity; the joints keep theirs.
+        """Set the base velocity of the robots where `mask` (num_envs,) is True; joint velocities are unchanged.
 
         Args:
-            mask: (num_envs,), bool.
-            lin_vel_w: (num_envs, 3), m/s in the world.
-            ang_vel_b: (num_envs, 3), rad/s in the base frame.
+            mask: robots to change, (num_envs,), bool.
+            lin_vel_w: linear velocities, (num_envs, 3), m/s in the world.
+            ang_vel_b: angular velocities, (num_envs, 3), rad/s in the base frame.
         """
         ...
 
     def reset(self, mask: Tensor, pose: ResetPose) -> None:
-        """Put the robots where `mask` (num_envs,) is True into their pose, at rest, and clear their errors.
+        """Reset the robots where `mask` (num_envs,) is True to their pose, at rest, and clear their errors.
 
         The next `step` starts from there.
         """
         ...
 
     def get_state(self) -> dict[str, Tensor]:
-        """Return copies of all that the next steps depend on, by names of the simulator's own."""
+        """Return copies of everything that the next steps depend on, under the simulator's own names."""
         ...
 
     def set_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `get_state` returned, in this process or in another, exactly.
+        """Continue exactly from what `get_state` returned, in this process or in another.
 
         Raises:
-            KeyError, RuntimeError: it is of another simulator, robot or number of robots.
+            KeyError, RuntimeError: it belongs to another simulator, robot or number of robots.
         """
         ...
 
     def render(self) -> np.ndarray:
-        """Return a picture of the first robot, (height, width, 3), uint8.
+        """Render a picture of the first robot, (height, width, 3), uint8.
 
         Raises:
             MachineError: the scene was built without a camera, or the machine cannot render.
@@ -101,23 +101,23 @@ class Scene(Protocol):
         ...
 
     def close(self) -> None:
-        """Free what the simulator holds; the scene is of no use afterwards."""
+        """Free the simulator's resources; the scene cannot be used afterwards."""
         ...
 
 
 def make_scene(sim: str, cfg: EnvConfig, device: torch.device, *, camera: bool = False, viewer: bool = False) -> Scene:
-    """Build the scene of a simulator by its name.
+    """Build the scene of a simulator, selected by name.
 
     Args:
         sim: a key of `SCENES`.
         cfg: robot, time steps and number of environments.
-        device: where its tensors live.
+        device: device of its tensors.
         camera: whether `render` will be called.
-        viewer: whether to open the simulator's interactive window; its owner closes it.
+        viewer: whether to open the simulator's interactive window; the caller closes it.
 
     Raises:
-        KeyError: there is no simulator of that name.
-        MachineError: the simulator cannot be imported or built here.
+        KeyError: no simulator has that name.
+        MachineError: the simulator cannot be imported or built on this machine.
     """
     module_name, class_name = SCENES[sim].split(":")
     scene_class = getattr(importlib.import_module(module_name), class_name)
@@ -125,6 +125,6 @@ def make_scene(sim: str, cfg: EnvConfig, device: torch.device, *, camera: bool =
 
 
 def as_slice(indices: list[int]) -> slice | list[int]:
-    """Return consecutive indices as a slice, which reads without gathering, and others as they are."""
+    """Return consecutive indices as a slice, which reads without gathering; others unchanged."""
     first = indices[0]
     return slice(first, first + len(indices)) if indices == list(range(first, first + len(indices))) else indices

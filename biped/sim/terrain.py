@@ -1,4 +1,4 @@
-"""Fields of bumps, the same in every simulator."""
+"""Fields of bumps, identical in every simulator."""
 
 from dataclasses import dataclass
 
@@ -11,25 +11,25 @@ from biped.config.randomization import BumpsConfig
 from biped.config.task import EnvConfig
 
 FIRST_FIELD_M = 14.0
-"""From the origin, where robots on the plane start, to the edge of the first field: further than an episode of
-20 s leads at 0.6 m/s."""
+"""Distance from the origin, where robots on the plane start, to the edge of the first field: more than a robot walks
+in an episode of 20 s at 0.6 m/s (m)."""
 _SEED = 0
 
 
 @dataclass(frozen=True)
 class Terrain:
-    """A height field that stands on the plane z = 0; its corner with the least x and y is at `corner_m`."""
+    """A height field on the plane z = 0; its corner with the smallest x and y is at `corner_m`."""
 
     heights_m: NDArray[np.float32]
     """Height at each point, (points along x, points along y); 0 around every field."""
     cell_m: float
-    """Distance of two points (m)."""
+    """Distance between neighbouring points (m)."""
     corner_m: tuple[float, float]
-    """Where the first point is (m)."""
+    """Position of the first point, x and y (m)."""
 
     @property
     def size_m(self) -> tuple[float, float]:
-        """Extent along x and along y."""
+        """Extent along x and along y (m)."""
         along_x, along_y = self.heights_m.shape
         return (along_x - 1) * self.cell_m, (along_y - 1) * self.cell_m
 
@@ -39,9 +39,9 @@ def _cells(cfg: BumpsConfig) -> int:
 
 
 def make_terrain(cfg: BumpsConfig) -> Terrain | None:
-    """Return the fields in a row along x, or None where there are none.
+    """Return the fields in a row along x, or None if there are none.
 
-    Heights are drawn uniformly between 0 and the field's own; always the same ones, so that runs can be compared.
+    Heights are drawn uniformly between 0 and the field's maximum, with a fixed seed, so that runs can be compared.
     """
     if not cfg.heights_m:
         return None
@@ -55,9 +55,9 @@ def make_terrain(cfg: BumpsConfig) -> Terrain | None:
 
 
 def field_starts(cfg: EnvConfig, device: torch.device) -> Tensor:
-    """Return where robots start by the number of their field, (fields + 1, 3), m; the last row (-1) is the plane.
+    """Return the start position for each field index, (fields + 1, 3), m; the last row (-1) is the plane.
 
-    The height is that of the field's bumps: nobody starts in the ground.
+    The height is the maximum of the field's bumps, so that no robot starts in the ground.
     """
     bumps = cfg.randomization.bumps
     side = _cells(bumps) * bumps.cell_m

@@ -1,4 +1,4 @@
-"""What a window on the robots is, and whether this machine can open one."""
+"""The protocol of a window that shows the robots, and a check for a display."""
 
 import os
 import sys
@@ -9,9 +9,9 @@ from biped.base.errors import MachineError
 from biped.robot.state import BipedState
 
 SPACING_M = 1.5
-"""Distance at which robots are drawn beside each other; in the simulation each has the world to itself."""
+"""Distance between robots as drawn (m); in the simulation each robot is alone in its world."""
 ROW = 4
-"""Robots in a row."""
+"""Robots per row."""
 
 
 class Window(Protocol):
@@ -19,28 +19,28 @@ class Window(Protocol):
 
     @property
     def is_open(self) -> bool:
-        """False once a person has closed it."""
+        """Whether the user has not closed the window."""
         ...
 
     def show(self, state: BipedState) -> None:
-        """Draw the robots in a state; does nothing where the window follows the simulation by itself."""
+        """Draw the robots in a state; does nothing if the window follows the simulation itself."""
         ...
 
     def close(self) -> None:
-        """Close it."""
+        """Close the window."""
         ...
 
 
 def require_display(environ: Mapping[str, str] = os.environ, platform: str = sys.platform) -> None:
-    """Make sure that there is a display for a window.
+    """Check that there is a display for a window.
 
     Raises:
-        MachineError: there is none.
+        MachineError: there is no display.
     """
     if platform.startswith("linux") and not (environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY")):
         raise MachineError("there is no display for --viewer: use --web, or --picture for a file")
 
 
 def places(count: int) -> list[tuple[float, float]]:
-    """Return where `count` robots are drawn, x and y (m), rows along x; the first is at the origin."""
+    """Return the positions at which `count` robots are drawn, x and y (m), rows along x; the first is the origin."""
     return [(SPACING_M * (index // ROW), SPACING_M * (index % ROW)) for index in range(count)]

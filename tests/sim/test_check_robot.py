@@ -55,7 +55,7 @@ def test_both_robots_of_the_repository_are_fine(file: Path, capsys: pytest.Captu
 def test_a_joint_that_is_missing_and_one_that_nobody_drives_are_named(strider, capsys) -> None:
     found = wrong(strider(model=('"knee_l"', '"knee_x"')), capsys)
     assert len(found) == 1
-    assert found[0].startswith("joints: the model lacks knee_l; nobody drives knee_x: make robot.joint_names")
+    assert found[0].startswith("joints: the model lacks knee_l; no motor drives knee_x: make robot.joint_names")
 
 
 def test_a_foot_that_is_not_there_is_named(strider, capsys) -> None:
