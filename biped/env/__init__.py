@@ -1,1 +1,1 @@
-"""A batch of episodes: its faces for other libraries. It knows neither the learner nor files."""
+"""A batch of episodes, and its interfaces for other libraries. It knows neither the learner nor files."""

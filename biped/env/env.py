@@ -1,4 +1,4 @@
-"""The vectorised biped environment: batches of episodes on the tensors of a scene."""
+"""The vectorised biped environment: batches of episodes on a scene's tensors."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -30,30 +30,30 @@ from biped.sim.scene import ResetPose, Scene, make_scene
 
 _RUNNING = ("_phase", "_episode_steps", "_previous_action", "_state", "_steps", "_events", "_command")
 _SNAPSHOT: Mapping[str, str] = MappingProxyType({key: key for key in _RUNNING})
-"""Names in a checkpoint, which stay, and the attributes that the running episodes live in: the same so far."""
+"""Names in a checkpoint, which must not change, and the attributes with the running episodes; identical so far."""
 _SNAPSHOT_OF_STATS = MappingProxyType({"episode_return": "episode_return", "episode_length": "episode_length"})
-"""The same of the statistics."""
+"""The same for the statistics."""
 
 
 class BipedEnv(VectorEnv):
     """A batch of bipeds under velocity commands, stepped together on torch tensors.
 
-    Observations are two groups: `policy` (num_envs, layout.width), what a robot can measure, and `critic` (num_envs,
-    critic_layout.width), what only a simulator knows. Where the critic has no group of its own, they are the policy's
-    tensor alone. Actions are (num_envs, num_joints), rewards (num_envs,); all float32 on `device`. An episode that ends
-    is reset in the same step: the observation returned is the new episode's first, and the last one of the
-    old episode is `infos["final_obs"]` where `infos["_final_obs"]` is True.
+    Observations have two groups: `policy` (num_envs, layout.width), what a robot can measure, and `critic` (num_envs,
+    critic_layout.width), what only a simulator knows. If the critic has no group of its own, observations are the
+    policy's tensor alone. Actions are (num_envs, num_joints), rewards (num_envs,); all float32 on `device`. An episode
+    that ends is reset in the same step: the returned observation is the new episode's first, and the old episode's
+    last one is `infos["final_obs"]` where `infos["_final_obs"]` is True.
     """
 
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": ["rgb_array"]}  # noqa: RUF012
 
     def __init__(self, cfg: EnvConfig, scene: Scene, seed: int = 0) -> None:
-        """Stand `cfg.num_envs` robots on the scene's ground.
+        """Put `cfg.num_envs` robots on the scene's ground, standing.
 
         Args:
-            cfg: the task.
-            scene: what moves the robots, with `cfg.num_envs` of them.
-            seed: of every draw: starts, commands.
+            cfg: the task and its robot.
+            scene: the simulator, with `cfg.num_envs` robots.
+            seed: seed of every random draw, such as starts and commands.
 
         Raises:
             ValueError: the scene has another number of robots.
@@ -95,16 +95,16 @@ class BipedEnv(VectorEnv):
         self._command = CommandState.initial(self.num_envs, self.device)
         self._shares = torch.zeros(self.num_envs, len(self.reward_names), device=self.device, dtype=torch.float32)
         self.command_share = 1.0
-        """Share of the command ranges that is drawn from, around their middle; a curriculum sets it."""
+        """Share of the command ranges to draw from, around their middle; set by the curriculum."""
         self._start(self._all, self._standing)
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observations, dict[str, Any]]:
-        """Begin every episode anew; `seed` (one number for the whole batch) restarts the draws.
+        """Start a new episode in every environment; `seed` (one number for the whole batch) restarts the draws.
 
         Raises:
-            ValueError: a list of seeds is given; the batch has one generator.
+            ValueError: a list of seeds is given, but the batch has one generator.
         """
         del options
         if isinstance(seed, list):
@@ -117,7 +117,7 @@ class BipedEnv(VectorEnv):
         return self._observe(), {}
 
     def step(self, actions: Tensor | np.ndarray) -> tuple[Observations, Tensor, Tensor, Tensor, dict[str, Any]]:
-        """Move every robot by one control step.
+        """Advance every robot by one control step.
 
         Args:
             actions: (num_envs, num_joints), tensor or numpy; clipped to the action space. One that is not finite ends
@@ -158,7 +158,7 @@ class BipedEnv(VectorEnv):
             ),
             self._rewards,
         )
-        # Where the physics broke nothing is paid and nothing is seen, so that no NaN gets any further.
+        # Failed physics gives zero rewards and zero observations, so that no NaN spreads.
         rewards, shares = rewards.masked_fill(ends.error, 0.0), shares.masked_fill(ends.error[:, None], 0.0)
         achieved = torch.cat((state.base_lin_vel_b[:, :2], state.base_ang_vel_b[:, 2:]), dim=-1)
         progress = command_progress(self._command.velocity, achieved, cfg.command).clamp(-1.0, 1.0)
@@ -177,13 +177,13 @@ class BipedEnv(VectorEnv):
         return self._observe(), rewards, ends.terminated, ends.truncated, infos
 
     def end_rollout(self, max_error_share: float = 1.0) -> EpisodeSummary:
-        """Return what happened since the last call, and widen the commands if they were followed well.
+        """Return the statistics since the last call, and widen the command ranges if the commands were followed well.
 
         Args:
-            max_error_share: of the environments, in which the physics may have failed.
+            max_error_share: share of the environments in which the physics may have failed.
 
         Raises:
-            FloatingPointError: it failed in more.
+            FloatingPointError: the physics failed in more of them.
         """
         summary = self.stats.drain()
         if summary.errors > max_error_share * self.num_envs:
@@ -196,7 +196,7 @@ class BipedEnv(VectorEnv):
         return summary
 
     def render(self) -> tuple[np.ndarray | None, ...]:
-        """Return a picture for each robot: of the first one, (height, width, 3), uint8, and None for the others.
+        """Return a picture of the first robot, (height, width, 3), uint8, and None for each other robot.
 
         Raises:
             MachineError: the environment was made without a camera, or the machine cannot render.
@@ -209,7 +209,7 @@ class BipedEnv(VectorEnv):
         self.scene.close()
 
     def get_state(self) -> dict[str, Tensor]:
-        """Return copies of all that the running episodes and the coming draws depend on, the simulator's included."""
+        """Return copies of everything that running episodes and future draws depend on, simulator state included."""
         return {
             **pack(attributes(self, _SNAPSHOT)),
             **pack(attributes(self.stats, _SNAPSHOT_OF_STATS)),
@@ -220,10 +220,10 @@ class BipedEnv(VectorEnv):
         }
 
     def set_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `get_state` returned, exactly: the same actions lead to the same results.
+        """Continue exactly from what `get_state` returned: the same actions lead to the same results.
 
         Raises:
-            KeyError, RuntimeError: it is of an environment of another kind or size.
+            KeyError, RuntimeError: it belongs to an environment of another kind or size.
         """
         mine = unpack(attributes(self, _SNAPSHOT), state)
         stats = unpack(attributes(self.stats, _SNAPSHOT_OF_STATS), state)
@@ -241,7 +241,7 @@ class BipedEnv(VectorEnv):
 
     @property
     def command(self) -> Tensor:
-        """The velocity commands in force, (num_envs, 3): m/s, m/s, rad/s."""
+        """The current velocity commands, (num_envs, 3): m/s, m/s, rad/s."""
         return self._command.velocity
 
     @property
@@ -250,10 +250,10 @@ class BipedEnv(VectorEnv):
         return self._steps.contacts
 
     def hold_commands(self, velocity: Tensor) -> Observations:
-        """Put velocity commands (num_envs, 3) in force until the episodes end; return the observations with them.
+        """Set velocity commands (num_envs, 3) until the episodes end; return the observations with them.
 
-        Those too small to ask for motion are made zero, as drawn ones are. Under one that is not finite nothing is
-        seen, and the next step ends the episode as an error.
+        Commands too small to ask for motion are set to zero, as for drawn commands. With a non-finite command the
+        observation is zero, and the next step ends the episode as an error.
         """
         forever = torch.full((self.num_envs,), torch.inf, device=self.device, dtype=torch.float32)
         velocity = velocity.to(self.device, torch.float32)
@@ -267,28 +267,28 @@ class BipedEnv(VectorEnv):
 
     @property
     def reward_names(self) -> tuple[str, ...]:
-        """Names of the reward terms that are computed."""
+        """Names of the active reward terms."""
         return active_terms(self.cfg.reward.weights)
 
     @property
     def reward_shares(self) -> Tensor:
-        """What each of them paid in the last control step, (num_envs, num_terms); episodes that ended included."""
+        """Each active term's share of the last reward, (num_envs, num_terms), including episodes that ended."""
         return self._shares
 
     @property
     def events(self) -> StepEvents:
-        """Touchdowns of the last control step; episodes that ended with it included."""
+        """Touchdowns in the last control step, including episodes that ended with it."""
         return self._events
 
     @property
     def difficulty(self) -> float:
-        """How far the curriculum is, from 0 to 1: what share of their size pushes and bumps have."""
+        """Progress of the curriculum, from 0 to 1, which scales pushes and bumps."""
         start = self.cfg.command.start_share
         return 1.0 if start >= 1.0 else min(1.0, max(0.0, (self.command_share - start) / (1.0 - start)))
 
     @property
     def randomizer(self) -> Randomizer:
-        """What differs from robot to robot, and what disturbs them."""
+        """Differences between the robots, and disturbances."""
         return self._randomizer
 
     def _as_actions(self, actions: Tensor | np.ndarray) -> Tensor:
@@ -298,7 +298,7 @@ class BipedEnv(VectorEnv):
         return actions
 
     def _measure_standing(self) -> BipedState:
-        """Return the state of robots that stand in the default pose, with the feet where the simulator has them."""
+        """Return the state of robots standing in the default pose, with the feet where the simulator has them."""
         base_pos_w = torch.zeros(self.num_envs, 3, device=self.device, dtype=torch.float32)
         base_pos_w[:, 2] = self.cfg.robot.default_base_height_m
         upright = quat_from_yaw(torch.zeros(self.num_envs, device=self.device, dtype=torch.float32))
@@ -308,7 +308,7 @@ class BipedEnv(VectorEnv):
         return replace(standing, base_pos_w=base_pos_w, base_quat_w=upright, error=torch.zeros_like(standing.error))
 
     def _draw_start(self) -> BipedState:
-        """Return the state of robots that are about to start: at rest, any heading, near the default pose."""
+        """Draw the state in which episodes start: at rest, any heading, near the default pose."""
         reset, rest = self.cfg.reset, self._at_rest
         draws = 2.0 * self._rand(*rest.joint_pos_rad.shape) - 1.0
         yaw_rad = 2.0 * torch.pi * self._rand(self.num_envs)
@@ -319,7 +319,7 @@ class BipedEnv(VectorEnv):
             base_pos_w=base_pos_w,
             base_quat_w=quat,
             joint_pos_rad=self._default_joint_pos + reset.joint_noise_rad * draws,
-            # Where the default pose has them: joint noise moves them by millimetres, until the first step reads them.
+            # The feet of the default pose: joint noise moves them by millimetres; the first step reads their place.
             foot_pos_w=base_pos_w[:, None] + quat_rotate(quat[:, None], rest.foot_pos_w - rest.base_pos_w[:, None]),
         )
 
@@ -328,7 +328,7 @@ class BipedEnv(VectorEnv):
         return torch.rand(*shape, generator=self._generator, device=self.device, dtype=torch.float32)
 
     def _start(self, mask: Tensor, state: BipedState) -> None:
-        """Begin new episodes where `mask` (num_envs,) is True; elsewhere `state` goes on, and commands run on."""
+        """Start new episodes where `mask` (num_envs,) is True; elsewhere `state` and the commands continue."""
         cfg = self.cfg
         start = self._draw_start()
         phase, late = self._rand(2, self.num_envs)
@@ -347,7 +347,7 @@ class BipedEnv(VectorEnv):
         )
 
     def _observe(self) -> Observations:
-        """Return what the actor sees, by its sensors, and what the critic sees, which is the truth."""
+        """Return the actor's observation, with sensor errors, and the critic's, from the true state."""
         truth = ObservationInputs(
             state=self._state,
             command=self._command.velocity,
@@ -370,7 +370,7 @@ class BipedEnv(VectorEnv):
 
 
 class BipedVecEnv(StableBaselinesVecEnv):
-    """A `BipedEnv` as a Stable-Baselines3 `VecEnv`; `env` is the tensor environment inside."""
+    """A `BipedEnv` as a Stable-Baselines3 `VecEnv`; `env` is the wrapped tensor environment."""
 
     env: BipedEnv
 
@@ -388,9 +388,9 @@ def make_env(
     camera: bool = False,
     viewer: bool = False,
 ) -> BipedEnv:
-    """Build the environment on a simulator by its name; `camera` and `viewer` are `make_scene`'s.
+    """Build the environment on a simulator, selected by name; `camera` and `viewer` are passed to `make_scene`.
 
     Raises:
-        MachineError: the simulator cannot be imported or built here.
+        MachineError: the simulator cannot be imported or built on this machine.
     """
     return BipedEnv(cfg, make_scene(sim, cfg, torch.device(device), camera=camera, viewer=viewer), seed=seed)

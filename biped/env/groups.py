@@ -1,4 +1,4 @@
-"""Observations as one tensor, or as groups of them by name."""
+"""Observations as one tensor, or as a dictionary of named groups."""
 
 from typing import Any
 
@@ -11,13 +11,13 @@ from biped.config.task import EnvConfig
 from biped.mdp.observations import TERMS, ObservationLayout
 
 Observations = Tensor | dict[str, Tensor]
-"""(num_envs, width), or a dictionary of them: `policy` and `critic`."""
+"""(num_envs, width), or a dictionary of such tensors: `policy` and `critic`."""
 Arrays = np.ndarray | dict[str, np.ndarray]
-"""The same on numpy."""
+"""The same as numpy arrays."""
 
 
 def observation_space(layout: ObservationLayout, critic: ObservationLayout | None, bound: float) -> gymnasium.Space:
-    """Return the space of one robot's observation: a box, or, where the critic has a group of its own, two."""
+    """Return the space of one robot's observation: one box, or two if the critic has its own group."""
 
     def box(group: ObservationLayout) -> gymnasium.spaces.Box:
         return gymnasium.spaces.Box(-bound, bound, (group.width,), np.float32)
@@ -26,17 +26,17 @@ def observation_space(layout: ObservationLayout, critic: ObservationLayout | Non
 
 
 def estimate_scales(cfg: EnvConfig) -> tuple[float, ...]:
-    """Return what each number that a velocity head predicts is multiplied by in the critic's group, (4,)."""
+    """Return the factor on each number that a velocity head predicts, as in the critic's group, (4,)."""
     return tuple(TERMS[name].scale(cfg) for name in ESTIMATES for _ in range(TERMS[name].width(cfg)))
 
 
 def sensed(observations: Observations) -> Tensor:
-    """Return the actor's part, (num_envs, width)."""
+    """Return the actor's group, (num_envs, width)."""
     return observations["policy"] if isinstance(observations, dict) else observations
 
 
 def with_sensed(observations: Observations, part: Tensor) -> Observations:
-    """Return observations with another actor's part."""
+    """Return observations with the actor's group replaced."""
     return {**observations, "policy": part} if isinstance(observations, dict) else part
 
 
@@ -48,14 +48,14 @@ def unseen(mask: Tensor, observations: Observations) -> Observations:
 
 
 def as_numpy(tensors: Any) -> Any:
-    """Return a tensor, or a dictionary of them, as numpy has it."""
+    """Convert a tensor, or a dictionary of tensors, to numpy."""
     if isinstance(tensors, dict):
         return {name: as_numpy(value) for name, value in tensors.items()}
     return tensors.cpu().numpy()
 
 
 def row(observations: Arrays, index: int) -> Arrays:
-    """Return one environment's observation."""
+    """Return the observation of one environment."""
     if isinstance(observations, dict):
         return {name: group[index] for name, group in observations.items()}
     return observations[index]

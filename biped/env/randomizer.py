@@ -1,4 +1,4 @@
-"""Between the environment and the scene: makes robots differ, disturbs them, and gets their sensors wrong."""
+"""The randomisation between environment and scene: differences between robots, disturbances, sensor errors."""
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -42,26 +42,26 @@ from biped.sim.terrain import field_starts
 _SNAPSHOT: Mapping[str, str] = MappingProxyType(
     {"dynamics": "dynamics", "_actuation": "_actuation", "_sensors": "_sensors", "_pushes": "_pushes"}
 )
-"""Names in a checkpoint, which stay, and the attributes that the running episodes live in."""
+"""Names in a checkpoint, which must not change, and the attributes with the running episodes."""
 
 
 class Randomizer:
-    """What differs from robot to robot, and from episode to episode; where nothing does, it draws nothing."""
+    """Randomises robots and episodes; makes no random draws for anything that is off."""
 
     def __init__(self, cfg: EnvConfig, scene: Scene, default_joint_pos_rad: Tensor, generator: torch.Generator) -> None:
-        """Draw what holds for the whole run, and give it to the scene.
+        """Draw the values for the whole run, and apply them to the scene.
 
         Args:
-            cfg: the environment; `cfg.randomization` says what differs.
-            scene: the robots.
-            default_joint_pos_rad: (num_joints,), rad.
-            generator: the environment's draws.
+            cfg: the environment's configuration; `cfg.randomization` has the ranges.
+            scene: the simulator with the robots.
+            default_joint_pos_rad: joint positions of the default pose, (num_joints,), rad.
+            generator: the environment's random generator.
         """
         self._cfg, self._scene, self._generator = cfg, scene, generator
         random = cfg.randomization
         self._default_joint_pos = default_joint_pos_rad.expand(cfg.num_envs, -1)
         self.dynamics = sample_dynamics(random, cfg.robot, cfg.num_envs, generator)
-        """How the robots of the running episodes differ from the model."""
+        """Differences of the robots in the running episodes from the model."""
         late = random.latency_steps
         self._actuation = Actuation.at(self._default_joint_pos, depth=1 + max(1, int(late.range[1])))
         self._sensors = ContactSensors.initial(cfg.num_envs, scene.device)
@@ -79,27 +79,27 @@ class Randomizer:
         self._field_starts = field_starts(cfg, scene.device)
         self._applies_draws = any(getattr(random, name).mode == "reset" for name in DYNAMICS)
         self.is_nominal = is_nominal(random.nominal_share, cfg.num_envs, scene.device)
-        """Robots that are the model itself and are left alone, (num_envs,), bool."""
-        # Whose latency is not randomised has that of `control.latency_share`.
+        """Robots without any randomisation, (num_envs,), bool."""
+        # Robots without randomised latency use `control.latency_share`.
         self._latency_by_share = self.is_nominal | (late.mode == "off")
         self._apply()
 
     def hold(self, sample: DynamicsSample) -> None:
-        """Give the robots other dynamics; what is drawn for each episode holds until its end.
+        """Set other dynamics; values drawn per episode are kept until the episode ends.
 
         Raises:
-            MachineError: the scene was built for robots that are all alike.
+            MachineError: the scene was built without per-robot dynamics.
         """
         self.dynamics = sample
         self._apply()
 
     def begin(self, mask: Tensor, late: Tensor, difficulty: float) -> None:
-        """Draw what holds for an episode where `mask` (num_envs,) is True.
+        """Draw the values for an episode where `mask` (num_envs,) is True.
 
         Args:
             mask: episodes that begin, (num_envs,), bool.
-            late: uniform draws that decide on `control.latency_share`, (num_envs,).
-            difficulty: how far the curriculum is, from 0 to 1.
+            late: uniform draws that are compared with `control.latency_share`, (num_envs,).
+            difficulty: progress of the curriculum, from 0 to 1.
         """
         cfg, random = self._cfg, self._cfg.randomization
         if self._draws:
@@ -117,7 +117,7 @@ class Randomizer:
             self._pushes = self._pushes.reset(mask & ~self.is_nominal, random.push, self._generator)
 
     def disturbed(self, start: BipedState) -> BipedState:
-        """Return starts that lean and move a little, on their own slopes and fields."""
+        """Return start states with random tilt and motion, on the robots' own slopes and fields."""
         cfg = self._cfg.randomization.start
         if self._has_bumps:
             place = self._field_starts[self.dynamics.bump_field]
@@ -127,7 +127,7 @@ class Randomizer:
                 )
                 - 0.5
             )
-            place[:, :2] += spread  # each on bumps of its own
+            place[:, :2] += spread  # so that robots start on different bumps
             start = replace(start, base_pos_w=start.base_pos_w + place, foot_pos_w=start.foot_pos_w + place[:, None])
         if self._has_start_motion:
             shape = (3, self._cfg.num_envs, 3)
@@ -144,7 +144,7 @@ class Randomizer:
         return start
 
     def start_sensors(self, mask: Tensor, start: BipedState) -> None:
-        """Give IMUs and encoders new errors where `mask` (num_envs,) is True, for episodes that begin with `start`."""
+        """Redraw IMU and encoder errors where `mask` (num_envs,) is True, for episodes that begin with `start`."""
         random = self._cfg.randomization
         if self._has_imu:
             imu = self._imu or Imu.initial(start)
@@ -154,16 +154,16 @@ class Randomizer:
             self._encoders = encoders.reset(mask, start, random.encoders, self._generator)
 
     def set_in_motion(self, mask: Tensor, start: BipedState) -> None:
-        """Give the robots where `mask` (num_envs,) is True the velocity of their start."""
+        """Set the initial velocity of the robots where `mask` (num_envs,) is True."""
         if self._has_start_motion:
             vel_w = quat_rotate(start.base_quat_w, start.base_lin_vel_b)
             self._scene.set_base_velocity(mask, vel_w, start.base_ang_vel_b)
 
     def joint_targets(self, actions: Tensor) -> Tensor:
-        """Return where the joints are driven to, (num_envs, num_joints), rad: late, and short of it by the gears' play.
+        """Return the joint targets after latency and backlash, (num_envs, num_joints), rad.
 
         Args:
-            actions: (num_envs, num_joints), clipped.
+            actions: clipped actions, (num_envs, num_joints).
         """
         self._actuation = self._actuation.with_action(actions)
         applied = self._actuation.delayed(self.dynamics.latency_steps)
@@ -172,11 +172,11 @@ class Randomizer:
         return self._actuation.joint_targets_rad
 
     def push(self, state: BipedState, share: float) -> Tensor | None:
-        """Let the time to the next push pass, and push; return forces on the bases, (num_envs, 3), N in the world.
+        """Advance the push timers and push where due; return forces on the bases, (num_envs, 3), N in the world.
 
         Args:
-            state: before the control step.
-            share: of the pushes' full size.
+            state: the state before the control step.
+            share: share of the pushes' full size.
         """
         if not self._has_pushes:
             return None
@@ -188,7 +188,7 @@ class Randomizer:
         return self._pushes.force_w if cfg.force_n else None
 
     def feel(self, contacts: Tensor, state: BipedState) -> None:
-        """Take in the true contacts (num_envs, 2), bool, and the true state of a control step."""
+        """Read the sensors at the true contacts (num_envs, 2), bool, and the true state of a control step."""
         random, dt_s = self._cfg.randomization, self._cfg.sim.control_dt_s
         if self._has_sensor_faults:
             self._sensors = self._sensors.feel(contacts, random.contact_sensors, self._generator)
@@ -198,7 +198,7 @@ class Randomizer:
             self._encoders = self._encoders.feel(state, dt_s, random.encoders)
 
     def sensed(self, state: BipedState) -> BipedState:
-        """Return the state as the IMU and the encoders have it; those of nominal robots say the truth."""
+        """Return the state as measured by IMU and encoders; sensors of nominal robots have no errors."""
         nominal = self.is_nominal[:, None]
         if self._imu is not None:
             gravity, ang_vel = self._imu.sensed()
@@ -217,13 +217,13 @@ class Randomizer:
         return state
 
     def felt(self, contacts: Tensor) -> Tensor:
-        """Return what the switches say, (num_envs, 2), bool; those of nominal robots say `contacts`, the truth."""
+        """Return the contacts that the switches report, (num_envs, 2), bool; the true `contacts` for nominal robots."""
         if not self._has_sensor_faults:
             return contacts
         return torch.where(self.is_nominal[:, None], contacts, self._sensors.felt)
 
     def hidden(self) -> dict[str, Any]:
-        """Return what only a simulator knows, by the names of `biped.mdp.observations.ObservationInputs`."""
+        """Return values known only to the simulator, under the names of `biped.mdp.observations.ObservationInputs`."""
         heights_m = self._field_starts[:, 2]
         return {
             "dynamics": self.dynamics,
@@ -232,14 +232,14 @@ class Randomizer:
         }
 
     def get_state(self) -> dict[str, Tensor]:
-        """Return copies of all that the running episodes depend on."""
+        """Return copies of everything that the running episodes depend on."""
         return pack(attributes(self, self._snapshot))
 
     def set_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `get_state` returned; the scene's own state is to be put back after this.
+        """Continue from what `get_state` returned; restore the scene's own state after this call.
 
         Raises:
-            KeyError, RuntimeError: it is of another kind or size.
+            KeyError, RuntimeError: it belongs to a randomisation of another kind or size.
         """
         set_attributes(self, self._snapshot, unpack(attributes(self, self._snapshot), state))
         self._apply()

@@ -1,4 +1,4 @@
-"""Tensors, and dataclasses of tensors, as one flat dictionary and back."""
+"""Conversion of tensors, and dataclasses of tensors, to one flat dictionary and back."""
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
@@ -8,18 +8,18 @@ from torch import Tensor
 
 
 def attributes(owner: object, names: Mapping[str, str]) -> dict[str, Any]:
-    """Return attributes of an object by the names that a checkpoint has for them."""
+    """Return attributes of an object under their names in a checkpoint."""
     return {name: getattr(owner, attribute) for name, attribute in names.items()}
 
 
 def set_attributes(owner: object, names: Mapping[str, str], values: Mapping[str, Any]) -> None:
-    """Put back what `attributes` returned."""
+    """Set the attributes that `attributes` returned."""
     for name, attribute in names.items():
         setattr(owner, attribute, values[name])
 
 
 def pack(parts: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return copies by name; the fields of a dataclass are <name>.<field>."""
+    """Return copies by name; a dataclass's fields are named <name>.<field>."""
     flat: dict[str, Tensor] = {}
     for name, part in parts.items():
         if is_dataclass(part):
@@ -30,11 +30,11 @@ def pack(parts: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def unpack(like: Mapping[str, Any], flat: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Return what `pack` packed, as copies of the kinds, shapes, types and devices of `like`.
+    """Return copies of what `pack` packed, with the structure, shapes, types and devices of `like`.
 
     Raises:
-        KeyError: one is missing.
-        RuntimeError: one has another shape.
+        KeyError: a tensor is missing.
+        RuntimeError: a tensor has another shape.
     """
     parts: dict[str, Any] = {}
     for name, part in like.items():

@@ -1,4 +1,4 @@
-"""An environment on tensors as other libraries know environments: numpy at the edge, and only here."""
+"""Tensor environments under the interfaces of other libraries; conversion to numpy happens only here."""
 
 import time
 from collections.abc import Sequence
@@ -16,25 +16,25 @@ from biped.env.groups import Arrays, as_numpy, row
 
 
 class NumpyVectorEnv(VectorWrapper):
-    """A vector environment on tensors with numpy in and out, for gymnasium's wrappers; infos are arrays by name."""
+    """A tensor environment with numpy inputs and outputs, for gymnasium's wrappers; infos are arrays by name."""
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Arrays, dict[str, Any]]:
-        """Begin every episode anew: see the environment's `reset`."""
+        """Start a new episode in every environment; see the environment's `reset`."""
         observations, infos = self.env.reset(seed=seed, options=options)
         return as_numpy(observations), as_numpy(infos)
 
     def step(self, actions: np.ndarray) -> tuple[Arrays, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Step: see the environment's `step`."""
+        """Advance by one step; see the environment's `step`."""
         observations, rewards, terminated, truncated, infos = map(as_numpy, self.env.step(actions))
         return observations, rewards, terminated, truncated, infos
 
 
 class StableBaselinesVecEnv(VecEnv):
-    """A vector environment on tensors, with same-step autoreset, as a Stable-Baselines3 `VecEnv`.
+    """A tensor environment with same-step autoreset, as a Stable-Baselines3 `VecEnv`.
 
-    `env` is the tensor environment inside, and `step_tensor` its step, for learners that stay on the device. An `info`
-    of an episode that ended holds `terminal_observation`, `TimeLimit.truncated` and `episode` (`r` return, `l` length,
-    `t` seconds since the start).
+    `env` is the wrapped tensor environment, and `step_tensor` its step, for learners that stay on the device. The
+    `info` of an episode that ended has `terminal_observation`, `TimeLimit.truncated` and `episode` (`r` return, `l`
+    length, `t` seconds since the start).
     """
 
     def __init__(self, env: VectorEnv) -> None:
@@ -46,22 +46,22 @@ class StableBaselinesVecEnv(VecEnv):
         self.metadata = {**env.metadata, **self.metadata}
 
     def reset(self) -> Arrays:  # pyright: ignore[reportIncompatibleMethodOverride] - the parent's type misses a key
-        """Begin every episode anew, with the seed of the last `seed` call if there is one; observations on numpy."""
+        """Start a new episode in every environment, with the seed of the last `seed` call if any; return numpy."""
         observations, _ = self.env.reset(seed=self._seeds[0])
         self._reset_seeds()
         self._reset_options()
         return as_numpy(observations)
 
     def step_tensor(self, actions: Tensor) -> tuple[Any, Tensor, Tensor, Tensor, dict[str, Any]]:
-        """Step without leaving the device: see the environment's `step`."""
+        """Advance by one step on the device; see the environment's `step`."""
         return self.env.step(actions)
 
     def step_async(self, actions: np.ndarray) -> None:
-        """Take the actions (num_envs, num_joints) of the coming step."""
+        """Store the actions (num_envs, num_joints) of the next step."""
         self._actions = torch.as_tensor(actions, dtype=torch.float32)
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Step, and return observations, rewards, dones and one info dictionary an environment.
+        """Step, and return observations, rewards, dones and one info dictionary per environment.
 
         Raises:
             RuntimeError: `step_async` was not called before.
@@ -96,18 +96,18 @@ class StableBaselinesVecEnv(VecEnv):
         self.env.close()
 
     def get_images(self) -> Sequence[np.ndarray | None]:
-        """Return the pictures that there are: a `BipedEnv` has one, of the first robot."""
+        """Return the available pictures: a `BipedEnv` has one, of the first robot."""
         return [frame for frame in self.env.render() or () if isinstance(frame, np.ndarray)]
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """Return an attribute of the batch, once for each environment asked for."""
+        """Return an attribute of the batch, once for each requested environment."""
         return [getattr(self.env, attr_name)] * len(self._indices(indices))
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
         """Set an attribute of the batch.
 
         Raises:
-            ValueError: only some environments are asked for; the batch is one object.
+            ValueError: only some environments are requested, but the batch is one object.
         """
         self._require_whole_batch(indices)
         setattr(self.env, attr_name, value)
@@ -118,13 +118,13 @@ class StableBaselinesVecEnv(VecEnv):
         """Call a method of the batch once, and return its result for each environment.
 
         Raises:
-            ValueError: only some environments are asked for; the batch is one object.
+            ValueError: only some environments are requested, but the batch is one object.
         """
         self._require_whole_batch(indices)
         return [getattr(self.env, method_name)(*method_args, **method_kwargs)] * self.num_envs
 
     def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
-        """Return False for each environment asked for: no single-environment wrapper is inside."""
+        """Return False for each requested environment: no single-environment wrapper is inside."""
         del wrapper_class
         return [False] * len(self._indices(indices))
 
