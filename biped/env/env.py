@@ -120,8 +120,8 @@ class BipedEnv(VectorEnv):
         """Advance every robot by one control step.
 
         Args:
-            actions: (num_envs, num_joints), tensor or numpy; clipped to the action space. One that is not finite ends
-                its episode as an error, and so does a command that is not.
+            actions: (num_envs, num_joints), tensor or numpy; clipped to the action space. A non-finite action or
+                command ends its episode as an error.
 
         Returns:
             Observations, rewards, terminated, truncated, and infos: `final_obs` (observations) with its mask

@@ -1,1 +1,1 @@
-"""What learns: policies and learners on top of Stable-Baselines3. No word about robots."""
+"""The learner: policies and PPO on top of Stable-Baselines3. Nothing here knows about robots."""

@@ -1,4 +1,4 @@
-"""A policy that only acts: deterministic, on tensors, with the LSTM's state kept from call to call."""
+"""A policy for inference: deterministic, on tensors, with the LSTM's state kept between calls."""
 
 import torch
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
@@ -15,14 +15,14 @@ from biped.ppo.recurrent_pass import (
 
 
 class DeterministicActor:
-    """The most likely action of a recurrent policy, step after step, for a batch of environments."""
+    """Returns the most likely action of a recurrent policy at every step, for a batch of environments."""
 
     def __init__(self, policy: RecurrentActorCriticPolicy, n_envs: int, precision: Precision) -> None:
-        """Begin with an empty memory; `policy` is used as it is at each call."""
+        """Start with a zero LSTM state; each call uses the current weights of `policy`."""
         self._policy, self._n_envs = policy, n_envs
         self._precision: Precision = precision
         self.estimates: Tensor | None = None
-        """What the memory predicted in the last step, (n_envs, n_estimates); None without such a head."""
+        """The estimator's predictions at the last step, (n_envs, n_estimates); None without an estimator."""
         lstm = policy.lstm_actor
         self._state: LstmState = tuple(
             torch.zeros(lstm.num_layers, n_envs, lstm.hidden_size, device=policy.device, dtype=torch.float32)
@@ -39,8 +39,8 @@ class DeterministicActor:
         """Return the actions (n_envs, ...) for one step.
 
         Args:
-            observations: (n_envs, ...), on the policy's device.
-            episode_starts: environments whose episode begins with this observation, (n_envs,), bool.
+            observations: observations, (n_envs, ...), on the policy's device.
+            episode_starts: whether the environment's episode begins with this observation, (n_envs,), bool.
         """
         state = tuple(torch.where(episode_starts[:, None], 0.0, part) for part in self._state)
         with unchecked_distributions():

@@ -1,4 +1,4 @@
-"""The rollout buffer: tensors on the device, one LSTM state an environment, minibatches of whole environments."""
+"""The rollout buffer: device tensors, one LSTM state per environment, and minibatches of whole environments."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,13 +30,13 @@ def generalised_advantages(
     """Return advantages (n_steps, n_envs): Schulman et al. 2016, "High-dimensional continuous control", equation 16.
 
     Args:
-        rewards: (n_steps, n_envs); what a time-out cut off is added to its last reward beforehand.
-        values: (n_steps, n_envs), of the observations that were acted on.
-        episode_starts: (n_steps, n_envs), True where a step is the first of an episode.
+        rewards: (n_steps, n_envs); the value lost to a time-out is already added to the episode's last reward.
+        values: (n_steps, n_envs), of the observations at each step.
+        episode_starts: (n_steps, n_envs), True where an episode starts.
         last_values: (n_envs,), of the observations after the last step.
-        last_dones: (n_envs,), True where an episode ended with the last step.
-        gamma: discount.
-        gae_lambda: lambda.
+        last_dones: (n_envs,), True if an episode ended with the last step.
+        gamma: the discount factor.
+        gae_lambda: lambda of generalised advantage estimation.
     """
     ends = torch.cat((episode_starts[1:], last_dones[None])).to(rewards.dtype)
     next_values = torch.cat((values[1:], last_values[None]))
@@ -52,30 +52,30 @@ def generalised_advantages(
 
 @dataclass(frozen=True)
 class Minibatch:
-    """All steps of some environments: (n_slots, ...) with padding, or (n_transitions, ...), the filled slots alone."""
+    """All steps of some environments: (n_slots, ...) with padding, or (n_transitions, ...) without."""
 
     observations: Observations
-    """Observations that were acted on, (n_slots, ...)."""
+    """Observations at each step, (n_slots, ...)."""
     actions: Tensor
-    """Actions, before any clipping, (n_slots, ...); of a box flat, (n_slots, action_width)."""
+    """Actions before clipping, (n_slots, ...); for a box flattened, (n_slots, action_width)."""
     old_values: Tensor
-    """Values at the time of the rollout, (n_transitions,)."""
+    """Values during the rollout, (n_transitions,)."""
     old_log_prob: Tensor
-    """Log-probabilities of the actions at the time of the rollout, (n_transitions,)."""
+    """Log-probabilities of the actions during the rollout, (n_transitions,)."""
     old_means: Tensor | None
-    """Means of the Gaussian at the time of the rollout, (n_transitions, action_width); never in the mirror."""
+    """Means of the Gaussian during the rollout, (n_transitions, action_width); never mirrored."""
     advantages: Tensor
     """Generalised advantages, (n_transitions,)."""
     returns: Tensor
     """Advantages plus old values, (n_transitions,)."""
     blocks: tuple[Block, ...]
-    """How the slots make sequences."""
+    """How the slots form sequences."""
     filled: Tensor | None
-    """(n_transitions,) the slots that are not padding; None where none is."""
+    """Indices of the slots that are not padding, (n_transitions,); None without padding."""
     states: RNNStates
-    """LSTM states that the sequences start from."""
+    """LSTM states at the start of the sequences."""
     as_it_was: Tensor | None = None
-    """(n_transitions,) 1 where a transition is seen as it was, 0 where in the mirror; None: all as they were."""
+    """1 for an original transition and 0 for a mirrored one, (n_transitions,); None: all are original."""
 
     def without_padding(self, values: Tensor) -> Tensor:
         """Return the rows (n_transitions, ...) of `values` (n_slots, ...) that are not padding."""
@@ -83,10 +83,10 @@ class Minibatch:
 
 
 class DeviceRolloutBuffer:
-    """A rollout: (n_steps, n_envs, ...) tensors, and the LSTM states that it began with.
+    """A rollout: (n_steps, n_envs, ...) tensors, and the LSTM states at its start.
 
-    Stable-Baselines3's names where it has them: `observations`, `actions`, `rewards`, `values`, `log_probs`,
-    `episode_starts`, and after `compute_returns_and_advantage` also `advantages` and `returns`.
+    Uses Stable-Baselines3's names: `observations`, `actions`, `rewards`, `values`, `log_probs`, `episode_starts`, and
+    after `compute_returns_and_advantage` also `advantages` and `returns`.
     """
 
     def __init__(
@@ -103,16 +103,16 @@ class DeviceRolloutBuffer:
         """Allocate the tensors.
 
         Args:
-            n_steps: steps an environment.
-            n_envs: environments.
-            observation_space: of one environment; a dictionary of spaces makes a dictionary of tensors.
-            action_space: of one environment.
-            device: where the tensors are.
-            keep_means: keep the Gaussian's means too, for an exact KL divergence.
-            mirror: a symmetry of the task; a random half of each epoch's sequences is seen in it.
+            n_steps: steps per environment.
+            n_envs: number of environments.
+            observation_space: space of one environment; a dictionary of spaces makes a dictionary of tensors.
+            action_space: space of one environment.
+            device: device of the tensors.
+            keep_means: also keep the Gaussian's means, for an exact KL divergence.
+            mirror: a symmetry of the task; a random half of each epoch's sequences is mirrored.
 
         Raises:
-            ValueError: `mirror` is given, but observations or actions are no vectors of numbers.
+            ValueError: `mirror` is given, but observations or actions are not vectors of numbers.
         """
         self.buffer_size, self.n_envs, self.device, self.mirror = n_steps, n_envs, device, mirror
         if mirror is not None:
@@ -129,7 +129,7 @@ class DeviceRolloutBuffer:
             }
         else:
             self.observations = zeros(shapes, _dtype(observation_space))
-        # As in stock a box is flat here, whatever its axes: so are the distributions.
+        # As in stock, actions of a box are flattened, like those of the distributions.
         box = isinstance(action_space, spaces.Box)
         action_shape = (get_action_dim(action_space),) if box else action_space.shape or ()
         whole = isinstance(action_space, spaces.Discrete | spaces.MultiDiscrete)
@@ -145,7 +145,7 @@ class DeviceRolloutBuffer:
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of all tensors, the LSTM states included."""
+        """Size of all tensors in bytes, including the LSTM states."""
         tensors: list[Tensor | None] = [*_leaves(self.observations), self.actions, self.means, self.episode_starts]
         tensors += [self.rewards, self.values, self.log_probs, self.advantages, self.returns]
         for states in (self.initial_states, self.mirrored_states):
@@ -153,12 +153,12 @@ class DeviceRolloutBuffer:
         return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
     def begin(self, states: RNNStates, log_std: Tensor | None = None, mirrored_states: RNNStates | None = None) -> None:
-        """Begin a rollout over the one before.
+        """Begin a rollout, overwriting the previous one.
 
         Args:
-            states: LSTM states that it begins with, (layers, n_envs, lstm_hidden_size) each; copied.
-            log_std: log standard deviations (action_width,) of the Gaussian that acts; copied.
-            mirrored_states: what the states would be, had everything so far been seen in the mirror; copied.
+            states: LSTM states at its start, (layers, n_envs, lstm_hidden_size) each; copied.
+            log_std: log standard deviations (action_width,) of the acting Gaussian; copied.
+            mirrored_states: LSTM states after the mirror image of everything so far; copied.
         """
         self.pos, self.full, self._starts_on_host = 0, False, None
         self.log_std = None if log_std is None else log_std.detach().clone()
@@ -175,7 +175,7 @@ class DeviceRolloutBuffer:
         log_probs: Tensor,
         means: Tensor | None = None,
     ) -> None:
-        """Write one step: (n_envs, ...) each."""
+        """Store one step: (n_envs, ...) each."""
         for target, source in zip(_leaves(self.observations), _leaves(observations), strict=True):
             target[self.pos].copy_(source.reshape(target.shape[1:]))
         self.actions[self.pos].copy_(actions.reshape(self.actions.shape[1:]))
@@ -200,14 +200,14 @@ class DeviceRolloutBuffer:
         torch.add(self.advantages, self.values, out=self.returns)
 
     def minibatches(self, count: int) -> Iterator[Minibatch]:
-        """Yield every environment once in random order, in `count` minibatches, or in fewer where there are fewer.
+        """Yield every environment once in random order, in at most `count` minibatches of at least one environment.
 
-        The first call after a rollout reads the episode starts back to the host, once. Nothing else is read.
+        The first call after a rollout reads the episode starts to the host once. Nothing else is read.
         """
         assert self.full and self.initial_states is not None, "the rollout is not complete"
         if self._starts_on_host is None:
             self._starts_on_host = self.episode_starts.cpu().numpy()
-        # Stock draws here from numpy's generator too: a seed gives both the same noise of actions.
+        # Stock also draws from numpy's generator here, so a seed gives the same action noise in both.
         order = np.random.permutation(self.n_envs)
         in_mirror = None if self.mirror is None else self._upload(_random_half(self.n_envs))
         for envs in np.array_split(order, min(count, self.n_envs)):
@@ -255,7 +255,7 @@ class DeviceRolloutBuffer:
     def _upload(self, array: np.ndarray) -> Tensor:
         tensor = torch.from_numpy(array)
         if self.device.type == "cuda":
-            # From pinned memory the copy is queued like a kernel; from any other the host would wait for the device.
+            # From pinned memory the copy is queued like a kernel; from other memory the host would wait for the device.
             return tensor.pin_memory().to(self.device, non_blocking=True)
         return tensor.to(self.device)
 
@@ -268,7 +268,7 @@ def map_observations(function: Callable[[Any], Any], observations: Observations)
 
 
 def _random_half(count: int) -> np.ndarray:
-    """Return a mask (count,) that is True for half of its entries; which half has one more is drawn too."""
+    """Return a random mask (count,) with half of its entries True; for an odd count, which half is larger is random."""
     return (np.random.permutation(count) + np.random.randint(2)) % 2 == 0
 
 
@@ -277,7 +277,7 @@ def _copied(states: RNNStates) -> RNNStates:
 
 
 def _chosen(rows: Tensor, where_true: RNNStates, where_false: RNNStates) -> RNNStates:
-    """Take whole sequences (layers, n_sequences, width) from one of two states by a mask (n_sequences,)."""
+    """Select whole sequences (layers, n_sequences, width) from two states by a mask (n_sequences,)."""
 
     def of(one: LstmState, other: LstmState) -> LstmState:
         return tuple(torch.where(rows[:, None], a, b) for a, b in zip(one, other, strict=True))
@@ -303,7 +303,7 @@ def _check_mirror(mirror: Mirror, observation_space: spaces.Space, action_space:
 
 
 def _leaves(observations: Observations) -> list[Tensor]:
-    # By key: an environment may name its entries in another order than its space does.
+    # Sorted by key: an environment may order its entries differently from its space.
     return [observations[key] for key in sorted(observations)] if isinstance(observations, dict) else [observations]
 
 

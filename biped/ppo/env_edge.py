@@ -1,7 +1,7 @@
-"""The one face of environments that the learner knows: tensors on its device in, tensors on its device out.
+"""The learner's only interface to environments: tensors on its device in, tensors on its device out.
 
-An environment that steps on tensors offers `step_tensor` (`TensorVecEnv`) and is used as it is. Any other
-Stable-Baselines3 `VecEnv` is converted at this edge, and only here.
+An environment that works on tensors offers `step_tensor` (`TensorVecEnv`) and is used directly. Any other
+Stable-Baselines3 `VecEnv` is converted here, and only here.
 """
 
 import time
@@ -22,49 +22,49 @@ TensorStepReturn = tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]
 
 
 class TensorVecEnv(Protocol):
-    """What a `VecEnv` offers on top to stay on the device; it resets ended episodes in the same step."""
+    """The additional method of a `VecEnv` that stays on the device; it resets ended episodes in the same step."""
 
     def step_tensor(self, actions: Tensor) -> TensorStepReturn:
         """Step with actions (n_envs, ...).
 
-        Infos hold `final_obs` (n_envs, ...), read where an episode was truncated, and may hold `episode_return` and
-        `episode_length` (n_envs,), read where one ended.
+        Infos have `final_obs` (n_envs, ...), read where an episode was truncated, and may have `episode_return` and
+        `episode_length` (n_envs,), read where an episode ended.
         """
         ...
 
 
 class Step(NamedTuple):
-    """What a step of all environments came to, on the learner's device."""
+    """The results of one step of all environments, on the learner's device."""
 
     observations: Observations
-    """(n_envs, ...); the new episode's first where one ended."""
+    """(n_envs, ...); the first observation of the new episode where one ended."""
     rewards: Tensor
     """(n_envs,) float32."""
     dones: Tensor
     """(n_envs,) bool: an episode ended."""
     truncated: Tensor | None
-    """(n_envs,) bool: it was cut off rather than finished; None where the host knows that none was."""
+    """(n_envs,) bool: the episode was truncated; None if the host knows that none was."""
     final_observations: Observations
-    """(n_envs, ...), of the ended episodes, where `truncated`; None with it."""
+    """Last observations of the truncated episodes, (n_envs, ...); None if `truncated` is None."""
     infos: Any
-    """What the environment said: tensors by name, or Stable-Baselines3's list of dictionaries."""
+    """The environment's infos: tensors by name, or Stable-Baselines3's list of dictionaries."""
     returned: dict[str, Any]
-    """What the environment returned, by the names that callbacks know and as they know it: numpy, or what becomes numpy
-    when it is read; see `biped.ppo.host_view`."""
+    """The environment's results under the names and in the form that callbacks expect: numpy arrays, or objects that
+    become numpy arrays when read; see `biped.ppo.host_view`."""
 
 
 class TensorEdge:
     """Steps an environment that works on tensors."""
 
     def __init__(self, env: VecEnv, device: torch.device, started_s: float) -> None:
-        """Use `env.step_tensor`; tensors that are elsewhere are moved to `device`. `started_s` is by `time.time`."""
+        """Use `env.step_tensor`; tensors on other devices are moved to `device`. `started_s` is by `time.time`."""
         self._env, self._device, self._started_s = cast("TensorVecEnv", env), device, started_s
 
     def step(self, actions: Tensor) -> Step:
         """Step with actions (n_envs, ...)."""
         observations, rewards, terminated, truncated, infos = self._env.step_tensor(actions)
         dones, cut = terminated | truncated, truncated & ~terminated
-        # On the host looking is free, and in most steps it saves a pass of the critic.
+        # On the host this check is free, and in most steps it saves a pass of the critic.
         none_cut = cut.device.type == "cpu" and not cut.any()
         returned = {
             "new_obs": map_observations(HostArray, observations),
@@ -84,10 +84,10 @@ class TensorEdge:
 
 
 class HostEdge:
-    """Steps any other Stable-Baselines3 `VecEnv`, converting to numpy and back."""
+    """Steps any other Stable-Baselines3 `VecEnv`, with conversion to numpy and back."""
 
     def __init__(self, env: VecEnv, device: torch.device) -> None:
-        """Convert what `env` returns to tensors on `device`."""
+        """Convert the results of `env` to tensors on `device`."""
         self._env, self._device = env, device
 
     def step(self, actions: Tensor) -> Step:
@@ -117,20 +117,20 @@ class HostEdge:
 
 
 class EndedEpisodes:
-    """Return and length of the episodes that end in a rollout; on the device until the rollout is over."""
+    """Return and length of the episodes that end in a rollout; kept on the device until the rollout is over."""
 
     def __init__(self) -> None:
-        """Hold nothing yet."""
+        """Start empty."""
         self._steps: list[Tensor] = []
 
     def note(self, step: Step) -> None:
-        """Keep what a step says of its episodes, if it does."""
+        """Keep the episode statistics of a step, if it has any."""
         if "episode_return" in step.infos:
             figures = (step.dones, step.infos["episode_return"], step.infos["episode_length"])
             self._steps.append(torch.stack([figure.to(step.rewards) for figure in figures]))
 
     def drain(self, at_most: int) -> list[dict[str, Any]]:
-        """Return the newest ended episodes as Stable-Baselines3 knows them, in one transfer."""
+        """Return the most recent ended episodes in Stable-Baselines3's form, in one transfer."""
         if not self._steps:
             return []
         done, returns, lengths = torch.stack(self._steps, dim=1).cpu().numpy()
@@ -140,21 +140,21 @@ class EndedEpisodes:
 
 
 def edge_of(env: VecEnv, device: torch.device, started_s: float = 0.0) -> TensorEdge | HostEdge:
-    """Return the edge for an environment; a wrapped one is stepped through its wrapper, on numpy.
+    """Return the interface to an environment; a wrapped one is stepped through its wrapper, on numpy.
 
     Args:
         env: the environments.
-        device: the learner's.
-        started_s: when training began, by `time.time`.
+        device: the learner's device.
+        started_s: start of training, by `time.time`.
     """
-    # A wrapper passes unknown names on to what it wraps, `step_tensor` too; that would go around the wrapper.
+    # A wrapper forwards unknown names, including `step_tensor`, which would bypass the wrapper.
     if not isinstance(env, VecEnvWrapper) and hasattr(env, "step_tensor"):
         return TensorEdge(env, device, started_s)
     return HostEdge(env, device)
 
 
 def to_device(observations: Any, device: torch.device) -> Observations:
-    """Return observations, numpy or tensors, as tensors on `device`."""
+    """Convert observations, numpy or tensors, to tensors on `device`."""
 
     def move(value: Any) -> Tensor:
         return torch.as_tensor(value, device=device)
@@ -163,7 +163,7 @@ def to_device(observations: Any, device: torch.device) -> Observations:
 
 
 def clip_bounds(space: spaces.Space, device: torch.device) -> tuple[Tensor, Tensor] | None:
-    """Return the bounds of a box as tensors, or None for a space without."""
+    """Return the bounds of a box as tensors; None for any other space."""
     if not isinstance(space, spaces.Box):
         return None
     return torch.as_tensor(space.low, device=device), torch.as_tensor(space.high, device=device)

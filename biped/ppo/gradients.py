@@ -1,4 +1,4 @@
-"""The gradient of PPO's loss on a minibatch, actor and critic side by side where they share nothing."""
+"""The gradient of PPO's loss on a minibatch; actor and critic run in parallel if they share nothing."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -30,35 +30,35 @@ from biped.ppo.recurrent_pass import (
 from biped.ppo.side_by_side import SideBySide
 
 TOTAL, POLICY, VALUE, ENTROPY, CLIP_FRACTION, APPROX_KL, KL, ESTIMATE = range(8)
-"""Columns of what is logged of a minibatch: its losses, the KL divergence, estimated and (for Gaussians) exact, and the
-mean square error of the estimator (0 without one)."""
+"""Columns of the values logged per minibatch: losses, KL divergence (estimated, and exact for Gaussians), and the mean
+squared error of the estimator (0 without one)."""
 USED = ESTIMATE + 1
-"""A column more: loss and gradient were finite, and no minibatch before had ended the update by `target_kl`."""
+"""One more column: loss and gradient were finite, and `target_kl` had not ended the update before."""
 
 
 @dataclass(frozen=True)
 class PpoGradient:
-    """PPO's loss (Schulman et al. 2017, equation 9) of a recurrent policy, and its gradient."""
+    """PPO's loss (Schulman et al. 2017, equation 9) for a recurrent policy, and its gradient."""
 
     policy: RecurrentActorCriticPolicy
     """The networks."""
     old_log_std: Tensor | None
-    """Log standard deviations (action_width,) of the Gaussian that acted; None for any other distribution."""
+    """Log standard deviations (action_width,) of the acting Gaussian; None for any other distribution."""
     clip_range: float
-    """Clip of the probability ratio."""
+    """Clipping range of the probability ratio."""
     clip_range_vf: float | None
-    """How far a value may move from that of the rollout; None: anywhere."""
+    """Largest change of a value from its value in the rollout; None: unlimited."""
     ent_coef: float
-    """Weight of the entropy."""
+    """Weight of the entropy bonus."""
     vf_coef: float
     """Weight of the value loss."""
     normalize_advantage: bool
-    """Normalise advantages over the minibatch."""
+    """Whether to normalise advantages over the minibatch."""
     precision: Precision
-    """Of the networks up to their heads."""
+    """Precision of the networks up to their heads."""
 
     def add(self, minibatch: Minibatch, halves: SideBySide) -> Tensor:
-        """Add the gradient of a minibatch's loss to the parameters; return what is logged of it, (8,)."""
+        """Add the gradient of a minibatch's loss to the parameters; return the values to log, (8,)."""
         what = (minibatch.observations, minibatch.blocks)
         if are_independent(self.policy):
 
@@ -87,11 +87,11 @@ class PpoGradient:
         return torch.stack((total, surrogate, value, entropy, *others))
 
     def _actor_loss(self, distribution: Distribution, minibatch: Minibatch) -> tuple[Tensor, Tensor]:
-        """Return the loss without the value's part, and POLICY, ENTROPY, CLIP_FRACTION, APPROX_KL, KL, (5,)."""
+        """Return the loss without the value loss, and POLICY, ENTROPY, CLIP_FRACTION, APPROX_KL, KL, (5,)."""
         log_prob, entropy, kl = self._action_terms(distribution, minibatch)
         advantages = normalised(minibatch.advantages) if self.normalize_advantage else minibatch.advantages
         surrogate = policy_loss(log_prob, minibatch.old_log_prob, advantages, self.clip_range, minibatch.as_it_was)
-        # Without an analytical entropy minus the log-probability stands in, as in stock.
+        # Without an analytical entropy, minus the log-probability is used, as in stock.
         entropy_loss = log_prob.mean() if entropy is None else -entropy.mean()
         logged = (surrogate.loss, entropy_loss, surrogate.clip_fraction, surrogate.approx_kl)
         row = torch.stack((*logged, surrogate.approx_kl if kl is None else kl))
@@ -103,7 +103,7 @@ class PpoGradient:
         return 0.0 if estimator is None else estimator.coef
 
     def _estimate_loss(self, estimates: Tensor | None, minibatch: Minibatch) -> Tensor | None:
-        """Return the mean square error of what the actor's memory predicts; None where it predicts nothing."""
+        """Return the mean squared error of the estimator's predictions; None without an estimator."""
         if estimates is None:
             return None
         truth = cast("Estimator", self.policy.estimator).truth(minibatch.observations)
@@ -116,9 +116,9 @@ class PpoGradient:
     def _action_terms(
         self, distribution: Distribution, minibatch: Minibatch
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Return log-probabilities (n_transitions,), entropies, and the mean KL divergence where it is known exactly.
+        """Return log-probabilities (n_transitions,), entropies, and the mean KL divergence if it is known exactly.
 
-        Padding is left out of the heads' outputs, not earlier: the gradient of a choice of rows is dear where they are
+        Padding is removed only from the heads' outputs: the gradient of a row selection is expensive where rows are
         wide.
         """
         choose = minibatch.without_padding
@@ -126,28 +126,28 @@ class PpoGradient:
         if old_means is None or old_log_std is None:
             log_prob, entropy = distribution.log_prob(minibatch.actions), distribution.entropy()
             return choose(log_prob), None if entropy is None else choose(entropy), None
-        # A Gaussian's terms in a third of the operations that torch.distributions takes.
+        # These formulas for a Gaussian take a third of the operations of torch.distributions.
         means, log_std = cast("DiagGaussianDistribution", distribution).distribution.mean, self.policy.log_std
         log_prob = choose(gaussian_log_prob(minibatch.actions, means, log_std))
         with torch.no_grad():
-            # In the mirror the old policy would have done something else: that is no change of the policy.
+            # For a mirrored observation the old policy had other means; that is no change of the policy.
             kl = weighted_mean(gaussian_kl(old_means, old_log_std, choose(means), log_std), minibatch.as_it_was)
         return log_prob, gaussian_entropy(log_std), kl
 
 
 def mean_of_used(table: np.ndarray) -> np.ndarray:
-    """Return the mean of each column over the rows whose step was finite and came before the update ended."""
+    """Return the mean of each column over the rows that were finite and came before the update ended."""
     used = table[table[:, USED] > 0]
     return used.mean(axis=0) if len(used) else np.full(table.shape[1], np.nan)
 
 
 def summarise(table: np.ndarray, last_epoch: int, has_estimates: bool = False) -> dict[str, float]:
-    """Return an update's statistics by Stable-Baselines3's names.
+    """Return an update's statistics under Stable-Baselines3's names.
 
     Args:
-        table: (n_minibatches, 9), a row for each in the order of the update.
-        last_epoch: first row of the last epoch, which the KL divergence is of.
-        has_estimates: the policy has a `biped.ppo.estimator`.
+        table: (n_minibatches, 9), one row per minibatch, in order.
+        last_epoch: first row of the last epoch; the KL divergences are averaged from it on.
+        has_estimates: whether the policy has a `biped.ppo.estimator`.
     """
     used, of_last_epoch = mean_of_used(table), mean_of_used(table[last_epoch:])
     return {

@@ -1,7 +1,7 @@
-"""Observations in two groups: what the actor may see, and what the critic may see while it trains the actor.
+"""Observations in two groups: one for the actor, and one for the critic, which is used only in training.
 
-Pinto et al. 2018, "Asymmetric actor critic for image-based robot learning" (arXiv:1710.06542). In the gymnasium and
-Stable-Baselines3 convention they are a `Dict` of two boxes; any other observation is seen by both.
+Pinto et al. 2018, "Asymmetric actor critic for image-based robot learning" (arXiv:1710.06542). In gymnasium and
+Stable-Baselines3 they are a `Dict` of two boxes; actor and critic share any other kind of observation.
 """
 
 import gymnasium
@@ -11,14 +11,14 @@ ACTOR, CRITIC = "policy", "critic"
 
 
 def group_space(space: gymnasium.Space, group: str) -> gymnasium.Space:
-    """Return the space of what actor or critic sees.
+    """Return the space of the actor's or the critic's observations.
 
     Args:
-        space: of the whole observation.
+        space: space of the whole observation.
         group: `ACTOR` or `CRITIC`.
 
     Raises:
-        ValueError: the observation is a dictionary of other things than the two groups.
+        ValueError: the observation is a dictionary with other keys than the two groups.
     """
     if not isinstance(space, gymnasium.spaces.Dict):
         return space

@@ -1,4 +1,4 @@
-"""What keeps one bad minibatch from ending a training run: steps left out, and a way back to good weights."""
+"""Protection of a training against bad minibatches: skipped steps, and a way back to good weights."""
 
 from typing import Any
 
@@ -7,13 +7,13 @@ from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
 
 TOLERATED_IN_A_ROW = 3
-"""Steps left out in a row from which on the weights are taken to be bad."""
+"""Number of consecutive skipped steps from which on the weights are considered bad."""
 
 
 def make_skippable(optimizer: Optimizer) -> bool:
-    """Switch Adam to torch's fused step, which can be skipped by a flag on the device; say whether that was possible.
+    """Switch Adam to torch's fused step, which a flag on the device can skip; return whether that was possible.
 
-    Other optimizers are left as they are: for them `StepGuard` looks at the flag on the host.
+    Other optimizers stay unchanged: for them `StepGuard` reads the flag on the host.
     """
     if not isinstance(optimizer, Adam | AdamW):
         return False
@@ -21,16 +21,16 @@ def make_skippable(optimizer: Optimizer) -> bool:
         group["fused"], group["foreach"] = True, False
         for parameter in group["params"]:
             state = optimizer.state.get(parameter)
-            if state:  # the step count of a checkpoint that was not fused lies on the host
+            if state:  # a non-fused checkpoint has its step count on the host
                 state["step"] = state["step"].to(parameter.device, torch.float32)
     return True
 
 
 class StepGuard:
-    """Takes optimizer steps, leaves out those whose loss or gradient is not finite, and counts them on the device."""
+    """Takes optimizer steps, skips those with a non-finite loss or gradient, and counts these on the device."""
 
     def __init__(self, parameters: list[nn.Parameter], optimizer: Optimizer, device: torch.device) -> None:
-        """Watch the steps of `optimizer` on `parameters`."""
+        """Guard the steps of `optimizer` on `parameters`."""
         self._parameters, self._optimizer = parameters, optimizer
         self._fused = make_skippable(optimizer)
         self._skipped = torch.zeros((), device=device, dtype=torch.float32)
@@ -38,10 +38,10 @@ class StepGuard:
         self._longest = torch.zeros((), device=device, dtype=torch.float32)
 
     def step(self, loss: Tensor, max_grad_norm: float, allowed: Tensor) -> Tensor:
-        """Clip the gradients and step, unless something is not finite or `allowed` (a flag on the device) is False.
+        """Clip the gradients and step, unless a value is not finite or `allowed` (a flag on the device) is False.
 
         Returns:
-            A flag on the device: loss and gradients were finite.
+            A flag on the device: whether loss and gradients were finite.
         """
         norm = nn.utils.clip_grad_norm_(self._parameters, max_grad_norm)
         finite = loss.detach().isfinite() & norm.isfinite()
@@ -50,7 +50,7 @@ class StepGuard:
         self._longest = torch.maximum(self._longest, self._in_a_row)
         if self._fused:
             optimizer: Any = self._optimizer
-            optimizer.found_inf = (~finite | ~allowed).float()  # torch's own seam: its gradient scaler skips so
+            optimizer.found_inf = (~finite | ~allowed).float()  # the flag that torch's gradient scaler uses to skip
             optimizer.step()
             del optimizer.found_inf
         else:
@@ -62,39 +62,39 @@ class StepGuard:
             self._optimizer.step()
 
     def counts(self) -> Tensor:
-        """Return (2,): steps left out so far, and the longest row of them."""
+        """Return (2,): number of skipped steps, and the longest run of consecutive ones."""
         return torch.stack((self._skipped, self._longest))
 
 
 class LastGood:
-    """Weights and optimizer states to go back to: what this update began with, and what the last good one did.
+    """Weights and optimizer states to return to: from the start of this update, and of the last good update.
 
-    Only the latter is confirmed: a whole update of finite losses has come out of it.
+    Only the latter are confirmed: they led to a whole update with finite losses.
     """
 
     def __init__(self) -> None:
-        """Hold nothing yet."""
+        """Start empty."""
         self._good: dict[str, Any] | None = None
         self._candidate: dict[str, Any] | None = None
 
     def note(self, module: nn.Module, optimizer: Optimizer) -> None:
-        """Copy what an update begins with."""
+        """Copy the state at the start of an update."""
         self._candidate = _copied({"module": module.state_dict(), "optimizer": optimizer.state_dict()})
 
     def confirm(self) -> None:
-        """The update was good: what it began with is what to come back to."""
+        """Mark the update as good: its start becomes the confirmed state."""
         self._good = self._candidate
 
     def restore(self, module: nn.Module, optimizer: Optimizer, *, confirmed: bool) -> None:
-        """Put back what this update began with, or what is `confirmed`, if anything is."""
+        """Restore the state at the start of this update, or the `confirmed` state if there is one."""
         copied = (self._good if confirmed else None) or self._candidate
         assert copied is not None, "nothing was noted"
         module.load_state_dict(copied["module"])
-        optimizer.load_state_dict(_copied(copied["optimizer"]))  # it would keep the tensors themselves
+        optimizer.load_state_dict(_copied(copied["optimizer"]))  # copied because the optimizer keeps the given tensors
 
 
 def _copied(value: Any) -> Any:
-    """Return a copy of nested dictionaries, lists and tensors, queued on the device like any other work."""
+    """Return a copy of nested dictionaries, lists and tensors; copies are queued on the device."""
     if isinstance(value, Tensor):
         return value.clone()
     if isinstance(value, dict):

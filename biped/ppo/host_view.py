@@ -1,4 +1,4 @@
-"""What a step returned, as Stable-Baselines3's callbacks know it; copied from the device when it is first read."""
+"""The results of a step as Stable-Baselines3's callbacks expect them; copied from the device when first read."""
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -10,19 +10,19 @@ from torch import Tensor
 
 
 class HostArray(NDArrayOperatorsMixin):
-    """A tensor that reads like the numpy array it becomes, and is copied to the host only by the first reader.
+    """A tensor that behaves like a numpy array, and is copied to the host only when first read.
 
-    Operators, indices, numpy's functions and an array's own methods work; `isinstance(..., np.ndarray)` says no, and
-    `np.asarray` makes it one.
+    Operators, indices, numpy's functions and array methods work; `isinstance(..., np.ndarray)` is False, and
+    `np.asarray` returns an array.
     """
 
     def __init__(self, tensor: Tensor) -> None:
-        """Keep `tensor` where it is."""
+        """Keep `tensor` on its device."""
         self._tensor = tensor
 
     @cached_property
     def array(self) -> np.ndarray:
-        """The numbers on the host, in the tensor's shape; on a CPU the tensor's own memory."""
+        """The values on the host, in the tensor's shape; for a CPU tensor its own memory."""
         return self._tensor.detach().cpu().numpy()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -67,20 +67,20 @@ class HostArray(NDArrayOperatorsMixin):
 
 
 class HostInfos(Sequence[dict[str, Any]]):
-    """One dictionary per environment, as Stable-Baselines3 has them; nothing is copied before one is read.
+    """One dictionary per environment, as in Stable-Baselines3; nothing is copied before one is read.
 
-    Where an episode ended it holds what there is of `terminal_observation`, `TimeLimit.truncated`, and `episode` (`r`
+    Where an episode ended, it has those available of `terminal_observation`, `TimeLimit.truncated`, and `episode` (`r`
     return, `l` length, `t` seconds since the start); elsewhere it is empty.
     """
 
     def __init__(self, dones: Tensor, truncated: Tensor, infos: dict[str, Any], elapsed_s: float) -> None:
-        """Keep a step's tensors where they are.
+        """Keep a step's tensors on their device.
 
         Args:
             dones: episodes that ended, (n_envs,), bool.
-            truncated: those that were cut off, (n_envs,), bool.
+            truncated: episodes that were truncated, (n_envs,), bool.
             infos: see `biped.ppo.env_edge.TensorVecEnv.step_tensor`.
-            elapsed_s: since training began, s.
+            elapsed_s: time since training began (s).
         """
         self._dones, self._truncated, self._infos, self._elapsed_s = dones, truncated, infos, elapsed_s
 

@@ -10,12 +10,12 @@ HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 
 
 class PolicyLoss(NamedTuple):
-    """The clipped surrogate loss and what is logged of it: scalars on the device."""
+    """The clipped surrogate loss and values to log: scalars on the device."""
 
     loss: Tensor
     """Clipped surrogate loss."""
     clip_fraction: Tensor
-    """Share of probability ratios outside the clip."""
+    """Share of probability ratios outside the clipping range."""
     approx_kl: Tensor
     """Estimate of KL(old ‖ new) from the ratios: http://joschu.net/blog/kl-approx.html."""
 
@@ -25,7 +25,7 @@ def policy_loss(
 ) -> PolicyLoss:
     """Return the clipped surrogate loss of a minibatch: Schulman et al. 2017, equation 7. Tensors are (n,).
 
-    `weights` is of the KL estimate alone; see `weighted_mean`.
+    `weights` apply only to the KL estimate; see `weighted_mean`.
     """
     log_ratio = log_prob - old_log_prob
     ratio = log_ratio.exp()
@@ -38,7 +38,7 @@ def policy_loss(
 
 
 def weighted_mean(values: Tensor, weights: Tensor | None) -> Tensor:
-    """Return the mean of values (n,) by weights (n,); by equal ones where there are none, or where all are 0."""
+    """Return the mean of values (n,) with weights (n,); with equal weights if there are none or all are 0."""
     if weights is None:
         return values.mean()
     total = weights.sum()
@@ -46,14 +46,14 @@ def weighted_mean(values: Tensor, weights: Tensor | None) -> Tensor:
 
 
 def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, clip_range: float | None) -> Tensor:
-    """Return the mean squared error of values (n,), which move at most by `clip_range` from `old_values` if given."""
+    """Return the mean squared error of values (n,), changed by at most `clip_range` from `old_values` if given."""
     if clip_range is not None:
         values = old_values + (values - old_values).clamp(-clip_range, clip_range)
     return (returns - values).square().mean()
 
 
 def normalised(advantages: Tensor) -> Tensor:
-    """Return advantages (n,) shifted to mean 0 and scaled to spread 1; a single one is left as it is."""
+    """Return advantages (n,) shifted to mean 0 and scaled to standard deviation 1; a single one is unchanged."""
     if len(advantages) < 2:
         return advantages
     return (advantages - advantages.mean()) / (advantages.std() + 1e-8)
@@ -66,7 +66,7 @@ def gaussian_log_prob(actions: Tensor, means: Tensor, log_std: Tensor) -> Tensor
 
 
 def gaussian_entropy(log_std: Tensor) -> Tensor:
-    """Return the entropy, nats, of a Gaussian with log standard deviations (width,): a scalar, whatever its mean."""
+    """Return the entropy, nats, of a Gaussian with log standard deviations (width,): a scalar."""
     return (log_std + HALF_LOG_TWO_PI + 0.5).sum()
 
 
@@ -78,7 +78,7 @@ def gaussian_kl(old_means: Tensor, old_log_std: Tensor, means: Tensor, log_std: 
 
 
 def explained_variance(values: Tensor, returns: Tensor) -> Tensor:
-    """Return the share of the returns' variance that the values predict, a scalar; NaN where there is no variance."""
+    """Return the share of the returns' variance that the values explain, a scalar; NaN if there is no variance."""
     variance = returns.var(correction=0)
     share = 1.0 - (returns - values).var(correction=0) / variance
     return torch.where(variance > 0.0, share, torch.nan)

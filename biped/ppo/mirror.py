@@ -1,4 +1,4 @@
-"""A symmetry of a task: a transformation of observations and actions under which nothing changes."""
+"""A symmetry of a task: a transformation of observations and actions that leaves the task unchanged."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,19 +20,19 @@ from biped.ppo.recurrent_pass import (
 
 @dataclass(frozen=True)
 class Reflection:
-    """Swaps and negates entries of vectors; applied twice it changes nothing."""
+    """Permutes and negates entries of vectors; applying it twice is the identity."""
 
     index: Tensor
-    """Where each entry comes from, (width,), int64."""
+    """Source index of each entry, (width,), int64."""
     sign: Tensor
-    """What it is multiplied by, (width,), 1 or -1."""
+    """Factor on each entry, (width,), 1 or -1."""
 
     @classmethod
     def build(cls, index: Sequence[int], sign: Sequence[float], device: torch.device) -> "Reflection":
-        """Check and upload.
+        """Check the rule and make its tensors.
 
         Raises:
-            ValueError: applied twice it would change something.
+            ValueError: applying it twice is not the identity.
         """
         twice = [index[i] for i in index]
         if twice != list(range(len(index))) or any(sign[i] * sign[index[i]] != 1 for i in range(len(index))):
@@ -43,7 +43,7 @@ class Reflection:
         )
 
     def __call__(self, vectors: Tensor) -> Tensor:
-        """Reflect (n, width)."""
+        """Reflect vectors (n, width)."""
         return vectors.index_select(1, self.index) * self.sign
 
     def where(self, chosen: Tensor, vectors: Tensor) -> Tensor:
@@ -53,17 +53,17 @@ class Reflection:
 
 @dataclass(frozen=True)
 class Mirror:
-    """The mirror image of a task: from mirrored observations mirrored actions lead to the same rewards.
+    """The mirror image of a task: after mirrored observations, mirrored actions lead to the same rewards.
 
-    The learner sees every sequence as often mirrored as not: the augmentation of Mittal et al. 2024
-    (arXiv:2403.04359), drawn anew in each epoch rather than added, so that an update costs what it did. The
-    probability of a mirrored action at the time of the rollout is that of the action itself, which was drawn with it.
+    On average the learner uses every sequence mirrored as often as not: the augmentation of Mittal et al. 2024
+    (arXiv:2403.04359), but drawn anew in each epoch instead of added, so that an update costs the same. The old
+    probability of a mirrored action is that of the original action at the time of the rollout.
     """
 
     observations: Reflection | Mapping[str, Reflection]
-    """Of the observations; of each group where they come in groups."""
+    """Reflection of the observations, or of each group."""
     actions: Reflection
-    """Of the actions."""
+    """Reflection of the actions."""
 
     def see(self, observations: Observations) -> Observations:
         """Reflect observations (n, width), or each group of them."""
@@ -79,10 +79,10 @@ class Mirror:
 
 
 class MirrorMemory:
-    """The LSTM states of a policy that has seen everything so far in the mirror."""
+    """The LSTM states of a policy whose observations so far are all mirrored."""
 
     def __init__(self, mirror: Mirror, states: RNNStates) -> None:
-        """Begin with `states`, (layers, n_envs, lstm_hidden_size) each."""
+        """Start with `states`, (layers, n_envs, lstm_hidden_size) each."""
         self._mirror, self.states = mirror, states
 
     @torch.no_grad()
@@ -93,7 +93,7 @@ class MirrorMemory:
         episode_starts: Tensor,
         precision: Precision = "fp32",
     ) -> None:
-        """Go on by one step: observations (n_envs, width), or groups of them, episode starts (n_envs,), bool."""
+        """Advance by one step: observations (n_envs, width), or groups of them, and episode starts (n_envs,), bool."""
         before = forget_where(episode_starts, self.states)
         step = single_steps(len(episode_starts))
         with unchecked_distributions():

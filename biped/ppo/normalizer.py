@@ -1,4 +1,4 @@
-"""A running normaliser of observations as a module: it is saved, resumed and exported with the policy that holds it."""
+"""A running normaliser of observations as a module: it is saved, resumed and exported with its policy."""
 
 from typing import Protocol, runtime_checkable
 
@@ -6,21 +6,21 @@ import torch
 from torch import Tensor, nn
 
 CLIP = 10.0
-"""Normalised observations are clipped to ± this."""
+"""Normalised observations are clipped to ± this value."""
 
 
 class RunningNormalizer(nn.Module):
-    """Shifts and scales observations to mean 0 and variance 1 over all that `observe` was shown."""
+    """Shifts and scales observations to mean 0 and variance 1 over everything passed to `observe`."""
 
     mean: Tensor
     variance: Tensor
     count: Tensor
 
     def __init__(self, width: int) -> None:
-        """Start as the identity, but for the clip.
+        """Start as the identity, apart from the clipping.
 
         Args:
-            width: of the flattened observation.
+            width: width of the flattened observation.
         """
         super().__init__()
         self.register_buffer("mean", torch.zeros(width, dtype=torch.float32))
@@ -33,13 +33,13 @@ class RunningNormalizer(nn.Module):
 
     @torch.no_grad()
     def observe(self, observations: Tensor) -> None:
-        """Take observations (n, width) into account: Chan et al. 1979, the pairwise update of mean and variance."""
+        """Update the statistics with observations (n, width): the pairwise update of Chan et al. 1979."""
         batch_variance, batch_mean = torch.var_mean(observations, dim=0, correction=0)
         total = self.count + len(observations)
         share = (len(observations) / total).to(self.mean.dtype)
         shift = batch_mean - self.mean
         merged = self.variance * (1.0 - share) + batch_variance * share + shift.square() * share * (1.0 - share)
-        # Observations that are not numbers are left out as a batch: they would stay in the mean for ever.
+        # A batch with non-finite values is ignored, because they would stay in the mean for ever.
         good = merged.isfinite().all()
         self.mean.copy_(torch.where(good, self.mean + shift * share, self.mean))
         self.variance.copy_(torch.where(good, merged, self.variance))
@@ -48,8 +48,8 @@ class RunningNormalizer(nn.Module):
 
 @runtime_checkable
 class Observer(Protocol):
-    """A policy that learns from the observations themselves; the learner shows it each rollout after its update."""
+    """A policy with statistics of the observations; the learner passes it each rollout after its update."""
 
     def observe(self, observations: Tensor) -> None:
-        """Take observations (n, ...) into account."""
+        """Update the statistics with observations (n, ...)."""
         ...

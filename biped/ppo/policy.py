@@ -1,9 +1,9 @@
-"""A recurrent actor-critic: an MLP into an LSTM into linear heads, one of each for the actor and for the critic.
+"""A recurrent actor-critic: MLP, LSTM and linear head, one of each for the actor and for the critic.
 
-In sb3-contrib's own recurrent policies `net_arch` sits after the LSTM. Here the MLP is the features extractor, in front
-of it, and `net_arch` is empty; a checkpoint of this policy still opens with stock `RecurrentPPO.load`. Where
-observations come in two groups (`biped.ppo.groups`), the actor's extractor takes one and the critic's the other: no
-number of the critic's can reach an action.
+In sb3-contrib's own recurrent policies `net_arch` comes after the LSTM. Here the MLP is the features extractor before
+it, and `net_arch` is empty; a checkpoint of this policy still opens with stock `RecurrentPPO.load`. If observations
+have two groups (`biped.ppo.groups`), the actor's extractor takes one and the critic's the other: no value of the
+critic's group can influence an action.
 """
 
 import math
@@ -25,7 +25,7 @@ from biped.ppo.recurrent_pass import without_memory
 
 
 class MlpExtractor(BaseFeaturesExtractor):
-    """A stack of linear layers with ELU, from flat observations to the LSTM's input."""
+    """Linear layers with ELU, from flat observations to the LSTM's input."""
 
     def __init__(
         self,
@@ -34,16 +34,16 @@ class MlpExtractor(BaseFeaturesExtractor):
         normalizer: RunningNormalizer | None = None,
         group: str = ACTOR,
     ) -> None:
-        """Make one layer a width in `hidden_sizes`, behind the `normalizer` if there is one.
+        """Make one layer per width in `hidden_sizes`, after the `normalizer` if there is one.
 
         Args:
             observation_space: a flat `Box`, or a `Dict` of two groups.
             hidden_sizes: widths of the layers.
-            normalizer: of the observations.
-            group: which of the groups it takes.
+            normalizer: normaliser of the observations.
+            group: the observation group to use.
 
         Raises:
-            ValueError: there is no layer, or the groups are others.
+            ValueError: there are no layers, or the observation has other groups.
         """
         if not hidden_sizes:
             raise ValueError("hidden_sizes is empty: the extractor needs at least one layer")
@@ -62,12 +62,12 @@ class MlpExtractor(BaseFeaturesExtractor):
         return self.encode(observations[self.group] if isinstance(observations, dict) else observations)
 
     def encode(self, observations: Tensor) -> Tensor:
-        """Map the extractor's own group (batch, width) to features (batch, features_dim)."""
+        """Map the extractor's own group, (batch, width), to features (batch, features_dim)."""
         flat = observations.flatten(1)
         return self.layers(flat if self.normalizer is None else self.normalizer(flat))
 
     def observe(self, observations: Tensor | dict[str, Tensor]) -> None:
-        """Let the normaliser take observations (n, ...) into account, if there is one."""
+        """Update the normaliser, if there is one, with observations (n, ...)."""
         if self.normalizer is not None:
             group = observations[self.group] if isinstance(observations, dict) else observations
             self.normalizer.observe(group.flatten(1))
@@ -83,14 +83,14 @@ _SETTLED: Mapping[str, Any] = MappingProxyType(
         "shared_lstm": False,
     }
 )
-"""Arguments of sb3-contrib's policy that make it this one."""
+"""Fixed arguments of sb3-contrib's policy."""
 
 
 class MlpIntoLstmPolicy(RecurrentActorCriticPolicy):
-    """sb3-contrib's recurrent actor-critic with the MLP in front of the LSTM and a fast pass over whole sequences."""
+    """sb3-contrib's recurrent actor-critic with the MLP before the LSTM and a fast pass over whole sequences."""
 
     estimator: Estimator | None
-    """Predicts from the actor's memory what only the critic sees; None without `estimates`."""
+    """Predicts values of the critic's group from the actor's memory; None without `estimates`."""
 
     def __init__(
         self,
@@ -116,19 +116,19 @@ class MlpIntoLstmPolicy(RecurrentActorCriticPolicy):
             hidden_sizes: widths of the MLP's layers.
             lstm_hidden_size: width of each LSTM.
             n_lstm_layers: layers of each LSTM.
-            initial_std: standard deviation of the actions at the start.
-            normalize_observations: keep running mean and variance of the observations and normalise by them.
-            estimates: numbers of the critic's group that the actor's memory predicts, by their places; none: no such
-                head. See `biped.ppo.estimator`.
-            estimate_coef: weight of that prediction's loss.
-            memory: whether the LSTMs remember; without, they are feed-forward layers.
-            **kwargs: what else Stable-Baselines3 passes to a policy.
+            initial_std: initial standard deviation of the actions.
+            normalize_observations: normalise observations by their running mean and variance.
+            estimates: indices in the critic's group of the values to predict from the actor's memory; empty: no head.
+                See `biped.ppo.estimator`.
+            estimate_coef: weight of the prediction's loss.
+            memory: whether the LSTMs keep their state; if not, they act as feed-forward layers.
+            **kwargs: further arguments of Stable-Baselines3's policies.
 
         Raises:
-            ValueError: observations come in other groups, or `estimates` without a group of the critic's own.
+            ValueError: observations have other groups, or `estimates` is given without a group for the critic.
         """
         if estimates and not isinstance(observation_space, gymnasium.spaces.Dict):
-            raise ValueError("estimates are of the critic's group, and there are no groups")
+            raise ValueError("estimates need a critic group, but the observations have no groups")
         settings = {
             **_SETTLED,
             "features_extractor_kwargs": {"hidden_sizes": tuple(hidden_sizes)},
@@ -149,13 +149,13 @@ class MlpIntoLstmPolicy(RecurrentActorCriticPolicy):
         self.estimates, self.estimator = tuple(estimates), None
         if estimates:
             self.estimator = Estimator(lstm_hidden_size, estimates, estimate_coef)
-            make_optimizer: Any = self.optimizer_class  # the parent made one without this head
+            make_optimizer: Any = self.optimizer_class  # the parent's optimizer lacks this head
             self.optimizer = make_optimizer(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
 
     def make_features_extractor(self) -> BaseFeaturesExtractor:
-        """Make an extractor: the actor's, and when asked again the critic's.
+        """Make the actor's extractor at the first call, the critic's at the second.
 
-        Each group has a normaliser of its own; two extractors that see the same share one.
+        Each group has its own normaliser; if both extractors use the same observations, they share one.
         """
         is_critic = self.features_extractor is not None
         group = CRITIC if is_critic else ACTOR
@@ -171,13 +171,13 @@ class MlpIntoLstmPolicy(RecurrentActorCriticPolicy):
         return RunningNormalizer(width) if self._normalizes else None
 
     def observe(self, observations: Tensor | dict[str, Tensor]) -> None:
-        """Let the normalisers take observations (n, ...) into account, if there are any."""
+        """Update the normalisers, if there are any, with observations (n, ...)."""
         extractors = [self.pi_features_extractor, self.vf_features_extractor]
         for extractor in extractors if isinstance(observations, dict) else extractors[:1]:
             cast("MlpExtractor", extractor).observe(observations)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        """Return the constructor's own arguments, from which `load` makes a policy that was `save`d."""
+        """Return the constructor's arguments, from which `load` recreates a saved policy."""
         settled = {"net_arch", "activation_fn", "log_std_init", "features_extractor_class", "features_extractor_kwargs"}
         parents = super()._get_constructor_parameters()
         return {name: value for name, value in parents.items() if name not in settled} | {
@@ -199,12 +199,12 @@ class MlpIntoLstmPolicy(RecurrentActorCriticPolicy):
         episode_starts: Tensor,
         lstm: nn.LSTM,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Run an LSTM over sequences, forgetting where an episode starts.
+        """Run an LSTM over sequences and clear its state where an episode starts.
 
         The parent class runs step by step as soon as any episode starts anywhere. But its own buffer cuts sequences at
-        episode starts, so a start is nearly always a sequence's first step: there it is enough to clear the initial
-        state, and one call runs the whole batch. Finding out whether that holds reads one flag back from the device,
-        among the dozen values that stock training reads back for every minibatch.
+        episode starts, so a start is nearly always a sequence's first step. There it is enough to clear the initial
+        state, and one call runs the whole batch. Checking this reads one flag from the device, among the dozen values
+        that stock training reads for every minibatch.
 
         Args:
             features: (n_seq × length, lstm.input_size), sequence by sequence.

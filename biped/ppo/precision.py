@@ -1,7 +1,7 @@
-"""In which precision the networks run, and whether this machine can: found by trying, as no list of machines is whole.
+"""Precision of the networks, and a test of whether this machine supports it, because no list of machines is complete.
 
-On a CPU the bfloat16 LSTM is oneDNN's, which has none for some instruction sets (AVX2 without AVX-512 is one). A GPU
-before Ampere computes in bfloat16 only by emulation, which is slower than single precision.
+On a CPU the bfloat16 LSTM is oneDNN's, which lacks it for some instruction sets (such as AVX2 without AVX-512). A GPU
+before Ampere only emulates bfloat16, which is slower than single precision.
 """
 
 import sys
@@ -12,29 +12,29 @@ from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from torch import Tensor, nn
 
 Precision = Literal["fp32", "bf16"]
-"""Of the networks up to their heads; heads, probabilities and losses are always fp32."""
+"""Precision of the networks up to their heads; heads, probabilities and losses are always fp32."""
 
 _TRIED_STEPS, _TRIED_SEQUENCES = 2, 2
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """Return the context in which networks run in a precision."""
+    """Return the context for running networks in a precision."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
 def usable_precision(policy: RecurrentActorCriticPolicy, asked: Precision) -> Precision:
-    """Return the precision that was asked for or, where this machine cannot, say so in a line and return `fp32`."""
+    """Return the requested precision; if this machine does not support it, print a line and return `fp32`."""
     why_not = why_no_bf16(policy) if asked == "bf16" else None
     if why_not is None:
         return asked
-    print(f"bf16 cannot be had ({why_not}): the networks run in fp32", file=sys.stderr, flush=True)
+    print(f"bf16 is unavailable ({why_not}): the networks run in fp32", file=sys.stderr, flush=True)
     return "fp32"
 
 
 def why_no_bf16(policy: RecurrentActorCriticPolicy) -> str | None:
-    """Return why a policy cannot run in bfloat16 where it is, in a few words; None if it can.
+    """Return in a few words why a policy cannot run in bfloat16 on its device; None if it can.
 
-    Both LSTMs are tried as a rollout and an update run them, without and with gradients.
+    Both LSTMs are run as in a rollout and in an update, without and with gradients.
     """
     device = policy.device
     if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
@@ -52,7 +52,7 @@ def _try(lstm: nn.LSTM, device: torch.device) -> None:
     """Run an LSTM in bfloat16.
 
     Raises:
-        RuntimeError: it cannot.
+        RuntimeError: the device does not support it.
     """
 
     def zeros(*shape: int) -> Tensor:
@@ -65,5 +65,5 @@ def _try(lstm: nn.LSTM, device: torch.device) -> None:
             lstm(sequence, (state, state))
         with torch.enable_grad():
             output, _ = lstm(sequence, (state, state))
-            # Gradients for the weights, without touching those that they have.
+            # Compute gradients of the weights without changing their `grad`.
             torch.autograd.grad(output.float().sum(), list(lstm.parameters()))

@@ -1,10 +1,10 @@
-"""One pass of a recurrent actor-critic over sequences: one LSTM call a block, nothing read back to the host.
+"""One pass of a recurrent actor-critic over sequences: one LSTM call per block, and no reads on the host.
 
-sb3-contrib's policies run their LSTM through `_process_sequence`, which looks at its arguments on the host to choose
-between one call and a loop over steps. The functions here use the same modules, in the same order, on sequences that
-hold no episode start (`biped.ppo.sequences`), so there is nothing to look at. They serve a step of a rollout (sequences
-of one step), a minibatch, and any `RecurrentActorCriticPolicy`; what a policy's own `forward` or `evaluate_actions`
-does beyond that is not run.
+sb3-contrib's policies run their LSTM through `_process_sequence`, which reads its arguments on the host to choose
+between one call and a loop over steps. The functions here use the same modules, in the same order, on sequences
+without episode starts inside (`biped.ppo.sequences`), so nothing has to be read. They serve a step of a rollout
+(sequences of one step), a minibatch, and any `RecurrentActorCriticPolicy`; anything else that a policy's own `forward`
+or `evaluate_actions` does is not run.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ LstmState = tuple[Tensor, ...]
 """Hidden and cell state, (layers, n_sequences, lstm_hidden_size) each."""
 
 Observations = Any
-"""A tensor (n, ...), or a dictionary of them."""
+"""A tensor (n, ...), or a dictionary of such tensors."""
 
 
 def evaluate_actor(
@@ -40,14 +40,14 @@ def evaluate_actor(
 
     Args:
         policy: the networks.
-        observations: (n_slots, ...), slot by slot as `biped.ppo.sequences.Sequences` has them.
-        blocks: how the slots make sequences.
-        state: of the actor's LSTM, that the sequences start from.
-        precision: of the network up to its head.
+        observations: (n_slots, ...), in the order of slots of `biped.ppo.sequences.Sequences`.
+        blocks: how the slots form sequences.
+        state: the actor's LSTM state at the start of the sequences.
+        precision: precision of the network up to its head.
 
     Returns:
-        The action distribution slot by slot, the state after each block's last step, and what the memory predicts, slot
-        by slot, (n_slots, n_estimates); None where the policy has no `biped.ppo.estimator`.
+        The action distribution per slot, the state after each block's last step, and the estimator's predictions per
+        slot, (n_slots, n_estimates); None if the policy has no `biped.ppo.estimator`.
     """
     with autocast(policy.device, precision):
         features = policy.pi_features_extractor(_prepared(policy, observations))
@@ -64,7 +64,7 @@ def evaluate_critic(
     state: LstmState,
     precision: Precision = "fp32",
 ) -> tuple[Tensor, LstmState]:
-    """Run the critic over blocks of sequences: values (n_slots,); for the rest see `evaluate_actor`."""
+    """Run the critic over blocks of sequences and return values (n_slots,); otherwise like `evaluate_actor`."""
     with autocast(policy.device, precision):
         features = policy.vf_features_extractor(_prepared(policy, observations))
         latent, state = _critic_latent(policy, features, blocks, state)
@@ -78,7 +78,7 @@ def evaluate_sequences(
     states: RNNStates,
     precision: Precision = "fp32",
 ) -> tuple[Distribution, Tensor, RNNStates]:
-    """Run actor and critic, and what they share only once: see `evaluate_actor` and `evaluate_critic`."""
+    """Run actor and critic, with shared parts run once; see `evaluate_actor` and `evaluate_critic`."""
     with autocast(policy.device, precision):
         prepared = _prepared(policy, observations)
         pi_features = policy.pi_features_extractor(prepared)
@@ -94,17 +94,17 @@ def evaluate_sequences(
 
 
 def are_independent(policy: RecurrentActorCriticPolicy) -> bool:
-    """Say whether no parameter of the actor is one of the critic: then their gradients are two separate graphs."""
+    """Return whether actor and critic share no parameter, so that their gradients are two separate graphs."""
     return policy.lstm_critic is not None and not policy.share_features_extractor
 
 
 def single_steps(count: int) -> tuple[Block]:
-    """Return the block of `count` sequences of one step each."""
+    """Return the block layout of `count` sequences of one step each."""
     return (Block(1, count),)
 
 
 def forget_where(mask: Tensor, states: RNNStates) -> RNNStates:
-    """Return states that are zero where `mask` (n_sequences,) is True, even where they were not numbers."""
+    """Return states that are zero where `mask` (n_sequences,) is True, even if they were not finite."""
     column = mask[:, None]
 
     def cleared(state: LstmState) -> LstmState:
@@ -114,14 +114,14 @@ def forget_where(mask: Tensor, states: RNNStates) -> RNNStates:
 
 
 def without_non_finite(states: RNNStates) -> RNNStates:
-    """Return states that are zero for each sequence that has a number in them that is not finite."""
+    """Return states that are zero for each sequence with a non-finite value."""
     tensors = (*states.pi, *states.vf)
     return forget_where(~torch.stack([t.isfinite().all(dim=2).all(dim=0) for t in tensors]).all(dim=0), states)
 
 
 @contextmanager
 def unchecked_distributions() -> Iterator[None]:
-    """Switch off torch's check of distributions' arguments: it reads each of them back to the host."""
+    """Disable torch's check of distributions' arguments, which reads each of them on the host."""
     checked = torch.distributions.Distribution._validate_args
     torch.distributions.Distribution.set_default_validate_args(False)
     try:
@@ -132,7 +132,7 @@ def unchecked_distributions() -> Iterator[None]:
 
 @contextmanager
 def single_precision() -> Iterator[None]:
-    """Let modules be made in float32, whatever torch's default is: Stable-Baselines3 does not say it of its own."""
+    """Make modules in float32, whatever torch's default is, because Stable-Baselines3 relies on the default."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
@@ -167,14 +167,14 @@ def _values(policy: RecurrentActorCriticPolicy, latent: Tensor, precision: Preci
 
 def _prepared(policy: RecurrentActorCriticPolicy, observations: Observations) -> Observations:
     if isinstance(policy.observation_space, spaces.Dict) and not isinstance(observations, dict):
-        return observations.float()  # one group alone: the actor's where it acts on a robot
+        return observations.float()  # only the actor's group, as on a robot
     return preprocess_obs(observations, policy.observation_space, normalize_images=policy.normalize_images)
 
 
 def without_memory(features: Tensor, lstm: nn.LSTM, state: LstmState) -> tuple[Tensor, LstmState]:
-    """Run an LSTM over features (n, lstm.input_size) as if each were the first of an episode: a feed-forward layer.
+    """Run an LSTM over features (n, lstm.input_size), each as an episode's first step: a feed-forward layer.
 
-    `state` is of no account; it is returned where the features are not one step of n sequences, whose state is known.
+    `state` is not used. It is returned if the features are not one step of n sequences, for which the state is known.
     """
     output, last = lstm(features[None])
     return output[0], last if len(features) == state[0].shape[1] else state

@@ -1,12 +1,12 @@
-"""Recurrent PPO whose data never leaves the device: sb3-contrib's, with another buffer, rollout and update.
+"""Recurrent PPO whose data stays on the device: sb3-contrib's, with its own buffer, rollout and update.
 
-Same arguments, same losses, same names in the log, same checkpoints. What differs:
+Same arguments, losses, log names and checkpoints. Differences:
 
-- a minibatch holds all steps of some environments, so one LSTM state an environment is kept, not one a step;
-- episode starts cut those steps into blocks of sequences (`biped.ppo.sequences`): one LSTM call a block;
-- nothing is read back to the host within a step or a minibatch. Statistics come back once an update, and once an epoch
-  where the host has to decide by them (`target_kl`, the adaptive rate);
-- on a CPU an actor and a critic that share nothing are updated side by side (`biped.ppo.side_by_side`).
+- a minibatch has all steps of some environments, so one LSTM state per environment is kept, not one per step;
+- episode starts cut those steps into blocks of sequences (`biped.ppo.sequences`): one LSTM call per block;
+- the host reads nothing within a step or a minibatch. Statistics are read once per update, and once per epoch where
+  the host decides by them (`target_kl`, the adaptive rate);
+- on a CPU, an actor and a critic that share nothing are updated in parallel (`biped.ppo.side_by_side`).
 """
 
 import math
@@ -49,17 +49,17 @@ from biped.ppo.recurrent_pass import (
 from biped.ppo.side_by_side import SideBySide
 
 GIVE_UP_AFTER = 10
-"""Updates in a row that had to be undone after which training ends with an error."""
+"""Number of consecutive undone updates after which training ends with an error."""
 RECOVER_AFTER = 100
-"""Good updates in a row after which a halved learning rate doubles again, up to the scheduled one."""
+"""Number of consecutive good updates after which a halved learning rate doubles, up to the scheduled rate."""
 
 
 class DeviceRecurrentPPO(RecurrentPPO):
-    """`RecurrentPPO` on tensors that stay where the policy is.
+    """`RecurrentPPO` on tensors that stay on the policy's device.
 
-    Takes any recurrent policy of sb3-contrib and any Stable-Baselines3 `VecEnv`; one that has `step_tensor`
-    (`biped.ppo.env_edge.TensorVecEnv`) is stepped without a copy. `save` writes what stock `RecurrentPPO.load` opens
-    where this package can be imported.
+    Takes any recurrent policy of sb3-contrib and any Stable-Baselines3 `VecEnv`; an environment with `step_tensor`
+    (`biped.ppo.env_edge.TensorVecEnv`) is stepped without copies. Stock `RecurrentPPO.load` opens the files of `save`
+    if this package can be imported.
     """
 
     policy: RecurrentActorCriticPolicy
@@ -79,18 +79,18 @@ class DeviceRecurrentPPO(RecurrentPPO):
         mirror: Mirror | None = None,
         **kwargs: Any,
     ) -> None:
-        """Set up the learner; arguments that are not named here are `RecurrentPPO`'s.
+        """Set up the learner; arguments not listed here are `RecurrentPPO`'s.
 
         Args:
             policy: a recurrent policy of sb3-contrib, or its name.
             env: the environments.
             learning_rate: the rate or a schedule of it; the adaptive rate starts from its first value.
-            *args: more of `RecurrentPPO`'s arguments.
-            kl_schedule: steer the rate by the KL divergence of each update.
+            *args: further arguments of `RecurrentPPO`.
+            kl_schedule: adapt the rate to the KL divergence of each update.
             precision: `bf16` runs the networks up to their heads in bfloat16; see `biped.ppo.precision`.
-            std_range: floor and ceiling of the Gaussian's standard deviation.
-            mirror: a symmetry of the task; half of what the policy learns from, it sees in the mirror.
-            **kwargs: more of `RecurrentPPO`'s arguments.
+            std_range: lower and upper bound of the Gaussian's standard deviation.
+            mirror: a symmetry of the task; half of the sequences that the policy learns from are mirrored.
+            **kwargs: further arguments of `RecurrentPPO`.
 
         Raises:
             ValueError: the policy is not recurrent, `precision` is unknown, or `std_range` is not a range above 0.
@@ -102,9 +102,9 @@ class DeviceRecurrentPPO(RecurrentPPO):
         self.kl_schedule, self.precision = kl_schedule, precision
         self.std_range, self.mirror = tuple(std_range), mirror
         self.rate_scale = 1.0
-        """What the guard has left of the scheduled learning rate."""
+        """Factor on the scheduled learning rate, halved by the guard."""
         self.should_break_off: Callable[[], bool] = lambda: False
-        """Asked before each optimizer step after an update's first: if it says so, the update ends early."""
+        """Called before each optimizer step after an update's first; if it returns True, the update ends early."""
         self._undone_in_a_row = self._good_in_a_row = 0
         self._rate_before = 0.0
         super().__init__(policy, cast("Any", env), learning_rate, *args, **kwargs)
@@ -145,16 +145,16 @@ class DeviceRecurrentPPO(RecurrentPPO):
 
     @property
     def n_minibatches(self) -> int:
-        """Minibatches an epoch: as many as `batch_size` makes of a rollout, but at least one environment each."""
+        """Minibatches per epoch: as many as `batch_size` gives per rollout, with at least one environment each."""
         transitions = self.n_steps * self.n_envs
         return min(self.n_envs, -(-transitions // (self.batch_size or transitions)))
 
     # ---- rollout ----------------------------------------------------------------------------------------------------
 
-    def collect_rollouts(  # pyright: ignore[reportIncompatibleMethodOverride] - another buffer
+    def collect_rollouts(  # pyright: ignore[reportIncompatibleMethodOverride] - another buffer type
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: DeviceRolloutBuffer, n_rollout_steps: int
     ) -> bool:
-        """Act for `n_rollout_steps` and fill the buffer; False if the callback (its `locals` are stock's) ended it."""
+        """Fill the buffer with `n_rollout_steps`; return False if the callback (with stock's `locals`) ended it."""
         self.policy.set_training_mode(False)
         edge = edge_of(env, self.device, 1e-9 * self.start_time)
         self._last_obs = to_device(self._last_obs, self.device)
@@ -176,7 +176,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
                 clipped_actions = actions if self._bounds is None else actions.clamp(*self._bounds)
                 step = edge.step(clipped_actions)
                 self.num_timesteps += env.num_envs
-                # Before the callback, which may end the rollout: the next one goes on from here.
+                # Must come before the callback, which may end the rollout: the next one continues from here.
                 self._last_obs, self._last_lstm_states = step.observations, lstm_states
                 self._last_episode_starts = cast("Any", step.dones)
                 if isinstance(step.infos, list):
@@ -191,7 +191,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
                 rollout_buffer.add(obs_tensor, actions, rewards, episode_starts, values, log_probs, means)
         finally:
             self._drain(ended)
-        last_values = self._values(self._last_obs, self._last_lstm_states)  # of no account where an episode ended
+        last_values = self._values(self._last_obs, self._last_lstm_states)  # unused where an episode ended
         last_dones = cast("Tensor", self._last_episode_starts)
         rollout_buffer.compute_returns_and_advantage(last_values, last_dones, self.gamma, self.gae_lambda)
         callback.on_rollout_end()
@@ -201,7 +201,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
     def _act(
         self, observations: Observations, episode_starts: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, RNNStates]:
-        """Draw actions; return them with values, log-probabilities, the Gaussian's means, and the states after."""
+        """Sample actions; return them with values, log-probabilities, the Gaussian's means, and the next states."""
         assert self._last_lstm_states is not None
         with unchecked_distributions():
             distribution, values, states = evaluate_sequences(
@@ -217,7 +217,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
             return actions, values, distribution.log_prob(flat), means, states
 
     def _bootstrapped(self, step: Step, states: RNNStates) -> Tensor:
-        """Return the step's rewards, with what a time-out cut off added: Pardo et al. 2018, equation 6."""
+        """Return the step's rewards, plus the value lost to time-outs: Pardo et al. 2018, equation 6."""
         if step.truncated is None:
             return step.rewards
         cut_off = self._values(step.final_observations, states)
@@ -225,12 +225,12 @@ class DeviceRecurrentPPO(RecurrentPPO):
 
     @torch.no_grad()
     def _values(self, observations: Observations, states: RNNStates) -> Tensor:
-        """Return the values (n_envs,) of observations that follow on `states`."""
+        """Return the values (n_envs,) of observations, given the LSTM `states` before them."""
         step = single_steps(self.n_envs)
         return evaluate_critic(self.policy, observations, step, states.vf, self.runs_in)[0]
 
     def _drain(self, ended: EndedEpisodes) -> None:
-        """Hand the episodes of a rollout to Stable-Baselines3's statistics."""
+        """Pass the episodes of a rollout to Stable-Baselines3's statistics."""
         assert self.ep_info_buffer is not None
         self.ep_info_buffer.extend(ended.drain(self._stats_window_size))
 
@@ -268,13 +268,13 @@ class DeviceRecurrentPPO(RecurrentPPO):
             self.logger.record("train/clip_range_vf", gradient.clip_range_vf)
 
     def _goes_on(self, epoch: int, rows: Tensor, goes_on: Tensor) -> bool:
-        """Steer the rate by an epoch's KL divergence, and say whether the next epoch is to run."""
+        """Adapt the rate to an epoch's KL divergence, and return whether to run the next epoch."""
         if self.kl_schedule is None and self.target_kl is None:
             return True
         used = rows[:, USED] > 0
         kl, count, runs = torch.stack((torch.where(used, rows[:, KL], 0.0).sum(), used.sum(), goes_on)).tolist()
         if self.kl_schedule is not None and count:
-            # What is logged is the last epoch's: its rate, and the divergence that the rate then acted on.
+            # The log shows the last epoch's rate, and the divergence that changed the rate afterwards.
             self.logger.record("train/learning_rate", self._rate)
             rate = next_learning_rate(self._rate, kl / count, self.kl_schedule)
             update_learning_rate(self.policy.optimizer, rate)
@@ -283,12 +283,12 @@ class DeviceRecurrentPPO(RecurrentPPO):
         return bool(runs)
 
     def _finish_update(self, rows: Tensor, last_epoch: int, guard: StepGuard) -> None:
-        """Log the update, and undo it if it went wrong.
+        """Log the update, and undo it if it failed.
 
         Args:
-            rows: what is kept of the minibatches, (n, USED + 1).
-            last_epoch: the row that the last epoch began with.
-            guard: what watched the steps.
+            rows: logged values of the minibatches, (n, USED + 1).
+            last_epoch: first row of the last epoch.
+            guard: the guard of the steps.
         """
         buffer, policy = self.rollout_buffer, self.policy
         std = policy.log_std.exp().mean() if hasattr(policy, "log_std") else buffer.values.new_zeros(())
@@ -313,24 +313,24 @@ class DeviceRecurrentPPO(RecurrentPPO):
             self._confirm()
 
     def _confirm(self) -> None:
-        """Take note of an update that went well."""
+        """Record a good update."""
         self._last_good.confirm()
         self._undone_in_a_row = 0
         self._good_in_a_row += 1
         if self._good_in_a_row % RECOVER_AFTER == 0:
             self.rate_scale = min(1.0, 2.0 * self.rate_scale)
         if isinstance(self.policy, Observer):
-            # Only now: the update had to see the observations as the rollout saw them.
+            # Only now, because the update needs the same normalisation as the rollout.
             self.policy.observe(map_observations(lambda tensor: tensor.flatten(0, 1), self.rollout_buffer.observations))
 
     def _undo(self, why: str) -> None:
-        """Go back to the last good weights at half the rate.
+        """Return to the last good weights at half the rate.
 
         Raises:
-            FloatingPointError: that did not help several times in a row.
+            FloatingPointError: this has failed several times in a row.
         """
         self._undone_in_a_row, self._good_in_a_row = self._undone_in_a_row + 1, 0
-        # First to what this update began with. If that does not help, to weights that are known to have worked.
+        # First return to the start of this update. If that does not help, return to confirmed weights.
         self._last_good.restore(self.policy, self.policy.optimizer, confirmed=self._undone_in_a_row > 1)
         assert self._last_lstm_states is not None
         self._last_lstm_states = without_non_finite(self._last_lstm_states)
@@ -353,11 +353,11 @@ class DeviceRecurrentPPO(RecurrentPPO):
 
     @property
     def _rate(self) -> float:
-        """The learning rate: the optimizer's, the only one there is."""
+        """The learning rate, which is stored only in the optimizer."""
         return self.policy.optimizer.param_groups[0]["lr"]
 
     def _update_learning_rate(self, optimizers: list[torch.optim.Optimizer] | torch.optim.Optimizer) -> None:
-        """Write the scheduled rate into the optimizers; an adaptive rate is there already, and stays."""
+        """Write the scheduled rate into the optimizers; an adaptive rate is already there."""
         if self.kl_schedule is None:
             rate = self.lr_schedule(self._current_progress_remaining) * self.rate_scale
             for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
@@ -380,7 +380,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
         )
 
     def _log_std(self) -> Tensor | None:
-        """The Gaussian's log standard deviations, (action_width,); None for any other distribution."""
+        """Return the Gaussian's log standard deviations, (action_width,); None for any other distribution."""
         return self.policy.log_std if self.rollout_buffer.means is not None else None
 
     def _bound_std(self) -> None:
@@ -390,11 +390,11 @@ class DeviceRecurrentPPO(RecurrentPPO):
                 log_std.clamp_(math.log(self.std_range[0]), math.log(self.std_range[1]))
 
     def set_parameters(self, *args: Any, **kwargs: Any) -> None:
-        """Load weights and optimizer state, as Stable-Baselines3 does, and no longer go back to those from before."""
+        """Load weights and optimizer state, like Stable-Baselines3, and forget the earlier good weights."""
         super().set_parameters(*args, **kwargs)
         self._last_good = LastGood()
 
     def _excluded_save_params(self) -> list[str]:
-        # Tensors on a device that the machine that loads them may not have, and copies of the weights.
+        # Excludes copies of the weights, and tensors on a device that another machine may not have.
         on_device = ("_last_obs", "_last_episode_starts", "_last_good", "_bounds", "mirror", "_in_mirror", "runs_in")
         return [*super()._excluded_save_params(), *on_device, "should_break_off"]

@@ -1,10 +1,10 @@
-"""Episodes in a rollout as blocks of sequences, so that one LSTM call runs over a whole block.
+"""Episodes in a rollout, arranged in blocks of sequences so that one LSTM call runs a whole block.
 
-A sequence is a stretch of one environment's steps in which no episode begins after the first step: an LSTM runs over
-it without forgetting on the way. A block is a rectangle of sequences, padded at their ends. Where no episode begins
-within the rollout there is one block without padding. Where many do, the short sequences get a block of their own, so
-that less is padded. (torch's ragged layout, `PackedSequence`, needs no padding at all, but runs step by
-step: on a CPU it took three times as long.)
+A sequence is a stretch of one environment's steps in which no episode begins after the first step, so an LSTM runs over
+it without clearing its state. A block is a rectangle of sequences, padded at their ends. If no episode begins within
+the rollout, there is one block without padding. If many do, the short sequences get their own block, which reduces
+padding. (torch's ragged layout, `PackedSequence`, needs no padding, but runs step by step: on a CPU it took three
+times as long.)
 """
 
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 SHORT_SHARE = 1 / 8
-"""Share of short sequences from which on a second call of the LSTM costs less than the padding that it saves."""
+"""Share of short sequences from which a second LSTM call costs less than the padding that it saves."""
 LENGTHS = 8
-"""A block's length is one of so many: torch compiles its LSTM anew for every shape on a CPU."""
+"""Number of different block lengths, kept small because on a CPU torch compiles its LSTM for every shape."""
 
 
 @dataclass(frozen=True)
@@ -23,40 +23,40 @@ class Block:
     """A rectangle of sequences."""
 
     length: int
-    """Slots of a sequence."""
+    """Slots per sequence."""
     count: int
-    """Sequences."""
+    """Number of sequences."""
 
 
 @dataclass(frozen=True)
 class Sequences:
-    """The steps of some environments of a rollout, laid out in blocks. Arrays on the host.
+    """The steps of some environments of a rollout, arranged in blocks. Arrays on the host.
 
-    A block's slots lie one after the other, time by time (length, count); blocks follow each other.
+    The slots of a block are ordered by time (length, count); blocks follow each other.
     """
 
     blocks: tuple[Block, ...]
-    """The long sequences' block, the short ones'; one alone where there is no need for two."""
+    """The block of long sequences, then that of short ones; or one block for all."""
     slots: NDArray[np.int64]
-    """(n_slots,) the step in each slot, as a position in the rollout flattened from (n_steps, n_envs); padding
-    repeats the sequence's last step."""
+    """(n_slots,) step in each slot, as an index into the rollout flattened from (n_steps, n_envs); padding repeats the
+    sequence's last step."""
     filled: NDArray[np.int64] | None
-    """(n_transitions,) the slots that are not padding; None where none is."""
+    """(n_transitions,) indices of the slots that are not padding; None without padding."""
     envs: NDArray[np.int64]
     """(n_sequences,) environment of each sequence, block by block."""
     continues: NDArray[np.bool_]
-    """(n_sequences,) True where the sequence goes on with an episode of the rollout before."""
+    """(n_sequences,) True where the sequence continues an episode of the previous rollout."""
 
 
 def cut_at_starts(episode_starts: NDArray[np.bool_], envs: NDArray[np.int64]) -> Sequences:
-    """Cut the steps of `envs` at episode starts and lay them out; every step is in one slot that is not padding.
+    """Cut the steps of `envs` at episode starts and arrange them; every step fills exactly one slot.
 
     Args:
-        episode_starts: (n_steps, n_envs), True where a step is the first of an episode.
-        envs: (n_chosen,) environments to take, all steps of each.
+        episode_starts: (n_steps, n_envs), True where an episode starts.
+        envs: (n_chosen,) environments to use, with all their steps.
     """
     n_steps, n_envs = episode_starts.shape
-    starts = episode_starts[:, envs].T  # environment by environment, as sequences run
+    starts = episode_starts[:, envs].T  # grouped by environment, like the sequences
     begins = starts.copy()
     begins[:, 0] = True
     firsts = np.flatnonzero(begins)

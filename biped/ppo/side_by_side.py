@@ -1,8 +1,8 @@
-"""Two halves of an update at once, each on a core of its own.
+"""Two halves of an update in parallel, each on its own core.
 
-Actor and critic may share nothing: then forward and backward of one need not wait for the other. Torch's own threads
-split every matrix product and meet after it, so that another busy process stalls all of them all the time; halves meet
-once a minibatch. On an idle machine both are as fast (benchmarks/README.md).
+If actor and critic share nothing, forward and backward of one need not wait for the other. Torch's own threads split
+every matrix product and synchronise after it, so that another busy process stalls all of them all the time; the
+halves synchronise once per minibatch. On an idle machine both are equally fast (benchmarks/README.md).
 """
 
 import os
@@ -18,10 +18,10 @@ Second = TypeVar("Second")
 
 
 class SideBySide:
-    """A context in which `run` runs two functions at once, or one after the other where there is nothing to gain."""
+    """A context in which `run` runs two functions in parallel, or in sequence if that gains nothing."""
 
     def __init__(self, device: torch.device, *, independent: bool) -> None:
-        """Run at once if the functions are `independent`, and on a CPU whose other cores torch itself leaves idle."""
+        """Run in parallel if the functions are `independent`, on a CPU with cores that torch itself leaves idle."""
         alone = torch.get_num_threads() == 1 and _cores() > 1
         self._at_once = independent and device.type == "cpu" and alone
         self._pool: ThreadPoolExecutor | None = None
@@ -40,7 +40,7 @@ class SideBySide:
             self._pool.shutdown()
 
     def run(self, first: Callable[[], First], second: Callable[[], Second]) -> tuple[First, Second]:
-        """Return both results; what one of them raises is raised here, after both have ended."""
+        """Return both results; an exception of either is raised here, after both have ended."""
         if self._pool is None:
             return first(), second()
         other = self._pool.submit(second)
@@ -52,5 +52,5 @@ class SideBySide:
 
 
 def _cores() -> int:
-    """The cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""What a learner is in the middle of, as plain tensors: enough to go on as if nothing had happened."""
+"""The state of a learner between updates as plain tensors, enough to continue without any difference."""
 
 import random
 from collections import deque
@@ -17,7 +17,7 @@ _EPISODE = ("r", "l")
 
 
 def learner_state(model: DeviceRecurrentPPO) -> dict[str, Tensor]:
-    """Return copies of what the next rollout begins with, of the counters, and of every random generator."""
+    """Return copies of the next rollout's initial state, of the counters, and of every random generator's state."""
     observations, states = model._last_obs, model._last_lstm_states
     state = {
         **random_state(),
@@ -28,7 +28,7 @@ def learner_state(model: DeviceRecurrentPPO) -> dict[str, Tensor]:
     }
     groups: dict[str, Any] = observations if isinstance(observations, dict) else {"": observations}
     if all(isinstance(group, Tensor) for group in groups.values()) and isinstance(states, RNNStates):
-        # A rollout was made.
+        # At least one rollout was made.
         state |= {_observed(name): group.clone() for name, group in groups.items()}
         state["episode_starts"] = torch.as_tensor(model._last_episode_starts).clone()
         state |= _lstm("lstm", states)
@@ -38,10 +38,10 @@ def learner_state(model: DeviceRecurrentPPO) -> dict[str, Tensor]:
 
 
 def restore_learner(model: DeviceRecurrentPPO, state: Mapping[str, Tensor]) -> None:
-    """Put what `learner_state` returned into a model whose weights are restored already.
+    """Load the result of `learner_state` into a model whose weights are already restored.
 
     Raises:
-        KeyError, RuntimeError: it is of a learner of another kind or size.
+        KeyError, RuntimeError: it belongs to a learner of another kind or size.
     """
     model._undone_in_a_row, model._good_in_a_row = state["guard"].tolist()
     episodes = [dict(zip(_EPISODE, row, strict=True)) for row in state["episodes"].tolist()]
@@ -77,10 +77,10 @@ def random_state() -> dict[str, Tensor]:
 
 
 def restore_random(state: Mapping[str, Tensor]) -> None:
-    """Put the generators where `random_state` found them; CUDA's only where both machines have one.
+    """Restore the generators' states from `random_state`; CUDA's only if both machines have a GPU.
 
     Raises:
-        KeyError, RuntimeError, ValueError: it is none.
+        KeyError, RuntimeError, ValueError: the state is incomplete or invalid.
     """
     gauss = state["random.python_gauss"].tolist()
     random.setstate((3, tuple(state["random.python"].tolist()), gauss[0] if gauss else None))
@@ -93,7 +93,7 @@ def restore_random(state: Mapping[str, Tensor]) -> None:
 
 
 def _observed(group: str) -> str:
-    """Return the key of the observations of a group, "" being all there are."""
+    """Return the key of a group's observations; "" stands for ungrouped observations."""
     return f"observations.{group}" if group else "observations"
 
 

@@ -35,7 +35,7 @@ def test_a_cpu_without_it_says_so_once_and_trains_in_fp32() -> None:
     assert ended.stdout.split() == ["bf16", "fp32", "True"], ended.stderr
     lines = [line for line in ended.stderr.splitlines() if "bf16" in line]
     assert len(lines) == 1
-    assert lines[0].startswith("bf16 cannot be had (this machine has no bfloat16 LSTM: ")
+    assert lines[0].startswith("bf16 is unavailable (this machine has no bfloat16 LSTM: ")
     assert lines[0].endswith("): the networks run in fp32")
 
 
