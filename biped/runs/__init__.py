@@ -1,1 +1,1 @@
-"""What a run leaves: its directory, checkpoints, numbers, and where they are sent."""
+"""Files and records of a run: its directory, checkpoints and metrics, and the services they are sent to."""

@@ -1,7 +1,7 @@
-"""The mean of a run's last checkpoints, which as a rule walks better than the last of them.
+"""The mean of a run's last checkpoints, which usually walks better than the last one.
 
-With a constant rate the weights end up wandering around an optimum, and their mean lies nearer to it than they do
-(Polyak and Juditsky 1992; Izmailov et al. 2018, arXiv:1803.05407, section 3).
+With a constant learning rate the weights end up moving around an optimum, and their mean is nearer to it (Polyak and
+Juditsky 1992; Izmailov et al. 2018, arXiv:1803.05407, section 3).
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,14 +16,14 @@ from biped.runs.directory import RunDirectory, steps_in_name
 from biped.runs.models import make_way
 
 LAST = 5
-"""Checkpoints that are averaged unless said otherwise: as many as a run keeps."""
+"""Number of checkpoints to average by default: as many as a run keeps."""
 
 
 def mean_weights(policies: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Return the mean of each parameter; what is not a floating-point number is the last policy's.
+    """Return the mean of each parameter; values that are not floating-point numbers come from the last policy.
 
     Raises:
-        ValueError: the policies are not of one shape.
+        ValueError: the policies have different shapes.
     """
     newest = policies[-1]
     shapes = [{name: value.shape for name, value in policy.items()} for policy in policies]
@@ -38,11 +38,11 @@ def mean_weights(policies: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def average_run(run: RunDirectory, last: int = LAST) -> tuple[Path, list[Path]]:
-    """Write average_model.zip into a run's directory; return where it is, and of which checkpoints, oldest first.
+    """Write average_model.zip into a run's directory; return its path and the averaged checkpoints, oldest first.
 
     Raises:
-        UsageError: the run has fewer checkpoints, or one is damaged or of another network.
-        MachineError: the disk does not let us.
+        UsageError: the run has fewer checkpoints, or one is damaged or belongs to another network.
+        MachineError: the disk refuses the write.
     """
     if not (run.path / "config.json").is_file():
         raise UsageError(f"there is no run in {run.path}: name a run's folder, such as logs/walk")

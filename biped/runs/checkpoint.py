@@ -1,7 +1,7 @@
-"""Checkpoints of a Stable-Baselines3 model: written whole or not at all, read without unpickling.
+"""Checkpoints of a Stable-Baselines3 model: written completely or not at all, and read without unpickling.
 
 The file is the zip that `model.save` writes, so stock `load` opens it. Stock `load` also unpickles parts of it, which
-can run a stranger's code; the functions here read weights with `weights_only=True` and numbers as JSON, nothing else.
+can run untrusted code; the functions here only read weights with `weights_only=True`, and numbers as JSON.
 """
 
 import contextlib
@@ -25,38 +25,38 @@ _COUNTERS = ("num_timesteps", "_n_updates", "_episode_num")
 _MAX_MEMBER_BYTES = 2 * 1024**3
 _POLICY = "policy.pth"
 _NOTES, _LIVE, _MANIFEST = "notes.json", "live.pt", "manifest.json"
-"""Members of the zip that stock `load` passes over: it looks at .pth files and at names of its own."""
+"""Members of the zip that stock `load` ignores: it reads .pth files and its own names."""
 
 
 class CheckpointError(Exception):
-    """A file that is not a checkpoint of this model; the message says why in one line."""
+    """The file is not a checkpoint of this model; the message says why in one line."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What training needs to go on."""
+    """Everything that training needs to continue."""
 
     policy: dict[str, torch.Tensor]
     """Weights by parameter name."""
     optimizer: dict[str, Any]
-    """The optimizer's state, its learning rate included."""
+    """The optimizer's state, including its learning rate."""
     counters: dict[str, int]
-    """Steps, updates and episodes so far, by their Stable-Baselines3 names."""
+    """Steps, updates and episodes so far, under their Stable-Baselines3 names."""
     rate_scale: float = 1.0
-    """What `DeviceRecurrentPPO`'s guard has left of the scheduled learning rate."""
+    """Factor on the scheduled learning rate, as left by `DeviceRecurrentPPO`'s guard."""
     notes: dict[str, float] = field(default_factory=dict)
-    """What else belongs to the run at that moment, such as how far a curriculum has come."""
+    """Further numbers of the run at that moment, such as the progress of a curriculum."""
     live: dict[str, torch.Tensor] = field(default_factory=dict)
-    """What the training was in the middle of, to go on exactly; empty in a checkpoint of weights alone."""
+    """State of the running training, for an exact continuation; empty in a checkpoint of weights only."""
 
     @property
     def num_timesteps(self) -> int:
-        """Environment steps that the weights were trained for."""
+        """Environment steps of training behind these weights."""
         return self.counters["num_timesteps"]
 
     @property
     def learning_rate(self) -> float:
-        """The rate that the optimizer used last."""
+        """The learning rate that the optimizer used last."""
         return float(self.optimizer["param_groups"][0]["lr"])
 
 
@@ -66,13 +66,13 @@ def save_checkpoint(
     notes: Mapping[str, float] | None = None,
     live: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
-    """Write a checkpoint beside its place, then move it there: a kill leaves the old file or the new one.
+    """Write a checkpoint to a temporary file and move it into place: a kill leaves the old file or the new one.
 
     Args:
         model: the model.
-        path: where the checkpoint belongs.
-        notes: numbers to keep with it; see `Checkpoint.notes`.
-        live: tensors to keep with it; see `Checkpoint.live`.
+        path: path of the checkpoint.
+        notes: numbers to store with it; see `Checkpoint.notes`.
+        live: tensors to store with it; see `Checkpoint.live`.
 
     Raises:
         OSError: the disk is full or not writable.
@@ -84,17 +84,17 @@ def save_checkpoint(
             if live:
                 content = io.BytesIO()
                 torch.save({name: tensor.cpu() for name, tensor in live.items()}, content)
-                if content.tell() <= _MAX_MEMBER_BYTES:  # what is larger would not be read: new episodes then
+                if content.tell() <= _MAX_MEMBER_BYTES:  # larger ones are not read: new episodes then
                     archive.writestr(_LIVE, content.getbuffer(), zipfile.ZIP_DEFLATED, 1)
             archive.writestr(_MANIFEST, _manifest(archive, model.num_timesteps))
 
 
 def copy_with_policy(source: Path, path: Path, policy: Mapping[str, torch.Tensor]) -> None:
-    """Write a copy of a checkpoint that has other weights, and no live state: training from it begins new episodes.
+    """Write a copy of a checkpoint with other weights and no live state: training from it begins new episodes.
 
     Args:
         source: a checkpoint.
-        path: where the copy belongs.
+        path: path of the copy.
         policy: weights by parameter name.
 
     Raises:
@@ -142,7 +142,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def read_steps(path: Path) -> int:
-    """Return the environment steps that a checkpoint says it was trained for; its weights are not looked at.
+    """Return the environment steps stored in a checkpoint; its weights are not read.
 
     Raises:
         CheckpointError: the file is missing, damaged, or not a checkpoint.
@@ -161,18 +161,18 @@ def _refusing(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no file {path}") from error
     except Exception as error:
-        # Whatever a damaged or foreign file makes the readers raise, it means the same to a person.
+        # A damaged or foreign file can raise any exception in the readers; to a user they all mean the same.
         raise CheckpointError(f"{path} is damaged or not a checkpoint ({type(error).__name__})") from error
 
 
 def restore(model: BaseAlgorithm, checkpoint: Checkpoint, *, counters: bool = True) -> None:
-    """Put a checkpoint's weights and optimizer state into a model of the same shape.
+    """Load a checkpoint's weights and optimizer state into a model of the same shape.
 
-    With `counters` training goes on where it was: steps count on, and so does the learning rate. Without, it starts
-    anew from the weights, at the model's own first rate.
+    With `counters` training continues: step count and learning rate go on. Without, it starts anew from the weights, at
+    the model's own initial rate.
 
     Raises:
-        CheckpointError: the networks have other shapes.
+        CheckpointError: the networks have different shapes.
     """
     policy = model.policy
     assert isinstance(policy, torch.nn.Module)
@@ -190,10 +190,10 @@ def restore(model: BaseAlgorithm, checkpoint: Checkpoint, *, counters: bool = Tr
 
 
 def _check_moments(optimizer: torch.optim.Optimizer) -> None:
-    """Check what torch does not: that each running mean has the shape of its parameter.
+    """Check what torch does not check: each running mean has the shape of its parameter.
 
     Raises:
-        ValueError: one has not.
+        ValueError: a shape differs.
     """
     for parameter, state in optimizer.state.items():
         for value in state.values():
@@ -202,7 +202,7 @@ def _check_moments(optimizer: torch.optim.Optimizer) -> None:
 
 
 def _manifest(archive: zipfile.ZipFile, steps: int) -> str:
-    """Return what says of each member what it must be, so that no other content passes for it."""
+    """Return a JSON manifest with the hash of each member, against damaged or exchanged content."""
     sums = {name: hashlib.sha256(archive.read(name)).hexdigest() for name in archive.namelist()}
     return json.dumps({"sha256": sums, "steps": steps, "torch": torch.__version__})
 
@@ -211,7 +211,7 @@ def _check_manifest(archive: zipfile.ZipFile) -> None:
     """Check the members against the manifest.
 
     Raises:
-        ValueError: one is missing, or another than was written.
+        ValueError: a member is missing or was changed.
     """
     for name, wanted in json.loads(_read_member(archive, _MANIFEST))["sha256"].items():
         if hashlib.sha256(_read_member(archive, name)).hexdigest() != wanted:
@@ -225,10 +225,10 @@ def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def _load_tensors(archive: zipfile.ZipFile, name: str) -> dict[str, Any]:
-    """Load what torch has saved.
+    """Load tensors saved by torch.
 
     Raises:
-        ValueError: it would unpack to more than it is, or its tensors show more numbers than they store.
+        ValueError: a member is compressed, or a tensor claims more values than it stores.
     """
     content = io.BytesIO(_read_member(archive, name))
     with zipfile.ZipFile(content) as inner:

@@ -1,21 +1,21 @@
-"""What is on disk under logs/<exp_name>/. Only this module knows the names of the files.
+"""The files under logs/<exp_name>/. Only this module knows their names.
 
-Nothing is ever deleted but a run's own checkpoints beyond those that it keeps, and what a kill left half written.
+The only files ever deleted are a run's own surplus checkpoints, and files that a killed process left half written.
 
 ```
 logs/<exp_name>/
-    config.json                     the configuration; what we read
-    cfgs.pkl                        the same, as builtin types, for tools that expect it; never read
+    config.json                     the configuration; read by this project
+    cfgs.pkl                        the same as builtin types, for other tools; never read here
     biped_model_<steps>_steps.zip   checkpoints
     model_final.zip                 the model at the end of training
-    best_model.zip, best_model.json the best model by the walking gate, and its figures
-    model_final.<n>.zip, ...        one that had more steps than what came in its place
+    best_model.zip, best_model.json the best model by the walking gate, and its results
+    model_final.<n>.zip, ...        a model with more steps than the one that replaced it
     RecurrentPPO_1/                 TensorBoard
     overview.png                    the run on one page
-    videos/walk_<steps>_steps.gif   films of evaluations, where they are asked for
-    metrics.jsonl                   every number, one line a dump, appended to by each process that trains
-    run_info.json                   every start: command line, configuration, code, versions, machine
-    wandb_id.txt, wandb/            the W&B run, when there is one
+    videos/walk_<steps>_steps.gif   videos of evaluations, if enabled
+    metrics.jsonl                   all metrics, one line per dump, appended by each training process
+    run_info.json                   each start: command line, configuration, code, versions, machine
+    wandb_id.txt, wandb/            the W&B run, if there is one
 ```
 """
 
@@ -42,7 +42,7 @@ from biped.config.settings import with_settings
 from biped.runs.metrics_log import Curve, read_curves
 
 DEFAULT_EXP_NAME = "biped-walking-sb3-recurrentppo"
-"""The name of a run that is given none."""
+"""Default name of a run."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _CHECKPOINT = re.compile(r"biped_model_(\d+)_steps\.zip")
@@ -52,19 +52,19 @@ _LEFTOVER = re.compile(rf"\.({_MODELS}|{_OTHERS})\.part|\.{_MODELS}\.\d+\.upload
 
 
 class RunDirectory:
-    """One run's files."""
+    """The files of one run."""
 
     def __init__(self, path: Path) -> None:
-        """Refer to a directory, which need not exist; `create` and `open` check."""
+        """Refer to a directory that need not exist; `create` and `open` check it."""
         self.path = path
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Be the only process that trains in this directory; the end of the process ends it too.
+        """Lock the directory against other training processes; the lock ends at the latest with the process.
 
         Raises:
-            UsageError: another process trains in it.
-            MachineError: the disk does not let us.
+            UsageError: another process is training in it.
+            MachineError: the disk refuses the lock.
         """
         try:
             handle = os.open(self.path, os.O_RDONLY)
@@ -91,11 +91,11 @@ class RunDirectory:
         Args:
             logs: the folder of all runs.
             exp_name: the run's name.
-            keep_old_as_numbered: rename a run of that name to <exp_name>.1, .2, ... instead of refusing.
+            keep_old_as_numbered: rename an existing run of that name to <exp_name>.1, .2, ... instead of raising.
 
         Raises:
-            UsageError: the name is not one, or a run of that name exists.
-            MachineError: the disk does not let us.
+            UsageError: the name is invalid, or a run of that name exists.
+            MachineError: the disk refuses the write.
         """
         cls.check_new(logs, exp_name, may_exist=keep_old_as_numbered)
         path = run_path(logs, exp_name)
@@ -113,8 +113,8 @@ class RunDirectory:
         """Check that `create` would succeed, without writing anything.
 
         Raises:
-            UsageError: the name is not one, or a run of that name exists and may not.
-            MachineError: the disk does not let us.
+            UsageError: the name is invalid, or a run of that name exists and `may_exist` is False.
+            MachineError: the disk refuses the write.
         """
         path = run_path(logs, exp_name)
         try:
@@ -133,10 +133,10 @@ class RunDirectory:
 
     @classmethod
     def open(cls, logs: Path, exp_name: str) -> "RunDirectory":
-        """Find the directory of a run to go on with.
+        """Find the directory of an existing run.
 
         Raises:
-            UsageError: the name is not one, or there is no such run.
+            UsageError: the name is invalid, or there is no such run.
         """
         path = run_path(logs, exp_name)
         if not (path / "config.json").is_file():
@@ -150,35 +150,35 @@ class RunDirectory:
 
     @property
     def metrics(self) -> Path:
-        """Every number of the run, as JSON lines."""
+        """The file of all metrics, as JSON lines."""
         return self.path / "metrics.jsonl"
 
     def read_metrics(self) -> dict[str, Curve]:
-        """Return the run's curves by the metrics' canonical names; a resumed run reads as one.
+        """Return the run's curves under the metrics' canonical names; a resumed run reads as one run.
 
-        What a process wrote after the checkpoint that a later one went on from is left out, and so is a line that a
-        kill cut short.
+        Values written after the checkpoint from which a later process resumed are left out, and so is a line that a
+        kill truncated.
 
         Raises:
-            UsageError: the run has no such file.
+            UsageError: the run has no metrics file.
         """
         return read_curves(self.metrics)
 
     @property
     def overview(self) -> Path:
-        """The run on one page."""
+        """The picture with the run on one page."""
         return self.path / "overview.png"
 
     @property
     def videos(self) -> Path:
-        """The folder of films."""
+        """The folder of videos."""
         return self.path / "videos"
 
     def add_launch(self, launch: Mapping[str, Any]) -> None:
-        """Add a process that trains to run_info.json.
+        """Add a training process to run_info.json.
 
         Raises:
-            MachineError: the disk does not let us.
+            MachineError: the disk refuses the write.
         """
         try:
             write_whole(self._info, json.dumps({"starts": [*self.read_launches(), launch]}, indent=2).encode())
@@ -186,7 +186,7 @@ class RunDirectory:
             raise disk_error(self._info, error) from error
 
     def read_launches(self) -> list[dict[str, Any]]:
-        """Return what `add_launch` added, oldest first; nothing where the file is missing or damaged."""
+        """Return the entries of `add_launch`, oldest first; empty if the file is missing or damaged."""
         try:
             return list(json.loads(self._info.read_text())["starts"])
         except (OSError, ValueError, KeyError, TypeError):
@@ -203,7 +203,7 @@ class RunDirectory:
 
     @property
     def average_model(self) -> Path:
-        """The mean of the last checkpoints; `biped.runs.average` writes it."""
+        """The mean of the last checkpoints, written by `biped.runs.average`."""
         return self.path / "average_model.zip"
 
     @property
@@ -212,7 +212,7 @@ class RunDirectory:
         return self.path / "best_model.zip"
 
     def read_best(self) -> str:
-        """Return what `write_best` wrote.
+        """Return the text that `write_best` wrote.
 
         Raises:
             OSError: there is no such file, or it cannot be read.
@@ -220,10 +220,10 @@ class RunDirectory:
         return self._best_figures.read_text()
 
     def write_best(self, figures: str) -> None:
-        """Write the figures of the best model beside it.
+        """Write the results of the best model next to it.
 
         Raises:
-            OSError: the disk does not let us.
+            OSError: the disk refuses the write.
         """
         write_whole(self._best_figures, figures.encode())
 
@@ -232,25 +232,25 @@ class RunDirectory:
         return self.path / "best_model.json"
 
     def checkpoint(self, steps: int) -> Path:
-        """Where the checkpoint after so many environment steps belongs."""
+        """Return the path of the checkpoint after this number of environment steps."""
         return self.path / f"biped_model_{steps}_steps.zip"
 
     def checkpoints(self) -> list[Path]:
-        """Return the checkpoints, the one with the most steps first."""
+        """Return the paths of the checkpoints, most steps first."""
         found = [path for path in self.path.iterdir() if _CHECKPOINT.fullmatch(path.name)]
         return sorted(found, key=steps_in_name, reverse=True)
 
     def models(self) -> list[Path]:
-        """Return all that can be gone on from; of several with equal steps the first is to be preferred."""
+        """Return all models that training can continue from; among equal steps the first is preferred."""
         others = (self.final_model, self.best_model, self.average_model)
         return [*self.checkpoints(), *(path for path in others if path.is_file())]
 
     def prune_checkpoints(self, keep: int, steps: int) -> None:
-        """Delete all checkpoints but the `keep` newest up to `steps`, the one just written; 0 keeps all.
+        """Delete all checkpoints except the `keep` newest up to `steps`, the newest one; 0 keeps all.
 
-        One of more steps is not ours: a run that goes on from an older one has passed it over as damaged.
+        Checkpoints with more steps are kept: this run resumed from an older one because they were damaged.
 
-        One that cannot be deleted, such as one that a network share says somebody reads, stays.
+        Checkpoints that cannot be deleted, for instance because they are open on a network share, are kept too.
         """
         ours = [path for path in self.checkpoints() if steps_in_name(path) <= steps]
         for path in ours[keep:] if keep else ():
@@ -260,10 +260,10 @@ class RunDirectory:
                 say_once("prune", f"{path} cannot be deleted ({error.strerror}): it stays, and others may")
 
     def remove_leftovers(self) -> None:
-        """Delete what a process that was killed left half written; call it while the run is locked.
+        """Delete files that a killed process left half written; call it only while the run is locked.
 
         Raises:
-            MachineError: the disk does not let us.
+            MachineError: the disk refuses the deletion.
         """
         try:
             for path in self.path.iterdir():
@@ -276,7 +276,7 @@ class RunDirectory:
         """Write config.json, and cfgs.pkl for compatibility.
 
         Raises:
-            MachineError: the disk does not let us.
+            MachineError: the disk refuses the write.
         """
         try:
             write_whole(self.path / "config.json", to_json(config).encode())
@@ -288,23 +288,23 @@ class RunDirectory:
         """Read config.json.
 
         Raises:
-            UsageError: it is damaged, or written by another version.
+            UsageError: it is damaged, or from another version.
         """
         file = self.path / "config.json"
         try:
             text = file.read_text()
             config = from_json(text)
-            # Before there was this field, all were kept: they stay.
+            # Versions without this field kept all checkpoints; keep them.
             older = '"keep_checkpoints"' not in text
             return with_settings(config, [("train.keep_checkpoints", 0)]) if older else config
         except (OSError, UnicodeDecodeError, ConfigError) as error:
             raise UsageError(f"{file} cannot be used ({error}): restore it, or use another run") from error
 
     def keep_wandb_id(self, wandb_id: str) -> None:
-        """Keep the id that W&B has given the run, where it is another one.
+        """Store the id that W&B has given the run, if it changed.
 
         Raises:
-            MachineError: the disk does not let us.
+            MachineError: the disk refuses the write.
         """
         if wandb_id != self.wandb_id():
             try:
@@ -313,10 +313,10 @@ class RunDirectory:
                 raise disk_error(self.path, error) from error
 
     def wandb_id(self, wished: str | None = None) -> str:
-        """Return the id of this run in W&B, made at the first call, or `wished` there, and kept.
+        """Return the run's id in W&B; the first call creates and stores it, as `wished` or at random.
 
         Raises:
-            MachineError: the disk does not let us.
+            MachineError: the disk refuses the access.
         """
         file = self.path / "wandb_id.txt"
         try:
@@ -328,10 +328,10 @@ class RunDirectory:
 
 
 def run_path(logs: Path, exp_name: str) -> Path:
-    """Return the directory that a run of this name, or in this folder of `logs`, has.
+    """Return the directory of a run, given its name or its path inside `logs`.
 
     Raises:
-        UsageError: the name could lead out of `logs`.
+        UsageError: the name could lead outside `logs`.
     """
     folder = Path(exp_name)
     if "/" in exp_name and folder.parent.resolve() == logs.resolve():
@@ -344,12 +344,12 @@ def run_path(logs: Path, exp_name: str) -> Path:
 
 
 def steps_in_name(checkpoint: Path) -> int:
-    """Return the environment steps after which a periodic checkpoint was written, by its name."""
+    """Return the number of environment steps in a periodic checkpoint's name."""
     return int(checkpoint.name.split("_")[2])
 
 
 def _is_taken(path: Path) -> bool:
-    """An empty folder is free; anything else of that name is somebody's."""
+    """Return whether the path exists and is not an empty folder."""
     return path.exists() and (not path.is_dir() or any(path.iterdir()))
 
 

@@ -1,4 +1,4 @@
-"""Under what conditions a run was made: command line, code, versions, machine."""
+"""A record of how a run was started: command line, code, versions and machine."""
 
 import importlib.metadata
 import platform
@@ -22,17 +22,17 @@ PACKAGES = (
     "wandb",
     "tensorboard",
 )
-"""Packages whose versions are kept."""
+"""Packages whose versions are recorded."""
 
 _GIT_TIMEOUT_S = 5.0
 
 
 def describe_launch(command: Sequence[str], resumed_after_step: int | None) -> dict[str, Any]:
-    """Return what there is to know about this process and the machine under it, as JSON has it.
+    """Return a description of this process and its machine, ready for JSON.
 
     Args:
         command: the command line.
-        resumed_after_step: the steps of the checkpoint that it goes on from; None for a new run.
+        resumed_after_step: steps of the checkpoint that it continues from; None for a new run.
     """
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -45,7 +45,7 @@ def describe_launch(command: Sequence[str], resumed_after_step: int | None) -> d
 
 
 def describe_code(root: Path) -> dict[str, Any]:
-    """Return the git commit that is checked out in `root`, and whether files differ from it; None where unknown."""
+    """Return the git commit checked out in `root`, and whether files differ from it; None where unknown."""
     commit = _git(root, "rev-parse", "HEAD")
     changes = _git(root, "status", "--porcelain") if commit else None
     return {"commit": commit, "is_dirty": None if changes is None else bool(changes)}

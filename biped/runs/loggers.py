@@ -1,4 +1,4 @@
-"""Where the numbers go: the console, TensorBoard's event files and JSON lines, behind one Stable-Baselines3 logger."""
+"""The outputs of metrics: console, TensorBoard's event files and JSON lines, behind one Stable-Baselines3 logger."""
 
 import json
 import sys
@@ -42,23 +42,23 @@ LAYOUT = {
         "skipped steps": ["Multiline", ["train/skipped_steps"]],
     },
     "performance": {
-        "steps a second": ["Multiline", ["time/fps"]],
-        "seconds a rollout": ["Multiline", ["time/collection_time", "time/learning_time"]],
+        "steps per second": ["Multiline", ["time/fps"]],
+        "seconds per rollout": ["Multiline", ["time/collection_time", "time/learning_time"]],
         "buffer memory": ["Multiline", ["buffer/memory"]],
     },
 }
-"""TensorBoard's custom scalars: curves that belong together, in one diagram each. Names are regular expressions."""
+"""TensorBoard's custom scalars: one diagram per group of related curves. Names are regular expressions."""
 HYPERPARAMETERS = ("preset", "env.", "policy.", "ppo.", "train.seed", "train.sim")
-"""Fields of the configuration, or beginnings of them, that TensorBoard shows as hyperparameters: a run keeps them."""
+"""Fields of the configuration, or their prefixes, that TensorBoard shows as hyperparameters; fixed during a run."""
 JUDGED_BY = ("gate/score", "gate/best_score", "eval/success_rate", "rollout/ep_rew_mean", "rollout/ep_len_mean")
-"""The metrics that TensorBoard shows beside hyperparameters."""
+"""Metrics that TensorBoard shows beside the hyperparameters."""
 
 
 def require_tensorboard() -> Any:
     """Return TensorBoard's `SummaryWriter` class.
 
     Raises:
-        MachineError: TensorBoard is not installed, or broken.
+        MachineError: TensorBoard is not installed or is broken.
     """
     try:
         from torch.utils.tensorboard.writer import SummaryWriter
@@ -68,11 +68,11 @@ def require_tensorboard() -> Any:
 
 
 class ConsoleTable(HumanOutputFormat):
-    """Stable-Baselines3's table, printed at most once in `every_s` seconds."""
+    """Stable-Baselines3's table, printed at most once every `every_s` seconds."""
 
     def __init__(self, every_s: float) -> None:
-        """Print to standard output; the first table is printed at once."""
-        # Longer than any of our names: SB3 refuses two names that are cut to the same text.
+        """Print to standard output; the first table is printed immediately."""
+        # Longer than all names here: SB3 raises if two names are truncated to the same text.
         super().__init__(sys.stdout, max_length=60)
         self._every_s = every_s
         self._last_s = -float("inf")
@@ -85,7 +85,7 @@ class ConsoleTable(HumanOutputFormat):
 
 
 def _quiet_about_the_disk(hook: Callable[[threading.ExceptHookArgs], object]) -> Callable[..., object]:
-    """Let TensorBoard's own thread fail without a traceback: our next write fails too, and says so in a line."""
+    """Suppress disk tracebacks of TensorBoard's own thread: our next write fails too and reports the error."""
 
     def quiet(args: threading.ExceptHookArgs) -> None:
         is_tensorboards = type(args.thread).__module__.startswith("tensorboard")
@@ -96,7 +96,7 @@ def _quiet_about_the_disk(hook: Callable[[threading.ExceptHookArgs], object]) ->
 
 
 class TensorBoardWriter(TensorBoardOutputFormat):
-    """Stable-Baselines3's TensorBoard writer that can go on in the folder of an earlier run."""
+    """Stable-Baselines3's TensorBoard writer, which can also continue in the folder of an earlier run."""
 
     def __init__(
         self, folder: Path, resume_after_step: int | None, settings: Mapping[str, Any] = MappingProxyType({})
@@ -105,12 +105,12 @@ class TensorBoardWriter(TensorBoardOutputFormat):
 
         Args:
             folder: the run's TensorBoard folder.
-            resume_after_step: the steps of the checkpoint that training goes on from; what the folder holds of later
-                steps is hidden, so that the curve does not overlap itself. None for a new run.
-            settings: the configuration by dotted paths; `HYPERPARAMETERS` says what of it is shown.
+            resume_after_step: steps of the checkpoint that training continues from; later steps in the folder are
+                hidden so that the curve does not overlap itself. None for a new run.
+            settings: the configuration by dotted paths; `HYPERPARAMETERS` selects the fields to show.
 
         Raises:
-            MachineError: TensorBoard is not installed, or the disk does not let us.
+            MachineError: TensorBoard is not installed, or the disk refuses the write.
         """
         purge_step = None if resume_after_step is None else resume_after_step + 1
         try:
@@ -129,13 +129,13 @@ class TensorBoardWriter(TensorBoardOutputFormat):
         shown = {name: _as_shown(value) for name, value in settings.items() if name.startswith(HYPERPARAMETERS)}
         if not shown:
             return
-        # Not add_hparams: it makes a run of its own. And not the third part, which says that the run has ended well.
-        # A run that goes on says the same once more, so that one begun without gets them; TensorBoard keeps the first.
+        # Not add_hparams, which would make a separate run. And without the third part, which marks the run as ended. A
+        # resumed run adds them again, in case it began without them; TensorBoard keeps the first.
         for summary in hparams(shown, dict.fromkeys(JUDGED_BY, 0.0))[:2]:
             self.writer._get_file_writer().add_summary(summary)
 
     def add_picture(self, name: str, file: Path, step: int) -> None:
-        """Add a PNG, or a GIF that TensorBoard plays."""
+        """Add a PNG, or a GIF, which TensorBoard plays."""
         if file.suffix == ".gif":
             self._add_gif(name, file, step)
             return
@@ -144,7 +144,7 @@ class TensorBoardWriter(TensorBoardOutputFormat):
         self.writer.flush()
 
     def _add_gif(self, name: str, file: Path, step: int) -> None:
-        # Its own add_video writes nothing, without a word, where moviepy is 2 or newer.
+        # TensorBoard's add_video silently writes nothing with moviepy 2 or newer.
         from tensorboard.compat.proto import summary_pb2
 
         proto: Any = summary_pb2  # generated at run time
@@ -159,7 +159,7 @@ class TensorBoardWriter(TensorBoardOutputFormat):
 
 
 def _as_shown(value: Any) -> float | str:
-    """Return a number or a text as it is, anything else as JSON has it: TensorBoard would take true for 1."""
+    """Return numbers and text unchanged, anything else as JSON, because TensorBoard would show true as 1."""
     return value if isinstance(value, int | float | str) and not isinstance(value, bool) else json.dumps(value)
 
 
@@ -174,7 +174,7 @@ def make_logger(
     """Return a logger that writes to the console, to TensorBoard (with `settings`) and to `more`.
 
     Raises:
-        MachineError: TensorBoard is not installed, or the disk does not let us.
+        MachineError: TensorBoard is not installed, or the disk refuses the write.
     """
     events = TensorBoardWriter(tensorboard, resume_after_step, settings)
     return Logger(str(tensorboard), [ConsoleTable(console_every_s), events, *more])

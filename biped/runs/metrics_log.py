@@ -1,4 +1,4 @@
-"""Every number of a run as JSON lines: written by a training, read as curves."""
+"""All metrics of a run as JSON lines: written during training, read as curves."""
 
 import contextlib
 import json
@@ -17,11 +17,11 @@ from biped.base.errors import UsageError, disk_error
 
 
 class JsonLinesWriter(KVWriter):
-    """Appends every dump to a file, one JSON object a line; `read_curves` reads it.
+    """Appends every dump to a file, one JSON object per line; `read_curves` reads it.
 
-    A line holds `step`, `time` (seconds since 1970) and the numbers by their canonical names; null where one is not
-    finite. A process that goes on with a run first writes a line of its own, `{"resumed_after_step": ...}`. Nothing
-    that was written is ever changed.
+    A line has `step`, `time` (seconds since 1970) and the metrics under their canonical names; null where a value is
+    not finite. A process that resumes a run first writes the line `{"resumed_after_step": ...}`. Existing lines are
+    never changed.
     """
 
     def __init__(self, file: Path, resume_after_step: int | None) -> None:
@@ -29,15 +29,15 @@ class JsonLinesWriter(KVWriter):
 
         Args:
             file: metrics.jsonl of a run.
-            resume_after_step: the steps of the checkpoint that training goes on from; None for a new run.
+            resume_after_step: steps of the checkpoint that training continues from; None for a new run.
 
         Raises:
-            MachineError: the disk does not let us.
+            MachineError: the disk refuses the write.
         """
         try:
             is_torn = file.exists() and file.stat().st_size > 0 and not file.read_bytes().endswith(b"\n")
             self._file = file.open("a", encoding="utf-8")
-            if is_torn:  # by a kill in the middle of a line: what follows must not become part of it
+            if is_torn:  # a kill truncated a line; start a new one
                 self._file.write("\n")
             if resume_after_step is not None:
                 self._append({"resumed_after_step": resume_after_step, "time": time.time()})
@@ -55,7 +55,7 @@ class JsonLinesWriter(KVWriter):
         self._append({"step": step, "time": time.time(), **numbers})
 
     def close(self) -> None:
-        """Close the file; what could not be written was said when it was."""
+        """Close the file; failed writes have already been reported."""
         with contextlib.suppress(OSError):
             self._file.close()
 
@@ -75,13 +75,13 @@ class Curve:
 
 
 def read_curves(file: Path) -> dict[str, Curve]:
-    """Return a run's curves by the metrics' canonical names; a resumed run reads as one.
+    """Return a run's curves under the metrics' canonical names; a resumed run reads as one run.
 
-    What a process wrote after the checkpoint that a later one went on from is left out, and so is a line that a kill
-    cut short.
+    Values written after the checkpoint from which a later process resumed are left out, and so is a line that a kill
+    truncated.
 
     Raises:
-        UsageError: there is no such file.
+        UsageError: the file cannot be read.
     """
     points: dict[str, dict[int, float]] = {}
     for line in _lines_of(file):

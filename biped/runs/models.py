@@ -1,4 +1,4 @@
-"""Saved models of a run: which one is the furthest, and loaded for what only acts with it."""
+"""Saved models of a run: finding the one with the most steps, and finding a model for evaluation."""
 
 from pathlib import Path
 
@@ -11,19 +11,19 @@ from biped.runs.directory import RunDirectory, steps_in_name
 
 
 def find_furthest(run: RunDirectory, config: Config, remedy: str) -> tuple[Path, Checkpoint] | None:
-    """Return the sound model of a run that was trained for most steps; None where it holds no model at all.
+    """Return the undamaged model of a run with the most steps; None if the run has no model at all.
 
-    At equal steps a periodic checkpoint is preferred, which alone holds the exact state, then the final model, the best
-    and the average. The best model is written between two checkpoints: where it is ahead of one by no more than these
-    are apart, nothing has been lost, and the checkpoint is taken. What is damaged is said and passed over.
+    At equal steps the order is: periodic checkpoint, which alone has the exact state, then final, best and average
+    model. The best model is written between two checkpoints. If it is ahead of a checkpoint by at most the checkpoint
+    interval, no checkpoint is missing, and the checkpoint is used. Damaged models are reported and skipped.
 
     Args:
         run: the run.
         config: its configuration.
-        remedy: what to do where none can be used.
+        remedy: advice if no model is usable.
 
     Raises:
-        UsageError: there are models, but none is sound.
+        UsageError: there are models, but all are damaged.
     """
     apart = config.train.checkpoint_every_steps + config.env.num_envs * config.ppo.n_steps
     ahead: tuple[Path, Checkpoint] | None = None
@@ -34,7 +34,7 @@ def find_furthest(run: RunDirectory, config: Config, remedy: str) -> tuple[Path,
         try:
             found = path, read_checkpoint(path)
         except CheckpointError as error:
-            print(f"{error}: passed over", flush=True)
+            print(f"{error}: skipped", flush=True)
             continue
         if path != run.best_model:
             return found
@@ -45,31 +45,31 @@ def find_furthest(run: RunDirectory, config: Config, remedy: str) -> tuple[Path,
 
 
 def _by_steps(run: RunDirectory) -> list[tuple[Path, int]]:
-    """Return the models with their steps, the most first; say which cannot be read."""
+    """Return the models with their steps, most steps first; report unreadable ones."""
     found = [(path, steps_in_name(path)) for path in run.checkpoints()]
     for path in run.models()[len(found) :]:
         try:
             found.append((path, read_steps(path)))
         except CheckpointError as error:
-            print(f"{error}: passed over", flush=True)
+            print(f"{error}: skipped", flush=True)
     return sorted(found, key=lambda item: item[1], reverse=True)
 
 
 def make_way(path: Path, steps: int) -> None:
-    """Keep a model that is about to be replaced under another name, if it has more steps or cannot be read.
+    """Rename a model that is about to be replaced, if it has more steps or is damaged.
 
     Args:
         path: the model; it need not exist.
-        steps: environment steps of what is to come in its place.
+        steps: environment steps of the model that will replace it.
 
     Raises:
-        OSError: the disk does not let us.
+        OSError: the disk refuses to rename it.
     """
     if not path.is_file():
         return
     try:
         has = read_steps(path)
-        why = f"has {has:,} steps, more than the {steps:,} of what comes in its place"
+        why = f"has {has:,} steps, more than the {steps:,} of its replacement"
     except CheckpointError:
         has, why = steps + 1, "is damaged"
     if has > steps:
@@ -77,10 +77,10 @@ def make_way(path: Path, steps: int) -> None:
 
 
 def find_model(model: Path | None, logs: Path, exp_name: str) -> tuple[Path, RunDirectory]:
-    """Return the model that `--model` names, or else the furthest of a run, which is said; and the folder of both.
+    """Return the model that `--model` names, or else the run's model with the most steps, and its run directory.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is no such model.
     """
     if model is not None:
         if not model.is_file():

@@ -1,4 +1,4 @@
-"""One quantity under one name per sink: the canonical name, W&B's, unit and meaning."""
+"""The names of a quantity in each output: the canonical name, W&B's name, unit and meaning."""
 
 from dataclasses import dataclass
 
@@ -6,20 +6,20 @@ STEP_METRIC = "performance/total_timesteps"
 """W&B's x axis: environment steps so far."""
 
 RUN_NAME = "<exp_name>"
-"""Stands for the run's name in names that hold it."""
+"""Placeholder for the run's name in metric names."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One quantity under one name per sink."""
+    """One quantity, with its name in each output."""
 
     name: str
-    """Canonical name: SB3's logger, TensorBoard."""
+    """Canonical name, used in SB3's logger and in TensorBoard."""
     wandb_name: str
     """Name in W&B."""
     unit: str
     """Unit of the value; 1 for a pure number."""
     meaning: str
-    """What it says, in one line."""
+    """Description in one line."""
     wandb_factor: float = 1.0
-    """What the value is multiplied by for W&B; -1 where SB3 logs a loss and W&B the quantity itself."""
+    """Factor on the value for W&B; -1 where SB3 logs a loss and W&B the quantity itself."""

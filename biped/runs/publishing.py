@@ -1,4 +1,4 @@
-"""Copies of models and pictures, and warnings, for others to see."""
+"""The interface for publishing models, pictures and warnings."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,34 +10,34 @@ from biped.runs.loggers import TensorBoardWriter
 
 
 class Publisher(Protocol):
-    """Takes copies of models and pictures, and warnings, to where others see them."""
+    """Publishes copies of models and pictures, and alerts, to a tracking service."""
 
     def publish_model(self, file: Path, kind: str, metadata: Mapping[str, Any]) -> None:
-        """Take a copy of a model: `kind` is checkpoint, best or final."""
+        """Publish a copy of a model; `kind` is checkpoint, best or final."""
         ...
 
     def publish_picture(self, name: str, file: Path, step: int) -> None:
-        """Take a copy of a picture, as of so many environment steps."""
+        """Publish a copy of a picture, for this number of environment steps."""
         ...
 
     def alert(self, title: str, text: str) -> None:
-        """Tell whoever watches the run."""
+        """Send an alert to the users who watch the run."""
         ...
 
 
 class Pictures:
-    """Shows pictures and films beside the numbers: in TensorBoard and wherever models are published."""
+    """Shows pictures and videos beside the metrics: in TensorBoard and with the publisher."""
 
     def __init__(self, logger: Logger, publisher: Publisher | None) -> None:
-        """Show them in a logger's TensorBoard, and to the publisher where there is one."""
+        """Use a logger's TensorBoard, and the publisher if there is one."""
         self._boards = [sink for sink in logger.output_formats if isinstance(sink, TensorBoardWriter)]
         self._publisher = publisher
 
     def show(self, name: str, file: Path, steps: int) -> None:
-        """Show a picture, as of so many environment steps.
+        """Show a picture, for this number of environment steps.
 
         Raises:
-            OSError: it cannot be read, or the disk does not let us.
+            OSError: the picture cannot be read, or the disk refuses the write.
         """
         for board in self._boards:
             board.add_picture(name, file, steps)

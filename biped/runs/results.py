@@ -1,14 +1,14 @@
-"""Where results go, so that none replaces another one: names say how was judged, and what is in the way is kept.
+"""The places of evaluation results. Names state the settings, and existing results are renamed, never replaced.
 
-A run's results lie beside its checkpoints; those of a model from elsewhere lie among the logs, never beside the model.
+A run's results are beside its checkpoints; results of a model from elsewhere are among the logs, not beside the model.
 
 ```
 logs/<exp_name>/
-    eval.json                       the newest checkpoint as the standard judge sees it: what `--compare` reads
-    eval_mujoco_seed3.json          the same in another simulator, from other starts
-    eval_best_model.json            another checkpoint of the run, named by `--model`
-    eval.1.json                     what eval.json was before it was of another checkpoint
-logs/evaluations/<folder>-<model>/  the same of a model from elsewhere, with the config.json that lies beside it
+    eval.json                       the newest checkpoint with standard settings; `--compare` reads it
+    eval_mujoco_seed3.json          the same in another simulator, with another seed
+    eval_best_model.json            another checkpoint of the run, given by `--model`
+    eval.1.json                     the earlier eval.json, of another checkpoint
+logs/evaluations/<folder>-<model>/  the same for a model from elsewhere, with a copy of its config.json
 ```
 """
 
@@ -25,24 +25,24 @@ from biped.base.errors import UsageError, disk_error
 from biped.base.files import being_written, write_whole
 
 EVALUATIONS = "evaluations"
-"""Folder of the results of models from elsewhere."""
+"""Folder for the results of models from elsewhere."""
 COPIED = ("config.json", "run_info.json")
-"""What a comparison reads besides the figures."""
+"""Files that a comparison reads besides the results."""
 _LONGEST_TAIL = 120
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the results of one model go."""
+    """The place of one model's results."""
 
     folder: Path
     """The folder; it need not exist."""
     label: str = ""
-    """What names of files say of the model."""
+    """Part of file names that identifies the model."""
     tail: str = ""
-    """What names of files say of the settings."""
+    """Part of file names that identifies the settings."""
     source: Path | None = None
-    """The folder of a model from elsewhere."""
+    """The folder of a model from elsewhere; else None."""
 
     @classmethod
     def of(cls, model: Path, logs: Path, *, by_name: bool) -> "Place":
@@ -51,7 +51,7 @@ class Place:
         Args:
             model: a checkpoint, with its config.json.
             logs: the folder of all runs.
-            by_name: it was named itself (`--model`), not as the newest of a run.
+            by_name: whether `--model` named it, rather than it being the newest of a run.
         """
         home = model.resolve().parent
         if not by_name:
@@ -62,19 +62,19 @@ class Place:
         return cls(_free_or_its(logs / EVALUATIONS / name, model.parent), source=model.parent)
 
     def judged(self, asked: Mapping[str, Any], episodes: int) -> "Place":
-        """Return the place of results of these settings; `episodes` is the standard judge's number."""
+        """Return the place for results with these settings; `episodes` is the standard evaluation's number."""
         return replace(self, tail=tail_of(asked, episodes))
 
     def file(self, name: str, number: int = 0) -> Path:
-        """Return the path of a result, such as eval.json; a number is that of one which was in the way."""
+        """Return the path of a result, such as eval.json; a number above 0 is that of an earlier result."""
         path = Path(name)
         return self.folder / f"{path.stem}{self.label}{self.tail}{f'.{number}' if number else ''}{path.suffix}"
 
     def make_folder(self) -> None:
-        """Make the folder, with what a comparison reads of a model from elsewhere.
+        """Make the folder; for a model from elsewhere, copy the files that a comparison reads.
 
         Raises:
-            MachineError: the disk does not let us.
+            MachineError: the disk refuses the write.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -86,31 +86,31 @@ class Place:
             raise disk_error(self.folder, error) from error
 
     def write(self, name: str, content: Mapping[str, Any], asked: Mapping[str, Any], others: Sequence[str]) -> Path:
-        """Write a result as JSON, and return where it is.
+        """Write a result as JSON and return its path.
 
-        A result of something else that has its name gets a numbered one first, and so do the `others` beside it.
+        An existing result of something else is first renamed with a number, together with the `others` beside it.
 
         Args:
-            name: such as eval.json.
-            content: the result, `asked` included.
-            asked: what tells results apart.
-            others: names of files or folders that come with the result.
+            name: file name, such as eval.json.
+            content: the result, including `asked`.
+            asked: the settings that identify a result.
+            others: names of files or folders that belong to the result.
 
         Raises:
-            MachineError: there is no room for the folder.
-            OSError: the disk does not let us.
+            MachineError: the folder cannot be made.
+            OSError: the disk refuses the write.
         """
         self.make_folder()
         out = self.file(name)
         with being_written(out) as file:
             file.write(_as_text(content).encode())
-            file.flush()  # a disk that is full says so before anything is moved
+            file.flush()  # a full disk raises here, before anything is moved
             if not _is_of(out, asked):
                 self._keep((name, *others))
         return out
 
     def robustness_reports(self, home: Path) -> list[Path]:
-        """Return where a robustness report of the same model may be, the likeliest first; `home` is the model's."""
+        """Return possible paths of the same model's robustness report, likeliest first; `home` is its folder."""
         found = [self.file("robustness.json"), replace(self, tail="").file("robustness.json")]
         return found if self.label else [*found, home / "robustness.json"]
 
@@ -124,11 +124,11 @@ class Place:
 
 
 def tail_of(asked: Mapping[str, Any], episodes: int) -> str:
-    """Return what names say of settings that are not the standard judge's, such as _mujoco_seed3.
+    """Return the part of names for settings that differ from the standard evaluation's, such as _mujoco_seed3.
 
     Args:
-        asked: `sim`, `randomize`, `seed`, `episodes`, `command` and `set`, as the command line has them.
-        episodes: the standard judge's number.
+        asked: `sim`, `randomize`, `seed`, `episodes`, `command` and `set`, as on the command line.
+        episodes: the standard evaluation's number of episodes.
     """
     words = [asked["sim"]] if asked["sim"] != "genesis" else []
     words += [asked["randomize"]] if asked["randomize"] != "none" else []
@@ -143,10 +143,10 @@ def tail_of(asked: Mapping[str, Any], episodes: int) -> str:
 
 
 def write_json(file: Path, content: Mapping[str, Any]) -> None:
-    """Write a result where it was asked for, whole or not at all.
+    """Write a result to a requested path, completely or not at all.
 
     Raises:
-        OSError: the disk does not let us.
+        OSError: the disk refuses the write.
     """
     if file.exists() and not file.is_file():  # a pipe or a terminal
         file.write_text(_as_text(content), encoding="utf-8")
@@ -155,10 +155,10 @@ def write_json(file: Path, content: Mapping[str, Any]) -> None:
 
 
 def sha256_of(model: Path) -> str:
-    """Return the hash of a file.
+    """Return the SHA-256 hash of a file.
 
     Raises:
-        UsageError: it cannot be read.
+        UsageError: the file cannot be read.
     """
     try:
         return hashlib.sha256(model.read_bytes()).hexdigest()
@@ -171,7 +171,7 @@ def _as_text(content: Mapping[str, Any]) -> str:
 
 
 def _free_or_its(folder: Path, source: Path) -> Path:
-    """Return the folder, or a numbered one where it has the results of a model with another configuration."""
+    """Return the folder, or a numbered one if it has results of a model with another configuration."""
     number, candidate = 0, folder
     while (candidate / "config.json").is_file() and not filecmp.cmp(
         candidate / "config.json", source / "config.json", shallow=False
@@ -182,7 +182,7 @@ def _free_or_its(folder: Path, source: Path) -> Path:
 
 
 def _is_of(file: Path, asked: Mapping[str, Any]) -> bool:
-    """Say whether a file has a result of what was asked; by which path the model was named makes no difference."""
+    """Return whether a file has a result with the same settings; the path by which the model was named is ignored."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
         return all(found[name] == value for name, value in asked.items() if name != "model")

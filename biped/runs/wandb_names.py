@@ -1,6 +1,6 @@
-"""What a run is called in W&B, and where it is kept: flags win over variables, variables over defaults.
+"""A run's names and folder in W&B: flags override environment variables, and these override defaults.
 
-Names that W&B would refuse are refused here, before anything is built. wandb itself is imported only when it is asked.
+Names that W&B would reject are rejected here, before anything is built. wandb is imported only when needed.
 """
 
 import argparse
@@ -17,9 +17,9 @@ from biped.config.run import Config, WandbConfig
 from biped.config.section import short
 
 DEFAULT_PROJECT = "biped-rl-sb3"
-"""The project of a run of which nobody says another."""
+"""The project of a run for which none is given."""
 MODES = ("online", "offline", "disabled")
-"""What `--wandb_mode` takes."""
+"""Values of `--wandb_mode`."""
 
 _SETTING = {
     "project": "project",
@@ -29,7 +29,7 @@ _SETTING = {
     "tags": "run_tags",
     "notes": "run_notes",
 }
-"""Fields of `WandbConfig` that are kept in config.json, and the settings of wandb that they make."""
+"""Fields of `WandbConfig` that config.json stores, and the corresponding settings of wandb."""
 _VARIABLES = {
     "WANDB_PROJECT": "project",
     "WANDB_ENTITY": "entity",
@@ -45,7 +45,7 @@ _VARIABLES = {
 
 @dataclass(frozen=True)
 class _Rule:
-    """What W&B takes for a name."""
+    """Rule for a valid name in W&B."""
 
     kind: str
     longest: int
@@ -69,26 +69,26 @@ _RULES = {
     "run_job_type": _Rule("a job type", 64),
     "run_tags": _Rule("a tag", 64),
 }
-"""By wandb's settings: the limits of its client, its documents and its server."""
+"""Rules by wandb's setting: the limits of its client, documentation and server."""
 _ARTIFACT_LENGTH = 128
 _ALERT_LENGTH = 63
 
 
 @dataclass(frozen=True)
 class Said:
-    """What an environment variable says."""
+    """The value of an environment variable."""
 
     variable: str
-    """Its name."""
+    """Name of the variable."""
     value: Any
-    """The setting that wandb makes of its text."""
+    """The setting that wandb derives from its text."""
 
 
 def mode_word(text: str) -> str:
-    """Read a mode, in small or capital letters.
+    """Read a mode, in lower or upper case.
 
     Raises:
-        argparse.ArgumentTypeError: it is none.
+        argparse.ArgumentTypeError: it is not a mode.
     """
     if text.lower() not in MODES:
         raise argparse.ArgumentTypeError(_no_mode(text))
@@ -96,13 +96,13 @@ def mode_word(text: str) -> str:
 
 
 def variables() -> dict[str, Said]:
-    """Return what WANDB_* variables say, by the names of wandb's settings; nothing where wandb cannot be imported.
+    """Return the values of WANDB_* variables, by the names of wandb's settings; empty if wandb cannot be imported.
 
-    An empty variable says nothing, and a mode may be written in capitals: the environment is put right, because wandb
-    reads it for itself, and refuses both.
+    Empty variables are removed, and a mode in upper case is changed to lower case in the environment, because wandb
+    reads it too and would reject both.
 
     Raises:
-        UsageError: W&B would refuse what a variable says.
+        UsageError: W&B would reject a variable's value.
     """
     try:
         import wandb
@@ -121,7 +121,7 @@ def variables() -> dict[str, Said]:
         settings = wandb.Settings()
         try:
             settings.update_from_env_vars({variable: text})
-        except Exception as error:  # each of wandb's checks has its own
+        except Exception as error:  # each check of wandb raises its own type
             why = _no_mode(text) if variable == "WANDB_MODE" else cause(error)
             raise UsageError(f"{variable} is refused by W&B ({why}): correct it, or unset it") from error
         said |= {name: Said(variable, getattr(settings, name)) for name in settings.model_fields_set}
@@ -130,12 +130,12 @@ def variables() -> dict[str, Said]:
 
 
 def in_sweep(said: Mapping[str, Said]) -> bool:
-    """Say whether an agent of a W&B sweep, or W&B Launch, has started us: it gives runs their ids and projects."""
+    """Return whether an agent of a W&B sweep, or W&B Launch, started this process: it assigns ids and projects."""
     return "sweep_id" in said or "launch" in said
 
 
 def folder_said(said: Mapping[str, Said]) -> Path | None:
-    """Return the folder that WANDB_DIR asks for; an agent sets it to where it was started, which asks for nothing."""
+    """Return the folder in WANDB_DIR; None if a sweep agent only set it to its own working directory."""
     folder = said.get("root_dir")
     if folder is None or (in_sweep(said) and Path(folder.value).absolute() == Path.cwd()):
         return None
@@ -143,12 +143,12 @@ def folder_said(said: Mapping[str, Said]) -> Path | None:
 
 
 def with_variables(cfg: WandbConfig) -> WandbConfig:
-    """Return a configuration that also says what variables say, or W&B's settings files, or the default project.
+    """Return a configuration completed from variables, W&B's settings files, or the default project.
 
-    What it says itself stays. The mode is left alone: it is each process's own.
+    Values already in `cfg` are kept. The mode is not changed, because each process has its own.
 
     Raises:
-        UsageError: W&B would refuse a name, or another variable.
+        UsageError: W&B would reject a name, or another variable.
     """
     for field, setting in _SETTING.items():
         if _is_said(getattr(cfg, field)):
@@ -161,30 +161,30 @@ def with_variables(cfg: WandbConfig) -> WandbConfig:
 
 
 def named(config: Config, recorded: Config | None = None) -> Config:
-    """Return the configuration of a run that keeps its names, whatever the variables say when it is gone on with.
+    """Return the configuration with its W&B names; a resumed run keeps its names, whatever the variables say.
 
-    Variables that something else wins over are named in one line.
+    Variables that are ignored for this reason are reported in one line.
 
     Args:
-        config: what is asked for by presets and flags.
-        recorded: what an earlier process of this run has kept.
+        config: the configuration from presets and flags.
+        recorded: the configuration stored by an earlier process of this run.
 
     Raises:
-        UsageError: W&B would refuse a name, or another variable.
+        UsageError: W&B would reject a name, or another variable.
     """
     if not config.wandb.enabled:
         return config
     cfg, said = with_variables(config.wandb), variables()
     passed_over = [] if recorded is None else _passed_over(recorded.wandb, cfg, said)
     if passed_over:
-        warn(f"{' and '.join(passed_over)}: passed over, as the run has other names already; --wandb_... changes them")
+        warn(f"{' and '.join(passed_over)}: ignored, because the run already has other names; --wandb_... changes them")
     if "resume" in said and said["resume"].value != "allow":
-        warn(f"WANDB_RESUME={said['resume'].value} is passed over: --continue_training decides what is gone on with")
+        warn(f"WANDB_RESUME={said['resume'].value} is ignored: --continue_training decides which run continues")
     return replace(config, wandb=cfg)
 
 
 def artifact_name(exp_name: str, kind: str) -> str:
-    """Return what a run's models of a kind are called: <exp_name>-<kind>, with a hash in it where that is too long."""
+    """Return the name of a run's models of a kind: <exp_name>-<kind>, shortened with a hash if it is too long."""
     longest = _ARTIFACT_LENGTH - len("-checkpoint")
     if len(exp_name) > longest:
         exp_name = f"{exp_name[: longest - 9]}-{hashlib.blake2s(exp_name.encode(), digest_size=4).hexdigest()}"
@@ -192,13 +192,13 @@ def artifact_name(exp_name: str, kind: str) -> str:
 
 
 def alert_title(title: str) -> str:
-    """Return a title that W&B takes; the end of a long one, which says what it is about, stays."""
+    """Return a title of valid length; of a long one, beginning and end are kept."""
     half = _ALERT_LENGTH // 2
     return title if len(title) <= _ALERT_LENGTH else f"{title[:half]}…{title[-half:]}"
 
 
 def cause(error: BaseException) -> str:
-    """Return in one line why wandb refuses something; the first line of pydantic's errors does not say it."""
+    """Return wandb's reason in one line; the first line of pydantic's errors does not contain it."""
     details = getattr(error, "errors", None)
     found = details() if callable(details) else None
     if isinstance(found, list) and found:
@@ -222,7 +222,7 @@ def _is_said(value: Any) -> bool:
 def _is_text(text: str) -> bool:
     try:
         text.encode()
-    except UnicodeEncodeError:  # bytes of another encoding
+    except UnicodeEncodeError:  # bytes in another encoding
         return False
     return True
 
@@ -244,7 +244,7 @@ def _check_together(said: Mapping[str, Said]) -> None:
 
 
 def _settings_files() -> dict[str, str]:
-    """Return the names in W&B's settings files, such as `wandb init` writes them, by the names of wandb's settings."""
+    """Return the names in W&B's settings files, as written by `wandb init`, by the names of wandb's settings."""
     try:
         import wandb
     except ImportError:
@@ -260,7 +260,7 @@ def _settings_files() -> dict[str, str]:
 
 
 def _passed_over(recorded: WandbConfig, cfg: WandbConfig, said: Mapping[str, Said]) -> list[str]:
-    """Return the variables that the names of an earlier process win over."""
+    """Return the variables that are overridden by the names of an earlier process."""
     fields = {**_SETTING, "mode": "mode"}
     return [
         f"{said[setting].variable}={short(said[setting].value)}"

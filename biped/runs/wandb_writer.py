@@ -24,27 +24,27 @@ from biped.runs.wandb_service import (
 )
 
 INIT_S = 30.0
-"""How long W&B's server may take to begin a run (s). Training does not wait for it."""
+"""How long W&B's server may take to start a run (s). Training does not wait for it."""
 FINISH_S = 20.0
 """How long the end of a training waits for W&B (s)."""
 _CAPACITY = 10_000
 
 
 class WandbWriter(KVWriter):
-    """Writes a logger's numbers to a W&B run under their W&B names, on a thread of its own.
+    """Writes a logger's metrics to a W&B run under their W&B names, on its own thread.
 
-    The first failure is said in one line and ends the writing.
+    The first failure is reported in one line and ends the writing.
     """
 
     def __init__(
         self, start: Callable[[], Any], exp_name: str, metrics: Mapping[str, Metric], finish_s: float = FINISH_S
     ) -> None:
-        """Begin to start the run.
+        """Start the run in the background.
 
         Args:
-            start: returns the `wandb.Run`; called on the thread.
-            exp_name: the name that evaluations are logged under, and that models are called by.
-            metrics: the table of names, by canonical name; a number that is not in it keeps its own.
+            start: returns the `wandb.Run`; called on the writer's thread.
+            exp_name: the run's name, used in the names of evaluation metrics and models.
+            metrics: the table of names, by canonical name; a metric that is not in it keeps its name.
             finish_s: how long `close` waits (s).
         """
         self._names = {name: metric.wandb_name.replace(RUN_NAME, exp_name) for name, metric in metrics.items()}
@@ -65,12 +65,12 @@ class WandbWriter(KVWriter):
                 metric = self._metrics.get(name)
                 row[self._names.get(name, name)] = value * metric.wandb_factor if metric else value
         row[STEP_METRIC] = step
-        # Never log(step=...): W&B drops rows whose step is behind its own.
+        # Never log(step=...): W&B drops rows with a smaller step than its own.
         self._work.do(lambda: self._run.log(row))
 
     def publish_model(self, file: Path, kind: str, metadata: Mapping[str, Any]) -> None:
-        """Log a model as an artifact: <exp_name>-checkpoint, -best or -final, with what is known about it."""
-        # A name of its own: the file may be replaced, or deleted, before it is sent.
+        """Log a model as an artifact, <exp_name>-checkpoint, -best or -final, with its metadata."""
+        # Use a second name, because the file may be replaced or deleted before it is sent.
         copy = file.with_name(f".{file.name}.{metadata['steps']}.upload")
         try:
             link_or_copy(file, copy)
@@ -88,7 +88,7 @@ class WandbWriter(KVWriter):
             copy.unlink(missing_ok=True)
 
     def publish_picture(self, name: str, file: Path, step: int) -> None:
-        """Log a picture, or a film."""
+        """Log a picture or a video."""
         self._work.do(lambda: self._extra(lambda: self._run.log({name: as_media(file), STEP_METRIC: step})))
 
     def alert(self, title: str, text: str) -> None:
@@ -116,7 +116,7 @@ class WandbWriter(KVWriter):
         self._run.define_metric("*", step_metric=STEP_METRIC)
 
     def _extra(self, call: Callable[[], object]) -> None:
-        """Do what rows can do without: if it fails, that is said once, and rows go on."""
+        """Make an optional call: a failure is reported once, and rows are still written."""
         try:
             call()
         except Exception as error:  # W&B fails in many ways
@@ -128,7 +128,7 @@ class WandbWriter(KVWriter):
         import wandb
 
         artifact = wandb.Artifact(artifact_name(self._exp_name, kind), type="model", metadata=metadata)
-        artifact.add_file(str(file), name=name)  # wandb makes a copy of its own
+        artifact.add_file(str(file), name=name)  # wandb makes its own copy
         self._run.log_artifact(artifact, aliases=[kind, f"steps-{metadata['steps']}"])
 
     def _failed(self, error: BaseException) -> None:
@@ -147,22 +147,22 @@ def start_wandb(
 ) -> WandbWriter | None:
     """Start or resume the W&B run of a run directory; returns at once.
 
-    What `cfg` leaves open is what W&B's variables say. Without an account, or when the server does not answer, the run
+    Fields left open in `cfg` come from W&B's variables. Without an account, or if the server does not answer, the run
     is recorded offline.
 
     Args:
-        run: keeps the run's id, so that a resumed run is the same run.
-        cfg: project, names, mode.
+        run: stores the run's id, so that a resumed run is the same run in W&B.
+        cfg: project, names and mode.
         config: hyperparameters, nested.
         metrics: the table of names, by canonical name.
-        init_s: how long the server may take to begin the run, in the background (s).
+        init_s: how long the server may take to start the run, in the background (s).
         finish_s: how long the writer's `close` waits (s).
 
     Returns:
-        The writer, or None where wandb cannot be imported.
+        The writer, or None if wandb cannot be imported.
 
     Raises:
-        UsageError: W&B would refuse a name, or a variable.
+        UsageError: W&B would reject a name or a variable.
     """
     if not is_installed():
         return None

@@ -126,7 +126,7 @@ def test_the_furthest_sound_model_is_taken_and_said(
     *passed_over, said = capsys.readouterr().out.strip().splitlines()
     assert said == f"the model is {path}, trained for {steps:,} steps"
     assert len(passed_over) == what.count("damaged")
-    assert all("is damaged or not a checkpoint" in line and line.endswith(": passed over") for line in passed_over)
+    assert all("is damaged or not a checkpoint" in line and line.endswith(": skipped") for line in passed_over)
     found = find_furthest(run, run.read_config(), "")
     assert found is not None
     assert found[0] == path, "training and evaluation take the same"
@@ -176,7 +176,7 @@ def test_a_final_model_of_more_steps_is_kept_under_another_name(
         assert go_on(run, 1280) == 0
     assert read_steps(run.final_model) == 1280
     assert (run.path / "model_final.1.zip").read_bytes() == content
-    assert "has 10,000 steps, more than the 1,280 of what comes in its place" in capsys.readouterr().err
+    assert "has 10,000 steps, more than the 1,280 of its replacement" in capsys.readouterr().err
 
 
 def test_a_damaged_final_model_is_passed_over_and_kept(run: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:

@@ -88,7 +88,7 @@ def test_variables_win_over_defaults_and_a_run_that_goes_on_keeps_its_names(
     capsys.readouterr()
     assert biped_train.main([*command, "--continue_training"]) == 0
     assert names(recorded_runs(tmp_path / "demo")[2]) == {**SAID, "job_type": "again"}
-    told = [line for line in capsys.readouterr().err.splitlines() if "passed over" in line]
+    told = [line for line in capsys.readouterr().err.splitlines() if "ignored" in line]
     assert len(told) == 2
     assert "WANDB_PROJECT='another'" in told[0]
     assert "WANDB_RUN_ID=another" in told[1]
