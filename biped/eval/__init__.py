@@ -1,1 +1,1 @@
-"""How well it walks: recorded trajectories in, figures and verdicts out; no learning, no simulator."""
+"""Evaluation: figures and verdicts from recorded trajectories. No learning, no simulator."""

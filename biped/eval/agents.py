@@ -1,4 +1,4 @@
-"""Who acts in an evaluation."""
+"""Agents that act in an evaluation."""
 
 from collections.abc import Callable
 
@@ -10,19 +10,19 @@ from biped.env.env import BipedEnv
 from biped.env.groups import Observations
 
 Agent = Callable[[Observations, Tensor], Tensor]
-"""From observations, one tensor or groups, and episode starts (num_envs,), bool, to actions (num_envs, num_joints).
+"""From observations (one tensor or groups) and episode starts (num_envs,), bool, to actions (num_envs, num_joints).
 
-One that predicts velocity and height has them in its attribute `estimates` after each call."""
+An agent that predicts velocity and height stores them in its attribute `estimates` at each call."""
 
 
 def zero_agent(env: BipedEnv) -> Agent:
-    """Return the agent that holds the default pose."""
+    """Return an agent that holds the default pose."""
     shape = env.action_space.shape or ()
     return lambda *_: torch.zeros(shape, device=env.device, dtype=torch.float32)
 
 
 def random_agent(env: BipedEnv, seed: int) -> Agent:
-    """Return the agent that draws actions uniformly from the action space."""
+    """Return an agent that draws actions uniformly from the action space."""
     generator = np.random.default_rng(seed)
     space = env.action_space
     assert space.shape is not None

@@ -1,4 +1,4 @@
-"""One evaluation: a batch of robots of its own, judged by the gate and counted as trials."""
+"""One evaluation: a separate batch of robots, judged by the gate and counted as trials."""
 
 from dataclasses import dataclass, replace
 
@@ -13,30 +13,30 @@ from biped.eval.record import Recording
 from biped.eval.trials import Trials, count_trials
 
 TRIAL_SEED = 10_000
-"""Of the evaluations' commands and starts: the same in every evaluation of every run."""
+"""Seed of the evaluations' commands and starts: the same in every evaluation of every run."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one evaluation found."""
+    """The results of one evaluation."""
 
     verdict: Verdict
-    """The gate."""
+    """Result of the gate."""
     trials: Trials
-    """Episodes counted as trials."""
+    """The episodes counted as trials."""
 
     @classmethod
     def of(cls, record: Recording, servo: ServoConfig) -> "Evaluation":
-        """Judge and count the episodes of a recording."""
+        """Evaluate the episodes of a recording."""
         return cls(judge(record, servo), count_trials(record))
 
     @property
     def rank(self) -> tuple[float, float]:
-        """The larger, the better: the gate's score, then the share of successful trials."""
+        """Sort key, larger is better: the gate's score, then the share of successful trials."""
         return self.verdict.score, self.trials.success_rate
 
     def metrics(self) -> dict[str, float]:
-        """Return the figures by their canonical names; NaN where there was nothing to measure."""
+        """Return the results under their canonical names; NaN where nothing could be measured."""
         trials = self.trials
         return {
             "eval/success_rate": trials.success_rate,
@@ -51,22 +51,22 @@ class Evaluation:
 
 
 class EvaluationBench:
-    """A small batch of environments of its own, to evaluate the policy that is being trained."""
+    """A small separate batch of environments, to evaluate the policy during training."""
 
     def __init__(self, config: Config, device: str) -> None:
         """Build `config.train.eval_episodes` robots."""
-        # The judge is the model as it is, whatever the policy is trained with.
+        # Evaluations use the unchanged model, whatever the policy is trained with.
         cfg = replace(config.env, num_envs=config.train.eval_episodes, randomization=RandomizationConfig())
         self._env = make_env(cfg, device, sim=config.train.sim)
         self._commands = trial_commands(cfg.num_envs, cfg.command, TRIAL_SEED)
         self.num_envs = cfg.num_envs
-        """Robots in it."""
+        """Number of robots."""
         self.last_record: Recording | None = None
         """The episodes of the last evaluation."""
 
     def run(self, agent: Agent) -> Evaluation:
         """Evaluate a policy."""
-        self.last_record = None  # two of them at once would be twice the memory
+        self.last_record = None  # frees its memory before the next one is recorded
         self.last_record = record_episodes(self._env, agent, self._commands, TRIAL_SEED)
         return Evaluation.of(self.last_record, self._env.cfg.robot.servo)
 

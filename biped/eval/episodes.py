@@ -1,4 +1,4 @@
-"""From a policy and an environment to a recording: one full-length episode an environment, a command each."""
+"""Recording of a policy in an environment: one full-length episode per environment, with one command each."""
 
 import torch
 from torch import Tensor
@@ -13,19 +13,19 @@ from biped.eval.record import Recorder, Recording
 from biped.mdp.commands import is_moving
 
 STANDING_SHARE, TURNING_SHARE = 1 / 8, 1 / 8
-"""Shares of the episodes whose command is zero, and whose command turns on the spot, where training asks for both."""
+"""Shares of episodes with a zero command and with a command to turn on the spot, if training has such commands."""
 _CANDIDATES = 64
-"""Commands that are drawn for each that is wanted: those too small for their kind are left out."""
+"""Commands drawn per command needed; those too small for their kind are discarded."""
 
 
 def trial_commands(count: int, cfg: CommandConfig, seed: int) -> Tensor:
-    """Return a command an episode, (count, 3), over the range that `cfg` trains: standing, then turning, then walking.
+    """Return one command per episode, (count, 3), from the ranges in `cfg`: standing, then turning, then walking.
 
-    Turning and walking are drawn uniformly from the ranges, without commands too small to ask for that motion. A
-    configuration that never asks to stand, to turn on the spot or to walk gets no such episodes.
+    Turning and walking are drawn uniformly from the ranges, without commands too small to ask for that motion. If the
+    configuration has no commands to stand, to turn on the spot or to walk, there are no such episodes.
 
     Raises:
-        ConfigError: hardly any command of the ranges asks for motion.
+        ConfigError: hardly any command in the ranges asks for motion.
     """
     generator = torch.Generator().manual_seed(seed)
     ranges = torch.tensor([cfg.lin_vel_x_m_s, cfg.lin_vel_y_m_s, cfg.ang_vel_rad_s], dtype=torch.float32)
@@ -38,7 +38,7 @@ def trial_commands(count: int, cfg: CommandConfig, seed: int) -> Tensor:
     standing = round(STANDING_SHARE * count) if cfg.standing_fraction else 0
     turning = round(TURNING_SHARE * count) if cfg.turning_fraction and len(turns) else 0
     moving = count - standing - turning
-    if not len(walks):  # nothing but turning or standing is trained
+    if not len(walks):  # training has only turning or standing
         standing, turning = (standing, turning + moving) if turning else (count, 0)
     commands = torch.cat(
         (torch.zeros(standing, 3, dtype=torch.float32), turns[:turning], walks[: count - standing - turning])
@@ -50,15 +50,15 @@ def trial_commands(count: int, cfg: CommandConfig, seed: int) -> Tensor:
 
 @torch.inference_mode()
 def record_episodes(env: BipedEnv, agent: Agent, commands: Tensor, seed: int) -> Recording:
-    """Run one episode in every environment for its full time.
+    """Run one episode in every environment up to its time limit.
 
-    On a CPU it ends as soon as all have fallen; on a GPU looking would cost more than it saves.
+    On a CPU the recording ends as soon as all robots have fallen; on a GPU this check would cost more than it saves.
 
     Args:
-        env: the environments, as many as commands; their own episodes are ended.
+        env: the environments, as many as commands; their running episodes are ended.
         agent: the policy.
-        commands: (num_envs, 3): m/s, m/s, rad/s; each holds for a whole episode, zero if too small to ask for motion.
-        seed: of the starts.
+        commands: (num_envs, 3): m/s, m/s, rad/s; each for a whole episode; zero if too small to ask for motion.
+        seed: seed of the starts.
     """
     env.reset(seed=seed)
     observations = env.hold_commands(commands)

@@ -1,7 +1,7 @@
-"""Figures of recorded episodes: how well they follow the command, step, and treat the servos.
+"""Figures of recorded episodes: survival, command tracking, gait, and load on the servos.
 
-Every figure is a pure function of a `Recording`; NaN where there is nothing to measure, which passes no bar.
-The start of an episode, `SETTLE_S`, is left out.
+Every figure is a pure function of a `Recording`; NaN if there is nothing to measure, which passes no bar. The start
+of an episode, `SETTLE_S`, is left out.
 """
 
 import math
@@ -19,16 +19,16 @@ from biped.robot.actuators import available_torque
 from biped.robot.state import GRAVITY_M_S2
 
 SETTLE_S = 2.0
-"""The start of an episode that figures leave out (s)."""
+"""Start of an episode that figures leave out (s)."""
 WALKING_M_S = 0.1
-"""Commands of at least this horizontal speed ask to walk (m/s)."""
+"""Horizontal speed from which a command asks to walk (m/s)."""
 CHATTER_S = 0.06
 """A shorter time in the air is a bounce of the contact sensor, not a swing (s)."""
 STEPPING_HZ = (0.7, 3.0)
-"""Touchdowns of a foot a second that are steps of a walk (Hz)."""
+"""Range of touchdowns per second and foot that counts as walking (Hz)."""
 
 Figure = Callable[[Recording, ServoConfig], float]
-"""From recorded episodes and the robot's servo to a number."""
+"""Computes a figure from recorded episodes and the robot's servo."""
 
 
 def walking(record: Recording) -> Bools:
@@ -47,12 +47,12 @@ def standing(record: Recording) -> Bools:
 
 
 def _speed(record: Recording) -> NDArray:
-    # To the nearest millimetre: a command of 0.1 m/s is not a number of binary digits.
+    # Rounded to millimetres per second, because 0.1 m/s has no exact binary representation.
     return np.linalg.norm(record.command[:, :2], axis=1).round(3)
 
 
 def measured(record: Recording) -> Bools:
-    """Return the control steps that figures look at, (num_steps, num_envs): settled, and the episode still on."""
+    """Return the control steps used by figures, (num_steps, num_envs): after settling, while the episode is running."""
     settled = np.arange(len(record.running)) >= round(SETTLE_S / record.dt_s)
     return record.running & settled[:, None]
 
@@ -69,22 +69,22 @@ def _median(values: NDArray) -> float:
 
 
 def survival(record: Recording, _: ServoConfig) -> float:
-    """Share of the episodes that last their full time."""
+    """Share of the episodes that last until the time limit."""
     return _mean(~record.fell)
 
 
 def error_lin_vel_x(record: Recording, _: ServoConfig) -> float:
-    """Mean absolute error of the momentary forward velocity, m/s."""
+    """Mean absolute error of the instantaneous forward velocity, m/s."""
     return _mean(tracking_errors(record)[measured(record)][:, 0])
 
 
 def error_lin_vel_y(record: Recording, _: ServoConfig) -> float:
-    """Mean absolute error of the momentary velocity to the left, m/s."""
+    """Mean absolute error of the instantaneous velocity to the left, m/s."""
     return _mean(tracking_errors(record)[measured(record)][:, 1])
 
 
 def error_ang_vel(record: Recording, _: ServoConfig) -> float:
-    """Mean absolute error of the momentary yaw rate, rad/s."""
+    """Mean absolute error of the instantaneous yaw rate, rad/s."""
     return _mean(tracking_errors(record)[measured(record)][:, 2])
 
 
@@ -99,23 +99,23 @@ def tracking_errors(record: Recording) -> NDArray:
 
 @dataclass(frozen=True)
 class Runs:
-    """Unbroken stretches of True in a mask (num_steps, num_envs, 2), that begin and end within it."""
+    """Uninterrupted stretches of True in a mask (num_steps, num_envs, 2) that begin and end inside it."""
 
     first: NDArray[np.int64]
     """First step, (num_runs,)."""
     end: NDArray[np.int64]
     """The step after the last, (num_runs,)."""
     env: NDArray[np.int64]
-    """Environment, (num_runs,)."""
+    """Index of the environment, (num_runs,)."""
     foot: NDArray[np.int64]
-    """Foot, (num_runs,)."""
+    """Index of the foot, (num_runs,)."""
 
 
 def complete_runs(mask: Bools) -> Runs:
-    """Return the unbroken stretches of True that neither begin at the first step nor end at the last.
+    """Return the uninterrupted stretches of True that neither begin at the first step nor end at the last.
 
     Args:
-        mask: (num_steps, num_envs, 2).
+        mask: the mask, (num_steps, num_envs, 2).
     """
     by_column = np.pad(mask.transpose(1, 2, 0), ((0, 0), (0, 0), (1, 1))).astype(np.int8)
     change = np.diff(by_column, axis=-1)
@@ -137,7 +137,7 @@ def steady_contacts(record: Recording) -> Bools:
 
 
 def _swings(record: Recording) -> Runs:
-    """Return the swings that begin and end while the episode is measured."""
+    """Return the swings that begin and end in measured steps."""
     air = complete_runs(~steady_contacts(record))
     on = measured(record)
     inside = on[air.first, air.env] & on[air.end, air.env]
@@ -145,7 +145,7 @@ def _swings(record: Recording) -> Runs:
 
 
 def alternation(record: Recording, _: ServoConfig) -> float:
-    """Share of the touchdowns that follow one of the other foot; both feet at once is no alternation."""
+    """Share of the touchdowns that follow a touchdown of the other foot; both feet at once do not alternate."""
     swings = _swings(record)
     order = np.lexsort((swings.foot, swings.end, swings.env))
     env, foot, end = swings.env[order], swings.foot[order], swings.end[order]
@@ -155,12 +155,12 @@ def alternation(record: Recording, _: ServoConfig) -> float:
 
 
 def swing_apex_left(record: Recording, _: ServoConfig) -> float:
-    """Median over swings of the greatest height of the left sole's centre over the ground, m."""
+    """Median over swings of the greatest height of the left sole's centre above the ground, m."""
     return _swing_apex(record, 0)
 
 
 def swing_apex_right(record: Recording, _: ServoConfig) -> float:
-    """Median over swings of the greatest height of the right sole's centre over the ground, m."""
+    """Median over swings of the greatest height of the right sole's centre above the ground, m."""
     return _swing_apex(record, 1)
 
 
@@ -173,12 +173,12 @@ def _swing_apex(record: Recording, foot: int) -> float:
 
 
 def step_frequency_left(record: Recording, _: ServoConfig) -> float:
-    """Touchdowns of the left foot a second, Hz."""
+    """Touchdowns of the left foot per second, Hz."""
     return _step_frequency(record, 0)
 
 
 def step_frequency_right(record: Recording, _: ServoConfig) -> float:
-    """Touchdowns of the right foot a second, Hz."""
+    """Touchdowns of the right foot per second, Hz."""
     return _step_frequency(record, 1)
 
 
@@ -188,7 +188,7 @@ def _step_frequency(record: Recording, foot: int) -> float:
 
 
 def stepping(record: Recording, _: ServoConfig) -> float:
-    """Share of the episodes in which both feet step at `STEPPING_HZ`: a mean over episodes hides those that stand."""
+    """Share of the episodes in which both feet step at `STEPPING_HZ`; a mean over episodes would hide standing ones."""
     swings = _swings(record)
     time_s = measured(record).sum(axis=0) * record.dt_s
     low, high = STEPPING_HZ
@@ -198,22 +198,22 @@ def stepping(record: Recording, _: ServoConfig) -> float:
 
 
 def duty_factor_left(record: Recording, _: ServoConfig) -> float:
-    """Share of the time that the left foot is on the ground."""
+    """Share of the time in which the left foot is on the ground."""
     return _mean(steady_contacts(record)[measured(record)][:, 0])
 
 
 def duty_factor_right(record: Recording, _: ServoConfig) -> float:
-    """Share of the time that the right foot is on the ground."""
+    """Share of the time in which the right foot is on the ground."""
     return _mean(steady_contacts(record)[measured(record)][:, 1])
 
 
 def flight(record: Recording, _: ServoConfig) -> float:
-    """Share of the time that both feet are in the air."""
+    """Share of the time in which both feet are in the air."""
     return _mean(~steady_contacts(record)[measured(record)].any(axis=1))
 
 
 def stride_time_difference(record: Recording, _: ServoConfig) -> float:
-    """Difference of the mean stride times of both feet in an episode, over their mean; averaged over episodes."""
+    """Difference of the two feet's mean stride times in an episode, divided by their mean; averaged over episodes."""
     swings = _swings(record)
     means = np.full((2, len(record.command)), math.nan)
     for foot in (0, 1):
@@ -229,7 +229,7 @@ def stride_time_difference(record: Recording, _: ServoConfig) -> float:
 
 
 def duty_factor_difference(record: Recording, _: ServoConfig) -> float:
-    """Difference of the duty factors of both feet in an episode; averaged over episodes."""
+    """Difference of the two feet's duty factors in an episode; averaged over episodes."""
     on = measured(record)
     steps = on.sum(axis=0)
     duty = (steady_contacts(record) & on[..., None]).sum(axis=0) / np.maximum(steps, 1)[:, None]
@@ -252,16 +252,16 @@ def base_height_deviation(record: Recording, _: ServoConfig) -> float:
 
 
 def envelope_exceeded(record: Recording, servo: ServoConfig) -> float:
-    """Share of joint-steps with more torque than the servo has at that speed; see `available_torque`."""
+    """Share of joint-steps with more torque than the servo has at its speed; see `available_torque`."""
     torque = torch.from_numpy(record.joint_torque_nm)
     available = available_torque(torque, torch.from_numpy(record.joint_vel_rad_s), servo)
-    # A thousandth more than the envelope is rounding.
+    # Up to a thousandth of the stall torque beyond the envelope is rounding.
     exceeded = torque.abs() > available + 1e-3 * servo.stall_torque_nm
     return _mean(exceeded.numpy()[measured(record)])
 
 
 def cost_of_transport(record: Recording, _: ServoConfig) -> float:
-    """Positive mechanical work over weight and the distance travelled; nothing is won back where a joint brakes."""
+    """Positive mechanical work divided by weight and distance travelled; braking recovers no energy."""
     on = measured(record)
     power_w = np.maximum(record.joint_torque_nm * record.joint_vel_rad_s, 0.0).sum(axis=-1)[on]
     speed_m_s = np.linalg.norm(record.base_lin_vel_b[..., :2], axis=-1)[on]
@@ -270,7 +270,7 @@ def cost_of_transport(record: Recording, _: ServoConfig) -> float:
 
 
 def drift(record: Recording, _: ServoConfig) -> float:
-    """Net horizontal displacement over time of robots that were to stay where they are, m/s."""
+    """Net horizontal displacement divided by time, for robots commanded to stand, m/s."""
     on = measured(record)
     steps = on.sum(axis=0)
     some = np.flatnonzero(steps > 1)
@@ -280,17 +280,17 @@ def drift(record: Recording, _: ServoConfig) -> float:
 
 
 def feet_on_ground(record: Recording, _: ServoConfig) -> float:
-    """Share of the time that both feet are on the ground."""
+    """Share of the time in which both feet are on the ground."""
     return _mean(record.contacts[measured(record)].all(axis=-1))
 
 
-# What the policy believes
+# Predictions of the policy
 
 
 def estimates(record: Recording) -> tuple[NDArray, NDArray]:
-    """Return what the policy took velocity and height to be, and what they were, (n, 4) each: m/s, m/s, m/s, m.
+    """Return the policy's predictions of velocity and height, and the true values, (n, 4) each: m/s, m/s, m/s, m.
 
-    A guess is of the state that the policy saw when it made it, which is the state after the step before.
+    A prediction is of the observed state, which is the state after the previous step.
     """
     if not record.estimate.shape[-1]:
         return np.zeros((0, 4)), np.zeros((0, 4))
@@ -300,12 +300,12 @@ def estimates(record: Recording) -> tuple[NDArray, NDArray]:
 
 
 def estimate_error_velocity(record: Recording, _: ServoConfig) -> float:
-    """Root mean square error of the policy's guess of each horizontal velocity of the base, m/s."""
+    """Root mean square error of the predicted horizontal velocities of the base, m/s."""
     guess, truth = estimates(record)
     return math.sqrt(_mean(np.square(guess[:, :2] - truth[:, :2])))
 
 
 def estimate_error_height(record: Recording, _: ServoConfig) -> float:
-    """Root mean square error of the policy's guess of the base's height, m."""
+    """Root mean square error of the predicted height of the base, m."""
     guess, truth = estimates(record)
     return math.sqrt(_mean(np.square(guess[:, 3] - truth[:, 3])))

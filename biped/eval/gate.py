@@ -1,7 +1,7 @@
-"""The walking gate: the bar of each figure, and the verdict.
+"""The walking gate: a bar for each figure, and the verdict.
 
-Episodes are judged by what their command asks for: walking (a horizontal speed of at least `WALKING_M_S`), turning
-on the spot, or standing.
+Each figure is measured over episodes of one kind: walking (commanded horizontal speed of at least `WALKING_M_S`),
+turning on the spot, or standing.
 """
 
 import math
@@ -21,17 +21,17 @@ class Line:
     """One line of the gate."""
 
     name: str
-    """What is measured; the key in eval.json."""
+    """Name of the figure; its key in eval.json."""
     of: Callable[[Recording], Bools]
-    """Which episodes count."""
+    """Selects the episodes that count."""
     figure: fig.Figure
-    """How it is measured."""
+    """Computes the figure."""
     unit: str
     """Unit of the figure."""
     low: float = -math.inf
-    """The least that passes."""
+    """Smallest value that passes."""
     high: float = math.inf
-    """The most that passes."""
+    """Largest value that passes."""
 
 
 def _all(record: Recording) -> Bools:
@@ -43,7 +43,7 @@ def _that_estimate(record: Recording) -> Bools:
 
 
 TRACKING_BARS = (0.08, 0.08, 0.25)
-"""The most mean absolute error of vx (m/s), vy (m/s) and yaw rate (rad/s)."""
+"""Largest mean absolute errors of vx (m/s), vy (m/s) and yaw rate (rad/s)."""
 
 GATE = (
     Line("survival", _all, fig.survival, "1", low=0.97),
@@ -73,51 +73,51 @@ GATE = (
     Line("estimate_error_velocity_m_s", _that_estimate, fig.estimate_error_velocity, "m/s"),
     Line("estimate_error_height_m", _that_estimate, fig.estimate_error_height, "m"),
 )
-"""Every figure with its bar. A line without episodes is not judged; one that is only reported has no bar."""
+"""Every figure with its bar. A line without episodes is not judged; a line without a bar is only reported."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A line of the gate with what came out."""
+    """A line of the gate with its result."""
 
     line: Line
     """The figure and its bar."""
     episodes: int
-    """Episodes that counted; with none the line is not judged."""
+    """Number of episodes that counted; without any the line is not judged."""
     value: float
-    """The figure; NaN where there was nothing to measure."""
+    """The figure; NaN if there is nothing to measure."""
 
     @property
     def passed(self) -> bool:
-        """Within the bar, or there is nothing to judge."""
+        """Whether the figure is within the bar, or there is nothing to judge."""
         return self.episodes == 0 or not _has_bar(self.line) or self.line.low <= self.value <= self.line.high
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The whole gate."""
+    """The result of the whole gate."""
 
     lines: tuple[Judged, ...]
-    """In the order of `GATE`."""
+    """The results, in the order of `GATE`."""
 
     @property
     def passed(self) -> bool:
-        """Every line is within its bar."""
+        """Whether every line is within its bar."""
         return all(judged.passed for judged in self.lines)
 
     @property
     def score(self) -> float:
-        """Mean over the lines with a bar: 1 for one that passes; otherwise up to 1/2, the more the nearer its bar."""
+        """Mean over the lines with a bar: 1 for a line that passes, otherwise up to 1/2, depending on its distance."""
         judged = [judged for judged in self.lines if judged.episodes and _has_bar(judged.line)]
         return float(np.mean([1.0 if line.passed else _nearness(line) for line in judged])) if judged else 1.0
 
     def figures(self) -> Mapping[str, float]:
-        """Return the figures by name; those without episodes are left out."""
+        """Return the figures by name, without those that have no episodes."""
         return {judged.line.name: judged.value for judged in self.lines if judged.episodes}
 
 
 def _nearness(judged: Judged) -> float:
-    """Return how near a missed bar is: 1/2 at the bar, 0 far from it."""
+    """Return how close a failed figure is to its bar: 1/2 at the bar, 0 far from it."""
     value, bar = judged.value, judged.line.low if judged.value < judged.line.low else judged.line.high
     if not math.isfinite(value):
         return 0.0
@@ -125,7 +125,7 @@ def _nearness(judged: Judged) -> float:
 
 
 def judge(record: Recording, servo: ServoConfig) -> Verdict:
-    """Measure every line of the gate."""
+    """Measure every line of the gate on a recording."""
     lines = []
     for line in GATE:
         chosen = line.of(record)
@@ -135,7 +135,7 @@ def judge(record: Recording, servo: ServoConfig) -> Verdict:
 
 
 def as_table(verdict: Verdict) -> str:
-    """Return the verdict as lines of text."""
+    """Return the verdict as a text table."""
     rows = [f"{'figure':30s} {'value':>9s}  {'bar':16s} {'episodes':>8s}"]
     for judged in verdict.lines:
         if judged.episodes:
@@ -159,7 +159,7 @@ def _has_bar(line: Line) -> bool:
 
 
 def as_json(verdict: Verdict) -> dict[str, Any]:
-    """Return the verdict for eval.json: strict JSON, in which a figure that could not be measured is null."""
+    """Return the verdict for eval.json: strict JSON, with null for a figure that could not be measured."""
     return {
         "passed": verdict.passed,
         "score": verdict.score,

@@ -1,4 +1,4 @@
-"""What an evaluation leaves: the trajectories of one episode in every environment, as arrays.
+"""The recording of an evaluation: the trajectory of one episode per environment, as arrays.
 
 Frames: `_w` is the world (z up), `_b` the base link (x forward, y left, z up). Feet are ordered left, right.
 """
@@ -20,7 +20,7 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Recording:
-    """One episode an environment, (num_steps, num_envs, ...); where `running` is False the episode is over."""
+    """One episode per environment, (num_steps, num_envs, ...); where `running` is False the episode is over."""
 
     dt_s: float
     """Control step (s)."""
@@ -29,38 +29,38 @@ class Recording:
     command: Floats
     """Velocity command of each episode, (num_envs, 3): m/s, m/s, rad/s in the base frame."""
     running: Bools
-    """The episode is on and its state is recorded, (num_steps, num_envs)."""
+    """Whether the episode is running and its state is recorded, (num_steps, num_envs)."""
     fell: Bools
-    """Episodes that ended before their time, in a fall or in an error of the solver, (num_envs,)."""
+    """Episodes that ended early, in a fall or in a solver error, (num_envs,)."""
     base_pos_w: Floats
-    """(num_steps, num_envs, 3), m."""
+    """Position of the base, (num_steps, num_envs, 3), m."""
     base_quat_w: Floats
-    """(num_steps, num_envs, 4), wxyz."""
+    """Orientation of the base, (num_steps, num_envs, 4), wxyz."""
     base_lin_vel_b: Floats
-    """(num_steps, num_envs, 3), m/s."""
+    """Linear velocity of the base, (num_steps, num_envs, 3), m/s."""
     base_ang_vel_b: Floats
-    """(num_steps, num_envs, 3), rad/s."""
+    """Angular velocity of the base, (num_steps, num_envs, 3), rad/s."""
     joint_pos_rad: Floats
-    """(num_steps, num_envs, num_joints), rad."""
+    """Joint positions, (num_steps, num_envs, num_joints), rad."""
     joint_vel_rad_s: Floats
-    """(num_steps, num_envs, num_joints), rad/s."""
+    """Joint velocities, (num_steps, num_envs, num_joints), rad/s."""
     joint_torque_nm: Floats
-    """(num_steps, num_envs, num_joints), N·m."""
+    """Joint torques, (num_steps, num_envs, num_joints), N·m."""
     foot_pos_w: Floats
     """Centres of the soles, (num_steps, num_envs, 2, 3), m."""
     foot_vel_w: Floats
-    """(num_steps, num_envs, 2, 3), m/s."""
+    """Velocities of the centres of the soles, (num_steps, num_envs, 2, 3), m/s."""
     contacts: Bools
     """Feet on the ground, (num_steps, num_envs, 2)."""
     phase: Floats
     """The gait clock, (num_steps, num_envs), from 0 to 1."""
     estimate: Floats
-    """What the policy took velocity (m/s, base frame) and height (m) of the base to be when it acted, before the step,
-    (num_steps, num_envs, 4); (num_steps, num_envs, 0) for one that does not say."""
+    """The policy's prediction of the base's velocity (m/s, base frame) and height (m) when it acted, before the step,
+    (num_steps, num_envs, 4); (num_steps, num_envs, 0) for a policy without predictions."""
     rewards: Floats
-    """What each reward term paid, (num_steps, num_envs, num_terms)."""
+    """Reward of each term, (num_steps, num_envs, num_terms)."""
     reward_names: NDArray[np.str_]
-    """Names of the terms, (num_terms,)."""
+    """Names of the reward terms, (num_terms,)."""
 
     def episodes(self, chosen: Bools) -> "Recording":
         """Return the episodes where `chosen` (num_envs,) is True."""
@@ -83,7 +83,7 @@ class Recording:
 
         Raises:
             OSError: the file cannot be read.
-            ValueError: it is no recording.
+            ValueError: the file is not a recording.
         """
         with np.load(path, allow_pickle=False) as file:
             names = {item.name for item in fields(cls)}
@@ -108,14 +108,14 @@ RECORDED_STATE = (
 
 
 class Recorder:
-    """Collects control steps on the device; `finish` brings them to the host in one go."""
+    """Collects control steps on the device; `finish` transfers them to the host at once."""
 
     def __init__(self, dt_s: float, mass_kg: float, command: Tensor, reward_names: Sequence[str] = ()) -> None:
-        """Begin; `command` (num_envs, 3) holds for whole episodes."""
+        """Start a recording; `command` (num_envs, 3) holds for whole episodes."""
         self._dt_s, self._mass_kg, self._command = dt_s, mass_kg, command
         self._reward_names = np.array(reward_names, dtype=np.str_)
         self.running = torch.ones(len(command), dtype=torch.bool, device=command.device)
-        """Episodes that go on, (num_envs,), bool."""
+        """Whether the episode is still running, (num_envs,), bool."""
         self._fell = torch.zeros_like(self.running)
         self._steps: list[tuple[Tensor, ...]] = []
 
@@ -132,13 +132,13 @@ class Recorder:
         """Record one control step.
 
         Args:
-            state: after the step; where an episode ended with it, the state may be the next episode's.
+            state: the state after the step; where an episode ended, it may be the next episode's.
             contacts: feet on the ground, (num_envs, 2), bool.
-            terminated: episodes that ended before their time, (num_envs,), bool.
-            truncated: episodes that have lasted their full time, (num_envs,), bool.
+            terminated: episodes that ended early, (num_envs,), bool.
+            truncated: episodes that reached the time limit, (num_envs,), bool.
             phase: the gait clock, (num_envs,).
-            rewards: what each reward term paid, (num_envs, num_terms).
-            estimate: see `Recording.estimate`, (num_envs, 4); None where the policy does not say.
+            rewards: reward of each term, (num_envs, num_terms).
+            estimate: see `Recording.estimate`, (num_envs, 4); None for a policy without predictions.
         """
         self._fell = self._fell | (self.running & terminated)
         self.running = self.running & ~(terminated | truncated)
@@ -147,7 +147,7 @@ class Recorder:
         self._steps.append((self.running, contacts, phase, rewards, guess, *states))
 
     def finish(self) -> Recording:
-        """Return what was recorded."""
+        """Return the recording."""
         columns = (_to_host(steps) for steps in zip(*self._steps, strict=True))
         running, contacts, phase, rewards, estimate, *states = columns
         return Recording(

@@ -1,4 +1,4 @@
-"""How far a policy carries: survival over what may differ from the model, one thing at a time."""
+"""Robustness of a policy: survival as one property at a time is varied from the model's."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -29,25 +29,25 @@ from biped.robot.dynamics import DynamicsSample
 from biped.robot.rotations import quat_rotate
 
 HALF = 0.5
-"""The push that this share of the episodes survives is the policy's one number."""
+"""The share of surviving episodes that defines the push in a policy's summary."""
 HEADED_PUSH_M_S = 0.5
-"""Size of the pushes whose heading is varied."""
+"""Size of the pushes whose heading is varied (m/s)."""
 DISTURBED = ("push", "push_heading")
-"""Axes of single disturbances: an episode has several, and each is counted."""
+"""Axes with single disturbances: an episode has several, and each is counted."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One thing that is varied, and the values that it takes."""
+    """One property that is varied, with its values."""
 
     name: str
-    """What is varied."""
+    """Name of the property."""
     unit: str
-    """Its unit."""
+    """Unit of the values."""
     nominal: float | None
-    """The model's own value; None where it has none."""
+    """The model's own value; None if it has none."""
     levels: tuple[float, ...]
-    """Values, ascending."""
+    """The values, ascending."""
 
 
 AXES = (
@@ -61,28 +61,28 @@ AXES = (
     Axis("slope", "degrees", 0.0, (0.0, 2.5, 5.0, 7.5, 10.0)),
     Axis("bumps", "cm", 0.0, (0.0, 1.0, 2.0, 3.0, 4.0)),
 )
-"""What is swept. On a slope robots walk in all directions. A push heads where it sends the base: 0 straight ahead, 90
-to the left; those of the axis `push` head anywhere."""
+"""All axes of a report. On a slope robots walk in all directions. A push heads in the direction in which it moves the
+base: 0 is straight ahead, 90 to the left; pushes of the axis `push` have random headings."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """Survival over one axis."""
+    """Survival along one axis."""
 
     axis: Axis
     survival: tuple[float, ...]
-    """Share of the episodes without a fall, a level."""
+    """Share of the episodes without a fall, per level."""
     survival_each: tuple[float, ...] | None = None
-    """Share of the single disturbances without a fall, a level; None where what is varied holds all the time."""
+    """Share of the single disturbances without a fall, per level; None for a property that holds all the time."""
 
 
 def sweeps(fell: NDArray[np.bool_], episodes: int, axes: Sequence[Axis] = AXES) -> list[Sweep]:
-    """Return survival over each axis.
+    """Return survival along each axis.
 
     Args:
         fell: episodes that ended in a fall, axis by axis, level by level, (levels of all axes × episodes,).
-        episodes: of each level.
-        axes: what was swept.
+        episodes: number of episodes per level.
+        axes: the axes that were varied.
     """
     shares = 1.0 - fell.reshape(-1, episodes).mean(axis=1)
     found, first = [], 0
@@ -93,12 +93,12 @@ def sweeps(fell: NDArray[np.bool_], episodes: int, axes: Sequence[Axis] = AXES) 
 
 
 def survived_each(fell: NDArray[np.bool_], disturbances: NDArray[np.int_], episodes: int) -> tuple[float, ...]:
-    """Return the share of single disturbances that did not end in a fall, a level; 1 where there was none.
+    """Return the share of single disturbances without a fall, per level; 1 for a level without disturbances.
 
     Args:
         fell: episodes that ended in a fall, level by level, (levels × episodes,).
-        disturbances: how many each episode has seen, likewise.
-        episodes: of each level.
+        disturbances: number of disturbances in each episode, in the same order.
+        episodes: number of episodes per level.
     """
     falls, seen = (values.reshape(-1, episodes).sum(axis=1) for values in (fell, disturbances))
     return tuple(
@@ -107,7 +107,7 @@ def survived_each(fell: NDArray[np.bool_], disturbances: NDArray[np.int_], episo
 
 
 def level_survived_by_half(sweep: Sweep) -> float | None:
-    """Return the value at which survival first falls through a half, between two levels by a straight line.
+    """Return the value at which survival first drops below a half, interpolated linearly between two levels.
 
     None if it never does.
     """
@@ -120,7 +120,7 @@ def level_survived_by_half(sweep: Sweep) -> float | None:
 
 
 def as_table(found: Sequence[Sweep]) -> str:
-    """Return survival a level, a line an axis, for a terminal."""
+    """Return survival per level as a text table, one axis after another."""
     lines = []
     for sweep in found:
         lines.append(f"{sweep.axis.name} ({sweep.axis.unit})")
@@ -136,7 +136,7 @@ def as_table(found: Sequence[Sweep]) -> str:
 
 
 def as_json(found: Sequence[Sweep]) -> dict[str, Any]:
-    """Return survival a level, by axis, and the push that half of the episodes survive (m/s; None: above all tried)."""
+    """Return survival per level, by axis, and the push that half of the episodes survive (m/s; None: above all)."""
     axes: Mapping[str, Any] = {
         sweep.axis.name: {
             "unit": sweep.axis.unit,
@@ -154,16 +154,16 @@ def _half_push(found: Sequence[Sweep]) -> float | None:
 
 
 PUSH_EVERY_S = 5.0
-"""Robots on the push axis are pushed this often (s), each time in another direction."""
+"""Time between pushes on the push axes (s); each push has another direction."""
 FIELD_M = 26.0
-"""Side of a field of bumps (m): from its middle nobody leaves it within an episode."""
+"""Side of a field of bumps (m): no robot leaves it from its middle within an episode."""
 
 
 def robustness_config(cfg: EnvConfig, episodes: int, axes: tuple[Axis, ...] = AXES) -> EnvConfig:
-    """Return the environment of a report: `episodes` robots a level, that may differ, and are all alike at first.
+    """Return the environment for a report, with `episodes` robots per level; all robots are identical at first.
 
     Raises:
-        ConfigError: within an episode robots would walk off their fields of bumps.
+        ConfigError: robots would leave their fields of bumps within an episode.
     """
     reach_m = cfg.termination.episode_s * max(map(abs, (*cfg.command.lin_vel_x_m_s, *cfg.command.lin_vel_y_m_s)))
     if reach_m > FIELD_M / 2 - 0.5:
@@ -187,21 +187,21 @@ def _bump_heights_m(axes: tuple[Axis, ...]) -> tuple[float, ...]:
 def run_robustness(
     env: BipedEnv, agent: Agent, episodes: int, seed: int, noise: NoiseConfig, axes: tuple[Axis, ...] = AXES
 ) -> list[Sweep]:
-    """Run one episode in every environment, and return survival over each axis.
+    """Run one episode in every environment and return survival along each axis.
 
     Args:
-        env: made from `robustness_config`.
+        env: an environment made from `robustness_config`.
         agent: the policy.
-        episodes: a level; each level gets the same commands.
-        seed: of starts, commands, directions of pushes and of noise.
-        noise: of `--randomize full`, which the axis `noise` multiplies.
-        axes: what is swept.
+        episodes: number of episodes per level; each level gets the same commands.
+        seed: seed of starts, commands, push directions and noise.
+        noise: the noise of `--randomize full`, which the axis `noise` multiplies.
+        axes: the axes to vary.
     """
     levels = [(axis.name, level) for axis in axes for level in axis.levels]
     generator = torch.Generator(env.device).manual_seed(seed)
 
     def of(name: str, nominal: float) -> Tensor:
-        """Return the value of an axis in every environment, (num_envs,)."""
+        """Return the value of an axis for every environment, (num_envs,)."""
         values = torch.tensor(
             [level if axis == name else nominal for axis, level in levels], device=env.device, dtype=torch.float32
         )
@@ -224,7 +224,7 @@ def run_robustness(
 
     commands = trial_commands(episodes, env.cfg.command, seed).repeat(len(levels), 1)
     record = record_episodes(env, disturbed, commands, seed)
-    # A push comes before the step of its number: those who have ended by then do not feel it.
+    # A push comes before the step of its number; episodes that have ended by then do not get it.
     seen = record.running[every - 2 :: every].sum(axis=0)
     names = np.repeat([axis.name for axis in axes for _ in axis.levels], episodes)
     each = {
@@ -255,13 +255,13 @@ def _sample(env: BipedEnv, of: Callable[[str, float], Tensor], generator: torch.
 
 
 def _full_noise(env: BipedEnv, noise: NoiseConfig) -> Tensor:
-    """Return the noise's standard deviation on each number of the observation, (width,)."""
+    """Return the standard deviation of the noise on each number of the observation, (width,)."""
     noisy = replace(env.cfg, randomization=RandomizationConfig(noise=noise))
     return ObservationLayout.build(noisy).noise(env.device)
 
 
 class _Pushes:
-    """Changes the velocity of every base by its size, along its heading (rad, left of ahead; NaN: drawn each time)."""
+    """Changes the velocity of every base by a size along a heading (rad, left of ahead; NaN: random each time)."""
 
     def __init__(self, env: BipedEnv, size_m_s: Tensor, heading_rad: Tensor, generator: torch.Generator) -> None:
         self._env, self._size_m_s, self._heading_rad, self._generator = env, size_m_s, heading_rad, generator

@@ -1,4 +1,4 @@
-"""Trials in the tracking documents' sense: an episode succeeds or fails as a whole."""
+"""Trials: every episode of an evaluation succeeds or fails as a whole."""
 
 import math
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from biped.eval.record import Bools, Floats, Recording
 
 @dataclass(frozen=True)
 class Trials:
-    """The episodes of an evaluation, counted."""
+    """The counts of an evaluation's episodes."""
 
     num_trials: int
-    """Episodes."""
+    """Number of episodes."""
     success_trials: int
-    """Those that lasted their full time and tracked within the gate's bars."""
+    """Number of episodes that reached the time limit and tracked within the gate's bars."""
     success_precision: float
-    """Mean length of the horizontal velocity's momentary error in the successful ones (m/s); NaN without any."""
+    """Mean size of the instantaneous horizontal velocity error in successful episodes (m/s); NaN without any."""
 
     @property
     def fail_trials(self) -> int:
-        """Those that did not succeed."""
+        """Number of episodes that did not succeed."""
         return self.num_trials - self.success_trials
 
     @property
@@ -33,7 +33,7 @@ class Trials:
 
 
 def episode_errors(record: Recording) -> Floats:
-    """Return each episode's mean absolute error of vx, vy and yaw rate, (num_envs, 3); NaN where it has none."""
+    """Return each episode's mean absolute error of vx, vy and yaw rate, (num_envs, 3); NaN without measured steps."""
     on = fig.measured(record)[..., None]
     steps = on.sum(axis=0)
     total = (fig.tracking_errors(record) * on).sum(axis=0)
@@ -41,12 +41,12 @@ def episode_errors(record: Recording) -> Floats:
 
 
 def succeeded(record: Recording) -> Bools:
-    """Return the episodes that lasted their full time and tracked within the gate's bars, (num_envs,)."""
+    """Return the episodes that reached the time limit and tracked within the gate's bars, (num_envs,)."""
     return ~record.fell & (episode_errors(record) <= np.array(TRACKING_BARS)).all(axis=1)
 
 
 def count_trials(record: Recording) -> Trials:
-    """Count the episodes of a recording."""
+    """Count the successful episodes of a recording."""
     success = succeeded(record)
     good = record.episodes(success)
     length = np.linalg.norm(fig.tracking_errors(good)[..., :2], axis=-1)[fig.measured(good)]
