@@ -1,1 +1,1 @@
-"""From a policy to a robot: contract, formats, parity."""
+"""Export of a policy for a robot: contract, file formats and parity check."""

@@ -1,6 +1,6 @@
-"""The contract of an exported policy: all that a robot's computer must know, as JSON, and no word of this project.
+"""The contract of an exported policy: all that a robot's computer must know, as JSON, independent of this project.
 
-`docs/export.md` has the same as a table.
+`docs/export.md` documents it as a table.
 """
 
 import hashlib
@@ -19,38 +19,38 @@ from biped.env.groups import estimate_scales
 from biped.mdp.observations import MEASURED, TERMS, ObservationLayout, ObservationTerm
 
 FORMAT, VERSION = "biped-policy-contract", 2
-"""What the JSON is, and its version: raised when a field changes its meaning or goes."""
+"""Name and version of the JSON format; the version rises when a field changes its meaning or is removed."""
 PACKAGE = "biped-walking"
-"""What wrote it."""
+"""Name of the package that writes the contract."""
 METADATA_KEY = "contract"
-"""Where the ONNX file's metadata has the JSON."""
+"""Key of the JSON in the ONNX file's metadata."""
 INPUTS, OUTPUTS = ("obs", "h", "c"), ("action", "h_out", "c_out", "estimate")
-"""Names of the policy's tensors, in order; the last is left out where the policy has no velocity head."""
+"""Names of the policy's tensors, in order; a policy without a velocity head lacks the last."""
 LARGEST_SUM = 1e12
-"""Most that the magnitudes of an observation, or of a memory, sum to: no sum in the network can overflow under it."""
+"""Largest sum of the magnitudes of an observation, or of a memory, for which no sum in the network overflows."""
 MAX_HELD_S = 0.1
-"""How long a robot may go on without a sound observation (s)."""
+"""How long a robot may continue without a valid observation (s)."""
 
 _XYZ = ("x", "y", "z")
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a policy comes from."""
+    """The origin of a policy."""
 
     model_file: str
     """Name of the checkpoint, without its folder."""
     model_sha256: str
-    """Of the checkpoint, in hexadecimal."""
+    """SHA-256 hash of the checkpoint, in hexadecimal."""
     trained_steps: int
-    """Environment steps that it was trained for."""
+    """Environment steps of its training."""
 
     @classmethod
     def of(cls, model: Path, trained_steps: int) -> "Provenance":
         """Read a checkpoint's name and hash.
 
         Raises:
-            OSError: it cannot be read.
+            OSError: the checkpoint cannot be read.
         """
         return cls(model.name, hashlib.sha256(model.read_bytes()).hexdigest(), trained_steps)
 
@@ -59,8 +59,8 @@ def build_contract(config: Config, provenance: Provenance) -> dict[str, Any]:
     """Return the contract as builtin types, ready for JSON.
 
     Args:
-        config: what the policy was trained with.
-        provenance: which policy it is.
+        config: the configuration that the policy was trained with.
+        provenance: the origin of the policy.
     """
     env = config.env
     layout = ObservationLayout.build(env)
@@ -130,7 +130,7 @@ def _policy(config: Config, layout: ObservationLayout) -> dict[str, Any]:
 
 
 def _sensors(layout: ObservationLayout) -> dict[str, Any]:
-    """Return what a robot must have, and which observations no sensor gives."""
+    """Return the sensors that a robot needs, and the observations that no sensor measures."""
     sources = {term.name: TERMS[term.name].source for term in layout.terms}
     return {
         "needed": sorted(set(sources.values()) & MEASURED - {"controller"}),
@@ -141,7 +141,7 @@ def _sensors(layout: ObservationLayout) -> dict[str, Any]:
 
 
 def scales_of_head(config: Config) -> tuple[float, ...] | None:
-    """Return what each number of the velocity head was multiplied by in training; None without such a head."""
+    """Return the training scale of each number of the velocity head; None without such a head."""
     return estimate_scales(config.env) if config.policy.velocity_head else None
 
 
@@ -259,7 +259,7 @@ def _control(env: EnvConfig) -> dict[str, Any]:
 
 def _robot(robot: RobotConfig) -> dict[str, Any]:
     return {
-        # The name alone: where it lies is nobody else's business.
+        # The name only: the path on this machine is private.
         "model_file": PurePath(robot.model_path).name,
         "base_link": robot.base_link,
         "foot_links": list(robot.foot_links),
@@ -269,7 +269,7 @@ def _robot(robot: RobotConfig) -> dict[str, Any]:
 
 
 def _package_version() -> str | None:
-    """Return the version of these sources; pip's record of a checkout may be of an older one."""
+    """Return the version of these sources; pip's record of a checkout may be outdated."""
     file = REPOSITORY / "pyproject.toml"
     try:
         if file.is_file():

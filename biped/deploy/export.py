@@ -1,6 +1,6 @@
 """A trained policy as files that need nothing of this project: ONNX, TorchScript and the contract.
 
-Nothing is left in the output folder unless both formats do what PyTorch does (`biped.deploy.parity`).
+Files are written to the output folder only if both formats match PyTorch (`biped.deploy.parity`).
 """
 
 import json
@@ -36,21 +36,21 @@ def export_policy(
     out: Path,
     say: Callable[[str], None] = print,
 ) -> tuple[Difference, ...]:
-    """Write both formats and the contract, if they do what PyTorch did.
+    """Write both formats and the contract, if the formats match PyTorch.
 
     Args:
-        network: what is exported.
-        contract: goes into each file.
-        episodes: what PyTorch saw and did.
-        out: the folder; made if its parent is there. Files of an earlier export are replaced, all or none.
-        say: takes the parity table.
+        network: the policy to export.
+        contract: the contract, stored in each file.
+        episodes: PyTorch's observations and actions, as reference.
+        out: the folder; made if its parent exists. Files of an earlier export are replaced, all or none.
+        say: receives the parity table.
 
     Returns:
         The lines of the table.
 
     Raises:
-        UsageError: `out` cannot be a folder.
-        MachineError: the disk is full, a package is missing, or a format is not what PyTorch is.
+        UsageError: `out` cannot be used as a folder.
+        MachineError: the disk is full, a package is missing, or a format differs from PyTorch.
     """
     text = json.dumps(contract, indent=2) + "\n"
     check_out(out)
@@ -71,10 +71,10 @@ def export_policy(
 
 
 def check_out(out: Path) -> None:
-    """Check that files could go into a folder, before anything is computed.
+    """Check that files can be written into a folder, before anything is computed.
 
     Raises:
-        UsageError: it is a file, or there is no folder to make it in.
+        UsageError: it is a file, or its parent folder does not exist.
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out: {out} is a file: name a folder")

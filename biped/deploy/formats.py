@@ -1,4 +1,4 @@
-"""A policy as ONNX and as TorchScript: written, and opened again."""
+"""Writing and opening a policy as ONNX and as TorchScript."""
 
 import contextlib
 import importlib
@@ -19,14 +19,14 @@ from biped.deploy.contract import INPUTS, METADATA_KEY
 from biped.deploy.network import PolicyStep
 
 ONNX_FILE, TORCHSCRIPT_FILE, CONTRACT_FILE = "policy.onnx", "policy.pt", "contract.json"
-"""What an export leaves."""
+"""The files of an export."""
 OPSET = 18
-"""Of the ONNX file: the lowest that torch writes by itself, and ONNX Runtime reads since 1.14. Converted to 17, its
-`Split` is no longer valid ONNX."""
+"""Operator set of the ONNX file: the lowest that torch writes directly; ONNX Runtime reads it since 1.14. Converted to
+17, its `Split` is no longer valid ONNX."""
 
 
 def write_onnx(network: PolicyStep, contract: str, path: Path) -> None:
-    """Write the network as ONNX, with the contract's JSON in its metadata and any batch size.
+    """Write the network as ONNX for any batch size, with the contract's JSON in its metadata.
 
     Raises:
         MachineError: a package is missing.
@@ -51,19 +51,19 @@ def write_onnx(network: PolicyStep, contract: str, path: Path) -> None:
     assert program is not None
     model = program.model_proto
     graph = model.graph
-    # The exporter notes at each node which lines it comes from: paths of this machine.
+    # The exporter stores at each node the source lines that it comes from, with paths of this machine.
     for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
     onnx.helper.set_model_props(model, {METADATA_KEY: contract})
-    # The exporter stamps a newer one, of which nothing is left: its only addition was the notes above.
+    # The exporter sets a newer IR version only for these notes, which are removed above.
     model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import)
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString())
 
 
 def write_torchscript(network: PolicyStep, contract: str, path: Path) -> None:
-    """Write the network as TorchScript, with the contract's JSON as an extra file and any batch size.
+    """Write the network as TorchScript for any batch size, with the contract's JSON as an extra file.
 
     Raises:
         OSError: the disk is full or not writable.
@@ -74,7 +74,7 @@ def write_torchscript(network: PolicyStep, contract: str, path: Path) -> None:
         torch.jit.save(torch.jit.freeze(traced), written, _extra_files={CONTRACT_FILE: contract.encode()})
     with zipfile.ZipFile(written) as source, zipfile.ZipFile(bare, "w", zipfile.ZIP_STORED) as target:
         for member in source.infolist():
-            # Which lines each operation comes from: paths of this machine, and nothing that loading needs.
+            # The source lines of each operation, with paths of this machine; loading does not need them.
             if not member.filename.endswith(".debug_pkl"):
                 target.writestr(zipfile.ZipInfo(member.filename), source.read(member))
     path.write_bytes(bare.getvalue())
@@ -82,7 +82,7 @@ def write_torchscript(network: PolicyStep, contract: str, path: Path) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep to themselves what exporters say about packages that we do not use, and about each other."""
+    """Suppress the exporters' warnings about each other and about packages that are not used here."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -107,22 +107,22 @@ Memory = tuple[Numbers, Numbers]
 
 
 class Stepped(NamedTuple):
-    """What one step of an exported policy gives."""
+    """The results of one step of an exported policy."""
 
     action: Numbers
-    """(1, num_joints)."""
+    """Action, (1, num_joints)."""
     memory: Memory
-    """For the next step."""
+    """Memory for the next step."""
     estimates: Numbers
-    """What the memory predicts, (1, n_estimates), in physical units; (1, 0) where the file leaves it out."""
+    """Predictions of the estimator, (1, n_estimates), in physical units; (1, 0) if the file has none."""
 
 
 Step = Callable[[Numbers, Memory], Stepped]
-"""An exported policy: from an observation (1, width) and a memory to what one step gives."""
+"""An exported policy: from an observation (1, width) and a memory to the results of one step."""
 
 
 def open_onnx(path: Path) -> Step:
-    """Return an ONNX file as ONNX Runtime runs it, on one CPU core.
+    """Return a function that runs an ONNX file in ONNX Runtime, on one CPU core.
 
     Raises:
         MachineError: ONNX Runtime cannot be imported.
@@ -133,7 +133,7 @@ def open_onnx(path: Path) -> Step:
         raise MachineError(f"onnxruntime cannot be imported ({error}): run ./install_genesis.sh") from error
     options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors; it warns of GPUs that a machine has not
+    options.log_severity_level = 3  # errors only; it would warn about missing GPUs
     session = runtime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
 
     def step(observation: Numbers, memory: Memory) -> Stepped:
@@ -143,7 +143,7 @@ def open_onnx(path: Path) -> Step:
 
 
 def open_torchscript(path: Path) -> Step:
-    """Return a TorchScript file as torch runs it."""
+    """Return a function that runs a TorchScript file in torch."""
     module: Any = torch.jit.load(str(path), map_location="cpu")
 
     @torch.inference_mode()

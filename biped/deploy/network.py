@@ -1,4 +1,4 @@
-"""One step of a policy as a network of its own."""
+"""One step of a policy as a network for export."""
 
 import copy
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ from biped.ppo.policy import MlpExtractor, MlpIntoLstmPolicy
 
 
 class PolicyStep(nn.Module):
-    """One step of the deterministic policy, with its memory outside: the actor alone, with weights of its own.
+    """One step of the deterministic policy as a pure function of its memory: a copy of the actor alone.
 
-    Nothing of the critic is in it, so nothing that only a simulator knows can be asked for.
+    It has no part of the critic, so it needs no input that only a simulator knows.
 
     The LSTM is written out in elementary operations: on a CPU, single steps of `torch.lstm` take ten times as long
     (benchmarks/README.md).
@@ -28,16 +28,16 @@ class PolicyStep(nn.Module):
     def __init__(
         self, policy: RecurrentActorCriticPolicy, action_clip: float, estimate_scales: Sequence[float] | None = None
     ) -> None:
-        """Copy what acts.
+        """Copy the actor.
 
         Args:
             policy: a `MlpIntoLstmPolicy`.
-            action_clip: actions are clipped to ± this.
-            estimate_scales: what each number that the memory predicts was multiplied by in training; None: the
-                prediction is left out.
+            action_clip: actions are clipped to ± this value.
+            estimate_scales: training scale of each number that the memory predicts; None: the prediction is left
+                out.
 
         Raises:
-            ValueError: the policy predicts another count of numbers.
+            ValueError: the policy predicts a different count of numbers.
         """
         super().__init__()
         assert isinstance(policy, MlpIntoLstmPolicy)
@@ -53,12 +53,12 @@ class PolicyStep(nn.Module):
         self.to("cpu", torch.float32).eval().requires_grad_(False)
 
     def forward(self, obs: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, ...]:
-        """Act once.
+        """Compute one step.
 
         Args:
             obs: (batch, width).
             h: hidden state, (layers, batch, lstm_hidden_size); zeros at an episode's start.
-            c: cell state, as `h`.
+            c: cell state, shaped like `h`.
 
         Returns:
             The clipped action (batch, num_joints), the states to give to the next step: finite, whatever came in; and
@@ -87,17 +87,17 @@ class PolicyStep(nn.Module):
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names of what `forward` returns."""
+        """Names of the tensors that `forward` returns."""
         return OUTPUTS if self.estimator is not None else OUTPUTS[:-1]
 
     def example(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return inputs for exporters to follow: a batch of two, since one is not seen as any number."""
+        """Return example inputs for exporters: a batch of two, because they treat a batch of one as fixed."""
         width = next(self.extractor.parameters()).shape[1]
         state = torch.zeros(self.lstm.num_layers, 2, self.lstm.hidden_size, dtype=torch.float32)
         return torch.zeros(2, width, dtype=torch.float32), state, state.clone()
 
 
 def _is_finite(numbers: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """Say for each robot whether its numbers are finite, and small enough for every sum of them to be, (batch, 1)."""
-    # Sums and comparisons treat what is not a number alike in every runtime; maxima do not.
+    """Return for each robot whether its numbers, and all sums of them, are finite, (batch, 1)."""
+    # Sums and comparisons treat NaN alike in every runtime; maxima do not.
     return (numbers.abs().sum(dims) <= LARGEST_SUM).unsqueeze(1)

@@ -1,4 +1,4 @@
-"""Whether an exported policy does what PyTorch does: both see the same episodes, each with its own memory."""
+"""Check that an exported policy matches PyTorch: both see the same episodes, each with its own memory."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -19,54 +19,54 @@ from biped.env.groups import sensed
 from biped.ppo.acting import DeterministicActor
 
 MAX_DIFFERENCE = 1e-5
-"""Most that an action, or a number of the memory, may be off PyTorch's."""
+"""Largest allowed difference of an action, or of a number of the memory, from PyTorch's."""
 ROBOTS, EPISODE_S = 4, 20.0
-"""How many robots are watched, and the length of their episodes (s)."""
+"""Number of robots, and the length of their episodes (s)."""
 EXTRA_SHARE = 0.25
-"""After one full episode, and after a reset of all robots, so much of another one each."""
+"""Share of another episode that is run after one full episode, and again after a reset of all robots."""
 
 Player = Callable[[Numbers, bool], Stepped]
-"""A policy that keeps its memory: from an observation and whether an episode begins to what a step gives."""
+"""A policy that keeps its memory: from an observation and whether an episode begins to the results of one step."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A line of the table: how far a policy is from PyTorch, and how fast."""
+    """A line of the table: a policy's difference from PyTorch, and its speed."""
 
     name: str
-    """The format."""
+    """Name of the format."""
     steps: int
-    """Steps that were compared, over all robots."""
+    """Number of compared steps, over all robots."""
     resets: int
-    """How often a memory was emptied in the midst of them."""
+    """Number of memory resets after the first step."""
     max_difference: float
     """Largest absolute difference of actions, memories and estimates."""
     ms_per_step: float
-    """Median time of a step of one robot (ms)."""
+    """Median time per step of one robot (ms)."""
 
 
 @dataclass(frozen=True)
 class Episodes:
-    """What a policy in PyTorch saw and did."""
+    """Observations, actions and memories of a policy in PyTorch."""
 
     observations: Numbers
-    """(steps, robots, width)."""
+    """Observations, (steps, robots, width)."""
     starts: NDArray[np.bool_]
-    """Where an episode begins, (steps, robots)."""
+    """Whether an episode begins, (steps, robots)."""
     actions: Numbers
-    """Clipped to the action space, (steps, robots, num_joints)."""
+    """Actions clipped to the action space, (steps, robots, num_joints)."""
     hidden: Numbers
-    """The memory after each step, (steps, layers, robots, lstm_hidden_size)."""
+    """Hidden state after each step, (steps, layers, robots, lstm_hidden_size)."""
     cell: Numbers
-    """As `hidden`."""
+    """Cell state after each step, shaped like `hidden`."""
     estimates: Numbers
-    """What the memory predicts, in physical units, (steps, robots, n_estimates)."""
+    """Predictions of the estimator, in physical units, (steps, robots, n_estimates)."""
     reference: Difference
-    """PyTorch itself, robot by robot: what rounding alone makes of a batch of another size."""
+    """PyTorch itself, robot by robot: the effect of rounding with another batch size."""
 
 
 def parity_config(cfg: EnvConfig, episode_s: float = EPISODE_S) -> EnvConfig:
-    """Return the environment to compare in: a few robots in full episodes, nothing random but starts and commands."""
+    """Return the environment for the comparison: a few robots, full episodes, and only starts and commands random."""
     full: TerminationConfig = replace(cfg.termination, episode_s=episode_s)
     return replace(cfg, num_envs=ROBOTS, termination=full, randomization=RandomizationConfig())
 
@@ -74,12 +74,12 @@ def parity_config(cfg: EnvConfig, episode_s: float = EPISODE_S) -> EnvConfig:
 def record_reference(
     policy: RecurrentActorCriticPolicy, env: BipedEnv, estimate_scales: Sequence[float] | None = None
 ) -> Episodes:
-    """Let a policy act in PyTorch, in single precision, for one full episode a robot and parts of two more.
+    """Let a policy act in PyTorch, in single precision, for one full episode per robot and parts of two more.
 
     Args:
         policy: the policy.
-        env: made by `parity_config`, on the CPU.
-        estimate_scales: as `biped.deploy.network.PolicyStep` has them.
+        env: an environment made from `parity_config`, on the CPU.
+        estimate_scales: as for `biped.deploy.network.PolicyStep`.
     """
     actor, clip = DeterministicActor(policy, env.num_envs, "fp32"), env.cfg.control.action_clip
     episode = round(env.cfg.termination.episode_s / env.cfg.sim.control_dt_s)
@@ -107,25 +107,25 @@ def record_reference(
 
 
 def compare(name: str, episodes: Episodes, step: Step) -> Difference:
-    """Show an exported policy what PyTorch saw, one robot after the other, and measure how far it is off.
+    """Run an exported policy on PyTorch's observations, one robot after the other, and measure the difference.
 
     Args:
-        name: the format.
-        episodes: what PyTorch saw and did.
-        step: the exported policy; it is given back the memory that it returned, and zeros where an episode begins.
+        name: name of the format.
+        episodes: PyTorch's observations and results.
+        step: the exported policy; it gets the memory that it returned, and zeros where an episode begins.
     """
     empty = np.zeros_like(episodes.hidden[0, :, :1])
     return _compare_players(name, episodes, lambda: _player(step, (empty, empty)))
 
 
 def require_parity(lines: Sequence[Difference]) -> None:
-    """Check that every format does what PyTorch does.
+    """Check that every format matches PyTorch.
 
     Raises:
-        MachineError: one does not.
+        MachineError: a format does not match.
     """
     for line in lines:
-        # Turned round: a difference that is not a number is not at most anything.
+        # Written with `not`, so that NaN fails the check.
         if not line.max_difference <= MAX_DIFFERENCE:
             raise MachineError(
                 f"{line.name} is off PyTorch by {line.max_difference:.1e}, more than {MAX_DIFFERENCE:.0e}, so nothing "
@@ -135,7 +135,7 @@ def require_parity(lines: Sequence[Difference]) -> None:
 
 def as_table(lines: Sequence[Difference]) -> str:
     """Return the lines as a table for the terminal."""
-    table = [f"{'format':12} {'steps':>7} {'resets':>7} {'max difference':>15} {'ms a step':>10}"]
+    table = [f"{'format':12} {'steps':>7} {'resets':>7} {'max difference':>15} {'ms/step':>10}"]
     table += [
         f"{line.name:12} {line.steps:7} {line.resets:7} {line.max_difference:15.1e} {line.ms_per_step:10.3f}"
         for line in lines
@@ -169,7 +169,7 @@ def _torch_player(policy: RecurrentActorCriticPolicy, clip: float, estimate_scal
 
 
 def _in_units(estimates: Tensor | None, scales: Sequence[float] | None, actions: Tensor) -> Tensor:
-    """Return estimates in physical units, (n, n_estimates); (n, 0) where they are left out."""
+    """Return estimates in physical units, (n, n_estimates); (n, 0) without estimates."""
     if estimates is None or scales is None:
         return actions.new_zeros(len(actions), 0)
     return estimates / torch.tensor(scales, dtype=torch.float32)
@@ -202,6 +202,6 @@ def _compare_players(name: str, episodes: Episodes, new_player: Callable[[], Pla
 
 
 def _largest(mine: Numbers, theirs: Numbers) -> float:
-    """Return the largest difference; infinite where a number is none, which a maximum of Python's could pass over."""
+    """Return the largest difference; infinite if a number is NaN, which Python's `max` could ignore."""
     difference = float(np.abs(mine - theirs).max(initial=0.0))
     return difference if np.isfinite(difference) else np.inf
