@@ -61,10 +61,10 @@ class PolicyStep(nn.Module):
             c: cell state, shaped like `h`.
 
         Returns:
-            The clipped action (batch, num_joints), the states to give to the next step: finite, whatever came in; and
-            what the memory predicts (batch, n_estimates), in physical units, where that is not left out.
-            Where a number of `obs` is not, the states are those that came in, and so the action is the one that they
-            gave in the step before. States that are not finite count as zeros.
+            The clipped action (batch, num_joints); the states for the next step, which are always finite; and, unless
+            left out, the predictions (batch, n_estimates) in physical units.
+            If a number of `obs` is not finite, the states are returned unchanged, and the action is the one that they
+            gave in the previous step. Non-finite states count as zeros.
         """
         encode = cast("MlpExtractor", self.extractor).encode
         is_sound = _is_finite(obs, (1,))
