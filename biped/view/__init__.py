@@ -1,1 +1,1 @@
-"""What a person looks at and steers by: plots, curves, films, pages, live."""
+"""Displays and controls for users: plots, curves, films, pages, and live view and steering."""

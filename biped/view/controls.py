@@ -1,4 +1,4 @@
-"""The terminal's keyboard and a gamepad, read without waiting; each changes a `Wish` when it is polled."""
+"""The terminal's keyboard and a gamepad, read without blocking; each updates a `Wish` when it is polled."""
 
 import os
 import select
@@ -17,25 +17,25 @@ _CHUNK = 512
 
 
 class Source(Protocol):
-    """Something that a person steers with."""
+    """An input device for steering."""
 
     def poll(self, wish: Wish) -> Wish:
-        """Return what is wanted now, where `wish` was wanted before; never waits."""
+        """Return the wish after new input, starting from `wish`; never blocks."""
         ...
 
 
 class Keyboard:
-    """Single keys of the terminal on standard input, while it is used as a context manager."""
+    """Reads single keys from the terminal on standard input while it is used as a context manager."""
 
     def __init__(self, ranges: Ranges, fd: int | None = None) -> None:
-        """Look at the terminal, and leave it as it is.
+        """Check the terminal without changing it.
 
         Args:
-            ranges: what keys may ask for.
+            ranges: ranges of the commands that keys can set.
             fd: the terminal's file descriptor; None: standard input.
 
         Raises:
-            UsageError: standard input is no terminal.
+            UsageError: standard input is not a terminal.
             MachineError: the system has no POSIX terminals.
         """
         try:
@@ -47,14 +47,14 @@ class Keyboard:
         self._tty: Any = tty
         if fd is None and (sys.stdin is None or not sys.stdin.isatty()):
             raise UsageError(
-                "--keyboard reads a terminal, and standard input is none: start it in a terminal, or steer with --web"
+                "--keyboard needs a terminal as standard input: start it in a terminal, or steer with --web"
             )
         self._fd = sys.stdin.fileno() if fd is None else fd
         self._ranges, self._rest = ranges, b""
         self._before: Any = None
 
     def __enter__(self) -> "Keyboard":
-        """Have the terminal hand over keys one by one, unseen."""
+        """Let the terminal pass on keys one by one, without echo."""
         self._before = self._termios.tcgetattr(self._fd)
         self._tty.setcbreak(self._fd)
         return self
@@ -62,11 +62,11 @@ class Keyboard:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Put the terminal back as it was."""
+        """Restore the terminal's mode."""
         self.restore()
 
     def restore(self) -> None:
-        """Put the terminal back as it was, now; nothing happens the second time."""
+        """Restore the terminal's mode now; a second call does nothing."""
         before, self._before = self._before, None
         if before is not None:
             try:
@@ -75,7 +75,7 @@ class Keyboard:
                 return
 
     def poll(self, wish: Wish) -> Wish:
-        """Return what is wanted after the keys of the meantime; a terminal that is gone wants the end."""
+        """Return the wish after all keys since the last call; a closed terminal ends the session."""
         fresh = b""
         while select.select([self._fd], [], [], 0.0)[0]:
             try:
@@ -92,13 +92,13 @@ class Keyboard:
 
 
 class Gamepad:
-    """A gamepad in Linux's joystick interface, while it is plugged in."""
+    """A gamepad read through Linux's joystick interface, while it is plugged in."""
 
     def __init__(self, path: Path, ranges: Ranges) -> None:
         """Open the device.
 
         Raises:
-            OSError: it is not there, or not ours to read.
+            OSError: the device does not exist or is not readable.
         """
         self._fd: int | None = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         self._path, self._ranges, self._rest = path, ranges, b""
@@ -106,17 +106,17 @@ class Gamepad:
 
     @classmethod
     def find(cls, ranges: Ranges, path: Path = GAMEPAD) -> "Gamepad | None":
-        """Return the first gamepad, or None where there is none; one that may not be read is named."""
+        """Return the first gamepad, or None without one; warn about a gamepad that is not readable."""
         try:
             return cls(path, ranges)
         except PermissionError:
-            warn(f"the gamepad {path} may not be read: add yourself to the group input, and log in anew")
+            warn(f"the gamepad {path} is not readable: add yourself to the group input, and log in again")
         except OSError:
             return None
         return None
 
     def poll(self, wish: Wish) -> Wish:
-        """Return what is wanted after the sticks and buttons of the meantime; unplugged, the robot shall stand."""
+        """Return the wish after all stick and button events since the last call; unplugged, the robot stands."""
         data = self._rest
         while self._fd is not None:
             try:
@@ -134,7 +134,7 @@ class Gamepad:
         return move_pad(wish, self._axes, events, self._ranges)
 
     def close(self) -> None:
-        """Let go of the device."""
+        """Close the device."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None

@@ -15,7 +15,7 @@ from biped.view.figures import make_figure
 from biped.view.smoothing import moving_mean
 
 SMOOTHING = 1 / 60
-"""Width of the moving mean that curves of a point a rollout are drawn with, as a share of the run."""
+"""Width of the moving mean for curves with one point per rollout, as a share of the run."""
 MILLION = 1e6
 
 
@@ -24,11 +24,11 @@ class Panel:
     """One diagram of the page."""
 
     title: str
-    """What it shows, with its unit."""
+    """Title of the diagram, with the unit."""
     names: tuple[str, ...]
-    """Metrics, by canonical name; one that ends in / stands for all that begin so."""
+    """Canonical names of the metrics; a name that ends in / stands for all metrics with that prefix."""
     is_log: bool = False
-    """The y axis is logarithmic."""
+    """Whether the y axis is logarithmic."""
 
 
 PANELS = (
@@ -43,9 +43,9 @@ PANELS = (
     Panel("KL divergence (nats)", ("train/kl",), is_log=True),
     Panel("learning rate", ("train/learning_rate",), is_log=True),
     Panel("losses and explained variance", ("train/value_loss", "train/explained_variance")),
-    Panel("seconds a rollout", ("time/collection_time", "time/learning_time")),
+    Panel("seconds per rollout", ("time/collection_time", "time/learning_time")),
 )
-"""The page, row by row."""
+"""The diagrams of the page, row by row."""
 
 _COLUMNS = 3
 _BARS = {f"gate/{line.name}": line.high for line in GATE if np.isfinite(line.high)}
@@ -55,12 +55,12 @@ def draw(curves: Mapping[str, Curve], title: str, out: Path) -> None:
     """Draw the page.
 
     Args:
-        curves: a run's metrics by canonical name; panels whose metrics are missing stay empty.
-        title: over the page.
-        out: the PNG.
+        curves: a run's metrics by canonical name; diagrams without metrics stay empty.
+        title: title of the page.
+        out: path of the PNG.
 
     Raises:
-        MachineError: the disk does not let us.
+        MachineError: the disk refuses the write.
     """
     rows = -(-len(PANELS) // _COLUMNS)
     figure, axes = make_figure(rows, _COLUMNS, figsize=(15, 3.4 * rows), layout="constrained")
@@ -81,7 +81,7 @@ def _draw_panel(axis: Axes, panel: Panel, curves: Mapping[str, Curve]) -> None:
         values = (
             curve.values if is_rare else moving_mean(curve.values, max(1, round(len(curve.values) * SMOOTHING)) | 1)
         )
-        # More lines than the ten colours of the cycle: the second ten are dashed.
+        # The colour cycle has ten colours; the next ten lines are dashed.
         style = "o-" if is_rare else ("-", "--")[number // 10 % 2]
         label = name.split("/", 1)[1]
         (line,) = axis.plot(curve.steps / MILLION, values, style, ms=3, lw=1.2, label=label)
@@ -99,11 +99,11 @@ def _draw_panel(axis: Axes, panel: Panel, curves: Mapping[str, Curve]) -> None:
 
 
 def draw_run(run: RunDirectory, out: Path | None = None) -> Path:
-    """Draw a run's page to `out`, or to overview.png in its directory; return where it is.
+    """Draw a run's page to `out`, or to overview.png in its directory; return the path.
 
     Raises:
         UsageError: the run has no metrics.
-        MachineError: the disk does not let us.
+        MachineError: the disk refuses the write.
     """
     curves = run.read_metrics()
     if not curves:

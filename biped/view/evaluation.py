@@ -1,4 +1,4 @@
-"""One evaluation, from what is asked for to what a person reads: table, figures, picture, film and page."""
+"""One evaluation, from the request to its outputs: table, results, picture, video and page."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -29,89 +29,89 @@ from biped.view.page import Subject, write_report
 from biped.view.plots import draw_all, draw_robustness
 
 EPISODES, EPISODES_PER_LEVEL = 256, 32
-"""Episodes of the gate, and of each level of a robustness report."""
+"""Episodes of the gate, and per level of a robustness report."""
 PICTURES = (".png", ".jpg")
-"""Endings of pictures."""
+"""File endings of pictures."""
 BESIDE_THE_FIGURES = Path()
-"""A page that is asked for without a name."""
+"""Stands for a page without a requested path, written beside the results."""
 
 LoadAgent = Callable[[Config, BipedEnv, Path], Agent]
-"""Returns the deterministic policy of a checkpoint, for an environment of the configuration."""
+"""Returns the deterministic policy of a checkpoint, for an environment with the given configuration."""
 
 
 @dataclass(frozen=True)
 class EvalRequest:
-    """What a person asks of an evaluation."""
+    """A request for an evaluation."""
 
     logs: Path
     """The folder of all runs."""
     exp_name: str
-    """The run, where no model is named."""
+    """Name of the run, if no model is given."""
     model: Path | None = None
-    """A checkpoint; its config.json lies beside it."""
+    """A checkpoint, with its config.json in the same folder."""
     agent: str = "policy"
-    """Who acts: policy, zero or random."""
+    """The agent: policy, zero or random."""
     episodes: int | None = None
-    """In parallel; None: as many as the standard judge has."""
+    """Number of parallel episodes; None: the standard evaluation's number."""
     command: tuple[float, float, float] | None = None
-    """One command for all, m/s, m/s, rad/s; None: spread over what was trained."""
+    """One command for all episodes, m/s, m/s, rad/s; None: commands spread over the trained ranges."""
     settings: tuple[str, ...] = ()
-    """Fields of the environment, as PATH=VALUE."""
+    """Changed fields of the environment, as PATH=VALUE."""
     randomize: str = "none"
     """Name of the randomisation."""
     randomization: RandomizationConfig = field(default_factory=RandomizationConfig)
-    """What it stands for."""
+    """The randomisation of that name."""
     full_randomization: RandomizationConfig = field(default_factory=RandomizationConfig)
-    """What the noise of a robustness report is a multiple of."""
+    """The randomisation whose noise a robustness report multiplies."""
     sim: str = "genesis"
     """The simulator."""
     device: str = "auto"
-    """Where to simulate."""
+    """The device to simulate on."""
     seed: int = 0
-    """Of starts and commands."""
+    """Seed of starts and commands."""
     out: Path | None = None
-    """Where the figures go; None: among the run's own."""
+    """Path of the results; None: among the run's own."""
     picture: Path | None = None
-    """A picture of the first robot at the end."""
+    """Path for a picture of the first robot at the end."""
     video: Path | None = None
-    """A film of some of the episodes."""
+    """Path for a video of some of the episodes."""
     video_robots: int = 4
-    """Robots in it."""
+    """Number of robots in the video."""
     video_seconds: float = 20.0
-    """Its length at most (s)."""
+    """Largest length of the video (s)."""
     report: Path | None = None
-    """One page of it all; `BESIDE_THE_FIGURES` where it has no name."""
+    """Path for a page with all results; `BESIDE_THE_FIGURES` for the default place."""
 
 
 @dataclass(frozen=True)
 class EvalPlan:
-    """Who is judged, and where the results go."""
+    """The model to evaluate, the settings, and the place of the results."""
 
     request: EvalRequest
-    """What is asked for."""
+    """The request."""
     config: Config
-    """The configuration to judge in."""
+    """The configuration of the evaluation."""
     model: Path | None
     """The checkpoint; None for an agent without one."""
     run: RunDirectory | None
     """The checkpoint's folder."""
     episodes: int
-    """In parallel, or per level."""
+    """Number of parallel episodes, or of episodes per level."""
     standard_episodes: int
-    """The standard judge's number of them."""
+    """The standard evaluation's number of episodes."""
 
     @classmethod
     def of(cls, request: EvalRequest, default: Config, standard_episodes: int) -> "EvalPlan":
-        """Find the model and its configuration; by default the judge is the model as it is, however it was trained.
+        """Find the model and its configuration; by default without randomisation, whatever the training used.
 
         Args:
-            request: what is asked for.
+            request: the request.
             default: the configuration of an agent without a model.
-            standard_episodes: the standard judge's number.
+            standard_episodes: the standard evaluation's number of episodes.
 
         Raises:
-            ConfigError: a setting is not one, or the configuration cannot hold it.
-            UsageError: there is no such model, or what is asked for does not go together.
+            ConfigError: a setting does not exist, or its value is invalid.
+            UsageError: there is no such model, or the options contradict each other.
         """
         settings = _checked(request)
         model, run, config = None, None, default
@@ -124,7 +124,7 @@ class EvalPlan:
 
     @property
     def asked(self) -> dict[str, Any]:
-        """What tells results apart, as they hold it."""
+        """The settings that identify a result, as stored in it."""
         request, model = self.request, self.model
         return {
             "model": model and str(model),
@@ -140,17 +140,17 @@ class EvalPlan:
 
     @property
     def place(self) -> Place | None:
-        """Where results go by themselves: nowhere without a model."""
+        """Default place of the results; None without a model."""
         if self.model is None:
             return None
         place = Place.of(self.model, self.request.logs, by_name=self.request.model is not None)
         return place.judged(self.asked, self.standard_episodes)
 
     def agent(self, env: BipedEnv, load: LoadAgent) -> Agent:
-        """Return who acts.
+        """Return the agent.
 
         Raises:
-            UsageError: the checkpoint is damaged, or of another network.
+            UsageError: the checkpoint is damaged or belongs to another network.
         """
         if self.model is not None:
             return load(self.config, env, self.model)
@@ -158,12 +158,12 @@ class EvalPlan:
 
 
 def evaluate(request: EvalRequest, default: Config, presets: Presets, load: LoadAgent) -> Evaluation:
-    """Put a policy through the walking gate, and write all that is asked for.
+    """Evaluate a policy with the walking gate, and write all requested outputs.
 
     Raises:
-        ConfigError: the environment cannot hold a setting, or its commands hardly ask for motion.
+        ConfigError: a setting is invalid, or hardly any command asks for motion.
         UsageError: there is no such model.
-        MachineError: this machine, its disk or its packages do not let us.
+        MachineError: this machine, its disk or its packages prevent it.
     """
     plan = EvalPlan.of(request, default, EPISODES)
     cfg, place = replace(plan.config.env, num_envs=plan.episodes), plan.place
@@ -193,7 +193,7 @@ def evaluate(request: EvalRequest, default: Config, presets: Presets, load: Load
 
 
 def report_robustness(request: EvalRequest, default: Config, load: LoadAgent) -> None:
-    """Sweep what may differ from the model; write a table, robustness.json and robustness.png.
+    """Vary the robot and its ground, one property at a time; write a table, robustness.json and robustness.png.
 
     Raises:
         ConfigError, UsageError, MachineError: see `evaluate`.
@@ -203,7 +203,7 @@ def report_robustness(request: EvalRequest, default: Config, load: LoadAgent) ->
         names = "--command, --picture, --video and --randomize"
         raise UsageError(f"--robustness varies one thing at a time: leave out {names}")
     if varied := [text for text in request.settings if text.startswith("env.randomization")]:
-        raise UsageError(f"--robustness sets by itself what differs: leave out {varied[0].partition('=')[0]}")
+        raise UsageError(f"--robustness sets the randomization itself: leave out {varied[0].partition('=')[0]}")
     plan = EvalPlan.of(request, default, EPISODES_PER_LEVEL)
     episodes, place = plan.episodes, plan.place
     cfg = robustness.robustness_config(plan.config.env, episodes)
@@ -222,17 +222,17 @@ def report_robustness(request: EvalRequest, default: Config, load: LoadAgent) ->
 
 
 def require_page(file: Path | None) -> None:
-    """Check that a page could be written, before anything is computed.
+    """Check that a page can be written, before anything is computed.
 
     Raises:
-        UsageError: it could not.
+        UsageError: it cannot be written.
     """
     if file is not None and file != BESIDE_THE_FIGURES and (file.suffix != ".html" or not file.parent.is_dir()):
         raise UsageError(f"--report: {file} is not an .html file in a folder that exists")
 
 
 def _checked(request: EvalRequest) -> list[tuple[str, Any]]:
-    """Check what goes together, and return the settings by path."""
+    """Check that the options fit together, and return the settings by path."""
     for flag, file, endings in (("--picture", request.picture, PICTURES), ("--video", request.video, ENDINGS)):
         if file is not None and (file.suffix not in endings or not file.parent.is_dir()):
             raise UsageError(f"{flag}: {file} is not a file in a folder that exists, ending in {endings}")
@@ -240,7 +240,7 @@ def _checked(request: EvalRequest) -> list[tuple[str, Any]]:
         raise UsageError("--report is of a run's policy in the gate: leave out --agent and --robustness")
     require_page(request.report)
     if not 0 < request.video_seconds < math.inf:
-        raise UsageError(f"--video_seconds: {request.video_seconds} is no time")
+        raise UsageError(f"--video_seconds: {request.video_seconds} is not a duration")
     if request.out is not None and not request.out.parent.is_dir():
         raise UsageError(f"--out: there is no folder {request.out.parent}")
     if request.out is not None and request.out.is_dir():
@@ -258,7 +258,7 @@ def _checked(request: EvalRequest) -> list[tuple[str, Any]]:
 def _write_figures(
     plan: EvalPlan, name: str, figures: Mapping[str, Any], place: Place | None, others: Sequence[str]
 ) -> Path | None:
-    """Write figures to `--out`, or else to their place, and say where; return it, None where they go nowhere."""
+    """Write results to `--out` or their default place, and print the path; return it, or None if there is no place."""
     out = plan.request.out
     if out is None and place is None:
         return None
@@ -274,7 +274,7 @@ def _write_figures(
 
 
 def _page(request: EvalRequest, place: Place) -> Path:
-    """Return where the page goes: beside the figures, unless it has a name."""
+    """Return the path of the page: the requested one, or beside the results."""
     if request.report is not None and request.report != BESIDE_THE_FIGURES:
         return request.report
     return (
@@ -283,7 +283,7 @@ def _page(request: EvalRequest, place: Place) -> Path:
 
 
 def _write_page(subject: Subject, record: Recording, shown: Recording, out: Path, presets: Presets) -> None:
-    """Write a run's page, and beside it a folder of its name with the pictures and the film."""
+    """Write a run's page, and beside it a folder of the same name with the pictures and the video."""
     folder, missing = out.with_suffix(""), ""
     video: Path | None = folder / "walk.mp4"
     try:
@@ -304,5 +304,5 @@ def _as_json(result: Evaluation) -> dict[str, Any]:
     trials = result.trials
     counted = {**asdict(trials), "success_rate": trials.success_rate, "fail_trials": trials.fail_trials}
     if not trials.success_trials:
-        counted["success_precision"] = None  # JSON knows no NaN
+        counted["success_precision"] = None  # JSON has no NaN
     return {**as_json(result.verdict), "trials": counted}

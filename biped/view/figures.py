@@ -1,4 +1,4 @@
-"""Figures without a display and without matplotlib's global state."""
+"""Matplotlib figures without a display and without global state."""
 
 from typing import Any
 
@@ -8,12 +8,12 @@ __all__ = ["Figure", "make_figure"]
 
 
 def make_figure(rows: int = 1, columns: int = 1, **how: Any) -> tuple[Figure, Any]:
-    """Return a figure and its axes, as `matplotlib.pyplot.subplots` does.
+    """Return a figure and its axes, like `matplotlib.pyplot.subplots`.
 
     Args:
-        rows: of axes.
-        columns: of axes.
-        how: `figsize` and `layout` of the figure; all else is for its `subplots`, such as `sharex`.
+        rows: number of rows of axes.
+        columns: number of columns of axes.
+        how: `figsize` and `layout` of the figure; other arguments go to its `subplots`, such as `sharex`.
     """
     of_figure = {name: how.pop(name) for name in ("figsize", "layout") if name in how}
     figure = Figure(**of_figure)

@@ -1,4 +1,4 @@
-"""Films of recorded episodes, without a display: hardware where there is some, software where not."""
+"""Films of recorded episodes without a display, rendered by hardware if possible, else by software."""
 
 import os
 import subprocess
@@ -17,9 +17,9 @@ from biped.config.serial import to_json
 from biped.eval.record import Recording
 
 ENDINGS = (".mp4", ".gif")
-"""What films may end in."""
+"""File endings of films."""
 NO_RENDERER = 4
-"""Exit code of `biped.view.film_process` where nothing can draw."""
+"""Exit code of `biped.view.film_process` if no renderer works."""
 _TRIES: tuple[Mapping[str, str], ...] = (
     {"MUJOCO_GL": "egl"},
     {"MUJOCO_GL": "egl", "LIBGL_ALWAYS_SOFTWARE": "1"},
@@ -28,26 +28,26 @@ _TRIES: tuple[Mapping[str, str], ...] = (
 REMEDY = (
     "nothing here can draw: install software rendering (Debian, Ubuntu: sudo apt-get install libegl1 libgl1-mesa-dri)"
 )
-"""What to do where no renderer works."""
+"""Advice if no renderer works."""
 
 
 def ways_to_draw(environ: Mapping[str, str] = os.environ, platform: str = sys.platform) -> list[dict[str, str]]:
-    """Return environments to try one after the other: the user's own choice, or EGL, EGL in software, OSMesa."""
+    """Return environments to try in order: the user's own choice, or EGL, EGL in software, OSMesa."""
     if "MUJOCO_GL" in environ or not platform.startswith("linux"):
         return [dict(environ)]
     return [{**environ, **change} for change in _TRIES]
 
 
 def remedy(environ: Mapping[str, str] = os.environ) -> str:
-    """Return what to do where no renderer works."""
+    """Return advice for the case that no renderer works."""
     chosen = environ.get("MUJOCO_GL")
     return f"MUJOCO_GL={chosen} cannot draw here: unset it, and all ways are tried" if chosen else REMEDY
 
 
 def choose_episodes(record: Recording, count: int) -> np.ndarray:
-    """Return a mask of `count` episodes that show what the policy can do, (num_envs,), bool.
+    """Return a mask of `count` episodes that show the policy's range, (num_envs,), bool.
 
-    The fastest forward, the fastest turn, the fastest sidestep and the fastest backward first; then as they come.
+    First the fastest forward, turning, sideways and backward commands, then the others in order.
     """
     vx, vy, wz = record.command.T
     wanted = [
@@ -63,7 +63,7 @@ def choose_episodes(record: Recording, count: int) -> np.ndarray:
 
 
 def cut(record: Recording, seconds: float) -> Recording:
-    """Return the first `seconds` of every episode."""
+    """Return a recording with the first `seconds` of every episode."""
     steps = max(1, round(seconds / record.dt_s))
     parts = {
         name: value[:steps]
@@ -74,36 +74,36 @@ def cut(record: Recording, seconds: float) -> Recording:
 
 
 def save_job(record: Recording, config: Config, folder: Path) -> None:
-    """Write what `biped.view.film_process` draws.
+    """Write the input files of `biped.view.film_process`.
 
     Raises:
-        OSError: the disk does not let us.
+        OSError: the disk refuses the write.
     """
     record.save(folder / "record.npz")
     (folder / "config.json").write_text(to_json(config))
 
 
 def command_of(job: Path, out: Path, tile: tuple[int, int] | None = None) -> list[str]:
-    """Return the command that draws a job."""
+    """Return the command that draws the film of a job folder."""
     size = [] if tile is None else ["--tile", *map(str, tile)]
-    # Absolute: to ffmpeg a relative path may be a protocol.
+    # Absolute, because ffmpeg may read a relative path as a protocol.
     return [sys.executable, "-m", "biped.view.film_process", str(job.absolute()), str(out.absolute()), *size]
 
 
 def film(
     record: Recording, config: Config, out: Path, *, tile: tuple[int, int] | None = None, flag: str = "--video"
 ) -> None:
-    """Draw episodes, tiles side by side, as .mp4 or .gif; the file appears when it is whole.
+    """Draw episodes in tiles as .mp4 or .gif; the file appears only when it is complete.
 
     Args:
-        record: what is shown: all of its episodes.
-        config: their robot.
-        out: the film.
-        tile: width and height of a robot's picture, pixels.
-        flag: what the file was asked for by.
+        record: the episodes to show.
+        config: configuration of their robot.
+        out: path of the film.
+        tile: width and height of each robot's picture, pixels.
+        flag: the option that asked for the file, for error messages.
 
     Raises:
-        MachineError: nothing here can draw, or the disk does not let us.
+        MachineError: no renderer works, or the disk refuses the write.
     """
     try:
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".film-") as folder:
@@ -116,10 +116,10 @@ def film(
 
 
 def run_first_that_draws(command: Sequence[str], ways: Sequence[Mapping[str, str]]) -> None:
-    """Run a command of `biped.view.film_process` in one environment after the other, until one can draw.
+    """Run a command of `biped.view.film_process` in one environment after another, until one can render.
 
     Raises:
-        MachineError: none can, or something else is wrong.
+        MachineError: no renderer works, or the command fails for another reason.
     """
     for way in ways:
         done = subprocess.run(
@@ -133,13 +133,13 @@ def run_first_that_draws(command: Sequence[str], ways: Sequence[Mapping[str, str
         )
         if done.returncode == 0:
             return
-        if done.returncode > 0 and done.returncode != NO_RENDERER:  # a signal is a driver that broke down
+        if done.returncode > 0 and done.returncode != NO_RENDERER:  # a signal means that a driver crashed
             reason = (done.stderr.strip().splitlines() or ["it gives no reason"])[-1]
             raise MachineError(f"the film cannot be drawn ({reason})")
     raise MachineError(remedy())
 
 
 def with_repository(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment in which a Python process finds this project from any folder."""
+    """Return an environment in which Python finds this project from any folder."""
     here = str(REPOSITORY)
     return {**environ, "PYTHONPATH": os.pathsep.join(filter(None, (here, environ.get("PYTHONPATH"))))}

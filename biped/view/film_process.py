@@ -1,7 +1,7 @@
 """Draws recorded episodes as a film: `python -m biped.view.film_process JOB OUT`, started by `biped.view.film`.
 
-A process of its own because MuJoCo chooses how it draws when it is imported, because a driver may take the process down
-with it, and because a training need not wait.
+It is a separate process because MuJoCo chooses its renderer when it is imported, because a driver may crash its
+process, and because training need not wait.
 """
 
 import argparse
@@ -28,13 +28,13 @@ from biped.view.film import NO_RENDERER
 from biped.view.smoothing import moving_mean
 
 FRAMES_S = 25
-"""Frames a second."""
+"""Frames per second."""
 TILE = (480, 352)
-"""Width and height of a robot's part of the picture, pixels: two wide, and multiples of 16 for the encoder."""
+"""Width and height of each robot's tile, pixels: two tiles per row, in multiples of 16 for the encoder."""
 GIF_WIDTH, GIF_FRAMES_S = 640, 12.5
-"""Size of a GIF (pixels) and its frames a second."""
+"""Width of a GIF (pixels), and its frames per second."""
 SPEED_OVER_S = 0.4
-"""Speeds are shown as means over this time (s): within a step the base sways."""
+"""Speeds are shown as means over this time (s), because the base sways within a step."""
 _POSITION, _QUATERNION = slice(0, 3), slice(3, 7)
 _SKY, _TILES = ((0.96, 0.98, 1.0), (0.80, 0.88, 0.96)), ((0.80, 0.84, 0.89), (0.72, 0.77, 0.83))
 _INK, _GREEN, _PALE = (25, 32, 44), (46, 160, 67), (255, 255, 255)
@@ -42,28 +42,28 @@ _INK, _GREEN, _PALE = (25, 32, 44), (46, 160, 67), (255, 255, 255)
 
 @dataclass(frozen=True)
 class Job:
-    """What is drawn."""
+    """The input of a film."""
 
     record: Recording
-    """Episodes, one a tile."""
+    """The episodes, one per tile."""
     cfg: EnvConfig
-    """Their robot."""
+    """Configuration of their robot."""
 
     @classmethod
     def load(cls, folder: Path) -> "Job":
-        """Read what `save` wrote.
+        """Read what `biped.view.film.save_job` wrote.
 
         Raises:
-            OSError, ValueError: it is no job.
+            OSError, ValueError: the folder does not contain a job.
         """
         return cls(Recording.load(folder / "record.npz"), from_json((folder / "config.json").read_text()).env)
 
 
 class Stage:
-    """One robot on a chequered plane, and a camera that follows it."""
+    """A model of one robot on a chequered plane, with a camera that follows the robot."""
 
     def __init__(self, cfg: EnvConfig, size: tuple[int, int]) -> None:
-        """Build the stage.
+        """Build the model and the renderer.
 
         Args:
             cfg: the robot.
@@ -71,7 +71,7 @@ class Stage:
 
         Raises:
             MachineError: the robot's model cannot be read.
-            Exception: nothing here can draw; MuJoCo says so in many ways.
+            Exception: no renderer works; MuJoCo raises several types.
         """
         self._mujoco = mujoco = importlib.import_module("mujoco")
         spec = robot_spec(cfg)
@@ -89,11 +89,11 @@ class Stage:
         mujoco, world = self._mujoco, spec.worldbody
         spec.visual.global_.offwidth, spec.visual.global_.offheight = size
         spec.visual.quality.shadowsize = 1024
-        spec.visual.quality.offsamples = 0  # in software, smooth edges would take as long as all the rest
+        spec.visual.quality.offsamples = 0  # in software, anti-aliasing would double the time
         spec.visual.headlight.ambient = [0.35, 0.35, 0.35]
         spec.visual.headlight.diffuse = [0.35, 0.35, 0.35]
         add_ground_and_sky(spec, _TILES, _SKY, repeat=4.0)
-        # So low that the depth of the shadow's map resolves the ground: it would cast shadows on itself.
+        # Low enough for the shadow map's depth resolution; otherwise the ground would cast shadows on itself.
         world.add_light(
             pos=[0, 0, light_m],
             dir=[0.3, 0.5, -1.0],
@@ -102,9 +102,9 @@ class Stage:
         )
 
     def picture(self, pos_w: NDArray, quat_w: NDArray, joints_rad: NDArray, heading_rad: float) -> NDArray[np.uint8]:
-        """Draw the robot in a pose, seen from its front and right; (height, width, 3)."""
+        """Draw the robot in a pose, seen from its front right; (height, width, 3)."""
         data = self._data
-        # Drawn around the origin: far from it the shadow loses its sharpness. The chequers repeat every half metre.
+        # Draw near the origin, because shadows blur far from it. The chequers repeat every half metre.
         offset = np.floor(pos_w[:2])
         data.qpos[_POSITION] = (*(pos_w[:2] - offset), pos_w[2])
         data.qpos[_QUATERNION] = quat_w
@@ -123,13 +123,13 @@ class Stage:
 
 
 def caption(tile: Image.Image, record: Recording, step: int, robot: int) -> None:
-    """Write a robot's command, speed, contacts and phase into its tile.
+    """Draw a robot's command, speed, contacts and phase into its tile.
 
     Args:
-        tile: the picture of the robot, changed.
+        tile: the picture of the robot; changed in place.
         record: the episodes.
-        step: the control step that is shown.
-        robot: the episode that is shown.
+        step: the control step to show.
+        robot: the episode to show.
     """
     draw, font = ImageDraw.Draw(tile), ImageFont.load_default(size=14)
     first = max(0, step + 1 - round(SPEED_OVER_S / record.dt_s))
@@ -151,11 +151,11 @@ def caption(tile: Image.Image, record: Recording, step: int, robot: int) -> None
 
 
 def frames(job: Job, stage: Stage, size: tuple[int, int]) -> Iterator[Image.Image]:
-    """Yield the film's pictures: tiles side by side, two wide; an episode that is over keeps its last state.
+    """Yield the film's frames: tiles in two columns; an episode that is over keeps its last state.
 
     Args:
-        job: what is drawn.
-        stage: where.
+        job: the episodes and their robot.
+        stage: draws each tile.
         size: width and height of a tile, pixels.
     """
     record = job.record
@@ -181,7 +181,7 @@ def frames(job: Job, stage: Stage, size: tuple[int, int]) -> Iterator[Image.Imag
 
 
 def _smooth_headings(record: Recording) -> NDArray[np.float64]:
-    """Return the yaw of the bases without the sway of a step, (num_steps, num_envs), rad: the camera follows it."""
+    """Return the yaw of the bases without the sway of steps, (num_steps, num_envs), rad; the camera follows it."""
     w, x, y, z = np.moveaxis(record.base_quat_w.astype(np.float64), -1, 0)
     yaw = np.unwrap(np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z)), axis=0)
     return moving_mean(yaw, 2 * round(1.0 / record.dt_s) + 1)
@@ -191,8 +191,8 @@ def write_film(job: Job, out: Path, size: tuple[int, int] = TILE) -> None:
     """Draw a job as .mp4 or .gif.
 
     Raises:
-        NoRendererError: nothing here can draw.
-        MachineError: the model cannot be read, or the disk does not let us.
+        NoRendererError: no renderer works.
+        MachineError: the model cannot be read, or the disk refuses the write.
     """
     import imageio_ffmpeg
 
@@ -228,14 +228,14 @@ def write_film(job: Job, out: Path, size: tuple[int, int] = TILE) -> None:
 
 
 class NoRendererError(Exception):
-    """Nothing here can draw."""
+    """No renderer works on this machine."""
 
 
 def to_gif(movie: Path, out: Path) -> None:
-    """Turn a film into a GIF with a palette of its own.
+    """Convert a film to a GIF with an optimised palette.
 
     Raises:
-        MachineError: ffmpeg does not do it.
+        MachineError: ffmpeg fails.
     """
     import imageio_ffmpeg
 
@@ -248,12 +248,12 @@ def to_gif(movie: Path, out: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: `NO_RENDERER` where nothing can draw, 1 for what else is wrong."""
+    """Run the command line and return its exit code: `NO_RENDERER` if no renderer works, 1 for any other error."""
     parser = argparse.ArgumentParser(prog="python -m biped.view.film_process", description="Draw recorded episodes.")
     parser.add_argument("job", type=Path, help="a folder with record.npz and config.json")
     parser.add_argument("out", type=Path, help="an .mp4 or .gif")
     parser.add_argument(
-        "--tile", type=int, nargs=2, default=TILE, metavar=("W", "H"), help="pixels of a robot's picture"
+        "--tile", type=int, nargs=2, default=TILE, metavar=("W", "H"), help="size of each robot's picture, pixels"
     )
     args = parser.parse_args(argv)
     try:

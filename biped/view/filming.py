@@ -1,4 +1,4 @@
-"""Films of a training's evaluations, drawn beside it by a process of low priority."""
+"""Films of evaluations during training, drawn by a separate process of low priority."""
 
 import contextlib
 import os
@@ -25,13 +25,13 @@ from biped.view.film import (
 )
 
 ROBOTS, SECONDS, TILE = 4, 6.0, (320, 240)
-"""Robots in a film, its length (s), and pixels of each robot's picture."""
+"""Number of robots in a film, its length (s), and pixels of each robot's picture."""
 _POLITE = 10
 
 
 @dataclass
 class _Film:
-    """A film that is being drawn."""
+    """A film in progress."""
 
     process: subprocess.Popen[bytes]
     steps: int
@@ -39,14 +39,14 @@ class _Film:
 
 
 class Camera:
-    """Has recorded episodes drawn as films, one at a time, while a training goes on."""
+    """Draws recorded episodes as films in another process, one at a time, while training continues."""
 
     def __init__(self, config: Config, folder: Path) -> None:
-        """Set it up.
+        """Set up the camera.
 
         Args:
-            config: the robot of the episodes.
-            folder: where films are kept, walk_<steps>_steps.gif.
+            config: configuration of the episodes' robot.
+            folder: folder of the films, walk_<steps>_steps.gif.
         """
         self._config, self._folder = config, folder
         self._film: _Film | None = None
@@ -54,21 +54,21 @@ class Camera:
 
     @property
     def is_busy(self) -> bool:
-        """A film is being drawn."""
+        """Whether a film is in progress."""
         return self._film is not None
 
     @property
     def is_broken(self) -> bool:
-        """Nothing here can draw; that was said."""
+        """Whether no renderer works; this has been reported."""
         return not self._ways
 
     def film(self, record: Recording, steps: int) -> None:
-        """Begin to draw the episodes of an evaluation after so many environment steps; call it when it is not busy."""
+        """Start a film of an evaluation after this number of environment steps; call it only when not busy."""
         if not self.is_broken:
             self._begin(record, steps)
 
     def collect(self) -> tuple[Path, int] | None:
-        """Return a film that is done, and its steps; try the next way to draw where this one cannot."""
+        """Return a finished film and its steps; if the renderer failed, try the next one."""
         film = self._film
         if film is None or (code := film.process.poll()) is None:
             return None
@@ -87,7 +87,7 @@ class Camera:
         return kept
 
     def close(self) -> None:
-        """Give up a film that is still being drawn."""
+        """Abort a film in progress."""
         if self._film is not None:
             self._film.process.kill()
             self._film.process.wait()
@@ -114,7 +114,7 @@ class Camera:
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=errors,
-                    start_new_session=os.name == "posix",  # Ctrl-C is for the training, which ends the film
+                    start_new_session=os.name == "posix",  # Ctrl-C goes to the training, which aborts the film
                 )
         except OSError as error:
             warn(f"no film is drawn ({first_line(error)}); training goes on without")

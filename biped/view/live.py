@@ -1,6 +1,6 @@
-"""Watch a policy and steer it while it walks: in the simulator's window, in a browser, from the keyboard.
+"""Watch and steer a policy while it walks: in the simulator's window, in a browser, from the keyboard.
 
-One loop keeps real time: ask the sources what is wanted, step, show. `Ctrl-C` ends it.
+One loop runs in real time: poll the inputs, step, show. `Ctrl-C` ends it.
 """
 
 import contextlib
@@ -26,22 +26,22 @@ from biped.view.steering import AXES, STAND, Command, Ranges, Wish
 from biped.view.web import Status, WebView, require_port, require_viser
 
 MOST_ROBOTS = 16
-"""Robots that are drawn at most."""
+"""Largest number of robots to draw."""
 EPISODE_S = 3600.0
-"""A robot that does not fall walks on for so long (s)."""
+"""Time limit of an episode (s), for robots that do not fall."""
 FRAME_S, STATUS_S = 1 / 30, 1.0
-"""Shortest time between two pictures, and time between two lines on the terminal (s)."""
+"""Shortest time between two frames, and time between two lines on the terminal (s)."""
 LATE_S = 0.25
-"""A loop that is further behind real time than this does not hurry to catch up (s)."""
+"""If the loop is later than this, it does not catch up with real time (s)."""
 _AVERAGE_S = 0.5
 
 
 class View(Protocol):
-    """Something that shows the robots."""
+    """A display of the robots."""
 
     @property
     def is_open(self) -> bool:
-        """False once a person has closed it."""
+        """Whether the user has not closed the view."""
         ...
 
     def show(self, state: BipedState, status: Status) -> None:
@@ -51,31 +51,31 @@ class View(Protocol):
 
 @dataclass(frozen=True)
 class LiveRequest:
-    """What was asked for on the command line."""
+    """The options of the command line."""
 
     viewer: bool = False
-    """The simulator's window."""
+    """Whether to open the simulator's window."""
     keyboard: bool = False
-    """Keys of the terminal, and a gamepad where there is one."""
+    """Whether to read keys from the terminal, and a gamepad if there is one."""
     web_port: int | None = None
-    """Port of the page; None for no page."""
+    """Port of the page; None: no page."""
     command: Command | None = None
-    """The first command; None: stand, or what the environment draws where nothing steers."""
+    """The first command; None: stand, or, without steering, the environment's own commands."""
     episodes: int = 1
-    """Robots."""
+    """Number of robots."""
 
     @property
     def is_steered(self) -> bool:
-        """Whether a person can change the command."""
+        """Whether the user can change the command."""
         return self.keyboard or self.web_port is not None
 
 
 def live_config(cfg: EnvConfig, request: LiveRequest) -> EnvConfig:
-    """Return the environment to watch, once all that is asked for is there. Nothing has been built by then.
+    """Return the environment to watch, after checking that all requested displays and inputs are available.
 
     Raises:
-        UsageError: too many robots, a command beyond the trained range, or `--keyboard` without a terminal.
-        MachineError: there is no display, viser is missing, or the port is taken.
+        UsageError: too many robots, a command outside the trained ranges, or `--keyboard` without a terminal.
+        MachineError: there is no display, viser is missing, or the port is in use.
     """
     ranges = Ranges.trained(cfg.command)
     if request.episodes > MOST_ROBOTS:
@@ -96,21 +96,21 @@ def live_config(cfg: EnvConfig, request: LiveRequest) -> EnvConfig:
 
 
 def run_live(env: BipedEnv, agent: Agent, request: LiveRequest, seed: int = 0) -> None:
-    """Show and steer the robots until a person ends it: Ctrl-C, X, Esc, or the window's closing.
+    """Show and steer the robots until the user ends it: Ctrl-C, X, Esc, or closing the window.
 
     Args:
-        env: of `live_config`, with a window if one was asked for.
+        env: an environment with `live_config`'s configuration, with a window if one was requested.
         agent: the policy.
-        request: what to show and what steers.
-        seed: of starts, and of commands where nothing steers.
+        request: the displays and inputs.
+        seed: seed of starts, and of commands without steering.
 
     Raises:
-        Interrupted: a signal other than Ctrl-C's asked for the end.
+        Interrupted: a signal other than Ctrl-C's asked to end.
         MachineError: the page cannot be served.
     """
     ranges = Ranges.trained(env.cfg.command)
     if env.device.type == "cpu":
-        torch.set_num_threads(1)  # tensors of a few robots: more threads only wait for each other
+        torch.set_num_threads(1)  # for tensors of a few robots, more threads only add waiting
     keyboard = Keyboard(ranges) if request.keyboard else None
     command = request.command or (STAND if request.is_steered else None)
     with contextlib.ExitStack() as stack:
@@ -130,7 +130,7 @@ def run_live(env: BipedEnv, agent: Agent, request: LiveRequest, seed: int = 0) -
             if (pad := Gamepad.find(ranges)) is not None:
                 stack.callback(pad.close)
                 sources.append(pad)
-            # Last in, first out: the terminal is put back before anything that could take its time.
+            # Entered last, so that the terminal is restored first, before anything slow.
             stack.enter_context(keyboard)
             sources.append(keyboard)
             print("arrows or WASD: walk, turn; Q E: sideways; space: stop; R: reset; X: end", flush=True)
@@ -158,7 +158,7 @@ class _WindowView:
 
 
 class LiveLoop:
-    """The robots, who steers them and who looks, step after step in real time."""
+    """Steps the robots in real time, with inputs and displays."""
 
     def __init__(
         self,
@@ -171,16 +171,16 @@ class LiveLoop:
         seed: int = 0,
         terminal: TextIO | None = None,
     ) -> None:
-        """Put the robots on their feet.
+        """Reset the robots.
 
         Args:
             env: the robots.
             agent: the policy.
-            wish: what is wanted at first.
-            sources: what changes it, in this order.
-            views: what shows the robots.
-            seed: of the starts.
-            terminal: where a line a second goes; None: standard output.
+            wish: the initial wish.
+            sources: the inputs, polled in this order.
+            views: the displays.
+            seed: seed of the starts.
+            terminal: output for one line per second; None: standard output.
         """
         self._env, self._agent, self._wish = env, agent, wish
         self._sources, self._views = sources, views
@@ -203,7 +203,7 @@ class LiveLoop:
 
     @torch.inference_mode()
     def step(self) -> bool:
-        """Do one control step and wait until it is due; return False if it was the last."""
+        """Run one control step and wait until it is due; return False if it was the last."""
         for source in self._sources:
             self._wish = source.poll(self._wish)
         if self._wish.end or not all(view.is_open for view in self._views):
@@ -219,7 +219,7 @@ class LiveLoop:
                 self._agent(self._observations, self._starts)
             )
         except Exception:
-            # Genesis draws while it steps, and says by an exception that its window was closed meanwhile.
+            # Genesis draws while it steps, and raises an exception if its window was closed meanwhile.
             if all(view.is_open for view in self._views):
                 raise
             return False
@@ -244,11 +244,11 @@ class LiveLoop:
         if done[0]:
             self._velocity = torch.zeros_like(self._velocity)
         if self._held is not None and done.any():
-            self._hold(self._held)  # a new episode has drawn a command of its own
+            self._hold(self._held)  # the new episode has drawn another command
 
     @property
     def status(self) -> Status:
-        """What there is to say about the first robot now."""
+        """The current status of the first robot."""
         env = self._env
         x, y, yaw = env.command[0].tolist()
         left, right = env.contacts[0].tolist()
@@ -271,7 +271,7 @@ class LiveLoop:
             self._say(as_line(self.status))
 
     def _say(self, line: str) -> None:
-        # A terminal's line is written over; a file keeps them all.
+        # A terminal's line is overwritten; a file keeps every line.
         self._terminal.write(f"\r\x1b[K{line}" if self._terminal.isatty() else f"{line}\n")
         self._terminal.flush()
 
@@ -291,7 +291,7 @@ class LiveLoop:
 
 
 def as_line(status: Status) -> str:
-    """Return the line about the first robot for the terminal."""
+    """Return the terminal's line about the first robot."""
     command, velocity = (" ".join(f"{value:+.2f}" for value in values) for values in (status.command, status.velocity))
     feet = "".join(name if contact else "-" for name, contact in zip("LR", status.contacts, strict=True))
     return (

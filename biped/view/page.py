@@ -1,4 +1,4 @@
-"""A run, or several side by side, as one self-contained page: pictures and film are in the file, nothing is fetched."""
+"""One run, or several side by side, as a self-contained page with embedded pictures and video."""
 
 import base64
 import json
@@ -23,26 +23,26 @@ from biped.config.serial import (
 from biped.runs.directory import RunDirectory
 
 TEMPLATE = Path(__file__).with_name("page.html")
-"""The page."""
+"""The template of the page."""
 _KINDS = {".png": "image/png", ".mp4": "video/mp4", ".gif": "image/gif"}
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What a page says of one run."""
+    """The data of one run on a page."""
 
     name: str
-    """The run."""
+    """Name of the run."""
     config: Config
     """Its configuration."""
     evaluation: Mapping[str, Any]
-    """eval.json."""
+    """Content of eval.json."""
     starts: Sequence[Mapping[str, Any]]
-    """Every process that trained it; see `biped.runs.launches`."""
+    """Every training process of the run; see `biped.runs.launches`."""
     overview: Path | None = None
-    """Its training curves."""
+    """Picture of its training curves."""
     robustness: Mapping[str, Any] | None = None
-    """robustness.json."""
+    """Content of robustness.json."""
 
     @classmethod
     def of(
@@ -51,15 +51,15 @@ class Subject:
         evaluation: Mapping[str, Any] | None = None,
         robustness: Sequence[Path] | None = None,
     ) -> "Subject":
-        """Gather what a run's directory holds.
+        """Collect the data from a run's directory.
 
         Args:
             run: the run.
-            evaluation: what eval.json would hold; None: what it holds.
-            robustness: where to look for its robustness report; None: robustness.json in its directory.
+            evaluation: content for eval.json; None: read the file.
+            robustness: possible paths of the robustness report; None: robustness.json in the directory.
 
         Raises:
-            UsageError: there is no configuration, or no evaluation yet.
+            UsageError: the configuration or the evaluation is missing.
         """
         found = evaluation or _evaluation(run.path / "eval.json")
         if found is None:
@@ -81,10 +81,10 @@ class Subject:
 
     @classmethod
     def of_file(cls, file: Path) -> "Subject":
-        """Gather what a result other than eval.json, and the folder that it is in, hold.
+        """Collect the data from a result other than eval.json and from its folder.
 
         Raises:
-            UsageError: it is no evaluation, or there is no configuration beside it.
+            UsageError: the file is not an evaluation, or has no configuration beside it.
         """
         found = _evaluation(file)
         if found is None:
@@ -99,7 +99,7 @@ def _evaluation(file: Path) -> dict[str, Any] | None:
 
 
 def _read(file: Path) -> dict[str, Any] | None:
-    """Return a JSON object; None where there is none, or no sound one."""
+    """Return a JSON object; None if the file is missing or invalid."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -119,15 +119,15 @@ def write_report(
     """Write the page.
 
     Args:
-        subjects: runs, side by side.
-        out: the HTML file; it appears when it is whole.
+        subjects: the runs, side by side.
+        out: the HTML file; it appears only when it is complete.
         plots: pictures of one evaluation, by title.
-        video: its film.
-        video_missing: why there is none.
-        presets: what a single run is compared with, by name.
+        video: the evaluation's video.
+        video_missing: why there is no video.
+        presets: presets by name, to compare a single run with.
 
     Raises:
-        MachineError: the disk does not let us.
+        MachineError: the disk refuses the write.
     """
     first, several = subjects[0], len(subjects) > 1
     compared, names = _differences(subjects, presets)
@@ -146,22 +146,22 @@ def write_report(
             difference_names=names,
             versions=_versions(subjects),
         )
-        write_whole(out, page.encode(errors="replace"))  # not every file name has a spelling
+        write_whole(out, page.encode(errors="replace"))  # file names may not encode
     except OSError as error:
         raise disk_error(error.filename or out, error, "--report") from error
 
 
 def embedded(file: Path) -> str:
-    """Return a picture or a film as a data URL.
+    """Return a picture or a video as a data URL.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     return f"data:{_KINDS[file.suffix]};base64,{base64.b64encode(file.read_bytes()).decode()}"
 
 
 def gate_rows(subjects: Sequence[Subject]) -> Iterator[dict[str, Any]]:
-    """Yield a row a figure that any of the runs has: its name, a cell a run, its bar, and whether all pass."""
+    """Yield one row per figure that any run has: its name, one cell per run, its bar, and whether all pass."""
     names = dict.fromkeys(name for subject in subjects for name in subject.evaluation["lines"])
     for name in names:
         lines = [subject.evaluation["lines"].get(name) for subject in subjects]
@@ -183,7 +183,7 @@ def _cell(line: Mapping[str, Any] | None) -> dict[str, str]:
 
 
 def bar(line: Mapping[str, Any]) -> str:
-    """Return the bar of a line of eval.json in words."""
+    """Return the bar of a line of eval.json as text."""
     low, high, unit = line["low"], line["high"], "" if line["unit"] == "1" else f" {line['unit']}"
     if low is None and high is None:
         return f"reported{unit}"
@@ -193,7 +193,7 @@ def bar(line: Mapping[str, Any]) -> str:
 
 
 def comparison_table(subjects: Sequence[Subject]) -> str:
-    """Return the gate of several runs side by side, for a terminal; * marks what fails."""
+    """Return the gate of several runs side by side as a text table; * marks failures."""
     width = max(12, *(len(subject.name) + 2 for subject in subjects))
     lines = [f"{'figure':30s}" + "".join(f"{subject.name:>{width}s}" for subject in subjects) + "  bar"]
     for row in gate_rows(subjects):
@@ -242,7 +242,7 @@ def _as_robustness(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _differences(subjects: Sequence[Subject], presets: Presets) -> tuple[list[tuple[str, list[Any]]], list[str]]:
-    """Return the settings in which runs differ: from each other, or, of a single one, from its preset."""
+    """Return the settings that differ between the runs or, for a single run, from its preset."""
     if len(subjects) == 1:
         config = subjects[0].config
         changed = differences(presets[config.preset](), config) if config.preset in presets else {}

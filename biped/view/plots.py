@@ -1,4 +1,4 @@
-"""Pictures of recorded episodes: gait, joints, velocity, torque, rewards. Each function draws one figure."""
+"""Plots of recorded episodes: gait, joints, velocity, torque, rewards. Each function draws one figure."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,14 +17,14 @@ from biped.view.figures import Figure, make_figure
 from biped.view.smoothing import moving_mean
 
 GAIT_S, JOINTS_S = 5.0, 3.0
-"""How much of an episode the gait diagram and the joint angles show (s)."""
+"""Length of the parts of an episode in the gait diagram and in the joint angles (s)."""
 FEET = ("left", "right")
 _COLOURS = ("tab:blue", "tab:orange")
 _SIZE = (9.0, 3.2)
 
 
 def most_typical(record: Recording) -> int:
-    """Return the episode whose command walks forward at a middling speed, of those that lasted; else the longest."""
+    """Return the unfallen episode with a forward command of medium speed; else the longest episode."""
     vx, vy, wz = record.command.T
     lasted = ~record.fell & (vx > 0.15)
     if not lasted.any():
@@ -34,12 +34,12 @@ def most_typical(record: Recording) -> int:
 
 
 def _times(record: Recording, robot: int) -> NDArray[np.floating]:
-    """Return the time of each step of an episode, (num_steps_of_it,), s."""
+    """Return the time of each step of an episode, (steps of the episode,), s."""
     return record.dt_s * np.arange(1, int(record.running[:, robot].sum()) + 1)
 
 
 def _window(times: NDArray[np.floating], seconds: float) -> slice:
-    """Return the part in the middle of an episode."""
+    """Return the middle part of an episode with this length."""
     if not len(times) or times[-1] <= seconds:
         return slice(0, len(times))
     count = round(len(times) * seconds / times[-1])
@@ -48,7 +48,7 @@ def _window(times: NDArray[np.floating], seconds: float) -> slice:
 
 
 def gait_diagram(record: Recording, robot: int, cfg: EnvConfig) -> Figure:
-    """Draw a bar for each time that a foot is on the ground, and under it, thin, when the gait clock wants it there.
+    """Draw bars while a foot is on the ground, and thin bars below while the gait clock prescribes it.
 
     Hildebrand 1965, "Symmetrical gaits of horses".
     """
@@ -72,20 +72,20 @@ def gait_diagram(record: Recording, robot: int, cfg: EnvConfig) -> Figure:
 
 
 def stances(contacts: NDArray[np.bool_], dt_s: float) -> list[tuple[float, float]]:
-    """Return start and length of each unbroken time on the ground (s); `contacts` is (num_steps,)."""
+    """Return start and length of each uninterrupted ground contact (s); `contacts` is (num_steps,)."""
     edges = np.diff(np.concatenate(([False], contacts, [False])).astype(np.int8))
     starts, ends = np.nonzero(edges == 1)[0], np.nonzero(edges == -1)[0]
     return [(float(dt_s * start), float(dt_s * (end - start))) for start, end in zip(starts, ends, strict=True)]
 
 
 def reference_rad(record: Recording, robot: int, cfg: EnvConfig) -> NDArray[np.float32]:
-    """Return the gait's reference of the six pitch joints, (num_steps, 6), rad."""
+    """Return the gait's reference positions of the six pitch joints, (num_steps, 6), rad."""
     reference = GaitReference.build(cfg.gait, cfg.robot, torch.device("cpu"))
     return reference.at(torch.from_numpy(record.phase[:, robot])).numpy()
 
 
 def joint_angles(record: Recording, robot: int, cfg: EnvConfig) -> Figure:
-    """Draw the six pitch joints beside the reference that the gait pays for."""
+    """Draw the six pitch joints and their reference, which the gait reward compares."""
     times = _times(record, robot)
     part = _window(times, JOINTS_S)
     wanted = reference_rad(record, robot, cfg)
@@ -103,7 +103,7 @@ def joint_angles(record: Recording, robot: int, cfg: EnvConfig) -> Figure:
 
 
 def velocities(record: Recording, robot: int) -> Figure:
-    """Draw the velocities of the base beside their commands."""
+    """Draw the velocities of the base and their commands."""
     times = _times(record, robot)
     achieved = np.concatenate((record.base_lin_vel_b[..., :2], record.base_ang_vel_b[..., 2:]), axis=-1)
     figure, axes = make_figure(3, 1, figsize=(9.0, 4.6), sharex=True, layout="constrained")
@@ -119,7 +119,7 @@ def velocities(record: Recording, robot: int) -> Figure:
 
 
 def velocity_estimate(record: Recording, robot: int) -> Figure:
-    """Draw what the policy took velocity and height of the base to be, beside what they were when it looked."""
+    """Draw the policy's predictions of velocity and height of the base, and the true values."""
     times = _times(record, robot)[:-1]
     part = _window(times, GAIT_S)
     truth = np.concatenate((record.base_lin_vel_b, record.base_pos_w[..., 2:]), axis=-1)[: len(times), robot]
@@ -139,7 +139,7 @@ def velocity_estimate(record: Recording, robot: int) -> Figure:
 
 
 def torque_speed(record: Recording, cfg: EnvConfig) -> Figure:
-    """Draw every joint's torque over its speed in the torque's direction, in all episodes, and what the servo has."""
+    """Draw every joint's torque over its speed in the torque's direction, in all episodes, and the servo's limit."""
     servo, on = cfg.robot.servo, record.running
     torque = record.joint_torque_nm[on]
     speed, size = record.joint_vel_rad_s[on] * np.sign(torque), np.abs(torque)
@@ -157,7 +157,7 @@ def torque_speed(record: Recording, cfg: EnvConfig) -> Figure:
 
 
 def reward_breakdown(record: Recording, robot: int) -> Figure:
-    """Draw what each reward term pays over an episode, as means over half a second, per second."""
+    """Draw the reward of each term over an episode, as means over half a second, per second."""
     times = _times(record, robot)
     width = max(1, round(0.5 / record.dt_s)) | 1
     figure, axis = make_figure(figsize=(9.0, 4.2), layout="constrained")
@@ -174,10 +174,10 @@ def reward_breakdown(record: Recording, robot: int) -> Figure:
 
 
 def draw_all(record: Recording, cfg: EnvConfig, folder: Path) -> dict[str, Path]:
-    """Draw every picture as a PNG into a folder; return their titles and files.
+    """Draw every plot as a PNG into a folder; return their titles and paths.
 
     Raises:
-        OSError: the disk does not let us.
+        OSError: the disk refuses the write.
     """
     if not record.running.any():  # every episode ended with its first step
         return {}
@@ -204,10 +204,10 @@ _COLUMNS = 3
 
 
 def draw_robustness(found: Sequence[Sweep], title: str, file: Path) -> None:
-    """Draw survival over each axis, the model's own value marked.
+    """Draw survival along each axis, with the model's own value marked.
 
     Raises:
-        OSError: the disk does not let us.
+        OSError: the disk refuses the write.
     """
     rows = -(-len(found) // _COLUMNS)
     figure, panels = make_figure(rows, _COLUMNS, figsize=(3.2 * _COLUMNS, 2.6 * rows), sharey=True, squeeze=False)

@@ -1,15 +1,15 @@
-"""The one moving mean of curves, rewards and cameras."""
+"""The moving mean used for curves, rewards and cameras."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 
 def moving_mean(values: NDArray[np.floating], width: int) -> NDArray[np.float64]:
-    """Return the centred moving mean over time; what is not finite counts for nothing, and windows end at the ends.
+    """Return the centred moving mean over time, without non-finite values; windows are truncated at the ends.
 
     Args:
-        values: (steps, ...).
-        width: of the window (steps); at most all of them.
+        values: values over time, (steps, ...).
+        width: width of the window (steps), at most all steps.
     """
     known = np.isfinite(values)
     kernel = np.ones(max(1, min(width, len(values))))

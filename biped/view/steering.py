@@ -1,6 +1,6 @@
-"""From keys and sticks to a velocity command within the ranges that were trained. Pure: no terminal, no device.
+"""Conversion of keys and sticks to a velocity command within the trained ranges. Pure: no terminal, no device.
 
-A gamepad speaks in the records of Linux's joystick interface (Documentation/input/joydev/joystick-api.rst).
+Gamepad input is in the records of Linux's joystick interface (Documentation/input/joydev/joystick-api.rst).
 """
 
 import re
@@ -14,11 +14,11 @@ from biped.config.task import CommandConfig
 Command = tuple[float, float, float]
 """Forward (m/s), left (m/s) and counter-clockwise (rad/s), in the base frame."""
 STAND: Command = (0.0, 0.0, 0.0)
-"""What asks a robot to stand still."""
+"""The command to stand still."""
 AXES = ("forward", "left", "turn")
-"""Names of a command's parts."""
+"""Names of a command's components."""
 KEY_STEP: Command = (0.1, 0.1, 0.2)
-"""What one key changes; a single step from standing is just large enough to ask for motion."""
+"""Change per key press; one step from standing is just large enough to ask for motion."""
 
 KEYS: Mapping[bytes, tuple[int, int]] = MappingProxyType(
     {
@@ -30,37 +30,37 @@ KEYS: Mapping[bytes, tuple[int, int]] = MappingProxyType(
         **dict.fromkeys((b"d", b"\x1b[C", b"\x1bOC"), (2, -1)),
     }
 )
-"""Key, as a terminal sends it, to the part of the command and the direction that it changes."""
+"""From each key, as a terminal sends it, to the component of the command and the direction of change."""
 STOP_KEY, RESET_KEY, END_KEYS = b" ", b"r", (b"x", b"\x1b")
-"""Space stands still, R starts anew, X and Esc end."""
+"""Space stands still, R resets, X and Esc end."""
 _ESC = b"\x1b"
 _KEY = re.compile(rb"\x1b\[[0-?]*[ -/]*[@-~]|\x1bO.|\x1b(?=\x1b)|\x1b[^\[O\x1b]|[^\x1b]", re.DOTALL)
 
 PAD_EVENT = struct.Struct("=IhBB")
 """A gamepad's record: time (ms), value, type, number."""
 BUTTON, AXIS, INITIAL = 0x01, 0x02, 0x80
-"""Types of records; the last is added to what a device says of itself when it is opened."""
+"""Types of records; the last is added to the records that a device sends when it is opened."""
 PAD_AXES = (1, 0, 3)
-"""Axes of a gamepad for a command's parts: left stick up and down, left stick sideways, right stick sideways."""
+"""Gamepad axes for the command's components: left stick vertical, left stick horizontal, right stick horizontal."""
 STOP_BUTTON, RESET_BUTTON = 0, 1
-"""Buttons of a gamepad: A stands still, B starts anew."""
+"""Gamepad buttons: A stands still, B resets."""
 DEAD_ZONE = 0.15
-"""Share of a stick's way that counts as rest."""
+"""Share of a stick's travel that counts as rest."""
 _FULL = 32767
 
 
 @dataclass(frozen=True)
 class Ranges:
-    """What a command may be."""
+    """The range of each component of a command."""
 
     low: Command
-    """Least of each part."""
+    """Smallest value of each component."""
     high: Command
-    """Most of each part."""
+    """Largest value of each component."""
 
     @classmethod
     def trained(cls, cfg: CommandConfig) -> "Ranges":
-        """Return the ranges that commands are drawn from in training."""
+        """Return the ranges of the commands in training."""
         lows, highs = zip(cfg.lin_vel_x_m_s, cfg.lin_vel_y_m_s, cfg.ang_vel_rad_s, strict=True)
         return cls(lows, highs)
 
@@ -74,30 +74,30 @@ class Ranges:
         return x, y, yaw
 
     def holds(self, command: Command) -> bool:
-        """Say whether a command is within the ranges."""
+        """Return whether a command is within the ranges."""
         return self.clamp(command) == tuple(round(value, 6) for value in command)
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What a person wants of the robot."""
+    """The user's current request."""
 
     command: Command | None = None
-    """The command to hold; None: whatever the environment draws."""
+    """The command to hold; None: the environment's own commands."""
     reset: bool = False
-    """Start anew."""
+    """Whether to reset."""
     end: bool = False
-    """No more."""
+    """Whether to end."""
 
 
 def with_part(command: Command | None, axis: int, value: float) -> Command:
-    """Return a command with one of its parts changed; None counts as standing."""
+    """Return a command with one component changed; None counts as standing."""
     x, y, yaw = (value if index == axis else old for index, old in enumerate(command or STAND))
     return x, y, yaw
 
 
 def press(wish: Wish, key: bytes, ranges: Ranges) -> Wish:
-    """Return what a person wants after a key, one of `split_keys`; unknown keys change nothing."""
+    """Return the wish after a key, one of `split_keys`; unknown keys change nothing."""
     key = key.lower() if len(key) == 1 else key
     if key in END_KEYS:
         return replace(wish, end=True)
@@ -113,11 +113,11 @@ def press(wish: Wish, key: bytes, ranges: Ranges) -> Wish:
 
 
 def split_keys(data: bytes, *, is_all: bool) -> tuple[list[bytes], bytes]:
-    """Cut what a terminal sent into keys, an arrow being one; return them and the beginning of an unfinished one.
+    """Split terminal input into keys, with each arrow as one key; return them and the start of an unfinished one.
 
     Args:
-        data: what was read.
-        is_all: nothing followed for a while: a lone Esc at the end is the key, not the beginning of an arrow.
+        data: the bytes read.
+        is_all: whether nothing followed for a while; a lone Esc at the end is then the key, not the start of an arrow.
     """
     keys, end = [], 0
     while match := _KEY.match(data, end):
@@ -131,20 +131,20 @@ def split_keys(data: bytes, *, is_all: bool) -> tuple[list[bytes], bytes]:
 
 @dataclass(frozen=True)
 class PadEvent:
-    """A record of a gamepad."""
+    """A record from a gamepad."""
 
     value: int
-    """-32767 to 32767 of an axis, 1 or 0 of a button."""
+    """-32767 to 32767 for an axis, 1 or 0 for a button."""
     kind: int
     """`BUTTON` or `AXIS`."""
     number: int
-    """Which one."""
+    """Number of the axis or button."""
     is_initial: bool
-    """The device said so by itself when it was opened; nobody moved it."""
+    """Whether the device sent it when it was opened, without a movement."""
 
 
 def parse_pad(data: bytes) -> tuple[list[PadEvent], bytes]:
-    """Return the whole records in `data`, and the bytes of an unfinished one."""
+    """Return the complete records in `data`, and the bytes of an unfinished one."""
     count = len(data) // PAD_EVENT.size
     whole = data[: count * PAD_EVENT.size]
     events = [
@@ -155,11 +155,11 @@ def parse_pad(data: bytes) -> tuple[list[PadEvent], bytes]:
 
 
 def stick_command(axes: Mapping[int, int], ranges: Ranges) -> Command:
-    """Return what a gamepad's sticks ask for: at rest nothing, at their ends the ends of the ranges.
+    """Return the command of a gamepad's sticks: standing at rest, the ends of the ranges at full deflection.
 
     Args:
-        axes: axis number to its value, -32767 to 32767; up and left are negative.
-        ranges: what full sticks mean.
+        axes: value of each axis by number, -32767 to 32767; up and left are negative.
+        ranges: the command at full deflection.
     """
     x, y, yaw = (
         _deflection(axes.get(number, 0)) * (high if axes.get(number, 0) < 0 else -low)
@@ -170,16 +170,16 @@ def stick_command(axes: Mapping[int, int], ranges: Ranges) -> Command:
 
 
 def _deflection(value: int) -> float:
-    """Return how far a stick is up or left, from -1 to 1, without its dead zone."""
+    """Return a stick's deflection up or left, from -1 to 1, without its dead zone."""
     share = min(abs(value) / _FULL, 1.0)
     size = max(0.0, share - DEAD_ZONE) / (1.0 - DEAD_ZONE)
     return size if value < 0 else -size
 
 
 def move_pad(wish: Wish, axes: dict[int, int], events: list[PadEvent], ranges: Ranges) -> Wish:
-    """Return what a person wants after a gamepad's records; `axes` is brought up to date.
+    """Return the wish after a gamepad's records; `axes` is updated.
 
-    Sticks at rest leave the command to whoever set it last: a gamepad on the table does not stop the robot.
+    Sticks at rest leave the command unchanged, so that a gamepad lying on the table does not stop the robot.
     """
     before, moved = stick_command(axes, ranges), False
     for event in events:

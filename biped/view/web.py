@@ -1,4 +1,4 @@
-"""The robots in a browser, with sliders for the command; by viser."""
+"""The robots in a browser, with sliders for the command, by viser."""
 
 import contextlib
 import errno
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 """Only this machine can connect; from elsewhere, forward the port by ssh."""
 PORT = 8080
-"""Where the page is unless said otherwise."""
+"""Default port of the page."""
 INSTALL = "pip install 'viser>=1.1,<2'"
-"""What brings the package."""
+"""Command that installs the package."""
 FOLLOW_S, JUMP_M = 0.2, 1.0
-"""How slowly the view goes after the robot (s), and from what distance it jumps (m)."""
+"""Time constant with which the camera follows the robot (s), and the distance from which it jumps (m)."""
 _TEXT_S = 0.2
 _UNITS = ("m/s", "m/s", "rad/s")
 _CAMERA_M, _LOOK_AT_M = (1.15, -0.95, 0.62), (0.0, 0.0, 0.24)
@@ -43,20 +43,20 @@ _ROUND_SECTIONS = 24
 
 @dataclass(frozen=True)
 class Status:
-    """What is said about the first robot."""
+    """The displayed status of the first robot."""
 
     command: tuple[float, float, float]
-    """In force: m/s, m/s, rad/s."""
+    """Current command: m/s, m/s, rad/s."""
     velocity: tuple[float, float, float]
-    """Measured, averaged over half a second: m/s, m/s, rad/s."""
+    """Measured velocity, averaged over half a second: m/s, m/s, rad/s."""
     contacts: tuple[bool, bool]
-    """Left and right foot on the ground."""
+    """Whether the left and the right foot are on the ground."""
     episode_s: float
-    """Time since it was put on its feet (s)."""
+    """Time since the last reset (s)."""
     falls: int
-    """Of all robots, since the start."""
+    """Number of falls of all robots since the start."""
     pace: float
-    """Simulated time over real time; 1 where the simulator keeps up."""
+    """Simulated time divided by real time; 1 if the simulator keeps up."""
 
 
 def require_viser() -> Any:
@@ -72,13 +72,13 @@ def require_viser() -> Any:
 
 
 def require_port(port: int) -> None:
-    """Make sure that a port can be listened on.
+    """Check that a port is free to listen on.
 
     Raises:
-        MachineError: something else listens on it, or it is not ours to use.
+        MachineError: the port is in use or not permitted.
     """
     with socket.socket() as probe:
-        # As the server does: a port whose last user has just gone is free.
+        # As the server does: a port that was just released counts as free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
@@ -92,30 +92,30 @@ def _other(port: int) -> int:
 
 
 class WebView:
-    """A page on `HOST` that shows the robots and steers them: a view and a source of wishes at once."""
+    """A page on `HOST` that shows and steers the robots: both a view and a source."""
 
     def __init__(self, cfg: EnvConfig, ranges: Ranges, port: int = PORT) -> None:
-        """Serve the page.
+        """Start serving the page.
 
         Args:
-            cfg: the robots; their shapes come from the model file.
-            ranges: of the sliders.
-            port: where to listen.
+            cfg: the environment's configuration; shapes come from the model file.
+            ranges: ranges of the sliders.
+            port: port to listen on.
 
         Raises:
-            MachineError: viser or MuJoCo is missing, the model cannot be read, or the port is taken.
+            MachineError: viser or MuJoCo is missing, the model cannot be read, or the port is in use.
         """
         viser = require_viser()
         require_port(port)
         self._looks = Looks(robot_spec(cfg), cfg.robot.joint_names)
         self._ranges, self._pressed = ranges, queue.SimpleQueue[str]()
-        with contextlib.redirect_stdout(io.StringIO()):  # it announces itself in a box of its own
+        with contextlib.redirect_stdout(io.StringIO()):  # suppress viser's own announcement
             self._server: Any = viser.ViserServer(host=HOST, port=port, label="Biped", verbose=False)
-        if self._server.get_port() != port:  # somebody was faster
+        if self._server.get_port() != port:  # another process took it meanwhile
             self._server.stop()
             raise MachineError(f"port {port} is in use: name another one, such as --web {_other(port)}")
         self.address = f"http://{HOST}:{port}"
-        """What to open in a browser."""
+        """The address to open in a browser."""
         self._shift = np.array([(x, y, 0.0) for x, y in places(cfg.num_envs)])
         self._here = np.zeros(3)
         self._shown_s = self._text_s = -math.inf
@@ -124,7 +124,7 @@ class WebView:
 
     @property
     def is_open(self) -> bool:
-        """True: pages come and go, the server stays."""
+        """True: the server stays when pages are closed."""
         return True
 
     def _build_scene(self, cfg: EnvConfig) -> None:
@@ -134,7 +134,7 @@ class WebView:
         self._server.initial_camera.position = _CAMERA_M
         self._server.initial_camera.look_at = _LOOK_AT_M
         self._server.initial_camera.fov = math.radians(38.0)
-        # The camera stays and the world goes by: whoever turns the view by hand is not disturbed.
+        # The camera stays and the world moves, so that following does not disturb manual camera control.
         self._world = scene.add_frame("/world", show_axes=False)
         scene.add_grid(
             "/world/ground",
@@ -170,7 +170,7 @@ class WebView:
         self._seen: dict[int, float] = {}
         for axis, (name, unit) in enumerate(zip(AXES, _UNITS, strict=True)):
             low, high = self._ranges.low[axis], self._ranges.high[axis]
-            if low < high:  # what was never trained to vary has no slider
+            if low < high:  # a component with a fixed value gets no slider
                 start = min(max(0.0, low), high)
                 self._sliders[axis] = gui.add_slider(
                     f"{name} ({unit})",
@@ -184,12 +184,12 @@ class WebView:
         for name in ("Stop", "Reset"):
             gui.add_button(name).on_click(lambda _, name=name: self._pressed.put(name))
         self.follow: Any = gui.add_checkbox("Camera follows", True)
-        """The checkbox: whether the view goes along with the first robot."""
+        """The checkbox that makes the camera follow the first robot."""
         self._text: Any = gui.add_markdown("")
 
     @property
     def sliders(self) -> dict[int, Any]:
-        """The handles of the sliders, by the part of the command that they set."""
+        """The handles of the sliders, by the index of their command component."""
         return dict(self._sliders)
 
     def poll(self, wish: Wish) -> Wish:
@@ -210,7 +210,7 @@ class WebView:
         return wish
 
     def show(self, state: BipedState, status: Status) -> None:
-        """Send the robots' poses and the first one's figures to whoever looks."""
+        """Send the robots' poses and the first robot's status to all open pages."""
         now_s = time.monotonic()
         pos, quat = self._looks.poses(state)
         pos = pos + self._shift[:, None]
@@ -260,8 +260,8 @@ def as_markdown(status: Status) -> str:
 
 
 def _joined(shapes: list[Shape]) -> "trimesh.Trimesh":
-    """Return the shapes of a link as one coloured mesh in its frame."""
-    import trimesh  # takes a while: only who looks pays for it
+    """Return the shapes of a link as one coloured mesh in the link's frame."""
+    import trimesh  # slow import, needed only here
 
     joined: Any = trimesh.util.concatenate([_as_mesh(shape) for shape in shapes])
     return joined
@@ -294,7 +294,7 @@ def _as_mesh(shape: Shape) -> "trimesh.Trimesh":
 
 
 def _height_field(heights_m: NDArray[np.float32], cell_m: float) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """Return vertices and faces of heights (points along x, points along y), the first one at the origin."""
+    """Return vertices and faces of a height field (points along x, points along y), first point at the origin."""
     along_x, along_y = heights_m.shape
     x, y = np.meshgrid(cell_m * np.arange(along_x), cell_m * np.arange(along_y), indexing="ij")
     vertices = np.stack((x, y, heights_m), axis=-1).reshape(-1, 3).astype(np.float32)

@@ -162,7 +162,7 @@ def test_a_record_is_cut_in_time_only() -> None:
     [
         (["--video", "walk.avi"], "ending in"),
         (["--video", "no/such/folder/walk.mp4"], "folder that exists"),
-        (["--video_seconds", "nan"], "is no time"),
+        (["--video_seconds", "nan"], "is not a duration"),
     ],
 )
 def test_what_cannot_be_a_film_is_said_before_anything_is_built(words, says, capsys) -> None:

@@ -225,7 +225,7 @@ def test_without_a_display_one_line_says_so(sim: str, capsys, monkeypatch) -> No
 def test_a_keyboard_needs_a_terminal(capsys, monkeypatch) -> None:
     monkeypatch.setattr(sys, "stdin", StringIO())
     assert biped_eval.main([*WATCH, "--keyboard"]) == 2
-    assert "standard input is none: start it in a terminal, or steer with --web" in capsys.readouterr().err
+    assert "a terminal as standard input: start it in a terminal, or steer with --web" in capsys.readouterr().err
 
 
 def test_without_viser_one_line_says_how_to_install_it(capsys, monkeypatch) -> None:
