@@ -193,7 +193,7 @@ class WebView:
         return dict(self._sliders)
 
     def poll(self, wish: Wish) -> Wish:
-        """Return what is wanted after the sliders and buttons of the meantime; sliders follow other sources."""
+        """Return the wish after slider and button input since the last call, and update the sliders to the command."""
         for axis, slider in self._sliders.items():
             value = float(slider.value)
             if value != self._seen[axis]:
