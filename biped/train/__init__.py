@@ -1,1 +1,1 @@
-"""One training from plan to end."""
+"""A training, from plan to end."""

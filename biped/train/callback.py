@@ -1,12 +1,12 @@
-"""What a training does besides learning, as Stable-Baselines3 callbacks that compose.
+"""The work of a training besides learning, as Stable-Baselines3 callbacks that can be combined.
 
-Stable-Baselines3 has no hook after an update: it writes its log between a rollout and the update that follows, so that
-an update's numbers come one rollout late, and the last ones never. `BipedCallback` adds that hook. A part of it is a
-callback with `after_update`; each adds what it knows to one row of metrics, in the order of the list:
+Stable-Baselines3 has no hook after an update: it writes its log between a rollout and the next update, so that an
+update's metrics come one rollout late, and the last ones never. `BipedCallback` adds that hook. Each of its parts is a
+callback with `after_update` and adds its metrics to one row, in the order of the list:
 
     BipedCallback([Rollouts(...), Gate(...), Doctor(...), Log(), Checkpoints(...)])
 
-Any other callback may stand between them. Train with `log_interval=None`: `Log` writes after the update.
+Any other callback may be placed between them. Train with `log_interval=None`: `Log` writes after the update.
 """
 
 import time
@@ -33,26 +33,26 @@ _EPISODES, _ITERATIONS = "episodes", "iterations"
 
 
 class Part(BaseCallback):
-    """A callback that also acts after an update; all of its methods may stay as they are."""
+    """A callback that also acts after an update; every method is optional."""
 
     @property
     def should_stop(self) -> bool:
-        """Training may end."""
+        """Whether training may end."""
         return False
 
     def before_training(self, row: Row) -> None:
-        """Add metrics that were due before the first rollout; a row that stays empty is not logged."""
+        """Add metrics that are due before the first rollout; an empty row is not logged."""
 
     def after_update(self, row: Row, *, last: bool) -> None:
-        """Add metrics of the rollout and the update that were done, or use what others have added.
+        """Add metrics of the last rollout and update, or use those of earlier parts.
 
         Args:
-            row: what the parts before this one have added.
-            last: training ends with this update.
+            row: metrics that earlier parts have added.
+            last: whether training ends with this update.
         """
 
     def keep(self) -> None:
-        """Keep what would be lost, for the training ends here."""
+        """Save what would be lost, because the training ends here."""
 
     def _on_step(self) -> bool:
         return True
@@ -63,7 +63,7 @@ class Part(BaseCallback):
 
 
 class BipedCallback(CallbackList):
-    """Runs its parts around each rollout and after each update, and ends the training when asked to."""
+    """Runs its parts around each rollout and after each update, and ends the training on request."""
 
     def __init__(
         self,
@@ -71,20 +71,20 @@ class BipedCallback(CallbackList):
         interrupts: Interrupts | None = None,
         watchdog: Watchdog | None = None,
     ) -> None:
-        """Connect the callback.
+        """Connect the callbacks.
 
         Args:
-            callbacks: parts, and stock callbacks, in the order in which they act.
-            interrupts: asked whether to end: after the update that is under way or, where that takes too long, after
-                the step.
-            watchdog: told of every step.
+            callbacks: parts, and stock callbacks, in the order in which they run.
+            interrupts: signals that end the training: after the current update or, if that takes too long, after the
+                current step.
+            watchdog: gets a sign of life at every step.
         """
         super().__init__(list(callbacks))
         self._interrupts = interrupts or Interrupts()
         self._watchdog = watchdog
         self._is_over = self._has_rollout = False
         self.was_interrupted = False
-        """A signal ended the training."""
+        """Whether a signal ended the training."""
 
     @property
     def _parts(self) -> list[Part]:
@@ -101,14 +101,14 @@ class BipedCallback(CallbackList):
         self.was_interrupted = self.was_interrupted or self._interrupts.received is not None
         self._is_over = self.was_interrupted or any(part.should_stop for part in self._parts)
         if self._is_over:
-            self.keep()  # now, before another step is taken
+            self.keep()  # before another step is taken
         super()._on_rollout_start()
 
     def _on_step(self) -> bool:
         if self._watchdog is not None:
             self._watchdog.sign_of_life()
         if self._is_over:
-            # Stable-Baselines3 asks only after a step: nothing is learned from that one, so it does not count.
+            # Stable-Baselines3 asks only after a step. Nothing is learned from that step, so it does not count.
             self.model.num_timesteps -= self.training_env.num_envs
             return False
         goes_on = super()._on_step()
@@ -124,12 +124,12 @@ class BipedCallback(CallbackList):
         super()._on_training_end()
 
     def keep(self) -> None:
-        """Let every part keep what would be lost."""
+        """Let every part save what would be lost."""
         for part in self._parts:
             part.keep()
 
     def _after_update(self, *, last: bool) -> None:
-        """Let the parts act; nothing to do before the first rollout, or twice after one."""
+        """Run the parts, once after each rollout."""
         if not self._has_rollout:
             return
         self._has_rollout = False
@@ -143,14 +143,14 @@ class BipedCallback(CallbackList):
 
 
 class Rollouts(Part):
-    """Measures each rollout: its episodes and rewards, its buffer, and the time that it and its update took."""
+    """Measures each rollout: its episodes and rewards, its buffer, and the duration of rollout and update."""
 
     def __init__(self, env: BipedEnv, max_error_share: float) -> None:
         """Connect the part.
 
         Args:
-            env: the environments, whose statistics are drained after each update.
-            max_error_share: of the environments, in which the physics may fail within a rollout.
+            env: the environments; their statistics are drained after each update.
+            max_error_share: share of the environments in which the physics may fail within a rollout.
         """
         super().__init__()
         self._env, self._max_error_share = env, max_error_share
@@ -159,17 +159,17 @@ class Rollouts(Part):
         self._buffer: Row = {}
 
     def notes(self) -> dict[str, float]:
-        """Return what a resumed run needs to count on."""
+        """Return the counters, for a resumed run."""
         return {_EPISODES: self._episodes, _ITERATIONS: self._iterations}
 
     def restore(self, notes: Mapping[str, float]) -> None:
-        """Take over what `notes` returned."""
+        """Restore the counters from `notes`."""
         self._episodes = int(notes.get(_EPISODES, 0))
         self._iterations = int(notes.get(_ITERATIONS, 0))
 
     @property
     def iterations(self) -> int:
-        """Rollouts so far, those before a resume included."""
+        """Number of rollouts so far, including those before a resume."""
         return self._iterations
 
     def _on_rollout_start(self) -> None:
@@ -178,10 +178,10 @@ class Rollouts(Part):
     def _on_rollout_end(self) -> None:
         self._ended_s = time.perf_counter()
         self._iterations += 1
-        self._buffer = _measure_buffer(self._model)  # the next rollout empties it
+        self._buffer = _measure_buffer(self._model)  # before the next rollout empties it
 
     def after_update(self, row: Row, *, last: bool) -> None:
-        """Add timings, the environment's metrics and the buffer's.
+        """Add timings, and metrics of the environment and of the buffer.
 
         Raises:
             FloatingPointError: the physics failed too often.
@@ -198,7 +198,7 @@ class Rollouts(Part):
 
 
 class Log(Part):
-    """Writes the row of each iteration to the logger's sinks."""
+    """Writes the row of each iteration to the logger's outputs."""
 
     def __init__(self, rollouts: Rollouts) -> None:
         """Connect the part; `rollouts` counts the iterations."""
@@ -206,79 +206,79 @@ class Log(Part):
         self._rollouts = rollouts
 
     def before_training(self, row: Row) -> None:
-        """Write what was due before the first rollout."""
+        """Write metrics that were due before the first rollout."""
         if row:
             self._record(row)
             self.logger.dump(self.num_timesteps)
 
     def after_update(self, row: Row, *, last: bool) -> None:
-        """Write the row, and what Stable-Baselines3 itself has recorded."""
+        """Write the row, and the values that Stable-Baselines3 itself has recorded."""
         del last
         self._record(row)
         self._model.dump_logs(self._rollouts.iterations)
 
     def _record(self, row: Mapping[str, float]) -> None:
         for name, value in row.items():
-            # A rollout in which no episode ends has no mean return: no point on the curve.
+            # A rollout in which no episode ends has no mean return, so it gets no point on the curve.
             if np.isfinite(value):
                 self.logger.record(name, value)
 
 
 class Watch(Protocol):
-    """Looks at the policy while it is trained; see `biped.train.gate_watch.GateWatch`."""
+    """Evaluates the policy during training; see `biped.train.gate_watch.GateWatch`."""
 
     @property
     def should_stop(self) -> bool:
-        """Training may end."""
+        """Whether training may end."""
         ...
 
     def start(self, steps: int) -> None:
-        """Training begins after so many environment steps."""
+        """Note that training begins after this number of environment steps."""
         ...
 
     def look(self, steps: int, *, last: bool = False) -> Mapping[str, float]:
-        """Return metrics by their canonical names, or none where it is not time to look."""
+        """Evaluate if it is due; return metrics by canonical name, empty if it is not due."""
         ...
 
 
 class Gate(Part):
-    """Puts the policy through the walking gate at intervals, and may end the training."""
+    """Evaluates the policy with the walking gate at intervals, and may end the training."""
 
     def __init__(self, watch: Watch, interrupts: Interrupts | None = None) -> None:
         """Connect the part.
 
         Args:
-            watch: evaluates, keeps the best model, and says when to stop.
-            interrupts: once a signal came, nothing more is evaluated.
+            watch: evaluates, saves the best model, and decides when to stop.
+            interrupts: after a signal, nothing more is evaluated.
         """
         super().__init__()
         self._watch, self._interrupts = watch, interrupts or Interrupts()
 
     @property
     def should_stop(self) -> bool:
-        """The gate has passed often enough."""
+        """Whether the gate has passed often enough."""
         return self._watch.should_stop
 
     def before_training(self, row: Row) -> None:
-        """Make up for an evaluation that a signal broke off."""
+        """Repeat an evaluation that a signal aborted."""
         self._watch.start(self.num_timesteps)
         row |= self._watch.look(self.num_timesteps)
 
     def after_update(self, row: Row, *, last: bool) -> None:
-        """Evaluate where it is time, or at the end."""
+        """Evaluate if it is due, or at the end."""
         if not self._interrupts.received:
             row |= self._watch.look(self.num_timesteps, last=last)
 
 
 class Doctor(Part):
-    """Says what looks wrong with the rewards, after each evaluation; each finding once, until it is gone."""
+    """Reports suspicious rewards after each evaluation; a finding is repeated only after it was gone."""
 
     def __init__(self, weights: RewardWeights, run_name: str, publisher: Publisher | None = None) -> None:
         """Connect the part.
 
-        Args:
-            weights: the prices of the terms.
-            run_name: the run, for alerts.
+        weights: weights of the reward terms.
+            run_name: name of the run, for alerts.
+            publisher: gets each finding as an alert.
             publisher: takes each finding as an alert.
         """
         super().__init__()
@@ -287,7 +287,7 @@ class Doctor(Part):
         self._known: set[str] = set()
 
     def after_update(self, row: Row, *, last: bool) -> None:
-        """Keep the row; after an evaluation look at all since the one before."""
+        """Store the row; after an evaluation examine all rows since the previous one."""
         del last
         self._window.append(dict(row))
         if "gate/score" not in row:

@@ -1,4 +1,4 @@
-"""Checkpoints of a training: when they are written, which stay, and which are sent to others."""
+"""Checkpoints of a training: when they are written, kept and published."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from biped.train.callback import Part, Row
 from biped.train.state import TrainingState
 
 PUBLISHED = 10
-"""Checkpoints of a training that are sent to others."""
+"""Number of checkpoints per training that are published."""
 
 
 class Checkpoints(Part):
-    """Writes checkpoints at intervals and at the end, and has copies of models published.
+    """Writes checkpoints at intervals and at the end, and publishes copies of models.
 
-    It comes last of all parts: all that belongs to a checkpoint's steps is in the logs before it is written.
+    It must be the last part, so that all metrics up to a checkpoint's steps are logged before it is written.
     """
 
     def __init__(
@@ -30,11 +30,11 @@ class Checkpoints(Part):
         """Connect the part.
 
         Args:
-            run: where checkpoints belong.
-            state: writes them.
-            cfg: how often, and how many stay.
-            publisher: takes copies of checkpoints, of the best and of the final model.
-            steps: environment steps that are to be trained for; `PUBLISHED` checkpoints of them are published.
+            run: directory of the checkpoints.
+            state: writes the checkpoints.
+            cfg: interval, and number of checkpoints to keep.
+            publisher: gets copies of checkpoints, and of the best and the final model.
+            steps: environment steps of this training; `PUBLISHED` checkpoints are published in that time.
         """
         super().__init__()
         self._run, self._state, self._cfg = run, state, cfg
@@ -48,11 +48,11 @@ class Checkpoints(Part):
         self._last_save_steps = self._last_published_steps = self.num_timesteps
 
     def before_training(self, row: Row) -> None:
-        """Publish the best model, if it was found only now."""
+        """Publish the best model, if an evaluation just found it."""
         self._publish_best(row)
 
     def after_update(self, row: Row, *, last: bool) -> None:
-        """Publish the best model where it is a new one, and write a checkpoint where one is due."""
+        """Publish the best model if it is new, and write a checkpoint if it is due."""
         del last
         self._publish_best(row)
         every = self._cfg.checkpoint_every_steps
@@ -63,7 +63,7 @@ class Checkpoints(Part):
         self.keep()
 
     def keep(self) -> None:
-        """Write a checkpoint of the training as it is, unless one of these steps was written already."""
+        """Write a checkpoint of the current state, unless these steps already have one."""
         steps = self.model.num_timesteps
         if steps != self._saved_steps:
             file = self._run.checkpoint(steps)
@@ -75,7 +75,7 @@ class Checkpoints(Part):
         self._saved_steps = self._last_save_steps = steps
 
     def save_final(self) -> None:
-        """Write the model as it is to the final model's place."""
+        """Write the current model to the final model's path."""
         self._state.save_weights(self._run.final_model)
         self._publish("final")
 

@@ -1,4 +1,4 @@
-"""Films of evaluations: when one is due, and who is shown it."""
+"""Films of evaluations: when one is due, and where it is shown."""
 
 import time
 from pathlib import Path
@@ -13,33 +13,33 @@ from biped.runs.publishing import Pictures
 from biped.train.callback import Part, Row
 
 END_S = 90.0
-"""How long the end of a training waits for its films (s)."""
+"""Longest wait for films at the end of a training (s)."""
 _LOOK_S = 0.1
 
 
 class Camera(Protocol):
-    """Draws films beside the training; see `biped.view.filming.Camera`."""
+    """Draws films during training; see `biped.view.filming.Camera`."""
 
     @property
     def is_busy(self) -> bool:
-        """A film is being drawn."""
+        """Whether a film is in progress."""
         ...
 
     def film(self, record: Recording, steps: int) -> None:
-        """Begin to draw the episodes of an evaluation after so many environment steps."""
+        """Start a film of an evaluation after this number of environment steps."""
         ...
 
     def collect(self) -> tuple[Path, int] | None:
-        """Return a film that is done, and its steps."""
+        """Return a finished film and its steps; None without one."""
         ...
 
     def close(self) -> None:
-        """Give up a film that is still being drawn."""
+        """Abort a film in progress."""
         ...
 
 
 class Films(Part):
-    """Has the first evaluation after each interval filmed, and the last one; comes after `Gate`."""
+    """Films the first evaluation after each interval, and the last one; must come after `Gate`."""
 
     def __init__(
         self,
@@ -53,11 +53,11 @@ class Films(Part):
         """Connect the part.
 
         Args:
-            camera: draws.
+            camera: draws the films.
             bench: has the episodes of the last evaluation.
             every_steps: environment steps between two films.
-            pictures: takes films that are done.
-            watchdog: told that the end of the training waits for its last film.
+            pictures: shows finished films.
+            watchdog: gets signs of life while the end of the training waits for its last film.
             interrupts: a signal ends that wait.
         """
         super().__init__()
@@ -69,11 +69,11 @@ class Films(Part):
         self._last_steps = self.num_timesteps
 
     def before_training(self, row: Row) -> None:
-        """Film an evaluation that was made up for."""
+        """Film an evaluation that was repeated."""
         self.after_update(row, last=False)
 
     def after_update(self, row: Row, *, last: bool) -> None:
-        """Show films that are done, and begin one where it is due; at the end wait for them."""
+        """Show finished films, and start one if it is due; at the end wait for them."""
         steps, until_s = self.num_timesteps, time.monotonic() + (END_S if last else 0.0)
         self._collect(until_s)
         is_due = steps // self._every_steps > self._last_steps // self._every_steps
@@ -85,7 +85,7 @@ class Films(Part):
                 self._collect(until_s)
 
     def close(self) -> None:
-        """Give up a film that is still being drawn."""
+        """Abort a film in progress."""
         self._camera.close()
 
     def _collect(self, until_s: float) -> None:

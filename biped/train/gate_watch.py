@@ -22,31 +22,31 @@ from biped.runs.directory import RunDirectory
 _LAST_STEPS, _PASSES = "last_evaluation_steps", "passes_in_a_row"
 """Names in a checkpoint's notes."""
 _NONE = -math.inf, -math.inf
-"""Rank of a best model that there is not."""
+"""Rank without a best model."""
 
 
 class Evaluator(Protocol):
-    """Puts a policy to the test; see `PolicyEvaluator`."""
+    """Evaluates a policy; see `PolicyEvaluator`."""
 
     def evaluate(self) -> Evaluation | None:
-        """Evaluate the policy as it is; None where that was broken off."""
+        """Evaluate the current policy; return None if the evaluation was aborted."""
         ...
 
 
 class Saver(Protocol):
-    """Writes a policy; see `biped.train.state.TrainingState`."""
+    """Saves a policy; see `biped.train.state.TrainingState`."""
 
     def save_weights(self, path: Path) -> None:
-        """Write the policy as it is."""
+        """Write the current policy."""
         ...
 
 
 class _BrokenOff(Exception):  # noqa: N818 - not an error
-    """A signal has no time for the evaluation that is under way."""
+    """A signal leaves no time for the current evaluation."""
 
 
 class _Watched:
-    """An actor that shows at each step that it is alive, and gives up for a signal."""
+    """An actor that gives a sign of life at each step, and aborts on an urgent signal."""
 
     def __init__(self, actor: DeterministicActor, watchdog: Watchdog, interrupts: Interrupts) -> None:
         self._actor, self._watchdog, self._interrupts = actor, watchdog, interrupts
@@ -63,16 +63,16 @@ class _Watched:
 
 
 class PolicyEvaluator:
-    """Evaluates the policy that is being trained; a signal that is urgent breaks it off."""
+    """Evaluates the policy during training; an urgent signal aborts the evaluation."""
 
     def __init__(
         self, model: DeviceRecurrentPPO, bench: EvaluationBench, watchdog: Watchdog, interrupts: Interrupts
     ) -> None:
-        """Connect the learner, the robots to evaluate it on, who hears of each step, and who may break it off."""
+        """Connect the learner, the robots for the evaluation, the watchdog and the signals."""
         self._model, self._bench, self._watchdog, self._interrupts = model, bench, watchdog, interrupts
 
     def evaluate(self) -> Evaluation | None:
-        """Evaluate the policy as it is; None where that was broken off."""
+        """Evaluate the current policy; return None if the evaluation was aborted."""
         actor = DeterministicActor(self._model.policy, self._bench.num_envs, self._model.runs_in)
         try:
             return self._bench.run(_Watched(actor, self._watchdog, self._interrupts))
@@ -81,7 +81,7 @@ class PolicyEvaluator:
 
 
 class GateWatch:
-    """Evaluates at intervals, keeps the best model, and says when the policy has walked often enough."""
+    """Evaluates at intervals, saves the best model, and decides when the policy has passed often enough."""
 
     def __init__(
         self,
@@ -95,11 +95,11 @@ class GateWatch:
         """Connect the watch.
 
         Args:
-            run: where the record of the best model is kept, so that a resumed run does not replace it by a worse one.
-            evaluator: evaluates the policy as it is.
-            saver: writes the policy as it is to the best model's place.
+            run: stores the result of the best model, so that a resumed run does not replace it with a worse one.
+            evaluator: evaluates the current policy.
+            saver: writes the current policy to the best model's path.
             every_steps: environment steps between two evaluations; at least 1.
-            stop_after_passes: training may stop once the gate has passed so often in a row; 0 for never.
+            stop_after_passes: training may stop after this many consecutive passes of the gate; 0: never.
         """
         self._run, self._evaluator, self._saver = run, evaluator, saver
         self._every_steps, self._stop_after = every_steps, stop_after_passes
@@ -111,49 +111,49 @@ class GateWatch:
 
     @property
     def should_stop(self) -> bool:
-        """The gate has passed often enough."""
+        """Whether the gate has passed often enough."""
         return 0 < self._stop_after <= self._passes_in_a_row
 
     def start(self, steps: int) -> None:
-        """Count time from here; `steps` environment steps were done before."""
+        """Start measuring time; `steps` environment steps were done before."""
         if not self._is_restored:
             self._last_steps = steps
         self._started_s = time.monotonic()
 
     def notes(self) -> dict[str, float]:
-        """Return what a resumed run needs to evaluate and to stop when this one would have."""
+        """Return the counters with which a resumed run evaluates and stops at the same steps."""
         return {_LAST_STEPS: self._last_steps, _PASSES: self._passes_in_a_row}
 
     def restore(self, notes: Mapping[str, float]) -> None:
-        """Take over what `notes` returned."""
+        """Restore the counters from `notes`."""
         self._is_restored = _LAST_STEPS in notes
         self._last_steps = int(notes.get(_LAST_STEPS, 0))
         self._passes_in_a_row = int(notes.get(_PASSES, 0))
-        if self.should_stop:  # whoever goes on with a run that had ended wants it to go on
+        if self.should_stop:  # a resumed run that had already stopped shall continue
             self._passes_in_a_row = 0
 
     def look(self, steps: int, *, last: bool = False) -> Mapping[str, float]:
-        """Evaluate if it is time, or if it is the last chance; return the metrics, none where it is not time.
+        """Evaluate if it is due, or at the end of training; return the metrics, empty if nothing was evaluated.
 
-        It is time at the first call after each multiple of the interval, whoever trained until then. A last chance in
-        between does not count for stopping: a run that is continued would have had none there.
+        An evaluation is due at the first call after each multiple of the interval, also across a resume. A last
+        evaluation between multiples does not count for stopping: an uninterrupted run would not have had it.
 
         Args:
             steps: environment steps so far.
-            last: training ends with this call.
+            last: whether training ends with this call.
         """
         is_due = steps // self._every_steps > self._last_steps // self._every_steps
         if not is_due and (not last or steps == self._last_steps):
             return {}
         evaluation = self._evaluator.evaluate()
-        if evaluation is None:  # broken off: to be made up for
+        if evaluation is None:  # aborted: repeated after a resume
             return {}
         self._last_steps = steps
         passed = evaluation.verdict.passed
         if is_due:
             self._passes_in_a_row = self._passes_in_a_row + 1 if passed else 0
         if evaluation.rank > self._best:
-            if self._best == _NONE and self._run.best_model.is_file():  # nothing says how good it is
+            if self._best == _NONE and self._run.best_model.is_file():  # an existing best model of unknown score
                 print(f"{self._run.best_model} has no figures: it is kept as {set_aside(self._run.best_model).name}")
             self._best = evaluation.rank
             self._saver.save_weights(self._run.best_model)
@@ -171,7 +171,7 @@ def _as_record(evaluation: Evaluation, steps: int) -> dict[str, object]:
 
 
 def _recorded_rank(run: RunDirectory) -> tuple[float, float]:
-    """Return the rank of the best model so far; below every other where it or its figures are gone."""
+    """Return the rank of the best model so far; below every other if the model or its result is missing."""
     if not run.best_model.is_file():
         return _NONE
     try:

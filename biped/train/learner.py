@@ -1,4 +1,4 @@
-"""From the configuration to the device and to the model on it."""
+"""Creation of the learner from a configuration."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -21,15 +21,15 @@ from biped.runs.checkpoint import CheckpointError, read_checkpoint, restore
 
 
 def make_model(config: Config, env: BipedVecEnv, seed: int) -> DeviceRecurrentPPO:
-    """Return the learner, of the configuration's sizes.
+    """Return the learner for a configuration.
 
     Args:
         config: network and hyperparameters.
         env: the environments; the learner is on their device.
-        seed: of the initial weights, the exploration noise and the order of minibatches.
+        seed: seed of the initial weights, the exploration noise and the order of minibatches.
 
     Raises:
-        ConfigError: the robot has no mirror image, but the learner is to learn from it.
+        ConfigError: `ppo.mirror` is on, but the robot is not symmetric.
     """
     ppo, policy = config.ppo, config.policy
     schedule = KlSchedule(ppo.desired_kl, ppo.min_learning_rate, ppo.max_learning_rate)
@@ -65,7 +65,7 @@ def make_model(config: Config, env: BipedVecEnv, seed: int) -> DeviceRecurrentPP
 
 
 def _velocity_head(config: Config) -> dict[str, Any]:
-    """Return the policy's arguments for the head that predicts velocity and height; none where it has none."""
+    """Return the policy's arguments for the head that predicts velocity and height; empty without the head."""
     layout = ObservationLayout.of_critic(config.env)
     if not config.policy.velocity_head or layout is None:
         return {}
@@ -96,12 +96,12 @@ def load_model(config: Config, env: BipedVecEnv, path: Path) -> DeviceRecurrentP
     """Return the learner with the weights of a checkpoint.
 
     Args:
-        config: what the checkpoint was trained with.
+        config: the configuration that the checkpoint was trained with.
         env: any number of environments; the learner is on their device.
         path: the checkpoint.
 
     Raises:
-        UsageError: the file is missing, damaged, or of another network.
+        UsageError: the file is missing, damaged, or belongs to another network.
     """
     model = make_model(config, env, seed=0)
     try:
@@ -115,7 +115,7 @@ def load_agent(config: Config, env: BipedEnv, path: Path) -> DeterministicActor:
     """Return the deterministic policy of a checkpoint, for the robots of an environment.
 
     Raises:
-        UsageError: the file is missing, damaged, or of another network.
+        UsageError: the file is missing, damaged, or belongs to another network.
     """
     model = load_model(config, BipedVecEnv(env), path)
     return DeterministicActor(model.policy, env.num_envs, model.runs_in)

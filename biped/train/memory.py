@@ -1,7 +1,7 @@
-"""How much memory a training takes, how much there is, and how many environments that is enough for.
+"""An estimate of a training's memory, the memory available, and how many environments fit.
 
-The estimate is a straight line over the number of environments. Its slope is counted from the configuration, but for
-the simulator's share, which was measured (`benchmarks/memory.py` compares both with what a training really takes).
+The estimate is linear in the number of environments. Its slope is computed from the configuration, except for the
+simulator's share, which was measured (`benchmarks/memory.py` compares the estimate with the actual use).
 """
 
 import contextlib
@@ -16,48 +16,48 @@ from biped.env.groups import estimate_scales
 from biped.mdp.observations import group_widths
 
 PROCESS_BYTES = {"cpu": 750 * MIB, "cuda": 1024 * MIB}
-"""Genesis, its kernels and, on a GPU, CUDA's context, before the first robot; the GPU's figure is not measured."""
+"""Genesis, its kernels and, on a GPU, CUDA's context, without robots; the GPU's value is not measured."""
 ROBOT_BYTES = 72 * 2**10
-"""What Genesis and the environment keep of one robot."""
+"""Memory of Genesis and the environment per robot."""
 MOST_USEFUL = {"cpu": 256, "cuda": 8192}
-"""Most that `--num_envs auto` takes: more bring no more steps a second (benchmarks/README.md); the GPU's is a guess."""
+"""Upper bound of `--num_envs auto`: more do not raise steps per second (benchmarks/README.md); a guess for GPUs."""
 AUTO_SHARE = 0.8
-"""Share of the free memory that `--num_envs auto` takes."""
+"""Share of the free memory that `--num_envs auto` uses."""
 AFTER_FAILURE = 0.75
-"""Share of the environments that is tried next, where the estimate was too low."""
+"""Share of the environments to try next after the estimate was too low."""
 
 _FLOAT = 4
 _COPIES = 10
-"""Weights, gradients, Adam's two moments, and two sets of weights and moments to go back to."""
+"""Weights, gradients, Adam's two moments, and two copies of weights and moments for recovery."""
 _STATE_COPIES = 8
-"""LSTM states: before and after a step, at the rollout's start, and all of them in the mirror."""
+"""LSTM states: before and after a step, at the rollout's start, and the mirrored ones."""
 _UPDATE_FACTOR = 2.8
-"""Peak of an update over its activations: what their gradients take on top."""
+"""Peak memory of an update divided by its activations, because of their gradients."""
 _LSTM_WIDTHS = 8
-"""Numbers that one LSTM cell keeps for its gradient: four gates, cell, its tanh, output, input."""
+"""Numbers that one LSTM cell stores for its gradient: four gates, cell, its tanh, output, input."""
 _RECORDED_BYTES = 432
-"""An evaluation's record of one step of one robot, with the copy that is made at its end."""
+"""Recording of one step of one robot in an evaluation, including the copy made at its end."""
 _GRAIN = 64
 
 
 @dataclass(frozen=True)
 class Need:
-    """Memory that a training takes at its peak (bytes)."""
+    """Peak memory of a training (bytes)."""
 
     process: int
-    """Without any robot."""
+    """The process without robots."""
     robots: int
-    """The simulator's state of all environments, those of the evaluation included, and its record."""
+    """The simulator's state of all environments, including the evaluation's, and the evaluation's recording."""
     rollout: int
     """The rollout buffer and the LSTM states."""
     network: int
-    """Weights, gradients, optimizer, and the copies to go back to."""
+    """Weights, gradients, optimizer, and the copies for recovery."""
     update: int
     """Activations of one minibatch and their gradients."""
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """The sum of all parts."""
         return self.process + self.robots + self.rollout + self.network + self.update
 
     def __str__(self) -> str:
@@ -67,7 +67,7 @@ class Need:
 
 
 def estimate(config: Config, device: str) -> Need:
-    """Return what training a configuration takes on `cpu` or `cuda`."""
+    """Estimate the memory of training a configuration on `cpu` or `cuda`."""
     env, policy, ppo, train = config.env, config.policy, config.ppo, config.train
     joints = len(env.robot.joint_names)
     groups = group_widths(env)
@@ -100,9 +100,9 @@ def _weights(config: Config, inputs: int, outputs: int) -> int:
 
 
 def largest_num_envs(config: Config, device: str, available: float) -> int:
-    """Return how many environments `available` bytes are enough for; 0 if not even one minibatch's worth is.
+    """Return how many environments fit into `available` bytes; 0 if not even one minibatch fits.
 
-    A multiple of 64 where there are so many, and always one that divides into the minibatches.
+    The number is a multiple of 64 if it is large enough, and always divisible by the number of minibatches.
     """
     few, many = (
         estimate(_with_num_envs(config, scale * config.ppo.n_minibatches), device).total for scale in (2, 1002)
@@ -123,10 +123,10 @@ def _with_num_envs(config: Config, num_envs: int) -> Config:
 
 
 def choose_num_envs(config: Config, device: str) -> int:
-    """Return the environments that `--num_envs auto` stands for: as many as fit with room to spare and are of use.
+    """Return the number of environments for `--num_envs auto`: as many as fit with a margin and raise the speed.
 
     Raises:
-        MachineError: none fit.
+        MachineError: none fits.
     """
     available = free_bytes(device)
     most = min(largest_num_envs(config, device, AUTO_SHARE * available), MOST_USEFUL[device])
@@ -137,10 +137,10 @@ def choose_num_envs(config: Config, device: str) -> int:
 
 
 def require_memory(config: Config, device: str, *, may_change: bool) -> None:
-    """Check that a training fits into what is free; `may_change`: with another number of environments, too.
+    """Check that a training fits into free memory; `may_change` allows advice to change the number of environments.
 
     Raises:
-        MachineError: it does not.
+        MachineError: it does not fit.
     """
     need, available = estimate(config, device), free_bytes(device)
     if config.train.check_memory and need.total > available:
@@ -152,7 +152,7 @@ def require_memory(config: Config, device: str, *, may_change: bool) -> None:
 
 @contextlib.contextmanager
 def naming_what_fits(config: Config, device: str, *, may_change: bool) -> Iterator[None]:
-    """Turn running out of memory into a line that says how many environments fit; see `require_memory`.
+    """Convert out-of-memory errors to a message with the number of environments that fit; see `require_memory`.
 
     Raises:
         MachineError: memory ran out in the block.

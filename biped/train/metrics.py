@@ -1,6 +1,6 @@
-"""The table of metric names: what each is called in TensorBoard and in W&B, its unit and its meaning.
+"""The table of metrics: names in TensorBoard and in W&B, unit and meaning.
 
-The canonical names are Stable-Baselines3's where it has one. W&B has the names that the tracking documents ask for.
+Canonical names are Stable-Baselines3's where it has one. W&B names follow docs/tracking.md.
 """
 
 from collections.abc import Mapping
@@ -12,19 +12,19 @@ from biped.mdp.episode_stats import EpisodeSummary
 from biped.runs.names import STEP_METRIC, Metric
 
 TERMINATION_CAUSES = ("height", "tilt", "error", "time_out")
-"""Why episodes end."""
+"""Causes of the end of an episode."""
 
 GATE_FIGURES: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "survival": ("1", "share of the episodes that last their full time"),
-        "error_lin_vel_x_m_s": ("m/s", "mean absolute error of the momentary forward velocity"),
-        "error_lin_vel_y_m_s": ("m/s", "mean absolute error of the momentary velocity to the left"),
-        "error_ang_vel_rad_s": ("rad/s", "mean absolute error of the momentary yaw rate"),
+        "error_lin_vel_x_m_s": ("m/s", "mean absolute error of the instantaneous forward velocity"),
+        "error_lin_vel_y_m_s": ("m/s", "mean absolute error of the instantaneous velocity to the left"),
+        "error_ang_vel_rad_s": ("rad/s", "mean absolute error of the instantaneous yaw rate"),
         "alternation": ("1", "share of the touchdowns that follow one of the other foot"),
         "swing_apex_left_m": ("m", "median greatest height of the centre of the left sole in a swing"),
         "swing_apex_right_m": ("m", "median greatest height of the centre of the right sole in a swing"),
-        "step_frequency_left_hz": ("Hz", "touchdowns of the left foot a second"),
-        "step_frequency_right_hz": ("Hz", "touchdowns of the right foot a second"),
+        "step_frequency_left_hz": ("Hz", "touchdowns of the left foot per second"),
+        "step_frequency_right_hz": ("Hz", "touchdowns of the right foot per second"),
         "stepping_episodes": ("1", "share of the episodes in which both feet step at 0.7 to 3 Hz"),
         "duty_factor_left": ("1", "share of the time that the left foot is on the ground"),
         "duty_factor_right": ("1", "share of the time that the right foot is on the ground"),
@@ -40,11 +40,11 @@ GATE_FIGURES: Mapping[str, tuple[str, str]] = MappingProxyType(
         "standing_drift_m_s": ("m/s", "net displacement over time where the command is to stand"),
         "standing_feet_on_ground": ("1", "share of the time that both feet are on the ground where they should stand"),
         "cost_of_transport": ("1", "positive mechanical work over weight and distance"),
-        "estimate_error_velocity_m_s": ("m/s", "root mean square error of the policy's guess of its own velocity"),
-        "estimate_error_height_m": ("m", "root mean square error of the policy's guess of its own height"),
+        "estimate_error_velocity_m_s": ("m/s", "root mean square error of the policy's estimate of its own velocity"),
+        "estimate_error_height_m": ("m", "root mean square error of the policy's estimate of its own height"),
     }
 )
-"""The walking gate's figures: unit and meaning. `biped.eval.gate` has their bars."""
+"""Figures of the walking gate: unit and meaning. `biped.eval.gate` has their bars."""
 _FIXED = (
     Metric("rollout/ep_rew_mean", "rollout/ep_rew_mean", "1", "mean return of the last 100 episodes"),
     Metric("rollout/ep_len_mean", "rollout/ep_len_mean", "control steps", "mean length of the last 100 episodes"),
@@ -58,48 +58,48 @@ _FIXED = (
         "control steps",
         "mean length of the episodes that ended in this rollout",
     ),
-    Metric("episode/count", "episode/count", "1", "episodes that ended so far, those before a resume included"),
+    Metric("episode/count", "episode/count", "1", "episodes that ended so far, including those before a resume"),
     Metric("episode/mean_reward_per_step", "episode/mean_reward_per_step", "1", "mean reward of a control step"),
     Metric(
         "curriculum/progress",
         "curriculum/progress",
         "1",
-        "share of the commanded velocity that is made good, where motion is asked for",
+        "share of the commanded velocity that is achieved, over commands to move",
     ),
     Metric(
         "curriculum/command_share", "curriculum/command_share", "1", "share of the ranges that commands are drawn from"
     ),
-    Metric("time/fps", "performance/fps", "steps/s", "environment steps a second, learning and evaluations included"),
-    Metric("time/iterations", "performance/iterations", "1", "rollouts so far, those before a resume included"),
+    Metric("time/fps", "performance/fps", "steps/s", "environment steps per second, including updates and evaluations"),
+    Metric("time/iterations", "performance/iterations", "1", "rollouts so far, including those before a resume"),
     Metric("time/time_elapsed", "performance/time_elapsed", "s", "time since this process started to train"),
     Metric("time/total_timesteps", STEP_METRIC, "steps", "environment steps so far, over all environments"),
-    Metric("time/collection_time", "performance/collection_time", "s", "time that the rollout took"),
-    Metric("time/learning_time", "performance/learning_time", "s", "time that the update took"),
-    Metric("env/error_resets", "env/error_resets", "count", "episodes of the rollout that a failure of physics ended"),
-    Metric("buffer/size", "buffer/size", "transitions", "transitions of the rollout that was learned from"),
+    Metric("time/collection_time", "performance/collection_time", "s", "duration of the rollout"),
+    Metric("time/learning_time", "performance/learning_time", "s", "duration of the update"),
+    Metric("env/error_resets", "env/error_resets", "count", "episodes of the rollout that ended in a physics failure"),
+    Metric("buffer/size", "buffer/size", "transitions", "transitions in the rollout of this update"),
     Metric("buffer/capacity", "buffer/capacity", "transitions", "transitions that the rollout buffer holds"),
     Metric("buffer/utilisation", "buffer/utilisation", "1", "share of the rollout buffer that was filled"),
-    Metric("buffer/memory", "buffer/memory", "MiB", "memory of the rollout buffer, LSTM states included"),
+    Metric("buffer/memory", "buffer/memory", "MiB", "memory of the rollout buffer, including LSTM states"),
     Metric("train/policy_gradient_loss", "ppo/policy_loss", "1", "clipped surrogate loss"),
     Metric("train/value_loss", "ppo/value_loss", "1", "squared error of the value function"),
     Metric("train/entropy_loss", "ppo/entropy", "nats", "entropy of the action distribution (SB3 logs minus it)", -1.0),
     Metric("train/approx_kl", "ppo/kl_divergence", "nats", "KL divergence of the update's last epoch, estimated"),
     Metric("train/kl", "info/kl", "nats", "KL divergence of the update's last epoch, exact for Gaussians"),
     Metric("train/clip_fraction", "info/clip_frac", "1", "share of probability ratios that were clipped"),
-    Metric("train/clip_range", "info/clip_range", "1", "clip of the probability ratio"),
+    Metric("train/clip_range", "info/clip_range", "1", "clipping range of the probability ratio"),
     Metric(
-        "train/explained_variance", "ppo/explained_variance", "1", "share of the returns' variance that is predicted"
+        "train/explained_variance", "ppo/explained_variance", "1", "share of the returns' variance that is explained"
     ),
     Metric(
         "train/estimate_loss",
         "info/estimate_loss",
         "1",
-        "mean square error of the velocity head, of observations as they are scaled",
+        "mean squared error of the velocity head, in scaled units",
     ),
     Metric("train/learning_rate", "info/last_lr", "1", "learning rate of the update's last epoch"),
     Metric("train/loss", "ppo/loss", "1", "total loss of the last minibatch"),
     Metric("train/n_updates", "info/n_updates", "1", "epochs so far"),
-    Metric("train/skipped_steps", "info/skipped_steps", "1", "optimizer steps left out: loss or gradient not finite"),
+    Metric("train/skipped_steps", "info/skipped_steps", "1", "optimizer steps skipped: loss or gradient not finite"),
     Metric("train/std", "info/action_noise_std", "1", "mean standard deviation of the actions"),
 )
 
@@ -109,18 +109,18 @@ _EVALUATION = (
         "eval/success_trials",
         "eval/<exp_name>/success_trials",
         "1",
-        "those that last their full time and track within the gate's bars",
+        "episodes that reach the time limit and track within the gate's bars",
     ),
-    Metric("eval/fail_trials", "eval/<exp_name>/fail_trials", "1", "those that do not"),
+    Metric("eval/fail_trials", "eval/<exp_name>/fail_trials", "1", "episodes that do not succeed"),
     Metric("eval/success_rate", "eval/<exp_name>/success_rate", "1", "share of the episodes that succeed"),
     Metric(
         "eval/success_precision",
         "eval/<exp_name>/success_precision",
         "m/s",
-        "mean error of the horizontal velocity in those that succeed",
+        "mean error of the horizontal velocity in successful episodes",
     ),
     Metric("eval/best_success_rate", "eval/<exp_name>/best_success_rate", "1", "success rate of the best model so far"),
-    Metric("gate/passed", "gate/passed", "1", "1 where every figure of the walking gate is within its bar, or 0"),
+    Metric("gate/passed", "gate/passed", "1", "1 if every figure of the walking gate is within its bar, else 0"),
     Metric("gate/score", "gate/score", "1", "mean over the gate's figures: 1 within the bar, up to 1/2 near it"),
     Metric("gate/best_score", "gate/best_score", "1", "score of the best model so far"),
 )
@@ -141,11 +141,11 @@ ALL_METRICS = (
 """Every metric that training emits."""
 
 METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in ALL_METRICS})
-"""The same by canonical name."""
+"""The same metrics by canonical name."""
 
 
 def summary_metrics(summary: EpisodeSummary) -> dict[str, float]:
-    """Return an `EpisodeSummary` by the canonical names of this table."""
+    """Return an `EpisodeSummary` under the canonical names of this table."""
     return {
         "env/error_resets": summary.errors,
         "episode/count": summary.episodes,
@@ -168,7 +168,7 @@ def as_markdown() -> str:
     head = [
         "# Metrics",
         "",
-        "Written by `python -m biped metrics > docs/metrics.md`; one row a quantity. Stable-Baselines3 keeps",
+        "Written by `python -m biped metrics > docs/metrics.md`; one row per metric. Stable-Baselines3 keeps",
         "`time/iterations`, `time/time_elapsed`, `time/total_timesteps` and `train/n_updates` out of TensorBoard,",
         "whose x axis is the environment steps; the console and W&B have them.",
         "",

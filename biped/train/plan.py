@@ -1,4 +1,4 @@
-"""From what is asked for to what is to be done; nothing is written yet."""
+"""From a request to a plan; nothing is written yet."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,68 +31,68 @@ MAY_CHANGE_ON_RESUME = (
     "train.stop_when_walking",
     "wandb.",
 )
-"""Fields, or beginnings of them, that a run may be continued with another value of."""
+"""Fields, or their prefixes, whose value may change when a run is continued."""
 
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """What a person asks of a training."""
+    """A request for a training."""
 
     logs: Path
     """The folder of all runs."""
     exp_name: str
     """The run's name."""
     preset: str | None = None
-    """The preset's name; None for the one that fits this machine, or a continued run's own."""
+    """Name of the preset; None: the one for this machine, or a continued run's own."""
     settings: tuple[tuple[str, Any], ...] = ()
-    """Fields of the configuration by their dotted paths; the last of several wins."""
+    """Changed fields of the configuration by dotted path; the last value of a field wins."""
     choose_num_envs: bool = False
-    """As many environments as fit, unless a setting says how many."""
+    """Whether to use as many environments as fit, unless a setting gives the number."""
     load_model: Path | None = None
-    """A checkpoint whose weights a new run begins with."""
+    """A checkpoint whose weights a new run starts from."""
     continue_training: bool = False
-    """Go on with the run from its furthest model."""
+    """Whether to continue the run from its model with the most steps."""
     new_run: bool = False
-    """Keep a run of this name under a numbered one, and start anew."""
+    """Whether to rename an existing run of this name with a number, and start anew."""
     command: tuple[str, ...] = ()
-    """The words of the command line, for the record."""
+    """The words of the command line, for the run's records."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a request comes to."""
+    """A plan for a training, made from a request."""
 
     request: TrainRequest
     """The request."""
     config: Config
     """The configuration of the run."""
     device: str
-    """Where it trains: cpu or cuda."""
+    """Device of the training: cpu or cuda."""
     start: Checkpoint | None
-    """The weights to start from."""
+    """The weights to start from; None for random ones."""
     resume: RunDirectory | None
-    """The run to go on with; None for a new one."""
+    """The run to continue; None for a new one."""
 
     @property
     def goes_on_after(self) -> int | None:
-        """The steps of the model that a run goes on from, 0 where it has none yet; None for a new run."""
+        """Steps of the model that the run continues from, 0 if it has none yet; None for a new run."""
         if self.resume is None:
             return None
         return self.start.num_timesteps if self.start else 0
 
     @property
     def goal(self) -> int:
-        """Environment steps after which the run is done, those before a resume included."""
+        """Environment steps after which the run is done, including those before a resume."""
         return self.config.train.goal_timesteps or self.config.train.total_timesteps
 
     @property
     def steps(self) -> int:
-        """Environment steps that this process is to train for."""
+        """Environment steps of this process."""
         return self.goal - (self.goes_on_after or 0)
 
     @property
     def seed(self) -> int:
-        """Of this process: a resumed run draws on, or it would see the same starts and the same noise once more."""
+        """Seed of this process: it differs after a resume, so that starts and noise are not repeated."""
         return (self.config.train.seed + (self.goes_on_after or 0)) % 2**32
 
     @property
@@ -101,11 +101,11 @@ class Plan:
         return run_path(self.request.logs, self.request.exp_name)
 
     def open_run(self) -> RunDirectory:
-        """Return the run's directory; a new run's is made now.
+        """Return the run's directory; for a new run, make it.
 
         Raises:
-            UsageError: a run of that name exists by now.
-            MachineError: the disk does not let us.
+            UsageError: a run of that name exists meanwhile.
+            MachineError: the disk refuses the write.
         """
         request = self.request
         return self.resume or RunDirectory.create(request.logs, request.exp_name, keep_old_as_numbered=request.new_run)
@@ -115,9 +115,9 @@ def make_plan(request: TrainRequest, presets: Presets) -> Plan:
     """Turn a request into a configuration and a start; nothing is written yet.
 
     Raises:
-        ConfigError: the configuration cannot hold a value.
-        UsageError: what is asked for cannot be.
-        MachineError: CUDA was asked for and is absent, or the disk does not let us.
+        ConfigError: a value of the configuration is invalid.
+        UsageError: the request cannot be carried out.
+        MachineError: CUDA was requested but is absent, or the disk refuses the write.
     """
     run_path(request.logs, request.exp_name)
     if request.continue_training:
@@ -137,12 +137,12 @@ def make_plan(request: TrainRequest, presets: Presets) -> Plan:
 
 
 def _continued(request: TrainRequest) -> Plan:
-    """Plan to go on with a run: its own configuration, save for what may change."""
+    """Plan to continue a run with its own configuration, except for fields that may change."""
     if request.load_model is not None or request.new_run:
         other = "--load_model" if request.load_model is not None else "--new_run"
         raise UsageError(f"--continue_training goes on with a run as it is: leave out {other}")
     run = RunDirectory.open(request.logs, request.exp_name)
-    with run.locked():  # refuse now rather than after building
+    with run.locked():  # raise now, not after building
         pass
     recorded = run.read_config()
     if request.preset not in (None, recorded.preset):
@@ -165,7 +165,7 @@ def _continued(request: TrainRequest) -> Plan:
 
 
 def _furthest(run: RunDirectory, config: Config) -> Checkpoint | None:
-    """Read the model that a run goes on from, and say which; None where it holds none yet."""
+    """Read the model that a run continues from, and print which; None if it has none yet."""
     found = find_furthest(run, config, "restore one, start anew with --new_run, or use -e NAME")
     if found is None:
         say(f"{run.path} holds no checkpoint yet: beginning anew")
@@ -183,7 +183,7 @@ def _read(path: Path) -> Checkpoint:
 
 
 def _fitting(presets: Presets, settings: Sequence[tuple[str, Any]]) -> str:
-    """Return the preset for the device that a training with these settings uses, and say which in one line."""
+    """Return the preset for the device of a training with these settings, and print which."""
     asked = dict(settings)
     device = choose_device(asked.get("train.device", "auto"), asked.get("train.sim", TrainConfig().sim))
     chosen = "gpu" if device == "cuda" else "cpu"

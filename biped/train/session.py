@@ -1,7 +1,7 @@
-"""One training, from what is asked for to its end: plan, build, record, then roll out and update until it is done.
+"""One training, from request to end: plan, build, record, then roll out and update until it is done.
 
-`learn` of Stable-Baselines3 is the loop: rollout, update, rollout, update. What happens besides, after each update, is
-the list of parts in `Session`, in its order: measure, evaluate, film, examine, log, save.
+The loop is `learn` of Stable-Baselines3: rollout, update, rollout, update. All other work, after each update, is the
+list of parts in `Session`, in this order: measure, evaluate, film, examine, log, save.
 """
 
 import shlex
@@ -40,27 +40,27 @@ from biped.train.sinks import close_sinks, open_sinks
 from biped.train.state import TrainingState
 
 END_S = 14.0
-"""Time after a signal when W&B is waited for no longer (s), so that the process is gone after 20."""
+"""Time after a signal when waiting for W&B ends (s), so that the process ends within 20 s."""
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """What draws for a training, which itself knows no pictures."""
+    """Drawing functions for a training, which itself does not draw."""
 
     curves: Callable[[RunDirectory], Path]
-    """Draws a run on one page."""
+    """Draws a run on one page and returns the path."""
     camera: Callable[[Config, Path], Camera]
-    """Makes films of a configuration's robots, in a folder."""
+    """Makes a camera for a configuration's robots, with a folder for its films."""
 
 
 def train(request: TrainRequest, presets: Presets, drawing: Drawing) -> None:
-    """Train as asked.
+    """Train as requested.
 
     Raises:
-        ConfigError: the configuration cannot hold a value.
-        UsageError: what is asked for cannot be.
-        MachineError: this machine, its disk or its packages do not let us.
-        Interrupted: a signal stopped it; a checkpoint was written before.
+        ConfigError: a value of the configuration is invalid.
+        UsageError: the request cannot be carried out.
+        MachineError: this machine, its disk or its packages prevent it.
+        Interrupted: a signal stopped it, after a checkpoint was written.
     """
     plan = make_plan(request, presets)
     require_tensorboard()
@@ -84,16 +84,16 @@ def train(request: TrainRequest, presets: Presets, drawing: Drawing) -> None:
 
 @dataclass(frozen=True)
 class Training:
-    """What is built of a plan."""
+    """The objects built from a plan."""
 
     env: BipedVecEnv
     """The environments."""
     bench: EvaluationBench | None
-    """Environments for the evaluations; None without any."""
+    """Environments for evaluations; None without evaluations."""
     model: DeviceRecurrentPPO
     """The learner."""
     state: TrainingState
-    """What checkpoints are made of."""
+    """Saves and restores checkpoints."""
 
     def close(self) -> None:
         """Free the simulators."""
@@ -103,11 +103,11 @@ class Training:
 
 
 def build(plan: Plan) -> Training:
-    """Build environments and learner, and put the checkpoint back that the plan starts from.
+    """Build environments and learner, and restore the plan's checkpoint.
 
     Raises:
-        UsageError: the checkpoint is of another network.
-        MachineError: the simulator cannot be built here.
+        UsageError: the checkpoint belongs to another network.
+        MachineError: the simulator cannot be built on this machine.
     """
     config = plan.config
     say(f"building {config.env.num_envs} robots (the first time on a machine this compiles for a minute or two)")
@@ -123,10 +123,10 @@ def build(plan: Plan) -> Training:
 
 
 def record_launch(run: RunDirectory, plan: Plan) -> None:
-    """Write down with what configuration and under what conditions this process trains.
+    """Record the configuration and the conditions of this process in the run's directory.
 
     Raises:
-        MachineError: the disk does not let us.
+        MachineError: the disk refuses the write.
     """
     run.remove_leftovers()
     run.write_config(plan.config)
@@ -135,30 +135,30 @@ def record_launch(run: RunDirectory, plan: Plan) -> None:
 
 
 class Session:
-    """The loop, and all that acts around it."""
+    """The training loop, and all work around it."""
 
     def __init__(
         self, plan: Plan, training: Training, run: RunDirectory, interrupts: Interrupts, drawing: Drawing
     ) -> None:
-        """Open the sinks and connect the parts.
+        """Open the metric outputs and connect the parts.
 
         Args:
-            plan: what is to be done.
-            training: what was built of it.
-            run: where it is kept; locked.
-            interrupts: signals, taken over.
+            plan: the plan.
+            training: the objects built from it.
+            run: the run's directory; locked.
+            interrupts: the signals, already handled by it.
             drawing: draws films and curves.
 
         Raises:
-            UsageError: W&B would refuse a name.
-            MachineError: the disk does not let us.
+            UsageError: W&B would reject a name.
+            MachineError: the disk refuses the write.
         """
         self._plan, self._training, self._run = plan, training, run
         self._interrupts, self._drawing = interrupts, drawing
         self._publisher = open_sinks(training.model, run, plan)
         self._pictures = Pictures(training.model.logger, self._publisher)
         self.watchdog = Watchdog(plan.config.train.stall_after_s, self._warn_of_stall)
-        """Says when nothing happens; its owner enters it."""
+        """Reports a stalled training; `train` enters its context."""
         self._films: Films | None = None
         self._checkpoints = Checkpoints(
             run, training.state, plan.config.train, publisher=self._publisher, steps=plan.steps
@@ -168,7 +168,7 @@ class Session:
         training.model.should_break_off = self._should_break_off
 
     def _make_parts(self) -> list[BaseCallback]:
-        """Make what acts after each update, in this order: measure, evaluate, film, examine, log, save."""
+        """Make the parts that act after each update, in this order: measure, evaluate, film, examine, log, save."""
         cfg, training = self._plan.config, self._training
         rollouts = Rollouts(training.env.env, cfg.train.max_error_share)
         training.state.keepers = [rollouts]
@@ -196,14 +196,14 @@ class Session:
         return [gate, self._films, doctor]
 
     def learn(self) -> None:
-        """Roll out and update until the goal, the gate or a signal ends it.
+        """Roll out and update until the goal, the gate or a signal ends training.
 
         Raises:
             MachineError: the disk, the memory or the physics fails.
-            Interrupted: a signal stopped it; a checkpoint was written before.
+            Interrupted: a signal stopped it, after a checkpoint was written.
         """
         model, run = self._training.model, self._run
-        never: Any = None  # the log is written after each update, by a part
+        never: Any = None  # the part `Log` writes after each update
         bar = sys.stdout.isatty()
         try:
             model.learn(
@@ -224,7 +224,7 @@ class Session:
             self._callback.keep()
             raise MachineError(f"training broke down: {error}") from error
         except (RuntimeError, MemoryError) as error:
-            if is_out_of_memory(error) and run.checkpoints():  # it fitted, until another process came
+            if is_out_of_memory(error) and run.checkpoints():  # it did fit; another process took the memory
                 self._say_how_to_go_on()
                 raise MachineError(f"no memory is left on {model.device}: free some first") from None
             raise
@@ -232,7 +232,7 @@ class Session:
             self._end()
 
     def _end(self) -> None:
-        """Close what is open, whatever has happened."""
+        """Close everything that is open, after any kind of end."""
         if self._films is not None:
             self._films.close()
         if self._publisher is not None and self._interrupts.received:
@@ -262,7 +262,7 @@ class Session:
 
 
 def _restore(plan: Plan, training: Training) -> None:
-    """Put back the checkpoint that the plan starts from: all of it, or the weights alone."""
+    """Restore the plan's checkpoint: completely to continue a run, else only its weights."""
     if plan.start is None:
         return
     goes_on = plan.resume is not None

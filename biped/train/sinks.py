@@ -1,4 +1,4 @@
-"""Where a training's numbers go: opened with it, closed with it."""
+"""The outputs of a training's metrics: opened and closed with it."""
 
 from stable_baselines3.common.logger import Logger
 
@@ -17,11 +17,11 @@ CONSOLE_EVERY_S = 15.0
 
 
 def open_sinks(model: DeviceRecurrentPPO, run: RunDirectory, plan: Plan) -> WandbWriter | None:
-    """Give the model a logger with every sink; W&B's, which is returned, comes last, as it never fails here.
+    """Give the model a logger with every output; W&B's writer, which is returned, comes last, as it never fails here.
 
     Raises:
-        UsageError: W&B would refuse a name.
-        MachineError: the disk does not let us.
+        UsageError: W&B would reject a name.
+        MachineError: the disk refuses the write.
     """
     config = to_dict(plan.config)
     logger = make_logger(
@@ -39,10 +39,10 @@ def open_sinks(model: DeviceRecurrentPPO, run: RunDirectory, plan: Plan) -> Wand
 
 
 def close_sinks(logger: Logger, run: RunDirectory) -> None:
-    """Close every sink, whatever becomes of the others.
+    """Close every output, even if others fail.
 
     Raises:
-        MachineError: the disk does not let us.
+        MachineError: the disk refuses a write.
     """
     failures: list[OSError] = []
     for sink in logger.output_formats:

@@ -1,6 +1,6 @@
-"""What a checkpoint of a training holds besides the weights, gathered and put back.
+"""The state in a training's checkpoint besides the weights: collected and restored.
 
-A run that goes on from such a checkpoint is the run that was never interrupted: on the CPU to the last bit.
+A run resumed from such a checkpoint continues exactly like an uninterrupted one: on the CPU bit by bit.
 """
 
 from collections.abc import Mapping
@@ -17,54 +17,54 @@ from biped.runs.checkpoint import Checkpoint, restore, save_checkpoint
 from biped.runs.models import make_way
 
 COMMAND_SHARE = "command_share"
-"""Name, in a checkpoint's notes, of how far the commands have been widened."""
+"""Name in a checkpoint's notes of the share of the command ranges."""
 _ENV, _LEARNER = "env.", "learner."
 
 
 class Keeper(Protocol):
-    """Somebody who counts things that a resumed run must count on."""
+    """An object with counters that a resumed run must continue."""
 
     def notes(self) -> dict[str, float]:
-        """Return finite numbers of at least 0, by names of its own."""
+        """Return finite numbers of at least 0, under its own names."""
         ...
 
     def restore(self, notes: Mapping[str, float]) -> None:
-        """Take over what `notes` returned; other names are other keepers'."""
+        """Restore the counters from `notes`; other names belong to other keepers."""
         ...
 
 
 class TrainingState:
-    """Writes checkpoints of a training, and takes it back to one."""
+    """Writes checkpoints of a training, and restores them."""
 
     def __init__(self, model: DeviceRecurrentPPO, env: BipedEnv) -> None:
-        """Refer to the learner and to the environment that it steps."""
+        """Connect the learner and the environment that it steps."""
         self._model, self._env = model, env
         self._has_complained = False
         self.keepers: list[Keeper] = []
-        """Whose notes are kept too."""
+        """Objects whose notes are stored too."""
 
     def save(self, path: Path) -> None:
-        """Write all that it takes to go on exactly.
+        """Write a checkpoint for an exact continuation.
 
         Raises:
-            OSError: the disk does not let us.
+            OSError: the disk refuses the write.
         """
         save_checkpoint(self._model, path, self._notes(), self._live())
 
     def save_weights(self, path: Path) -> None:
-        """Write the model alone, for those who use it; one of more steps that is there is kept under another name.
+        """Write only the model, for use; an existing one with more steps is kept under another name.
 
         Raises:
-            OSError: the disk does not let us.
+            OSError: the disk refuses the write.
         """
         make_way(path, self._model.num_timesteps)
         save_checkpoint(self._model, path, self._notes())
 
     def restore(self, start: Checkpoint) -> str | None:
-        """Put a checkpoint back; return why episodes and draws begin anew, where they do.
+        """Restore a checkpoint; return the reason if episodes and random draws start anew, else None.
 
         Raises:
-            CheckpointError: the networks have other shapes.
+            CheckpointError: the networks have different shapes.
         """
         restore(self._model, start)
         self._env.command_share = min(1.0, start.notes.get(COMMAND_SHARE, self._env.command_share))
@@ -73,15 +73,15 @@ class TrainingState:
         try:
             self._env.set_state(_part(start.live, _ENV))
             restore_learner(self._model, _part(start.live, _LEARNER))
-        except Exception as error:  # a simulator of another version fails in ways of its own
-            self._model._last_obs = None  # what was put back by half is thrown away
+        except Exception as error:  # another simulator version may raise anything
+            self._model._last_obs = None  # discard a partly restored state
             for tensor in (*self._model._last_lstm_states.pi, *self._model._last_lstm_states.vf):
                 tensor.zero_()
             return f"they were of another version or machine: {first_line(error)}"
         return None
 
     def _live(self) -> dict[str, torch.Tensor]:
-        """Return what the training is in the middle of; nothing where the simulator does not say."""
+        """Return the state of the running training; empty if the simulator cannot give it."""
         try:
             live = {f"{_ENV}{name}": value for name, value in self._env.get_state().items()}
         except Exception as error:
@@ -92,7 +92,7 @@ class TrainingState:
         return live | {f"{_LEARNER}{name}": value for name, value in learner_state(self._model).items()}
 
     def restore_notes(self, start: Checkpoint | None) -> None:
-        """Put the keepers' notes back; nothing to do for a new run."""
+        """Restore the keepers' notes; does nothing for a new run."""
         if start is not None:
             for keeper in self.keepers:
                 keeper.restore(start.notes)

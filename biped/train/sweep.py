@@ -1,4 +1,4 @@
-"""Many trainings under one search: an Optuna study in a SQLite file, each trial a training in a process of its own."""
+"""A search over many trainings: an Optuna study in a SQLite file; each trial is a training in its own process."""
 
 import argparse
 import contextlib
@@ -28,39 +28,39 @@ from biped.config.settings import parse_setting, with_settings
 from biped.runs.directory import RunDirectory, run_path
 
 POLL_S = 1.0
-"""Time between two looks at a trial's metrics (s)."""
+"""Time between two reads of a trial's metrics (s)."""
 STOP_S = 60.0
-"""Time that an interrupted training has to save and end (s)."""
+"""Time for an interrupted training to save and end (s)."""
 TOLERATED_IN_A_ROW = 3
-"""So many trials in a row without a score end the sweep."""
+"""Number of consecutive trials without a score that end the search."""
 HEARTBEAT_S = 30
-"""A trial whose process has not been heard of for twice as long is taken over."""
+"""Interval of a trial's heartbeat (s); a trial without one for twice as long is taken over."""
 SCORE = "gate/score"
-"""What is maximised; what trials are pruned by."""
+"""The metric that is maximised, and by which trials are pruned."""
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 @dataclass(frozen=True)
 class Range:
-    """The values that a setting is drawn from."""
+    """The range of a searched setting."""
 
     path: str
-    """The field of the configuration, such as ppo.learning_rate."""
+    """Field of the configuration, such as ppo.learning_rate."""
     low: float
-    """The least."""
+    """Smallest value."""
     high: float
-    """The largest."""
+    """Largest value."""
     is_log: bool = False
-    """Drawn uniformly in the logarithm."""
+    """Whether the logarithm is drawn uniformly."""
     is_whole: bool = False
-    """A whole number."""
+    """Whether only whole numbers are drawn."""
 
     @classmethod
     def parse(cls, text: str) -> "Range":
-        """Read PATH=LOW:HIGH or PATH=LOW:HIGH:log; whole numbers where both bounds are.
+        """Read PATH=LOW:HIGH or PATH=LOW:HIGH:log; only whole numbers are drawn if both bounds are whole.
 
         Raises:
-            argparse.ArgumentTypeError: it cannot be read.
+            argparse.ArgumentTypeError: the text cannot be read.
         """
         path, _, bounds = text.partition("=")
         low, _, rest = bounds.partition(":")
@@ -90,31 +90,31 @@ SPACE = (
     Range("env.reward.weights.tracking_lin_vel_y", 1.0, 4.0),
     Range("env.reward.weights.contact_schedule", 1.0, 4.0),
 )
-"""What is searched unless `--search` says otherwise."""
+"""Default search space, without `--search`."""
 
 
 @dataclass(frozen=True)
 class SweepRequest:
-    """What a person asks of a search."""
+    """A request for a search."""
 
     logs: Path
-    """The folder of all runs, and of the studies."""
+    """The folder of all runs and of the studies."""
     study: str
-    """The study's name."""
+    """Name of the study."""
     trials: int
-    """Trials that it is to have in the end."""
+    """Total number of trials that the study is to have."""
     preset: str
     """Name of the preset that every trial starts from."""
     config: Config
-    """That preset."""
+    """The configuration of that preset."""
     space: tuple[Range, ...] = SPACE
-    """What is searched."""
+    """The settings to search."""
     settings: tuple[str, ...] = ()
-    """What is fixed for every trial, as PATH=VALUE."""
+    """Fixed settings of every trial, as PATH=VALUE."""
     total_timesteps: int | None = None
     """Environment steps per trial; None: the preset's."""
     seed: int | None = None
-    """Of the search; None: other draws each time."""
+    """Seed of the search; None: different draws each time."""
 
     @property
     def file(self) -> Path:
@@ -123,10 +123,10 @@ class SweepRequest:
 
 
 def check(request: SweepRequest) -> None:
-    """Check that every setting exists and takes both of its bounds, before anything is started.
+    """Check that every setting exists and accepts both of its bounds, before anything is started.
 
     Raises:
-        UsageError: it names the setting.
+        UsageError: a setting is invalid; the message names it.
     """
     try:
         with_settings(request.config, [parse_setting(text) for text in request.settings])
@@ -142,10 +142,10 @@ def check(request: SweepRequest) -> None:
 
 
 def open_study(request: SweepRequest) -> optuna.Study:
-    """Open the study, or begin it.
+    """Open the study, or create it.
 
     Raises:
-        MachineError: the disk does not let us, or the file is no study.
+        MachineError: the disk refuses the write, or the file is not a study.
     """
     file = request.file
     try:
@@ -156,7 +156,7 @@ def open_study(request: SweepRequest) -> optuna.Study:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats, since Optuna 2.9
             storage = RDBStorage(
-                "sqlite:///study.db",  # says which dialect; a URL that says where would have to be quoted thrice
+                "sqlite:///study.db",  # only selects the dialect; a path here would need quoting
                 engine_kwargs={"creator": lambda: sqlite3.connect(file, timeout=60, check_same_thread=False)},
                 heartbeat_interval=HEARTBEAT_S,
                 heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
@@ -168,11 +168,11 @@ def open_study(request: SweepRequest) -> optuna.Study:
             direction="maximize",
             pruner=optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=0),
         )
-        # A sampler that began with the same seed again would draw what was tried before.
+        # With the same seed again, a resumed sampler would repeat earlier draws.
         seed = None if request.seed is None else request.seed + len(study.get_trials(deepcopy=False))
         study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=5)
         return study
-    except Exception as error:  # whatever SQLite and SQLAlchemy raise
+    except Exception as error:  # SQLite and SQLAlchemy raise many types
         raise _no_study(file, error) from error
 
 
@@ -183,7 +183,7 @@ def _no_study(file: Path, error: Exception) -> MachineError:
 
 
 def _failure_of_storage(error: BaseException | None) -> Exception | None:
-    """Return what SQLite said, where an error came of it: Optuna may fail once more on the way out."""
+    """Return SQLite's error behind an exception, if any: Optuna may raise another one while handling it."""
     while error is not None and not isinstance(error, StorageInternalError):
         error = error.__context__
     if error is None:
@@ -192,10 +192,10 @@ def _failure_of_storage(error: BaseException | None) -> Exception | None:
 
 
 class Objective:
-    """Trains once and returns the best score."""
+    """Runs one training per trial and returns its best score."""
 
     def __init__(self, request: SweepRequest, interrupts: Interrupts) -> None:
-        """Keep what every trial has in common."""
+        """Keep the request and the signals, which all trials share."""
         self._request, self._interrupts = request, interrupts
         self._failed_in_a_row = 0
 
@@ -203,8 +203,8 @@ class Objective:
         """Train with the trial's settings.
 
         Raises:
-            optuna.TrialPruned: it is worse than half of those before it.
-            Interrupted: a signal stopped the sweep; the same settings wait to be tried again.
+            optuna.TrialPruned: the trial is worse than half of the earlier ones.
+            Interrupted: a signal stopped the search; the trial's settings are queued to be tried again.
         """
         request = self._request
         values = {item.path: item.suggest(trial) for item in request.space}
@@ -213,10 +213,10 @@ class Objective:
         trial.set_user_attr("run", str(run.path))
         command = _command(request, name, values)
         print(f"trial {trial.number}: {', '.join(f'{path}={value:.4g}' for path, value in values.items())}", flush=True)
-        before = run.read_launches()[-1:]  # of an older run of this name, which is put aside only when training begins
-        # A run's id is one run's: all trials would be one in W&B.
+        before = run.read_launches()[-1:]  # an older run of this name is renamed only when training begins
+        # A W&B run id belongs to one run; with a shared id all trials would be one run in W&B.
         environment = {name: text for name, text in os.environ.items() if name != "WANDB_RUN_ID"}
-        # In a session of its own: a terminal sends Ctrl-C to everybody in its session, and ours would be the second.
+        # Use a separate session: the terminal sends Ctrl-C to its whole session, and our signal would be a second one.
         with (
             tempfile.TemporaryFile("w+", errors="replace") as said,
             subprocess.Popen(
@@ -238,11 +238,11 @@ class Objective:
         return max(scores.values())
 
     def _fail(self, trial: optuna.Trial, complaint: str) -> NoReturn:
-        """Say why a trial gave no score.
+        """Report why a trial has no score.
 
         Raises:
-            TrialFailed: so that the next one is tried.
-            MachineError: it was one of several in a row.
+            TrialFailed: so that the search continues with the next trial.
+            MachineError: several trials in a row have failed.
         """
         self._failed_in_a_row += 1
         if self._failed_in_a_row >= TOLERATED_IN_A_ROW:
@@ -260,7 +260,7 @@ def _command(request: SweepRequest, name: str, values: dict[str, float]) -> list
 
 
 class TrialFailed(Exception):  # noqa: N818
-    """A training that ended without a score."""
+    """A training ended without a score."""
 
 
 def _watch(
@@ -270,7 +270,7 @@ def _watch(
     before: list[dict[str, Any]],
     interrupts: Interrupts,
 ) -> dict[int, float]:
-    """Report the scores of a training as they come, until it ends; return them by steps."""
+    """Report the scores of a training as they appear, until it ends; return them by steps."""
     reported: dict[int, float] = {}
     while True:
         if interrupts.received:
@@ -297,7 +297,7 @@ def _scores(run: RunDirectory) -> dict[int, float]:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Let a training save and end; kill it if it does not."""
+    """Let a training save and end; kill it if it does not end in time."""
     process.terminate()
     try:
         process.wait(STOP_S)
@@ -306,11 +306,11 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def sweep(request: SweepRequest) -> None:
-    """Search as asked.
+    """Search as requested.
 
     Raises:
-        UsageError: what is asked for cannot be.
-        MachineError: this machine or its disk do not let us, or no trial gives a score.
+        UsageError: the request cannot be carried out.
+        MachineError: this machine or its disk prevents it, or no trial has a score.
         Interrupted: a signal stopped it.
     """
     check(request)
@@ -327,7 +327,7 @@ def sweep(request: SweepRequest) -> None:
                     raise
                 raise _no_study(request.file, failure) from error
     if not any(trial.state is TrialState.COMPLETE for trial in _done(study)):
-        raise MachineError("no trial gave a score: see what biped_train.py says to the settings that were tried")
+        raise MachineError("no trial gave a score: run biped_train.py with the tried settings to see why")
     best = study.best_trial
     print(f"best of {len(_done(study))}: {best.value:.3f} in {best.user_attrs['run']}")
     for path, value in best.params.items():
