@@ -1,11 +1,10 @@
-"""The presets: every number that one of them changes, to be read and edited here.
+"""The presets: all numbers that they change from the defaults, in one place to read and edit.
 
-A preset is a whole `Config`; `PRESETS` names them. Nothing ever writes into a config: `dataclasses.replace` makes a
-changed copy, and on the command line `--set env.gait.frequency_hz=1.6` does the same. Units and frames are in the
-names: `_s`, `_m`, `_rad`, `_n` (newton), `_nm` (newton metre), `_w` (world frame), `_b` (base frame). Angles are in
-radians.
+A preset is a whole `Config`; `PRESETS` names them. Configurations are immutable: `dataclasses.replace` makes a changed
+copy, and on the command line `--set env.gait.frequency_hz=1.6` does the same. Units and frames are in the names:
+`_s`, `_m`, `_rad`, `_n` (newton), `_nm` (newton metre), `_w` (world frame), `_b` (base frame). Angles are in radians.
 
-Where the fields and their defaults are, each with its meaning:
+Modules with the fields, their defaults and their meanings:
 
     biped/config/robot.py           ServoConfig RobotConfig SimConfig ControlConfig
     biped/config/task.py            CommandConfig GaitConfig RewardWeights RewardConfig TerminationConfig
@@ -89,14 +88,14 @@ __all__ = [
 ]
 
 RANDOMIZATIONS = ("none", "mild", "full")
-"""Names that `randomization_preset` knows."""
+"""Names of the randomisations, for `randomization_preset`."""
 
 
 def randomization_preset(name: str) -> RandomizationConfig:
-    """Return what `--randomize` stands for: `none`, `full`, or `mild`, half of it.
+    """Return the randomisation for `--randomize`: `none`, `full`, or `mild`, which is half of `full`.
 
     Raises:
-        KeyError: there is none of that name.
+        KeyError: there is no such name.
     """
     share = {"none": 0.0, "mild": 0.5, "full": 1.0}[name]
     full = RandomizationConfig()
@@ -105,7 +104,7 @@ def randomization_preset(name: str) -> RandomizationConfig:
         for item in fields(full)
         if isinstance(getattr(full, item.name), Randomized)
     }
-    # Drawn anew each episode: they cost the simulator nothing.
+    # Redrawn in each episode, because they cost the simulator nothing.
     for name in ("latency_steps", "backlash_rad"):
         ranges[name] = replace(ranges[name], mode="reset" if share else "off")
     return RandomizationConfig(
@@ -123,21 +122,21 @@ def randomization_preset(name: str) -> RandomizationConfig:
 
 
 def gpu_preset() -> Config:
-    """The documents' sizes: 1024 environments, 512-256-128 into a 2-layer LSTM of 512, 200 million steps."""
+    """The reference sizes: 1024 environments, MLP 512-256-128 into a 2-layer LSTM of 512, 200 million steps."""
     return Config(preset="gpu", train=TrainConfig(device="cuda"))
 
 
 def cpu_preset() -> Config:
-    """A small policy and 256 environments: passes the walking gate after minutes on two CPU cores."""
+    """A small policy and 256 environments; passes the walking gate after minutes on two CPU cores."""
     return Config(
         preset="cpu",
         env=EnvConfig(num_envs=256),
         policy=PolicyConfig(hidden_sizes=(128, 64), lstm_hidden_size=64, lstm_layers=1, initial_std=0.5),
-        # The rate begins at its upper bound and is lowered once updates change the policy by much.
+        # The rate starts at its upper bound and is lowered once updates change the policy much.
         ppo=PPOConfig(
             n_steps=24, n_epochs=5, learning_rate=1.5e-3, adaptive_lr=True, desired_kl=0.04, max_learning_rate=1.5e-3
         ),
-        # With one thread, and actor and critic on a core each, as fast as with two, and faster on a busy machine.
+        # One thread, with actor and critic on a core each, is as fast as two, and faster on a busy machine.
         train=TrainConfig(
             device="cpu",
             torch_threads=1,
@@ -150,9 +149,9 @@ def cpu_preset() -> Config:
 
 
 def robust_preset() -> Config:
-    """The CPU preset's policy, once it walks (`--load_model`), made ready for robots that differ and for pushes."""
+    """Continues the CPU preset's policy, once it walks (`--load_model`), with different robots and pushes."""
     cpu = cpu_preset()
-    # Who is pushed walks slower and sways, to be safe: following the command must be worth more than that.
+    # Pushed robots walk more slowly and sway for safety; following the command must be worth more than that.
     weights = RewardWeights(
         tracking_lin_vel_x=14.0, tracking_lin_vel_y=6.0, tracking_ang_vel=32.0, contact_schedule=6.0
     )
@@ -164,7 +163,7 @@ def robust_preset() -> Config:
             cpu.env,
             num_envs=512,
             command=CommandConfig(start_share=0.7, standing_fraction=0.2),
-            # Quicker and smaller steps: the next one comes before a push has grown too large to catch.
+            # Quicker and smaller steps: the next step comes before a push has grown too large to catch.
             gait=GaitConfig(
                 frequency_hz=1.8,
                 hip_amplitude_rad=0.2,
@@ -175,7 +174,7 @@ def robust_preset() -> Config:
             reward=RewardConfig(weights=weights, lin_vel_x_scale_m_s=0.15),
             randomization=replace(full, push=PushConfig(interval_s=1.5, velocity_m_s=0.8), nominal_share=0.35),
         ),
-        # Without a ceiling the noise grows with updates as large as these, and pushes are learned more slowly.
+        # Without an upper bound, such large updates increase the noise, and pushes are learned more slowly.
         policy=replace(cpu.policy, initial_std=0.12, max_std=0.12),
         ppo=replace(cpu.ppo, learning_rate=2e-4, desired_kl=0.03, ent_coef=0.002),
         train=replace(
@@ -189,7 +188,7 @@ def robust_preset() -> Config:
 
 
 def polish_preset() -> Config:
-    """What follows `robust` (`--load_model`): smaller updates, half of the robots left alone, until the gate passes."""
+    """Continues `robust` (`--load_model`): smaller updates, half of the robots unchanged, until the gate passes."""
     robust = robust_preset()
     env = robust.env
     weights = replace(
@@ -214,7 +213,7 @@ def polish_preset() -> Config:
 
 
 def smoke_preset() -> Config:
-    """The whole path in seconds, to see that everything works; learns nothing to speak of."""
+    """A run of seconds through all code, to check that everything works; it learns almost nothing."""
     cpu = cpu_preset()
     return replace(
         cpu,
@@ -231,4 +230,4 @@ def smoke_preset() -> Config:
 PRESETS: Mapping[str, Callable[[], Config]] = MappingProxyType(
     {"gpu": gpu_preset, "cpu": cpu_preset, "robust": robust_preset, "polish": polish_preset, "smoke": smoke_preset}
 )
-"""Preset name to config. The command line's `auto` picks `gpu` where CUDA is found and `cpu` elsewhere."""
+"""From preset name to configuration. On the command line, `auto` picks `gpu` if CUDA is available, else `cpu`."""

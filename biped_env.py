@@ -1,8 +1,8 @@
-"""The vectorised biped environment, and its Stable-Baselines3 face.
+"""The vectorised biped environment, and its Stable-Baselines3 interface.
 
-`BipedEnv` follows `gymnasium.vector.VectorEnv` on torch tensors that never leave the simulator's device: same-step
-autoreset, `terminated` apart from `truncated`, final observations kept for bootstrapping. `BipedVecEnv` wraps it for
-Stable-Baselines3 and sb3-contrib as they are, `NumpyVectorEnv` for gymnasium's wrappers (docs/compatibility.md).
+`BipedEnv` follows `gymnasium.vector.VectorEnv` on torch tensors that stay on the simulator's device: same-step
+autoreset, separate `terminated` and `truncated`, final observations kept for bootstrapping. `BipedVecEnv` wraps it for
+unmodified Stable-Baselines3 and sb3-contrib, `NumpyVectorEnv` for gymnasium's wrappers (docs/compatibility.md).
 """
 
 from biped.env.env import BipedEnv, BipedVecEnv, make_env

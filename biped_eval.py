@@ -1,14 +1,14 @@
-"""Evaluate a policy in the walking gate: deterministic episodes, a table on the terminal, eval.json beside the run.
+"""Evaluate a policy with the walking gate: deterministic episodes, a table, and eval.json in the run's folder.
 
-    python biped_eval.py -e walk                        the furthest model of a run
+    python biped_eval.py -e walk                        a run's model with the most steps
     python biped_eval.py --model logs/walk/model_final.zip --command 0.4 0 0
     python biped_eval.py --agent zero --picture logs/standing.png
-    python biped_eval.py -e walk --report               film, plots and gate on one page
+    python biped_eval.py -e walk --report               video, plots and gate on one page
     python biped_eval.py --compare walk other           runs side by side
     python biped_eval.py -e walk --web --keyboard       watch and steer: docs/live.md
 
 The configuration is the config.json beside the model. Exit codes: 0 the gate passed, 3 it did not, 1 the machine
-cannot, 2 wrong usage.
+cannot do it, 2 wrong usage.
 """
 
 import argparse
@@ -39,7 +39,7 @@ from biped.view.web import PORT
 from biped_config import PRESETS, RANDOMIZATIONS, randomization_preset
 
 GATE_FAILED = 3
-"""Exit code of an evaluation whose policy did not pass."""
+"""Exit code of an evaluation whose policy did not pass the gate."""
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -49,43 +49,43 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add_run_flags(parser, DEFAULT_EXP_NAME)
-    add("--agent", choices=("policy", "zero", "random"), default="policy", help="who acts (default policy)")
-    add("--episodes", type=whole_number, metavar="N", help="in parallel (default 256; a level of --robustness 32)")
+    add("--agent", choices=("policy", "zero", "random"), default="policy", help="the agent (default policy)")
+    add("--episodes", type=whole_number, metavar="N", help="parallel episodes (default 256; per robustness level 32)")
     add("--command", type=float, nargs=3, metavar=("VX", "VY", "WZ"), help="one command for all: m/s, m/s, rad/s")
-    add("--set", action="append", default=[], metavar="PATH=VALUE", help="a field of the environment; repeatable")
+    add("--set", action="append", default=[], metavar="PATH=VALUE", help="set a field of the environment; repeatable")
     add("--randomize", choices=RANDOMIZATIONS, default="none", help="how much robots and ground differ (default none)")
     add("--sim", choices=("genesis", "mujoco"), default="genesis", help="the simulator (default genesis)")
     add("--robustness", action="store_true", help="sweep what may differ, one thing at a time: table, JSON and plot")
-    add("--seed", type=seed_number, default=0, metavar="N", help="of starts and commands (default 0)")
-    add("--device", choices=("auto", "cuda", "cpu"), default="auto", help="where to simulate (default auto)")
-    add("--out", type=path_name, metavar="FILE", help="where the figures go (default eval.json in the run's folder)")
-    add("--video", type=path_name, metavar="FILE", help="a film of some of the episodes, .mp4 or .gif")
-    add("--video_robots", type=whole_number, default=4, metavar="N", help="robots in the film (default 4)")
-    add("--video_seconds", type=float, default=20.0, metavar="S", help="its length at most (default 20)")
+    add("--seed", type=seed_number, default=0, metavar="N", help="seed of starts and commands (default 0)")
+    add("--device", choices=("auto", "cuda", "cpu"), default="auto", help="device to simulate on (default auto)")
+    add("--out", type=path_name, metavar="FILE", help="path of the results (default eval.json in the run's folder)")
+    add("--video", type=path_name, metavar="FILE", help="a video of some of the episodes, .mp4 or .gif")
+    add("--video_robots", type=whole_number, default=4, metavar="N", help="robots in the video (default 4)")
+    add("--video_seconds", type=float, default=20.0, metavar="S", help="largest length of the video (default 20)")
     add(
         "--report",
         type=path_name,
         nargs="?",
         const=BESIDE_THE_FIGURES,
         metavar="HTML",
-        help="one page of it all (default report.html)",
+        help="one page with all results (default report.html)",
     )
     add(
         "--compare",
         type=run_or_path,
         nargs="+",
         metavar="NAME",
-        help="evaluated runs, their folders, or results, side by side",
+        help="show evaluated runs, their folders, or results side by side",
     )
     add("--picture", type=path_name, metavar="FILE", help="also render the first robot at the end")
-    add("--viewer", action="store_true", help="watch in the simulator's window, in real time; nothing is judged")
+    add("--viewer", action="store_true", help="watch in the simulator's window, in real time, without the gate")
     add("--web", type=port_number, nargs="?", const=PORT, metavar="PORT", help=f"watch and steer in a browser ({PORT})")
-    add("--keyboard", action="store_true", help="steer by the terminal's keys, and by a gamepad where there is one")
+    add("--keyboard", action="store_true", help="steer with the terminal's keys, and a gamepad if there is one")
     return parser
 
 
 def as_request(args: argparse.Namespace) -> EvalRequest:
-    """Return what a command line asks of an evaluation."""
+    """Return the evaluation request of a command line."""
     return EvalRequest(
         logs=args.log_dir,
         exp_name=args.exp_name,
@@ -114,11 +114,11 @@ def compare(args: argparse.Namespace) -> None:
 
     Raises:
         UsageError: a run is missing, or was never evaluated.
-        MachineError: the disk does not let us.
+        MachineError: the disk refuses the write.
     """
     others = (args.video, args.out, args.picture, args.web)
     if args.robustness or args.viewer or args.keyboard or any(other is not None for other in others):
-        raise UsageError("--compare reads what evaluations have left: it goes with --log_dir and --report only")
+        raise UsageError("--compare only reads existing results: use it with --log_dir and --report only")
     if args.report == BESIDE_THE_FIGURES:
         raise UsageError("--report: name the page of a comparison, such as --report logs/compare.html")
     require_page(args.report)
@@ -130,22 +130,22 @@ def compare(args: argparse.Namespace) -> None:
 
 
 def _compared(logs: Path, name: str | Path) -> Subject:
-    """Return what a word of `--compare` names: a run, its folder, or a result."""
+    """Return the subject that a word of `--compare` names: a run, its folder, or a result."""
     if isinstance(name, str):
         return Subject.of(RunDirectory.open(logs, name))
     return Subject.of_file(name) if name.suffix == ".json" else Subject.of(RunDirectory(name))
 
 
 def watch(args: argparse.Namespace) -> None:
-    """Show the policy in real time and let a person steer it; see `biped.view.live`.
+    """Show the policy in real time and let the user steer it; see `biped.view.live`.
 
     Raises:
-        ConfigError, UsageError, MachineError: see `evaluate`; there is no display, page or terminal.
+        ConfigError, UsageError, MachineError: see `evaluate`; also without a display, page or terminal.
     """
     files = (args.picture, args.out, args.video, args.report)
     if args.robustness or any(file is not None for file in files):
         names = "--robustness, --picture, --out, --video and --report"
-        raise UsageError(f"--viewer, --web and --keyboard judge nothing: leave out {names}")
+        raise UsageError(f"--viewer, --web and --keyboard do not evaluate: leave out {names}")
     request = as_request(args)
     asked = LiveRequest(args.viewer, args.keyboard, args.web, request.command, args.episodes or 1)
     plan = EvalPlan.of(request, PRESETS["cpu"](), 1)
@@ -169,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         request, default = as_request(args), PRESETS["cpu"]()
         if args.robustness:
             if args.report is not None:
-                raise UsageError("--report is of a run's policy in the gate: leave out --agent and --robustness")
+                raise UsageError("--report needs a run's policy in the gate: leave out --agent and --robustness")
             return report_robustness(request, default, load_agent)
         return None if evaluate(request, default, PRESETS, load_agent).verdict.passed else GATE_FAILED
 

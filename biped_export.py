@@ -1,10 +1,10 @@
-"""Export a policy for a robot's computer: ONNX, TorchScript and a JSON contract that says what they expect.
+"""Export a policy for a robot's computer: ONNX, TorchScript and a JSON contract for its inputs and outputs.
 
-    python biped_export.py -e walk                      the furthest model of a run
+    python biped_export.py -e walk                      a run's model with the most steps
     python biped_export.py --model assets/policies/biped_walk.zip --out logs/exported
 
-Both formats are compared with PyTorch over full episodes in MuJoCo; where one is off by more than 1e-5, nothing is
-written. docs/export.md says what the contract holds. Exit codes: 0 done, 1 the machine cannot or a format is off,
+Both formats are compared with PyTorch over full episodes in MuJoCo; if one differs by more than 1e-5, nothing is
+written. docs/export.md documents the contract. Exit codes: 0 done, 1 the machine cannot do it or a format differs,
 2 wrong usage.
 """
 
@@ -34,17 +34,17 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add_run_flags(parser, DEFAULT_EXP_NAME)
-    add("--out", type=path_name, metavar="DIR", help="where the files go (default export in the run's folder)")
+    add("--out", type=path_name, metavar="DIR", help="folder of the files (default export in the run's folder)")
     return parser
 
 
 def run_export(args: argparse.Namespace) -> None:
-    """Export a model, and print the parity table and where the files are.
+    """Export a model, and print the parity table and the folder of the files.
 
     Raises:
         UsageError: there is no such model, or no such folder.
-        ConfigError: the configuration beside it is none.
-        MachineError: this machine, its disk or its packages do not let us, or a format is not what PyTorch is.
+        ConfigError: the configuration beside the model is invalid.
+        MachineError: this machine, its disk or its packages prevent it, or a format differs from PyTorch.
     """
     path, run = find_model(args.model, args.log_dir, args.exp_name)
     place = Place.of(path, args.log_dir, by_name=args.model is not None)
@@ -52,7 +52,7 @@ def run_export(args: argparse.Namespace) -> None:
     if args.out is not None or place.folder.is_dir():
         check_out(out)
     config = with_settings(run.read_config(), [("train.device", "cpu")])
-    # A robot's step is small: more threads would wait for each other, and times are of one core.
+    # A robot's step is small: more threads would add waiting, and the times are for one core.
     torch.set_num_threads(1)
     env = make_env(parity_config(config.env), "cpu", sim="mujoco")
     model = load_model(config, BipedVecEnv(env), path)

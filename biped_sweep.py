@@ -1,13 +1,13 @@
-"""Search for better settings on this machine, without any account: an Optuna study in a SQLite file.
+"""Search for better settings on this machine, without an account: an Optuna study in a SQLite file.
 
     python biped_sweep.py --study rates --trials 20 --preset cpu
     python biped_sweep.py --study rates --trials 20 --search ppo.desired_kl=0.01:0.1:log
 
-A trial is a training of its own, `logs/<study>-<number>`, judged by the best score in the walking gate; hopeless ones
-are stopped early. Interrupt it when you like: the same command goes on until `--trials` are done. Start it twice, and
-two processes share the work.
+Each trial is a training, `logs/<study>-<number>`, whose value is its best score in the walking gate; bad trials are
+stopped early. After an interruption the same command continues until `--trials` are done. Start it twice, and two
+processes share the work.
 
-Exit codes: 0 done, 1 the machine cannot, 2 the command line asks for what cannot be, 130 interrupted.
+Exit codes: 0 done, 1 the machine cannot do it, 2 the request cannot be carried out, 130 interrupted.
 """
 
 import argparse
@@ -26,27 +26,27 @@ def make_parser() -> argparse.ArgumentParser:
         prog="biped_sweep.py", description="Search for better settings on this machine.", allow_abbrev=False
     )
     add = parser.add_argument
-    add("--study", type=run_name, required=True, metavar="NAME", help="the study's name; the same name goes on with it")
-    add("--trials", type=whole_number, required=True, metavar="N", help="trials that the study is to have in the end")
-    add("--preset", choices=tuple(PRESETS), default="cpu", help="sizes to start from (default cpu)")
-    add("--total_timesteps", type=whole_number, metavar="N", help="environment steps a trial (default: the preset's)")
+    add("--study", type=run_name, required=True, metavar="NAME", help="the study's name; the same name continues it")
+    add("--trials", type=whole_number, required=True, metavar="N", help="total number of trials")
+    add("--preset", choices=tuple(PRESETS), default="cpu", help="preset to start from (default cpu)")
+    add("--total_timesteps", type=whole_number, metavar="N", help="environment steps per trial (default: the preset's)")
     add("--search", type=Range.parse, action="append", metavar="PATH=LOW:HIGH[:log]", help="a setting; repeatable")
-    add("--set", action="extend", nargs="+", default=[], metavar="PATH=VALUE", help="fixed for every trial")
+    add("--set", action="extend", nargs="+", default=[], metavar="PATH=VALUE", help="settings fixed for every trial")
     add("--log_dir", type=path_name, default=LOGS, metavar="DIR", help="the folder of all runs (default logs)")
     add(
         "--seed",
         type=whole_number,
         metavar="N",
-        help="seeds the search (default: other draws each time); leave it out where two share a study",
+        help="seed of the search (default: random); leave it out if two processes share a study",
     )
     return parser
 
 
 def as_request(args: argparse.Namespace) -> SweepRequest:
-    """Return what a command line asks for.
+    """Return the search request of a command line.
 
     Raises:
-        UsageError: the study's name is not one.
+        UsageError: the study's name is invalid.
     """
     return SweepRequest(
         logs=args.log_dir,

@@ -1,12 +1,12 @@
 """Train a walking biped: flags -> request -> `biped.train.session.train`.
 
-    python biped_train.py                              the preset that fits this machine
+    python biped_train.py                              the preset for this machine
     python biped_train.py --preset cpu --seed 3        a small policy on a CPU
-    python biped_train.py --continue_training          go on from the furthest model
+    python biped_train.py --continue_training          continue from the model with the most steps
     python biped_train.py --set env.gait.frequency_hz=1.6 --set ppo.n_epochs=5
 
-Exit codes: 0 trained, 1 the machine cannot, 2 the command line asks for what cannot be, 130 interrupted
-(Ctrl-C), 143 terminated (kill); both keep a checkpoint.
+Exit codes: 0 trained, 1 the machine cannot do it, 2 the request cannot be carried out, 130 interrupted
+(Ctrl-C), 143 terminated (kill); both of the latter save a checkpoint.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from biped.view.filming import Camera
 from biped_config import PRESETS, RANDOMIZATIONS, randomization_preset
 
 SMALLER = "use fewer environments, such as --num_envs 512"
-"""What to do where memory runs out."""
+"""Advice for when memory runs out."""
 FLAG_SETTINGS = {
     "num_envs": "env.num_envs",
     "total_timesteps": "train.total_timesteps",
@@ -58,11 +58,11 @@ FLAG_SETTINGS = {
     "wandb_notes": "wandb.notes",
     "wandb_mode": "wandb.mode",
 }
-"""Flags that stand for a field of the configuration, and the path of that field."""
+"""Flags for single fields of the configuration, with the path of the field."""
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Return the command line's parser; a flag that is not given is None (or False)."""
+    """Return the command line's parser; a flag that is not given is None, False or empty."""
     parser = OneLineParser(
         prog="biped_train.py", description="Train a walking biped with RecurrentPPO in Genesis.", allow_abbrev=False
     )
@@ -73,19 +73,19 @@ def make_parser() -> argparse.ArgumentParser:
         type=run_name,
         default=_default_name(),
         metavar="NAME",
-        help=f"the run's name (default {DEFAULT_EXP_NAME}; in a W&B sweep sweep-ID)",
+        help=f"the run's name (default {DEFAULT_EXP_NAME}; in a W&B sweep: sweep-ID)",
     )
     add(
         "--preset",
         choices=("auto", *PRESETS),
-        help="sizes to start from (default auto: gpu where CUDA is found, or cpu)",
+        help="preset to start from (default auto: gpu if CUDA is available, else cpu)",
     )
     add(
         "-B", "--num_envs", type=number_or_auto, metavar="N", help="environments (gpu: 1024, cpu: 256); auto: what fits"
     )
     add("--total_timesteps", type=whole_number, metavar="N", help="environment steps (gpu: 200000000, cpu: 5000000)")
-    add("--seed", type=seed_number, metavar="N", help="seeds everything that is drawn (default 1)")
-    add("--device", choices=("auto", "cuda", "cpu"), help="where to simulate and to learn (default: the preset's)")
+    add("--seed", type=seed_number, metavar="N", help="seed of all random draws (default 1)")
+    add("--device", choices=("auto", "cuda", "cpu"), help="device to simulate and learn on (default: the preset's)")
     add("--sim", choices=("genesis", "mujoco"), help="the simulator")
     add(
         "--set",
@@ -93,24 +93,24 @@ def make_parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="PATH=VALUE",
-        help="any field of the configuration; repeatable",
+        help="set any field of the configuration; repeatable",
     )
     add("--robot", type=path_name, metavar="FILE", help="another robot: see docs/your-robot.md (default: assets/biped)")
     add("--randomize", choices=RANDOMIZATIONS, help="how much robots, ground and sensors differ (default none)")
-    add("--adaptive_lr", action="store_true", help="steer the learning rate by the updates' KL divergence")
-    add("--precision", choices=("fp32", "bf16"), help="of the networks up to their heads (default fp32)")
+    add("--adaptive_lr", action="store_true", help="adapt the learning rate to the updates' KL divergence")
+    add("--precision", choices=("fp32", "bf16"), help="precision of the networks up to their heads (default fp32)")
     add("--keep_checkpoints", type=whole_or_none, metavar="N", help="newest checkpoints to keep (default 5); 0 for all")
     add("--eval_freq", type=whole_or_none, metavar="N", help="environment steps between two evaluations; 0 for none")
-    add("--video_freq", type=whole_or_none, metavar="N", help="environment steps between two films (default none)")
+    add("--video_freq", type=whole_or_none, metavar="N", help="environment steps between two videos (default none)")
     add(
         "--stop_when_walking",
         type=whole_or_none,
         metavar="N",
-        help="end once the walking gate has passed N times in a row; 0 for never",
+        help="stop after N consecutive passes of the walking gate; 0 for never",
     )
-    add("--load_model", type=path_name, metavar="PATH", help="begin with this checkpoint's weights; steps count from 0")
-    add("--continue_training", action="store_true", help="go on with the run from its furthest model")
-    add("--new_run", action="store_true", help="keep an existing run under a numbered name and start anew")
+    add("--load_model", type=path_name, metavar="PATH", help="start from this checkpoint's weights; steps count from 0")
+    add("--continue_training", action="store_true", help="continue the run from its model with the most steps")
+    add("--new_run", action="store_true", help="rename an existing run with a number and start anew")
     add("--log_dir", type=path_name, default=LOGS, metavar="DIR", help="the folder of all runs (default logs)")
     _add_wandb_flags(parser)
     return parser
@@ -119,17 +119,17 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_wandb_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--wandb", action="store_true", help="stream metrics to Weights & Biases")
-    add("--wandb_project", metavar="NAME", help=f"W&B project (default: WANDB_PROJECT's, or {DEFAULT_PROJECT})")
-    add("--wandb_entity", metavar="NAME", help="W&B user or team (default: WANDB_ENTITY's, or the account's)")
-    add("--wandb_run_name", metavar="NAME", help="name shown in W&B (default: WANDB_NAME's, or the run's name)")
-    add("--wandb_group", metavar="NAME", help="runs that belong together, such as the seeds of an experiment")
-    add("--wandb_tags", nargs="+", metavar="WORD", help="words to find the run by")
-    add("--wandb_notes", metavar="TEXT", help="what the run is for")
+    add("--wandb_project", metavar="NAME", help=f"W&B project (default: WANDB_PROJECT or {DEFAULT_PROJECT})")
+    add("--wandb_entity", metavar="NAME", help="W&B user or team (default: WANDB_ENTITY or the account's)")
+    add("--wandb_run_name", metavar="NAME", help="name shown in W&B (default: WANDB_NAME or the run's name)")
+    add("--wandb_group", metavar="NAME", help="group of related runs, such as the seeds of an experiment")
+    add("--wandb_tags", nargs="+", metavar="WORD", help="tags of the run")
+    add("--wandb_notes", metavar="TEXT", help="notes on the run")
     add(
         "--wandb_mode",
         type=mode_word,
         metavar="{" + ",".join(MODES) + "}",
-        help="default: what WANDB_MODE says, or online",
+        help="default: WANDB_MODE or online",
     )
 
 
@@ -140,10 +140,10 @@ def _default_name() -> str:
 
 
 def as_request(args: argparse.Namespace, command: Sequence[str] = ()) -> TrainRequest:
-    """Return what a command line asks for; `--set` comes last and wins.
+    """Return the training request of a command line; `--set` is applied last.
 
     Raises:
-        ConfigError: a `--set` cannot be read, or the robot's file.
+        ConfigError: a `--set` or the robot's file cannot be read.
     """
     choose = args.num_envs == AUTO
     flags = [(path, getattr(args, name)) for name, path in FLAG_SETTINGS.items() if name != "num_envs" or not choose]

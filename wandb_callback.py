@@ -1,8 +1,8 @@
 """The Stable-Baselines3 callback of a training run, and the writer that streams its metrics to Weights & Biases.
 
 `BipedCallback` runs the parts of a training around its rollouts: `Rollouts`, `Gate`, `Doctor`, `Log`, `Checkpoints`.
-`WandbWriter` stands beside TensorBoard's writer and gives every number its W&B name from the table `METRICS`. wandb is
-imported only by `start_wandb`. Whatever goes wrong with it is said once; training goes on, and is not held up.
+`WandbWriter` works beside TensorBoard's writer and gives every metric its W&B name from the table `METRICS`. wandb is
+imported only by `start_wandb`. A failure of wandb is reported once; training continues without delay.
 """
 
 from biped.runs.publishing import Publisher

@@ -1,1 +1,1 @@
-"""What the programs in the repository's root are made of; each room is defined by what it may not know."""
+"""The package behind the programs in the repository's root; each room is defined by what it may not import."""

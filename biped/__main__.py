@@ -1,13 +1,13 @@
 """Small commands: `python -m biped COMMAND`, and `--help` after each.
 
     python -m biped check-machine                 what this machine has for training, and what is missing
-    python -m biped check-robot FILE              what is wrong with a robot: its robot.json, or its model
+    python -m biped check-robot FILE              problems of a robot, from its robot.json or its model
     python -m biped curves logs/NAME              draw a run on one page
     python -m biped average logs/NAME             write the mean of a run's last checkpoints
     python -m biped metrics                       the table of metrics, as docs/metrics.md
     python -m biped config --schema               the configuration's JSON Schema, for editors
 
-Exit codes: 0 done, 1 the machine cannot or something is wrong with what was looked at, 2 wrong usage.
+Exit codes: 0 done, 1 the machine cannot do it or a check has failed, 2 wrong usage.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from biped.base.command_line import DONE, MACHINE, OneLineParser, exit_code, folder_name, path_name, whole_number
 
 Run = Callable[[argparse.Namespace], int | None]
-"""Carries out a command; what it needs is imported only then."""
+"""Carries out a command; it imports what it needs only when called."""
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -31,15 +31,15 @@ def make_parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         return command
 
-    add("check-machine", check_machine, "Say what this machine has for training, and what is missing.")
-    robot = add("check-robot", check_robot, "Name what is wrong with a robot.")
+    add("check-machine", check_machine, "Report what this machine has for training, and what is missing.")
+    robot = add("check-robot", check_robot, "Check a robot and report its problems.")
     robot.add_argument("file", type=path_name, help="robot.json; or an MJCF or URDF with the joint names of the biped")
     curves = add("curves", draw_curves, "Draw a run on one page.")
     curves.add_argument("run_folder", type=folder_name, metavar="logs/NAME", help="the run's directory")
     curves.add_argument("--out", type=path_name, metavar="PNG", help="default: overview.png in the run's directory")
     mean = add("average", average, "Write the mean of a run's last checkpoints to average_model.zip.")
     mean.add_argument("run_folder", type=folder_name, metavar="logs/NAME", help="the run's directory")
-    mean.add_argument("--last", type=whole_number, metavar="N", help="checkpoints (default 5)")
+    mean.add_argument("--last", type=whole_number, metavar="N", help="number of checkpoints (default 5)")
     add("metrics", print_metrics, "Print the table of metrics as a page.")
     config = add("config", print_config, "Print the configuration's defaults, or its schema.")
     config.add_argument("--schema", action="store_true", help="the JSON Schema of config.json")
@@ -47,7 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def check_machine(_: argparse.Namespace) -> int:
-    """Print one line per check; 0 if all is fine, 1 otherwise."""
+    """Print one line per check; return 0 if all pass, else 1."""
     from biped.sim.check_machine import findings
 
     all_fine = True
@@ -58,10 +58,10 @@ def check_machine(_: argparse.Namespace) -> int:
 
 
 def check_robot(args: argparse.Namespace) -> int:
-    """Print what is found about a robot; 0 if all is fine, 1 otherwise.
+    """Print the findings about a robot; return 0 if all checks pass, else 1.
 
     Raises:
-        ConfigError: the file is no robot's.
+        ConfigError: the file is not a robot's file.
         MachineError: the model is missing or cannot be read.
     """
     from biped.sim.check_robot import check
@@ -70,11 +70,11 @@ def check_robot(args: argparse.Namespace) -> int:
 
 
 def draw_curves(args: argparse.Namespace) -> None:
-    """Draw a run.
+    """Draw a run's curves.
 
     Raises:
         UsageError: the run has no metrics.
-        MachineError: the disk does not let us.
+        MachineError: the disk refuses the write.
     """
     from biped.runs.directory import RunDirectory
     from biped.view.curves import draw_run
@@ -86,8 +86,8 @@ def average(args: argparse.Namespace) -> None:
     """Average a run's checkpoints.
 
     Raises:
-        UsageError: there is no run, or one of too few or of different checkpoints.
-        MachineError: the disk does not let us.
+        UsageError: there is no run, or it has too few checkpoints or checkpoints of different networks.
+        MachineError: the disk refuses the write.
     """
     from biped.runs.average import LAST, average_run
     from biped.runs.directory import RunDirectory
@@ -104,7 +104,7 @@ def print_metrics(_: argparse.Namespace) -> None:
 
 
 def print_config(args: argparse.Namespace) -> None:
-    """Print JSON."""
+    """Print the default configuration or its schema as JSON."""
     from biped.config.run import Config
     from biped.config.serial import json_schema, to_dict
 

@@ -163,7 +163,7 @@ def test_a_table_of_one_run_is_a_table(run: Path) -> None:
         (["--compare", "no/such/folder"], "no/such/folder"),
         (["--compare", "walk", "--video", "walk.mp4"], "with --log_dir and --report only"),
         (["-e", "walk", "--robustness", "--video", "walk.mp4"], "leave out --command, --picture, --video"),
-        (["-e", "walk", "--web", "--report"], "judge nothing"),
+        (["-e", "walk", "--web", "--report"], "do not evaluate"),
     ],
 )
 def test_what_cannot_be_reported_is_named(run: Path, words, says, capsys) -> None:
