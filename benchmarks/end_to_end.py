@@ -1,4 +1,4 @@
-"""Training on the Genesis biped with `DeviceRecurrentPPO` and with stock `RecurrentPPO`, in one run."""
+"""Train on the Genesis biped with `DeviceRecurrentPPO` and with stock `RecurrentPPO`, in one run."""
 
 import statistics
 import time
@@ -17,14 +17,14 @@ from biped.train.learner import make_model
 from biped_config import PRESETS
 
 WARM_UP, TURNS = 30, 8
-"""Iterations before the first turn (robots learn to stand, so that episodes are longer than a rollout), and turns."""
+"""Iterations before the first turn (robots learn to stand, so that episodes outlast a rollout), and number of turns."""
 
 
 class SharesOfTime(BaseCallback):
-    """Times rollouts; what is not the rollout is the update."""
+    """Measures the duration of rollouts; the rest of an iteration is the update."""
 
     def __init__(self) -> None:
-        """Start with nothing measured."""
+        """Start without measurements."""
         super().__init__()
         self.rollout_s = 0.0
         self._began_s = 0.0
@@ -40,19 +40,19 @@ class SharesOfTime(BaseCallback):
 
 
 class TimedEnv(BipedVecEnv):
-    """Adds up the time within the environment's step."""
+    """Sums up the time spent in the environment's step."""
 
     step_s = 0.0
 
     def step_tensor(self, actions: torch.Tensor) -> Any:
-        """Step, and add up."""
+        """Step, and add its duration."""
         began_s = _now_s()
         result = super().step_tensor(actions)
         self.step_s += _now_s() - began_s
         return result
 
     def step_wait(self) -> Any:
-        """Step, and add up."""
+        """Step, and add its duration."""
         began_s = _now_s()
         result = super().step_wait()
         self.step_s += _now_s() - began_s
@@ -61,18 +61,18 @@ class TimedEnv(BipedVecEnv):
 
 @dataclass(frozen=True)
 class Iteration:
-    """Seconds of one rollout and its update."""
+    """Durations of one rollout and its update (s)."""
 
     env_s: float
-    """In the environment's step."""
+    """Time in the environment's step."""
     inference_s: float
-    """In the rest of the rollout: the policy, the buffer, conversions."""
+    """Time in the rest of the rollout: the policy, the buffer, conversions."""
     update_s: float
-    """In the update."""
+    """Time in the update."""
 
     @property
     def total_s(self) -> float:
-        """Of the whole."""
+        """Total time."""
         return self.env_s + self.inference_s + self.update_s
 
 
@@ -83,7 +83,7 @@ def _now_s() -> float:
 
 
 def _stock(config: Config, env: BipedVecEnv) -> RecurrentPPO:
-    """Stock, with the arguments that `make_model` gives ours."""
+    """Return stock `RecurrentPPO` with the arguments that `make_model` gives ours."""
     ours = make_model(config, env, seed=1)
     names = "n_steps batch_size n_epochs gamma gae_lambda clip_range ent_coef vf_coef max_grad_norm policy_kwargs"
     settings = {name: getattr(ours, name) for name in names.split()}
@@ -101,9 +101,9 @@ def _iterate(model: RecurrentPPO, env: TimedEnv, callback: SharesOfTime) -> Iter
 
 
 def measure_end_to_end(device: str) -> dict[str, Any]:
-    """Let both train the preset of the device in turns, on the same simulator, and print where the time goes."""
+    """Let all learners train the device's preset in turns, on the same simulator, and print the shares of time."""
     preset = PRESETS["gpu" if device == "cuda" else "cpu"]()
-    # Stock has neither: with them the two would not do the same work.
+    # Stock has neither; with them the learners would not do the same work.
     config = replace(preset, ppo=replace(preset.ppo, mirror=False, adaptive_lr=False))
     if config.train.torch_threads:
         torch.set_num_threads(config.train.torch_threads)
@@ -121,7 +121,7 @@ def measure_end_to_end(device: str) -> dict[str, Any]:
         model.set_logger(Logger(folder=None, output_formats=[]))
         for _ in range(WARM_UP if name == "ours" else 1):
             _iterate(model, env, callbacks[name])
-    # The same robots doing the same: all start their turns with the same weights.
+    # All learners start their turns with the same weights, so that the robots behave alike.
     for model in models.values():
         model.policy.load_state_dict(models["ours"].policy.state_dict())
     for _ in range(TURNS):

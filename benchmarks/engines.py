@@ -1,9 +1,9 @@
-"""Environment steps a second: MuJoCo beside Genesis, and with randomisation beside without, in one run.
+"""Environment steps per second of MuJoCo and Genesis, with and without randomisation, in one run.
 
     python benchmarks/engines.py --out logs/engines.json
 
 `scene.step` is the simulator with its state read back; `env.step` adds observations, rewards and resets. All loops
-take turns, a second each, and get the same small actions; a ratio is that of the turns of one round.
+take turns of one second and get the same small actions; a ratio compares turns of one round.
 """
 
 import argparse
@@ -33,15 +33,15 @@ RATIOS = {
     "full over none, Genesis env.step": ("genesis full", "genesis none"),
     "full over none, MuJoCo env.step": ("mujoco full", "mujoco none"),
 }
-"""Name of a ratio, and the loops whose steps a second it is made of."""
+"""Name of a ratio, and the two loops whose steps per second it compares."""
 
 
 def main() -> int:
-    """Measure, print and write."""
+    """Measure, print the result, and write it if requested."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--num_envs", type=whole_number, default=256, metavar="N", help="environments (default 256)")
     parser.add_argument("--rounds", type=whole_number, default=15, metavar="N", help="turns of each loop (default 15)")
-    parser.add_argument("--out", type=path_name, metavar="FILE", help="where the JSON goes")
+    parser.add_argument("--out", type=path_name, metavar="FILE", help="path of the JSON")
     args = parser.parse_args()
     torch.set_num_threads(1)
     result = {"machine": describe_machine(CPU), **measure(args.num_envs, args.rounds)}
@@ -52,7 +52,7 @@ def main() -> int:
 
 
 def measure(num_envs: int, rounds: int) -> dict[str, Any]:
-    """Let all loops take turns; return their steps a second and the ratios."""
+    """Let all loops take turns; return their steps per second and the ratios."""
     loops: dict[str, Callable[[int], object]] = {}
     for sim in ("genesis", "mujoco"):
         for level in ("none", "full"):

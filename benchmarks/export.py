@@ -1,9 +1,9 @@
-"""Milliseconds a step of an exported policy on one core: ONNX and TorchScript beside PyTorch, in one run.
+"""Milliseconds per step of an exported policy on one core: ONNX, TorchScript and PyTorch, in one run.
 
     python benchmarks/export.py --out logs/export.json
 
-One robot, random weights, random observations. The formats take turns, a fixed number of steps each; a figure is that
-of the median step, then over the turns.
+One robot, random weights, random observations. The formats take turns with a fixed number of steps each; a result is
+the median step of each turn, then the median over turns.
 """
 
 import argparse
@@ -43,18 +43,18 @@ from biped.train.learner import make_model
 from biped_config import PRESETS
 
 TARGET_MS = 2.0
-"""What ONNX must stay under with the `gpu` preset's network."""
+"""Upper bound for ONNX with the `gpu` preset's network (ms)."""
 POLICIES = ("gpu", "cpu")
 """Presets whose networks are measured."""
 STEPS = 200
-"""Steps a turn."""
+"""Steps per turn."""
 
 
 def main() -> int:
-    """Measure, print and write."""
+    """Measure, print the result, and write it if requested."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=whole_number, default=15, metavar="N", help="turns of each (default 15)")
-    parser.add_argument("--out", type=path_name, metavar="FILE", help="where the JSON goes")
+    parser.add_argument("--out", type=path_name, metavar="FILE", help="path of the JSON")
     args = parser.parse_args()
     torch.set_num_threads(1)
     result: dict[str, Any] = {
@@ -72,7 +72,7 @@ def main() -> int:
 
 
 def measure(preset: str, rounds: int) -> dict[str, Any]:
-    """Let the formats of one network take turns; return the milliseconds of each."""
+    """Let the formats of one network take turns; return the milliseconds per step of each."""
     config = PRESETS[preset]()
     config = replace(config, train=replace(config.train, device="cpu"))
     env = make_env(parity_config(config.env), sim="mujoco")

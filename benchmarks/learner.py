@@ -1,12 +1,12 @@
-"""Recurrent PPO's update beside stock, rsl_rl and a bare loop of the same network, in one run.
+"""Compare recurrent PPO's update with stock, rsl_rl and a bare loop of the same network, in one run.
 
     python benchmarks/learner.py                 on the CPU; pip install -c constraints.txt -e '.[bench]' adds rsl_rl
     python benchmarks/learner.py --gpu           on the GPU: 4096 environments, fp32 and bf16
     python benchmarks/learner.py --end_to_end    training on the Genesis biped, beside stock
 
-A rollout of random observations is updated with by each learner in turn, one epoch at a time; the ratio is that of
-neighbouring turns, so that a machine whose speed drifts does not matter. Rates are given for ten epochs, as the GPU
-preset trains. Prints tables, and writes JSON and a plot.
+Each learner in turn updates with a rollout of random observations, one epoch at a time. Ratios compare neighbouring
+turns, so that slow changes of the machine's speed do not matter. Rates are for ten epochs, as in the GPU preset.
+Prints tables, and writes JSON and a plot.
 """
 
 import argparse
@@ -37,34 +37,34 @@ from biped.base.command_line import path_name
 from biped.base.machine import keep_freed_memory
 
 EPOCHS = 10
-"""Epochs an update that rates are given for."""
+"""Epochs per update in the reported rates."""
 ENDS = (0.0, 0.001, 0.01)
-"""Chance that an episode ends with a step: never, after the biped's 20 s, after 2 s."""
+"""Probability per step that an episode ends: never, after the biped's 20 s, after 2 s."""
 GROWTH_UPDATES = 200
 STOCK_ROUNDS = 5
-"""Turns of stock, which is slow."""
+"""Number of turns of stock, which is slow."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One learner at one size."""
+    """The result of one learner at one size."""
 
     size: str
-    """Network."""
+    """Name of the network."""
     n_envs: int
-    """Environments."""
+    """Number of environments."""
     n_steps: int
-    """Steps an environment."""
+    """Steps per environment."""
     n_minibatches: int
-    """Minibatches an epoch."""
+    """Minibatches per epoch."""
     end_probability: float
-    """Chance that an episode ends with a step."""
+    """Probability per step that an episode ends."""
     learner: str
-    """Who updated."""
+    """Name of the learner."""
     steps_per_s: float
-    """Transitions a second of an update of ten epochs, median over turns."""
+    """Transitions per second of an update of ten epochs, median over turns."""
     ours_over_it: float
-    """How many times faster `DeviceRecurrentPPO` is, median over neighbouring turns."""
+    """Speed of `DeviceRecurrentPPO` divided by this learner's, median over neighbouring turns."""
 
 
 def measure(size: Size, device: str, rounds: int) -> list[Row]:
@@ -119,7 +119,7 @@ def _wait(device: str) -> None:
 
 
 def measure_buffer(size: Size) -> dict[str, Any]:
-    """Return bytes a transition of both buffers."""
+    """Return the bytes per transition of both buffers."""
     stock = learners.stock(replace(size, n_envs=4), "cpu").rollout_buffer
     stock_bytes = sum(value.nbytes for value in vars(stock).values() if isinstance(value, np.ndarray))
     per_stock = stock_bytes / (4 * size.n_steps)
@@ -136,9 +136,9 @@ def measure_buffer(size: Size) -> dict[str, Any]:
 
 
 def measure_growth() -> list[float]:
-    """Return the resident memory (MiB) of a process of its own after 20 and after 220 rollouts and updates.
+    """Return the resident memory (MiB) of a separate process after 20 and after 220 rollouts and updates.
 
-    The small policy on 64 environments, with glibc's own ways of keeping memory.
+    It runs the small policy on 64 environments, with glibc's default memory settings.
     """
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_resident_mib)
@@ -159,18 +159,18 @@ def _resident_mib() -> list[float]:
 
 
 def show(rows: list[Row]) -> None:
-    """Print one size."""
+    """Print the results of one size."""
     first = rows[0]
     print(
         f"\n{first.size}, {first.n_envs} x {first.n_steps}, {first.n_minibatches} minibatches, "
-        f"episodes end with chance {first.end_probability} a step"
+        f"episodes end with probability {first.end_probability} per step"
     )
     for row in rows:
         print(f"  {row.learner:12s} {row.steps_per_s:>10,.0f} steps/s   ours / it {row.ours_over_it:>7.2f}", flush=True)
 
 
 def plot(rows: list[Row], out: Path) -> None:
-    """Draw rates on a logarithmic axis, a group of bars a size."""
+    """Draw rates on a logarithmic axis, one group of bars per size."""
     by_bar = {((row.size, row.n_envs, row.n_steps), row.learner): row.steps_per_s for row in rows}
     groups = list(dict.fromkeys(group for group, _ in by_bar))
     names = list(dict.fromkeys(row.learner for row in rows))
@@ -185,7 +185,7 @@ def plot(rows: list[Row], out: Path) -> None:
         [f"{size}\n{n_envs} x {n_steps}" for size, n_envs, n_steps in groups],
     )
     axis.set_yscale("log")
-    axis.set_ylabel("transitions a second of an update")
+    axis.set_ylabel("transitions per second of an update")
     axis.set_title("An update of ten epochs, from ten times the time of one; episodes of 1000 steps", fontsize=10)
     axis.legend(fontsize=8)
     axis.grid(axis="y", alpha=0.3)
@@ -193,7 +193,7 @@ def plot(rows: list[Row], out: Path) -> None:
 
 
 def main() -> int:
-    """Measure what is asked for, print it and write it down."""
+    """Run the requested measurement, print it and write it to a file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--gpu", action="store_true", help="on the GPU, with 4096 environments")
     parser.add_argument("--end_to_end", action="store_true", help="training on the Genesis biped, beside stock")
@@ -201,7 +201,7 @@ def main() -> int:
         "--threads", type=int, default=0, metavar="N", help="torch threads on the CPU (default: torch's)"
     )
     parser.add_argument("--rounds", type=int, default=15, metavar="N", help="turns of each learner (default 15)")
-    parser.add_argument("--out", type=path_name, metavar="FILE", help="where the JSON goes (default: logs/benchmarks)")
+    parser.add_argument("--out", type=path_name, metavar="FILE", help="path of the JSON (default: logs/benchmarks)")
     args = parser.parse_args()
     if args.gpu and not torch.cuda.is_available():
         print("learner.py: --gpu, but torch finds no CUDA device", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The learners that `benchmarks/learner.py` compares, each ready to update the same network with a rollout."""
+"""The learners that `benchmarks/learner.py` compares; each can update the same network with a rollout."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,17 +22,17 @@ from biped.ppo.recurrent_ppo import DeviceRecurrentPPO
 
 OBSERVATIONS, ACTIONS = 43, 9
 GROUPS = group_widths(Config().env)
-"""Widths of what the default robot's actor and critic see, where they see different things."""
+"""Widths of the observation groups of the default robot's actor and critic."""
 ESTIMATES = (0, 1, 2, 3)
-"""Numbers of the critic's group that the actor's memory predicts: as many as a velocity and a height."""
+"""Indices in the critic's group that the actor's memory predicts: as many as a velocity and a height."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """A network and a rollout."""
+    """Size of a network and of a rollout."""
 
     name: str
-    """What the table calls it."""
+    """Name in the table."""
     hidden_sizes: tuple[int, ...]
     """Widths of the MLP."""
     lstm_hidden_size: int
@@ -40,13 +40,13 @@ class Size:
     lstm_layers: int
     """Layers of the LSTM."""
     n_envs: int
-    """Environments."""
+    """Number of environments."""
     n_steps: int = 32
-    """Steps an environment."""
+    """Steps per environment."""
     end_probability: float = 0.01
-    """Chance that an episode ends with a step."""
+    """Probability per step that an episode ends."""
     n_minibatches: int = 4
-    """Minibatches an epoch; the presets have four."""
+    """Minibatches per epoch; the presets have four."""
 
     @property
     def policy_kwargs(self) -> dict[str, Any]:
@@ -59,10 +59,10 @@ class Size:
 
 
 class FreeEnv(VecEnv):
-    """Random observations and rewards that cost nothing to make, and episodes that end by chance."""
+    """An environment with precomputed random observations, random rewards, and random episode ends."""
 
     def __init__(self, n_envs: int, end_probability: float, groups: dict[str, int] | None = None) -> None:
-        """Draw a stock of observations once; `groups` are the widths of those that come in groups."""
+        """Draw a stock of observations once; `groups` are the widths of observation groups, if there are any."""
         widths = groups or {"": OBSERVATIONS}
         boxes: dict[str, spaces.Space] = {name: spaces.Box(-10, 10, (width,)) for name, width in widths.items()}
         super().__init__(n_envs, spaces.Dict(boxes) if groups else boxes[""], spaces.Box(-1, 1, (ACTIONS,)))
@@ -78,38 +78,38 @@ class FreeEnv(VecEnv):
         return self._stock[0]
 
     def step_async(self, actions: np.ndarray) -> None:
-        """Actions change nothing."""
+        """Ignore the actions."""
 
     def step_wait(self) -> Any:
-        """Return the next observations of the stock."""
+        """Return the next observations from the stock."""
         self._step += 1
         dones = self._draws.random(self.num_envs) < self._end_probability
         rewards = self._draws.normal(size=self.num_envs).astype(np.float32)
         return self._stock[self._step % len(self._stock)], rewards, dones, [{} for _ in range(self.num_envs)]
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Do nothing: there is nothing to free."""
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
         """Return None for every environment."""
         return [None] * self.num_envs
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        """Nothing to set."""
+        """Do nothing: there is nothing to set."""
 
     def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
-        """Nothing to call."""
+        """Return None for every environment, without a call."""
         return [None] * self.num_envs
 
     def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
-        """Nothing is wrapped."""
+        """Return False for every environment."""
         return [False] * self.num_envs
 
 
 class StockPassPolicy(MlpIntoLstmPolicy):
-    """The network with sb3-contrib's own pass over sequences, as its users have it."""
+    """The network with sb3-contrib's own pass over sequences, as in stock."""
 
-    # The parent's annotation of the states misses the tuple.
+    # The parent's annotation of the states lacks the tuple.
     _process_sequence = staticmethod(RecurrentActorCriticPolicy._process_sequence)  # pyright: ignore
 
 
@@ -142,18 +142,18 @@ def _arguments(size: Size, device: str) -> dict[str, Any]:
 
 
 def stock(size: Size, device: str) -> RecurrentPPO:
-    """sb3-contrib's `RecurrentPPO` with a rollout, one epoch an update."""
+    """Return sb3-contrib's `RecurrentPPO` with a rollout and one epoch per update."""
     return _with_rollout(RecurrentPPO(StockPassPolicy, **_arguments(size, device)))
 
 
 def ours(size: Size, device: str, precision: Precision = "fp32", *, asymmetric: bool = False) -> DeviceRecurrentPPO:
-    """`DeviceRecurrentPPO` with a rollout, one epoch an update.
+    """Return `DeviceRecurrentPPO` with a rollout and one epoch per update.
 
     Args:
-        size: of network and rollout.
-        device: where it learns.
-        precision: of the networks up to their heads.
-        asymmetric: actor and critic see different things, and the actor's memory predicts some of what it does not see.
+        size: size of network and rollout.
+        device: device of the learner.
+        precision: precision of the networks up to their heads.
+        asymmetric: give the critic its own observations, and let the actor's memory predict some of them.
     """
     arguments = _arguments(size, device)
     if asymmetric:
@@ -165,7 +165,7 @@ def ours(size: Size, device: str, precision: Precision = "fp32", *, asymmetric: 
 
 
 def bare(size: Size, device: str) -> Callable[[], None]:
-    """Forward, backward and Adam of the same network over whole environments: no PPO, and no episode ever ends."""
+    """Return forward, backward and Adam of the same network over whole environments, without PPO or episode ends."""
     space = spaces.Box(-10, 10, (OBSERVATIONS,)), spaces.Box(-1, 1, (ACTIONS,))
     policy = MlpIntoLstmPolicy(*space, lambda _: 1e-4, **size.policy_kwargs).to(device)
     optimizer = torch.optim.Adam(policy.parameters(), lr=1e-4)
@@ -192,7 +192,7 @@ def bare(size: Size, device: str) -> Callable[[], None]:
 
 
 def rsl_rl(size: Size, device: str) -> Callable[[], object]:
-    """rsl_rl's recurrent PPO with a rollout, one epoch an update; its LSTM comes before its MLP.
+    """Return the update of rsl_rl's recurrent PPO with a rollout and one epoch; its LSTM comes before its MLP.
 
     Raises:
         ImportError: rsl_rl is not installed.
@@ -242,5 +242,5 @@ LARGE = Size("large policy", (512, 256, 128), 512, 2, n_envs=64)
 SMALL = Size("small policy", (128, 64), 64, 1, n_envs=256)
 CPU_SIZES = (LARGE, SMALL, replace(SMALL, n_envs=1024))
 STOCK_SIZES = (replace(LARGE, n_minibatches=16), replace(SMALL, n_minibatches=64))
-"""With minibatches of 128 transitions, which is what sb3-contrib takes unless it is told otherwise."""
+"""Sizes with minibatches of 128 transitions, sb3-contrib's default."""
 GPU_SIZES = (replace(LARGE, n_envs=4096),)

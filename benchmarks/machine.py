@@ -1,4 +1,4 @@
-"""What a benchmark's figures belong to: the machine, the versions, the commit and the date."""
+"""A description of a benchmark's circumstances: machine, versions, commit and date."""
 
 import datetime
 import importlib.metadata
@@ -33,7 +33,7 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
 
 
 def record_file(out: Path | None, name: str) -> Path:
-    """Return where a record goes: among the logs unless it was said, as those of the repository stay as published."""
+    """Return the path of a record; by default it is in the logs, so that published records are not overwritten."""
     if out is None:
         out = LOGS / "benchmarks" / f"{name}.json"
         out.parent.mkdir(parents=True, exist_ok=True)

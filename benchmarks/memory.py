@@ -1,10 +1,10 @@
-"""The memory that a training takes beside what `biped.train.memory` expects, in one run.
+"""Compare the memory that a training takes with the estimate of `biped.train.memory`, in one run.
 
     python benchmarks/memory.py --out logs/memory.json
     python benchmarks/memory.py --gpu --out logs/memory_gpu.json
 
-Each case is a process of its own that trains for two rollouts and evaluates once. On a CPU its peak is the process's
-largest resident size, on a GPU the least that was free while it ran: nothing else may run on that GPU.
+Each case is a separate process that trains for two rollouts and evaluates once. On a CPU the peak is the process's
+largest resident size; on a GPU it is computed from the lowest free memory, so nothing else may run on that GPU.
 """
 
 import argparse
@@ -27,16 +27,16 @@ from biped_config import PRESETS
 
 CPU_CASES = [("cpu", 64), ("cpu", 256), ("cpu", 2048), ("gpu", 16), ("gpu", 128), ("gpu", 512)]
 GPU_CASES = [("cpu", 256), ("gpu", 1024), ("gpu", 4096), ("gpu", 16384)]
-"""Presets and environments."""
+"""Presets, with numbers of environments."""
 _EVERY_S = 0.02
 
 
 def main() -> int:
-    """Measure all cases, print them, and write JSON where asked."""
+    """Measure all cases, print them, and write JSON if requested."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gpu", action="store_true", help="on the CUDA device")
-    parser.add_argument("--out", type=path_name, help="where the JSON goes")
-    parser.add_argument("--case", nargs=2, metavar=("PRESET", "N"), help="one case alone, in this process")
+    parser.add_argument("--out", type=path_name, help="path of the JSON")
+    parser.add_argument("--case", nargs=2, metavar=("PRESET", "N"), help="only one case, in this process")
     args = parser.parse_args()
     device = "cuda" if args.gpu else "cpu"
     if args.case:

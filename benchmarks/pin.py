@@ -1,10 +1,10 @@
-"""Train small runs in both engines and print a digest of what each left: weights, optimizer, metric rows.
+"""Train small runs in both engines and print digests of their results: weights, optimizer, metric rows.
 
     python benchmarks/pin.py                    the code of this checkout
-    python benchmarks/pin.py --root ../before   the code of another one, with this Python
+    python benchmarks/pin.py --root ../before   the code of another checkout, with this Python
 
-A change that moves code and changes no number prints the same lines, on the same machine with the same versions. Reads
-only what every version leaves: the command line, the files of a run, and the members of a checkpoint.
+A change that only moves code prints the same lines, on the same machine with the same versions. The script uses only
+what every version has: the command line, the files of a run, and the members of a checkpoint.
 """
 
 import argparse
@@ -34,12 +34,12 @@ CASES = {
         *("--eval_freq", str(UPDATES * CPU_PRESET_STEPS // 2), "--set", "train.eval_episodes=32"),
     ],
 }
-"""What is trained, by name."""
+"""Flags of each training, by name."""
 _OF_THE_CLOCK = ("time", "time/fps", "time/time_elapsed", "time/collection_time", "time/learning_time")
 
 
 def main() -> None:
-    """Train each case in each engine, one after the other, and print a line for each."""
+    """Train each case in each engine, one after another, and print one line for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, default=ROOT, metavar="DIR", help="the checkout whose code trains")
     root = parser.parse_args().root.resolve()
@@ -64,7 +64,7 @@ def train(root: Path, logs: Path, flags: list[str]) -> Path:
 
 
 def digests(run: Path) -> tuple[str, str, str]:
-    """Return the digests of a run's final weights, of its optimizer, and of its metric rows without times."""
+    """Return digests of a run's final weights, of its optimizer, and of its metric rows without times."""
     with zipfile.ZipFile(run / "model_final.zip") as archive:
         weights, optimizer = (
             torch.load(io.BytesIO(archive.read(name)), map_location="cpu", weights_only=True)
@@ -76,7 +76,7 @@ def digests(run: Path) -> tuple[str, str, str]:
 
 
 def digest(tree: Any) -> str:
-    """Return 16 hexadecimal digits of all that a tree of dictionaries, lists, tensors and numbers holds."""
+    """Return 16 hexadecimal digits of a hash over a tree of dictionaries, lists, tensors and numbers."""
     found = hashlib.sha256()
     for part in _parts(tree):
         found.update(part)

@@ -22,11 +22,11 @@ PANELS = {
     "learning rate": "train/learning_rate",
 }
 BARS = {"gate/error_lin_vel_x_m_s": 0.08, "gate/error_lin_vel_y_m_s": 0.08, "gate/error_ang_vel_rad_s": 0.25}
-"""Bars of the gate, drawn where there is one."""
+"""Bars of the gate, drawn in the panels that have one."""
 
 
 def main() -> int:
-    """Draw the panels, a line for each of the runs named on the command line."""
+    """Draw the panels, with one line for each run on the command line."""
     if len(sys.argv) < 3:
         print("usage: plot_training.py logs/NAME [logs/NAME ...] OUT.png", file=sys.stderr)
         return 2

@@ -1,10 +1,10 @@
-"""What the sinks cost: training with all of them beside training with none, in one run.
+"""The cost of metric outputs: training with all of them and with none, in one run.
 
     python benchmarks/sinks.py --out logs/sinks.json
 
-The CPU preset is trained in pairs of short blocks of rollouts, one with the console, TensorBoard, metrics.jsonl and an
-offline W&B run, one with nothing, in alternating order. Blocks differ by more than what is looked for, so
-two figures are given: the time that the training's own thread spends in the sinks, and the median of the pairs' ratios
+The CPU preset is trained in pairs of short blocks of rollouts, one with the console, TensorBoard, metrics.jsonl and
+an offline W&B run, one without outputs, in alternating order. Blocks differ by more than the expected effect, so two
+results are given: the time that the training's own thread spends in the outputs, and the median of the pairs' ratios
 with its standard error.
 """
 
@@ -40,11 +40,11 @@ from biped_config import cpu_preset
 
 
 def main() -> int:
-    """Measure, print, and write JSON where asked."""
+    """Measure, print, and write JSON if requested."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rollouts", type=whole_number, default=5, help="rollouts a block (default 5)")
+    parser.add_argument("--rollouts", type=whole_number, default=5, help="rollouts per block (default 5)")
     parser.add_argument("--pairs", type=whole_number, default=60, help="pairs of blocks (default 60)")
-    parser.add_argument("--out", type=path_name, help="where the JSON goes")
+    parser.add_argument("--out", type=path_name, help="path of the JSON")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         result = measure(Path(folder), args.rollouts, args.pairs)
@@ -55,7 +55,7 @@ def main() -> int:
 
 
 def measure(folder: Path, rollouts: int, pairs: int) -> dict[str, Any]:
-    """Train alternately with and without sinks; return seconds a rollout and the shares of the sinks."""
+    """Train alternately with and without outputs; return seconds per rollout and the shares of the outputs."""
     config = cpu_preset()
     torch.set_num_threads(config.train.torch_threads)
     env = BipedVecEnv(make_env(config.env, "cpu"))
@@ -73,7 +73,7 @@ def measure(folder: Path, rollouts: int, pairs: int) -> dict[str, Any]:
     steps = rollouts * config.ppo.n_steps * config.env.num_envs
     seconds: dict[str, list[float]] = {name: [] for name in loggers}
     in_sinks: list[float] = []
-    for pair in range(-2, pairs):  # the first two are to warm up
+    for pair in range(-2, pairs):  # the first two pairs are a warm-up
         for name, logger in sorted(loggers.items(), reverse=pair % 2 == 0):
             dump = _timed(logger)
             model.set_logger(logger)
@@ -93,7 +93,7 @@ def measure(folder: Path, rollouts: int, pairs: int) -> dict[str, Any]:
         "seconds_a_rollout_in_sinks": statistics.median(in_sinks),
         "share_in_sinks": statistics.median(in_sinks) / without,
         "median_ratio": statistics.median(ratios),
-        # Of a median of what is spread like a Gaussian: 1.25 times that of the mean.
+        # The standard error of a median of Gaussian values is 1.25 times that of the mean.
         "standard_error_of_ratio": 1.25 * statistics.stdev(ratios) / len(ratios) ** 0.5,
         "ratios": sorted(round(ratio, 4) for ratio in ratios),
         "rollouts_a_block": rollouts,
@@ -102,7 +102,7 @@ def measure(folder: Path, rollouts: int, pairs: int) -> dict[str, Any]:
 
 
 def _timed(logger: Logger) -> list[float]:
-    """Time the logger's dumps from here on; return the list that the seconds are added to."""
+    """Time the logger's dumps from now on; return the list that collects the durations (s)."""
     spent: list[float] = []
     dump = type(logger).dump
 

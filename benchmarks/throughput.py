@@ -1,12 +1,12 @@
-"""Environment steps a second: `BipedEnv.step` beside a bare Genesis loop of the same scene, in one run.
+"""Environment steps per second of `BipedEnv.step` and of a bare Genesis loop of the same scene, in one run.
 
     python benchmarks/throughput.py            64, 256 and 1024 environments on the CPU
     python benchmarks/throughput.py --gpu      and 4096 and 16384, on the GPU
 
-The bare loop sets joint targets and steps the simulator; it reads nothing back, resets nobody and computes no reward.
-Both loops get the same small actions, under which every robot stands: a robot that lies on its side has other contacts
-and costs another time. The loops take turns, and the ratio is that of neighbouring turns, so that a machine whose
-speed drifts does not matter. Prints a table and writes JSON.
+The bare loop sets joint targets and steps the simulator; it reads no state, resets no robot and computes no reward.
+Both loops get the same small actions, under which every robot stands, because a robot lying on its side has other
+contacts and takes another time. The loops take turns, and ratios compare neighbouring turns, so that slow changes of
+the machine's speed do not matter. Prints a table and writes JSON.
 """
 
 import argparse
@@ -32,9 +32,9 @@ from biped_config import cpu_preset
 SIZES, GPU_SIZES = (64, 256, 1024), (64, 256, 1024, 4096, 16384)
 ROUNDS = 9
 TURN_S = 1.5
-"""How long each loop runs before it is the other's turn (s)."""
+"""Duration of each turn (s)."""
 ACTION_SIZE = 0.2
-"""Standard deviation of the actions: 0.05 rad, nobody falls."""
+"""Standard deviation of the actions: 0.05 rad, with which no robot falls."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class Row:
     num_envs: int
     """Environments stepped in parallel."""
     env_steps_per_s: float
-    """`BipedEnv.step`, over all environments, median of the turns (1/s)."""
+    """Rate of `BipedEnv.step` over all environments, median of the turns (1/s)."""
     bare_steps_per_s: float
-    """The bare loop, likewise (1/s)."""
+    """Rate of the bare loop over all environments, median of the turns (1/s)."""
     ratio: float
-    """First over second, median over neighbouring turns."""
+    """First rate divided by the second, median over neighbouring turns."""
     ratio_low: float
     """Lowest of those ratios."""
     ratio_high: float
@@ -56,7 +56,7 @@ class Row:
 
 
 def seconds_per_step(loop: Callable[[int], object], steps: int, device: torch.device) -> float:
-    """Time a loop, waiting for the device at both ends."""
+    """Return a loop's seconds per step, waiting for the device at both ends."""
     _wait(device)
     start = time.perf_counter()
     for step in range(steps):
@@ -104,11 +104,11 @@ def measure(cfg: EnvConfig, device: torch.device) -> Row:
 
 
 def main() -> int:
-    """Measure every size, print the table and write it down."""
+    """Measure every size, print the table and write it to a file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--gpu", action="store_true", help="measure on the GPU, with 4096 and 16384 environments too")
+    parser.add_argument("--gpu", action="store_true", help="measure on the GPU, also with 4096 and 16384 environments")
     parser.add_argument("--sizes", type=int, nargs="+", metavar="N", help="numbers of environments")
-    parser.add_argument("--out", type=path_name, metavar="FILE", help="where the JSON goes (default: logs/benchmarks)")
+    parser.add_argument("--out", type=path_name, metavar="FILE", help="path of the JSON (default: logs/benchmarks)")
     args = parser.parse_args()
     if args.gpu and not torch.cuda.is_available():
         print("throughput.py: --gpu, but torch finds no CUDA device", file=sys.stderr)
