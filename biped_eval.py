@@ -55,7 +55,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--set", action="append", default=[], metavar="PATH=VALUE", help="set a field of the environment; repeatable")
     add("--randomize", choices=RANDOMIZATIONS, default="none", help="how much robots and ground differ (default none)")
     add("--sim", choices=("genesis", "mujoco"), default="genesis", help="the simulator (default genesis)")
-    add("--robustness", action="store_true", help="sweep what may differ, one thing at a time: table, JSON and plot")
+    add("--robustness", action="store_true", help="vary one property of the robots at a time: table, JSON and plot")
     add("--seed", type=seed_number, default=0, metavar="N", help="seed of starts and commands (default 0)")
     add("--device", choices=("auto", "cuda", "cpu"), default="auto", help="device to simulate on (default auto)")
     add("--out", type=path_name, metavar="FILE", help="path of the results (default eval.json in the run's folder)")
