@@ -73,7 +73,7 @@ class RobotConfig(Section):
 
     def __post_init__(self) -> None:
         count = len(self.joint_names)
-        self._require(len(self.default_joint_pos_rad) == count, "default_joint_pos_rad", f"{count} values, one a joint")
+        self._require(len(self.default_joint_pos_rad) == count, "default_joint_pos_rad", f"{count} values, one per joint")
         self._require(len(self.swing_joints) == 2 * len(LEG_PITCH), "swing_joints", "six names, three of each leg")
         self._require(set(self.swing_signs) <= {1.0, -1.0}, "swing_signs", "1 or -1 each")
         self._require(
