@@ -64,7 +64,7 @@ class PPOConfig(Section):
     """Weight of the entropy bonus."""
     vf_coef: NotNegative = 0.5
     """Weight of the value loss."""
-    velocity_coef: NotNegative = 0.1
+    velocity_coef: NotNegative = 3.0
     """Weight of the loss of `policy.velocity_head`: the mean squared error of its predictions, in scaled units."""
     max_grad_norm: Positive = 1.0
     """Upper bound of the gradient's norm; larger gradients are scaled down to it."""

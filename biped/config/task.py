@@ -75,11 +75,11 @@ class GaitConfig(Section):
 class RewardWeights(Section):
     """Weight of each term of `biped.mdp.rewards.TERMS`, per second (multiplied by the control step); 0 is off."""
 
-    tracking_lin_vel_x: Finite = 1.5
+    tracking_lin_vel_x: Finite = 2.0
     """Reward for following the commanded forward velocity."""
-    tracking_lin_vel_y: Finite = 2.25
+    tracking_lin_vel_y: Finite = 3.5
     """Reward for following the commanded velocity to the left."""
-    tracking_ang_vel: Finite = 5.0
+    tracking_ang_vel: Finite = 6.5
     """Reward for following the commanded yaw rate."""
     alive_bonus: Finite = 0.3
     """Reward while the robot has not fallen."""
@@ -87,7 +87,7 @@ class RewardWeights(Section):
     """Reward for pitch joints that follow the phase-clocked reference, legs in antiphase."""
     foot_alternation: Finite = 1.0
     """Reward for a touchdown of the other foot than last time, after a swing of valid length."""
-    contact_schedule: Finite = 2.5
+    contact_schedule: Finite = 4.0
     """Reward while exactly those feet are on the ground that the phase clock prescribes."""
     standing_still: Finite = 1.0
     """Reward for both feet on the ground while the command is to stand."""
