@@ -1,6 +1,7 @@
 """Small commands: `python -m biped COMMAND`, and `--help` after each.
 
     python -m biped check-machine                 what this machine has for training, and what is missing
+    python -m biped robot MODEL --draft FILE      write a robot's file from its MJCF or URDF
     python -m biped check-robot FILE              problems of a robot, from its robot.json or its model
     python -m biped curves logs/NAME              draw a run on one page
     python -m biped average logs/NAME             write the mean of a run's last checkpoints
@@ -15,7 +16,16 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 
-from biped.base.command_line import DONE, MACHINE, OneLineParser, exit_code, folder_name, path_name, whole_number
+from biped.base.command_line import (
+    DONE,
+    MACHINE,
+    OneLineParser,
+    as_word,
+    exit_code,
+    folder_name,
+    path_name,
+    whole_number,
+)
 
 Run = Callable[[argparse.Namespace], int | None]
 """Carries out a command; it imports what it needs only when called."""
@@ -32,6 +42,9 @@ def make_parser() -> argparse.ArgumentParser:
         return command
 
     add("check-machine", check_machine, "Report what this machine has for training, and what is missing.")
+    model = add("robot", draft_robot, "Write a robot's file from its model; what is guessed is said.")
+    model.add_argument("model", type=path_name, help="the robot's MJCF or URDF, as it was downloaded")
+    model.add_argument("--draft", type=path_name, metavar="FILE", help="where to write it; without, it is printed")
     robot = add("check-robot", check_robot, "Check a robot and report its problems.")
     robot.add_argument("file", type=path_name, help="robot.json; or an MJCF or URDF with the joint names of the biped")
     curves = add("curves", draw_curves, "Draw a run on one page.")
@@ -67,6 +80,27 @@ def check_robot(args: argparse.Namespace) -> int:
     from biped.sim.check_robot import check
 
     return DONE if check(args.file) else MACHINE
+
+
+def draft_robot(args: argparse.Namespace) -> None:
+    """Write a robot's file from its model.
+
+    Raises:
+        UsageError: the model is no biped that could be understood, or there is a file already.
+        MachineError: the model cannot be read, or the disk refuses the write.
+    """
+    from biped.sim.mujoco_draft import draft, write
+
+    made = draft(args.model)
+    for text in made.found:
+        print(f"found    {text}", file=sys.stderr)
+    for text in made.guesses:
+        print(f"GUESSED  {text}", file=sys.stderr)
+    if args.draft is None:
+        print(json.dumps(made.content, indent=2))
+        return
+    write(made, args.model, args.draft)
+    print(f"{args.draft}: correct what is guessed, then run: {'python -m biped check-robot ' + as_word(args.draft)}")
 
 
 def draw_curves(args: argparse.Namespace) -> None:

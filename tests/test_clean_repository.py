@@ -45,6 +45,7 @@ PLACEHOLDERS = {
     "logs/NAME": "logs/walk",
     "FILE": "assets/strider/robot.json",
     "OUT.png": "logs/out.png",
+    "my-robot/model.urdf": "my-robot/strider.xml",
 }
 LIVE = {"--viewer", "--web", "--keyboard"}
 
@@ -114,8 +115,10 @@ def repository(tmp_path: Path) -> Path:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
-    shutil.copytree(ROOT / "assets" / "strider", folder / "my-robot")  # the reader's own
+    # The reader's own robot, whose file is yet to be drafted.
+    shutil.copytree(ROOT / "assets" / "strider", folder / "my-robot", ignore=shutil.ignore_patterns("robot.json"))
     git(folder, "init", "-q")
+    (folder / ".git" / "info" / "exclude").write_text("/my-robot/robot.json\n")
     git(folder, "add", "-A")
     git(folder, "-c", "user.name=x", "-c", "user.email=x@y", "commit", "-qm", "all")
     return folder

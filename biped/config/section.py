@@ -104,7 +104,7 @@ def as_config_error(error: ValidationError, kind: type, *, is_whole: bool = Fals
     location = list(found["loc"])
     if location and isinstance(location[0], int):  # a positional argument
         location[0] = [*fields_of(kind)][location[0]]
-    path = [part for part in location if isinstance(part, str)]
+    path = _path_of(location, kind)
     broken = found.get("ctx", {}).get("error")
     if isinstance(broken, BrokenRuleError):
         where = _where([*path, broken.name], kind, is_whole)
@@ -154,7 +154,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 def without_none(hint: Any) -> Any:
     """Return a type without an optional None."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+    if typing.get_origin(hint) in (typing.Union, types.UnionType) and types.NoneType in typing.get_args(hint):
         return next(kind for kind in typing.get_args(hint) if kind is not types.NoneType)
     return hint
 
@@ -165,10 +165,27 @@ def _where(path: Sequence[str], kind: Any, is_whole: bool) -> str:
     return f"{kind.__name__}.{path[0]}"
 
 
+def _path_of(location: Sequence[Any], kind: Any) -> list[str]:
+    """Return the names of fields in pydantic's location, without places in lists and branches of unions."""
+    path: list[str] = []
+    for part in location:
+        if isinstance(part, str) and is_dataclass(kind):
+            path.append(part)
+            kind = _element(fields_of(kind)[part].annotation) if part in fields_of(kind) else None
+    return path
+
+
 def _section_of(path: Sequence[str], kind: Any) -> Any:
     for name in path:
-        kind = fields_of(kind)[name].annotation
+        kind = _element(fields_of(kind)[name].annotation)
     return kind
+
+
+def _element(hint: Any) -> Any:
+    """Return the section that a list holds; any other type unchanged, without an optional None."""
+    hint = without_none(hint)
+    items = typing.get_args(hint) if typing.get_origin(hint) is tuple else ()
+    return items[0] if items and is_dataclass(items[0]) else hint
 
 
 def _hint_of(path: Sequence[str], kind: Any) -> Any:
@@ -188,12 +205,24 @@ def _words(hint: Any, problem: str, *, inside: bool) -> str:
         problem: pydantic's name of the problem.
         inside: whether the problem is in one element of a list.
     """
-    kind, rules = (hint.__origin__, hint.__metadata__) if typing.get_origin(hint) is Annotated else (hint, ())
+    kind, rules = _unwrapped(hint)
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        kind, rules = _unwrapped(typing.get_args(kind)[0])
+        return f"{_words_of(kind, rules, problem)}, or a list of such numbers"
     if typing.get_origin(kind) is tuple:
         items = typing.get_args(kind)
         return _words(items[0], problem, inside=False) if inside else _list_words(items)
     if typing.get_origin(kind) is Literal:
         return "one of " + ", ".join(map(str, typing.get_args(kind)))
+    return _words_of(kind, rules, problem)
+
+
+def _unwrapped(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Return a type and the rules that it is annotated with."""
+    return (hint.__origin__, hint.__metadata__) if typing.get_origin(hint) is Annotated else (hint, ())
+
+
+def _words_of(kind: Any, rules: Sequence[Any], problem: str) -> str:
     if problem.endswith(("_type", "_parsing", "from_float")):
         return _TYPES.get(kind, "a value")
     bounds = {type(rule): rule for part in rules for rule in getattr(part, "metadata", [part])}

@@ -54,15 +54,17 @@ def with_settings(config: Config, settings: Sequence[tuple[str, Any]]) -> Config
     return from_dict(values, Config)
 
 
-ROBOT_SECTIONS = ("robot", "termination", "reward", "gait", "control")
+ROBOT_SECTIONS = ("robot", "termination", "reward", "gait", "control", "command", "sim")
 """Sections of the environment that a robot's file may set."""
+_MIRROR = "ppo.mirror"
+"""The one setting of the learner that a robot's file may set: whether the robot is symmetric."""
 
 
 def robot_settings(file: Path | None) -> list[tuple[str, Any]]:
     """Return the fields that a robot's file (`--robot`) sets, by path; an empty list without a file.
 
     The file is JSON: `{"robot": {...}, "termination": {...}, ...}`, sections of the environment with some of their
-    fields. `model_path` is relative to the file.
+    fields, and `"ppo": {"mirror": false}` for a robot that is not symmetric. `model_path` is relative to the file.
 
     Raises:
         ConfigError: the file cannot be read, or is not a robot's file.
@@ -73,15 +75,25 @@ def robot_settings(file: Path | None) -> list[tuple[str, Any]]:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"the robot's file {file} cannot be read ({str(error).splitlines()[0]})") from error
+    learner = flatten({"ppo": content.pop("ppo", {})}) if isinstance(content, dict) else {}
     strange = [name for name in content if name not in ROBOT_SECTIONS] if isinstance(content, dict) else [content]
-    if strange or not isinstance(content.get("robot"), dict):
+    if strange or not isinstance(content.get("robot"), dict) or set(learner) - {_MIRROR}:
         raise ConfigError(
-            f"the robot's file {file} must have a section robot, and may have {', '.join(ROBOT_SECTIONS[1:])}"
+            f"the robot's file {file} must have a section robot, and may have {', '.join(ROBOT_SECTIONS[1:])}, "
+            f"and {_MIRROR}"
         )
     model = content["robot"].get("model_path")
     if isinstance(model, str):
         content["robot"]["model_path"] = _from_repository(file.parent / expanded(model))
-    return list(flatten(content, "env.").items())
+    return [*as_settings(content), *learner.items()]
+
+
+def as_settings(content: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Return the sections of a robot's file as settings by path; what maps names to numbers stays one setting."""
+    robot = dict(content["robot"])
+    held = robot.pop("held_joints", None)
+    settings = flatten({**content, "robot": robot}, "env.")
+    return [*settings.items(), *([] if held is None else [("env.robot.held_joints", held)])]
 
 
 def expanded(path: str) -> Path:

@@ -233,12 +233,14 @@ def _action(env: EnvConfig) -> dict[str, Any]:
 
 
 def _motors(robot: RobotConfig) -> dict[str, Any]:
-    joints = len(robot.joint_names)
+    motors = robot.motors
     return {
-        "kp_nm_per_rad": [robot.kp_nm_per_rad] * joints,
-        "kd_nm_s_per_rad": [robot.kd_nm_s_per_rad] * joints,
-        "torque_limit_nm": [robot.servo.stall_torque_nm] * joints,
-        "no_load_speed_rad_s": robot.servo.no_load_speed_rad_s,
+        "kp_nm_per_rad": [motor.kp_nm_per_rad for motor in motors],
+        "kd_nm_s_per_rad": [motor.kd_nm_s_per_rad for motor in motors],
+        "torque_limit_nm": [motor.effort_limit_nm for motor in motors],
+        "stall_torque_nm": [motor.stall_torque_nm for motor in motors],
+        "velocity_limit_rad_s": [motor.velocity_limit_rad_s for motor in motors],
+        "servo": [motor.servo for motor in motors],
         "rule": "torque = kp * (target - position) - kd * velocity, clipped to +- limit, in the order of joint_names",
     }
 

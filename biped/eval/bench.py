@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from biped.config.randomization import RandomizationConfig
-from biped.config.robot import ServoConfig
+from biped.config.robot import RobotConfig
 from biped.config.run import Config
 from biped.env.env import make_env
 from biped.eval.agents import Agent
@@ -26,9 +26,9 @@ class Evaluation:
     """The episodes counted as trials."""
 
     @classmethod
-    def of(cls, record: Recording, servo: ServoConfig) -> "Evaluation":
+    def of(cls, record: Recording, robot: RobotConfig) -> "Evaluation":
         """Evaluate the episodes of a recording."""
-        return cls(judge(record, servo), count_trials(record))
+        return cls(judge(record, robot), count_trials(record))
 
     @property
     def rank(self) -> tuple[float, float]:
@@ -68,7 +68,7 @@ class EvaluationBench:
         """Evaluate a policy."""
         self.last_record = None  # frees its memory before the next one is recorded
         self.last_record = record_episodes(self._env, agent, self._commands, TRIAL_SEED)
-        return Evaluation.of(self.last_record, self._env.cfg.robot.servo)
+        return Evaluation.of(self.last_record, self._env.cfg.robot)
 
     def close(self) -> None:
         """Free the simulator."""

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from biped.config.robot import ServoConfig
+from biped.config.robot import RobotConfig
 from biped.eval.record import Bools, Recording
-from biped.robot.actuators import available_torque
+from biped.robot.actuators import Motors, available_torque
 from biped.robot.state import GRAVITY_M_S2
 
 SETTLE_S = 2.0
@@ -27,7 +27,7 @@ CHATTER_S = 0.06
 STEPPING_HZ = (0.7, 3.0)
 """Range of touchdowns per second and foot that counts as walking (Hz)."""
 
-Figure = Callable[[Recording, ServoConfig], float]
+Figure = Callable[[Recording, RobotConfig], float]
 """Computes a figure from recorded episodes and the robot's servo."""
 
 
@@ -68,22 +68,22 @@ def _median(values: NDArray) -> float:
 # Falls and tracking
 
 
-def survival(record: Recording, _: ServoConfig) -> float:
+def survival(record: Recording, _: RobotConfig) -> float:
     """Share of the episodes that last until the time limit."""
     return _mean(~record.fell)
 
 
-def error_lin_vel_x(record: Recording, _: ServoConfig) -> float:
+def error_lin_vel_x(record: Recording, _: RobotConfig) -> float:
     """Mean absolute error of the instantaneous forward velocity, m/s."""
     return _mean(tracking_errors(record)[measured(record)][:, 0])
 
 
-def error_lin_vel_y(record: Recording, _: ServoConfig) -> float:
+def error_lin_vel_y(record: Recording, _: RobotConfig) -> float:
     """Mean absolute error of the instantaneous velocity to the left, m/s."""
     return _mean(tracking_errors(record)[measured(record)][:, 1])
 
 
-def error_ang_vel(record: Recording, _: ServoConfig) -> float:
+def error_ang_vel(record: Recording, _: RobotConfig) -> float:
     """Mean absolute error of the instantaneous yaw rate, rad/s."""
     return _mean(tracking_errors(record)[measured(record)][:, 2])
 
@@ -144,7 +144,7 @@ def _swings(record: Recording) -> Runs:
     return Runs(air.first[inside], air.end[inside], air.env[inside], air.foot[inside])
 
 
-def alternation(record: Recording, _: ServoConfig) -> float:
+def alternation(record: Recording, _: RobotConfig) -> float:
     """Share of the touchdowns that follow a touchdown of the other foot; both feet at once do not alternate."""
     swings = _swings(record)
     order = np.lexsort((swings.foot, swings.end, swings.env))
@@ -154,12 +154,12 @@ def alternation(record: Recording, _: ServoConfig) -> float:
     return _mean(alternates[follows])
 
 
-def swing_apex_left(record: Recording, _: ServoConfig) -> float:
+def swing_apex_left(record: Recording, _: RobotConfig) -> float:
     """Median over swings of the greatest height of the left sole's centre above the ground, m."""
     return _swing_apex(record, 0)
 
 
-def swing_apex_right(record: Recording, _: ServoConfig) -> float:
+def swing_apex_right(record: Recording, _: RobotConfig) -> float:
     """Median over swings of the greatest height of the right sole's centre above the ground, m."""
     return _swing_apex(record, 1)
 
@@ -172,12 +172,12 @@ def _swing_apex(record: Recording, foot: int) -> float:
     return _median(np.array([height[first:end, env].max() for first, end, env in bounds]))
 
 
-def step_frequency_left(record: Recording, _: ServoConfig) -> float:
+def step_frequency_left(record: Recording, _: RobotConfig) -> float:
     """Touchdowns of the left foot per second, Hz."""
     return _step_frequency(record, 0)
 
 
-def step_frequency_right(record: Recording, _: ServoConfig) -> float:
+def step_frequency_right(record: Recording, _: RobotConfig) -> float:
     """Touchdowns of the right foot per second, Hz."""
     return _step_frequency(record, 1)
 
@@ -187,7 +187,7 @@ def _step_frequency(record: Recording, foot: int) -> float:
     return float((_swings(record).foot == foot).sum() / time_s) if time_s else math.nan
 
 
-def stepping(record: Recording, _: ServoConfig) -> float:
+def stepping(record: Recording, _: RobotConfig) -> float:
     """Share of the episodes in which both feet step at `STEPPING_HZ`; a mean over episodes would hide standing ones."""
     swings = _swings(record)
     time_s = measured(record).sum(axis=0) * record.dt_s
@@ -197,22 +197,22 @@ def stepping(record: Recording, _: ServoConfig) -> float:
     return _mean(((low <= frequency_hz) & (frequency_hz <= high)).all(axis=0))
 
 
-def duty_factor_left(record: Recording, _: ServoConfig) -> float:
+def duty_factor_left(record: Recording, _: RobotConfig) -> float:
     """Share of the time in which the left foot is on the ground."""
     return _mean(steady_contacts(record)[measured(record)][:, 0])
 
 
-def duty_factor_right(record: Recording, _: ServoConfig) -> float:
+def duty_factor_right(record: Recording, _: RobotConfig) -> float:
     """Share of the time in which the right foot is on the ground."""
     return _mean(steady_contacts(record)[measured(record)][:, 1])
 
 
-def flight(record: Recording, _: ServoConfig) -> float:
+def flight(record: Recording, _: RobotConfig) -> float:
     """Share of the time in which both feet are in the air."""
     return _mean(~steady_contacts(record)[measured(record)].any(axis=1))
 
 
-def stride_time_difference(record: Recording, _: ServoConfig) -> float:
+def stride_time_difference(record: Recording, _: RobotConfig) -> float:
     """Difference of the two feet's mean stride times in an episode, divided by their mean; averaged over episodes."""
     swings = _swings(record)
     means = np.full((2, len(record.command)), math.nan)
@@ -228,7 +228,7 @@ def stride_time_difference(record: Recording, _: ServoConfig) -> float:
     return _mean(difference[np.isfinite(difference)])
 
 
-def duty_factor_difference(record: Recording, _: ServoConfig) -> float:
+def duty_factor_difference(record: Recording, _: RobotConfig) -> float:
     """Difference of the two feet's duty factors in an episode; averaged over episodes."""
     on = measured(record)
     steps = on.sum(axis=0)
@@ -236,7 +236,7 @@ def duty_factor_difference(record: Recording, _: ServoConfig) -> float:
     return _mean(np.abs(duty[:, 0] - duty[:, 1])[steps > 0])
 
 
-def stance_slip(record: Recording, _: ServoConfig) -> float:
+def stance_slip(record: Recording, _: RobotConfig) -> float:
     """Mean horizontal speed of the centre of a sole while it is on the ground, m/s."""
     speed = np.linalg.norm(record.foot_vel_w[..., :2], axis=-1)
     return _mean(speed[record.contacts & measured(record)[..., None]])
@@ -245,22 +245,23 @@ def stance_slip(record: Recording, _: ServoConfig) -> float:
 # Body and actuators
 
 
-def base_height_deviation(record: Recording, _: ServoConfig) -> float:
+def base_height_deviation(record: Recording, _: RobotConfig) -> float:
     """Standard deviation of the base height over all episodes, m."""
     height = record.base_pos_w[..., 2][measured(record)]
     return float(height.std(dtype=np.float64)) if height.size else math.nan
 
 
-def envelope_exceeded(record: Recording, servo: ServoConfig) -> float:
-    """Share of joint-steps with more torque than the servo has at its speed; see `available_torque`."""
+def envelope_exceeded(record: Recording, robot: RobotConfig) -> float:
+    """Share of joint-steps with more torque than the motor has at its speed; see `available_torque`."""
     torque = torch.from_numpy(record.joint_torque_nm)
-    available = available_torque(torque, torch.from_numpy(record.joint_vel_rad_s), servo)
+    motors = Motors.build(robot)
+    available = available_torque(torque, torch.from_numpy(record.joint_vel_rad_s), motors)
     # Up to a thousandth of the stall torque beyond the envelope is rounding.
-    exceeded = torque.abs() > available + 1e-3 * servo.stall_torque_nm
+    exceeded = torque.abs() > available + 1e-3 * motors.stall_torque_nm
     return _mean(exceeded.numpy()[measured(record)])
 
 
-def cost_of_transport(record: Recording, _: ServoConfig) -> float:
+def cost_of_transport(record: Recording, _: RobotConfig) -> float:
     """Positive mechanical work divided by weight and distance travelled; braking recovers no energy."""
     on = measured(record)
     power_w = np.maximum(record.joint_torque_nm * record.joint_vel_rad_s, 0.0).sum(axis=-1)[on]
@@ -269,7 +270,7 @@ def cost_of_transport(record: Recording, _: ServoConfig) -> float:
     return float(power_w.sum(dtype=np.float64) / carried) if carried else math.nan
 
 
-def drift(record: Recording, _: ServoConfig) -> float:
+def drift(record: Recording, _: RobotConfig) -> float:
     """Net horizontal displacement divided by time, for robots commanded to stand, m/s."""
     on = measured(record)
     steps = on.sum(axis=0)
@@ -279,7 +280,7 @@ def drift(record: Recording, _: ServoConfig) -> float:
     return _mean(np.linalg.norm(end - start, axis=-1) / ((steps[some] - 1) * record.dt_s))
 
 
-def feet_on_ground(record: Recording, _: ServoConfig) -> float:
+def feet_on_ground(record: Recording, _: RobotConfig) -> float:
     """Share of the time in which both feet are on the ground."""
     return _mean(record.contacts[measured(record)].all(axis=-1))
 
@@ -299,13 +300,13 @@ def estimates(record: Recording) -> tuple[NDArray, NDArray]:
     return record.estimate[1:][seen], truth[:-1][seen]
 
 
-def estimate_error_velocity(record: Recording, _: ServoConfig) -> float:
+def estimate_error_velocity(record: Recording, _: RobotConfig) -> float:
     """Root mean square error of the predicted horizontal velocities of the base, m/s."""
     guess, truth = estimates(record)
     return math.sqrt(_mean(np.square(guess[:, :2] - truth[:, :2])))
 
 
-def estimate_error_height(record: Recording, _: ServoConfig) -> float:
+def estimate_error_height(record: Recording, _: RobotConfig) -> float:
     """Root mean square error of the predicted height of the base, m."""
     guess, truth = estimates(record)
     return math.sqrt(_mean(np.square(guess[:, 3] - truth[:, 3])))

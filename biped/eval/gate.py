@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from biped.config.robot import ServoConfig
+from biped.config.robot import RobotConfig
 from biped.eval import figures as fig
 from biped.eval.record import Bools, Recording
 
@@ -124,13 +124,13 @@ def _nearness(judged: Judged) -> float:
     return 0.5 * max(0.0, 1.0 - abs(value - bar) / abs(bar)) if bar else 0.0
 
 
-def judge(record: Recording, servo: ServoConfig) -> Verdict:
+def judge(record: Recording, robot: RobotConfig) -> Verdict:
     """Measure every line of the gate on a recording."""
     lines = []
     for line in GATE:
         chosen = line.of(record)
         count = int(chosen.sum())
-        lines.append(Judged(line, count, line.figure(record.episodes(chosen), servo) if count else math.nan))
+        lines.append(Judged(line, count, line.figure(record.episodes(chosen), robot) if count else math.nan))
     return Verdict(tuple(lines))
 
 

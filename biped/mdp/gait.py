@@ -65,11 +65,11 @@ class GaitReference:
     """The joints that the reference moves, looked up once by name, and their amplitudes."""
 
     joint_indices: Tensor
-    """Indices of the pitch joints, (6,): hip, knee, ankle of the left leg, then of the right."""
+    """Indices of the pitch joints, (swing_joints,): hip, knee, ankle of the left leg, then of the right."""
     default_rad: Tensor
-    """Their default positions, (6,), rad."""
+    """Their default positions, (swing_joints,), rad."""
     amplitude_rad: Tensor
-    """Their offset at mid-swing, (6,), rad: hip forward, knee bent, ankle up."""
+    """Their offset at mid-swing, (swing_joints,), rad: hip forward, knee bent, ankle up."""
     swing_share: float
     """Share of a stride that each leg swings."""
 
@@ -83,20 +83,24 @@ class GaitReference:
         if missing := set(robot.swing_joints) - set(robot.joint_names):
             raise ConfigError(f"robot.joint_names lacks {', '.join(sorted(missing))}, which the gait moves")
         amplitudes = (cfg.hip_amplitude_rad, cfg.knee_amplitude_rad, cfg.ankle_amplitude_rad)
-        signed = [sign * size for sign, size in zip(robot.swing_signs, amplitudes, strict=True)]
+        per_leg = len(robot.swing_joints) // 2
+        sizes = amplitudes[:per_leg] * 2
+        signed = [sign * size for sign, size in zip(robot.swing_signs_of_both, sizes, strict=True)]
         indices = [robot.joint_names.index(name) for name in robot.swing_joints]
         return cls(
             joint_indices=torch.tensor(indices, device=device, dtype=torch.int64),
             default_rad=torch.tensor(
                 [robot.default_joint_pos_rad[i] for i in indices], device=device, dtype=torch.float32
             ),
-            amplitude_rad=torch.tensor(signed * 2, device=device, dtype=torch.float32),
+            amplitude_rad=torch.tensor(signed, device=device, dtype=torch.float32),
             swing_share=cfg.swing_share,
         )
 
     def at(self, phase: Tensor) -> Tensor:
-        """Return the reference positions of the pitch joints at a phase (num_envs,), as (num_envs, 6), rad."""
-        return self.default_rad + self.amplitude_rad * swing_height(phase, self.swing_share).repeat_interleave(3, dim=1)
+        """Return the positions of the pitch joints at a phase (num_envs,): (num_envs, swing_joints), rad."""
+        return self.default_rad + self.amplitude_rad * swing_height(phase, self.swing_share).repeat_interleave(
+            len(self.amplitude_rad) // 2, dim=1
+        )
 
 
 def update_contacts(contacts: Tensor, force_n: Tensor, cfg: GaitConfig) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from biped.config.task import EnvConfig, RewardWeights
 from biped.mdp.commands import command_progress
 from biped.mdp.gait import GaitReference, StepEvents, wanted_contacts
-from biped.robot.actuators import available_torque
+from biped.robot.actuators import Motors, available_torque
 from biped.robot.state import BipedState
 
 
@@ -53,6 +53,8 @@ class RewardModel:
     """Sinusoidal reference of the pitch joints."""
     default_joint_pos_rad: Tensor
     """(num_joints,), rad."""
+    motors: Motors
+    """Gains and limits of each joint."""
     posture_joints: Tensor
     """Indices of the joints that `similar_to_default` keeps in place: those that the gait does not swing."""
 
@@ -70,6 +72,7 @@ class RewardModel:
             cfg=cfg,
             gait_reference=reference,
             default_joint_pos_rad=torch.tensor(robot.default_joint_pos_rad, device=device, dtype=torch.float32),
+            motors=Motors.build(robot, device),
             posture_joints=torch.tensor(
                 [i for i in range(len(robot.joint_names)) if i not in swung], device=device, dtype=torch.int64
             ),
@@ -185,9 +188,9 @@ def foot_slip(inputs: RewardInputs, _: RewardModel) -> Tensor:
 
 
 def actuator_constraint(inputs: RewardInputs, model: RewardModel) -> Tensor:
-    """Sum of the torques beyond the servo's torque-speed envelope, N·m; see `biped.robot.actuators`."""
+    """Sum of the torques beyond each motor's torque-speed envelope, N·m; see `biped.robot.actuators`."""
     torque = inputs.state.joint_torque_nm
-    available = available_torque(torque, inputs.state.joint_vel_rad_s, model.cfg.robot.servo)
+    available = available_torque(torque, inputs.state.joint_vel_rad_s, model.motors)
     return (torque.abs() - available).clamp_min(0.0).sum(dim=1)
 
 

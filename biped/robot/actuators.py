@@ -1,11 +1,11 @@
 """The path from an action to a joint: latency, backlash of the gears, gains, and the servo's torque limit."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
-from biped.config.robot import RobotConfig, ServoConfig
+from biped.config.robot import RobotConfig
 from biped.robot.dynamics import DynamicsSample
 
 
@@ -50,22 +50,57 @@ class Actuation:
         return Actuation(self.history, output)
 
 
-def available_torque(torque_nm: Tensor, vel_rad_s: Tensor, servo: ServoConfig) -> Tensor:
-    """Return the largest torque that a servo can apply at a speed, of the shape of `torque_nm`, N·m.
+@dataclass(frozen=True)
+class Motors:
+    """The motors of a robot, one entry per joint, (num_joints,)."""
 
-    A DC motor driven in the direction of its torque has up to τ_stall (1 - |ω| / ω_no_load); when braking, τ_stall.
+    kp_nm_per_rad: Tensor
+    """Proportional gain (N·m/rad)."""
+    kd_nm_s_per_rad: Tensor
+    """Derivative gain (N·m·s/rad)."""
+    effort_limit_nm: Tensor
+    """Largest torque that the controller applies (N·m)."""
+    stall_torque_nm: Tensor
+    """Torque-speed curve at standstill (N·m)."""
+    velocity_limit_rad_s: Tensor
+    """Speed at which the torque-speed curve ends (rad/s)."""
+
+    @classmethod
+    def build(cls, robot: RobotConfig, device: torch.device | None = None) -> "Motors":
+        """Collect the motors in the order of `RobotConfig.joint_names`."""
+        motors = robot.motors
+        return cls(
+            **{
+                item.name: torch.tensor(
+                    [getattr(motor, item.name) for motor in motors], device=device, dtype=torch.float32
+                )
+                for item in fields(cls)
+            }
+        )
+
+    def of(self, joint: int) -> "Motors":
+        """Return the motor of one joint, as numbers that fit any shape."""
+        return Motors(**{item.name: getattr(self, item.name)[joint] for item in fields(self)})
+
+
+def available_torque(torque_nm: Tensor, vel_rad_s: Tensor, motors: Motors) -> Tensor:
+    """Return the largest torque that each motor can apply at a speed, of the shape of `torque_nm`, N·m.
+
+    A DC motor driven in the direction of its torque has up to τ_stall (1 - |ω| / ω_no_load), and never more than the
+    controller's limit; when braking, that limit.
 
     Args:
-        torque_nm: the requested torque; only its direction matters (N·m).
+        torque_nm: the requested torque, (..., num_joints); only its direction matters (N·m).
         vel_rad_s: joint velocities, of the same shape (rad/s).
-        servo: stall torque and no-load speed.
+        motors: limits of each joint.
     """
     driving_speed = (vel_rad_s * torque_nm.sign()).clamp_min(0.0)
-    return servo.stall_torque_nm * (1.0 - driving_speed / servo.no_load_speed_rad_s).clamp_min(0.0)
+    curve = motors.stall_torque_nm * (1.0 - driving_speed / motors.velocity_limit_rad_s).clamp_min(0.0)
+    return torch.minimum(curve, motors.effort_limit_nm)
 
 
 def pd_torque(
-    targets_rad: Tensor, pos_rad: Tensor, vel_rad_s: Tensor, robot: RobotConfig, sample: DynamicsSample | None
+    targets_rad: Tensor, pos_rad: Tensor, vel_rad_s: Tensor, motors: Motors, sample: DynamicsSample | None
 ) -> Tensor:
     """Return the torque of clamped PD controllers, (num_envs, num_joints), N·m; both simulators integrate this law.
 
@@ -73,11 +108,11 @@ def pd_torque(
         targets_rad: (num_envs, num_joints), rad.
         pos_rad: joint positions, (num_envs, num_joints), rad.
         vel_rad_s: joint velocities, (num_envs, num_joints), rad/s.
-        robot: gains and stall torque.
+        motors: gains and limits of each joint.
         sample: each robot's factors on them; None: all as configured.
     """
-    kp, kd, stall = robot.kp_nm_per_rad, robot.kd_nm_s_per_rad, robot.servo.stall_torque_nm
-    if sample is None:
-        return (kp * (targets_rad - pos_rad) - kd * vel_rad_s).clamp(-stall, stall)
-    torque = kp * sample.strength * (targets_rad - pos_rad) - kd * sample.damping * vel_rad_s
-    return torch.minimum(torch.maximum(torque, -stall * sample.strength), stall * sample.strength)
+    kp, kd, limit = motors.kp_nm_per_rad, motors.kd_nm_s_per_rad, motors.effort_limit_nm
+    if sample is not None:
+        kp, kd, limit = kp * sample.strength, kd * sample.damping, limit * sample.strength
+    torque = kp * (targets_rad - pos_rad) - kd * vel_rad_s
+    return torch.minimum(torch.maximum(torque, -limit), limit)

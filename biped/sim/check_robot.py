@@ -10,29 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from biped.base.errors import MachineError
+from biped.base.errors import MachineError, first_line
 from biped.config.robot import RobotConfig
 from biped.config.run import Config
+from biped.config.section import suggestion
 from biped.config.settings import robot_settings, with_settings
 from biped.config.task import EnvConfig
 from biped.robot.model import model_file
-from biped.robot.rotations import quat_from_yaw
 from biped.robot.symmetry import mirror_joints
-from biped.sim.mujoco_model import robot_spec
-from biped.sim.scene import ResetPose, make_scene
+from biped.sim.check_stance import check_standing
+from biped.sim.mujoco_geometry import Sole, axis_w, colliding_geoms, is_wheel, mirrored_axis, sole_of
+from biped.sim.mujoco_robot import read_robot
 
-STAND_S = 3.0
-"""How long the robot must hold the default pose with its joint controllers alone (s)."""
-MAX_SAG_M, MAX_LEAN_RAD = 0.03, 0.15
-"""How far the base may sink (m) and lean (rad) in that time."""
-MAX_SOLE_ERROR_M = 0.01
-"""Largest height of the soles above or below the ground in the default pose (m)."""
-MIN_RISE_M = 0.01
-"""How high the gait must lift a foot (m)."""
-SYMMETRY_KG, SYMMETRY_M = 1e-4, 1e-3
-"""Largest difference of masses (kg) and centres of mass (m) from their mirror images."""
+MAX_SOLE_ERROR = 0.025
+"""Largest distance of the soles from the ground, and of their centres from what collides, as a share of the height."""
+MIN_RISE = 0.025
+"""How high the gait must lift a foot, as a share of the height."""
+SYMMETRY_MASS, SYMMETRY_PLACE = 3e-3, 0.01
+"""Largest difference of masses and places from their mirror images, as shares of the robot's mass and height."""
 
 Finding = tuple[bool, str]
 """Whether the check passed, and the text to print."""
@@ -48,39 +44,91 @@ class Subject:
     """Its `mujoco.MjModel`."""
     data: Any
     """Its `mujoco.MjData`, in the default pose at the default height."""
+    soles: tuple[Sole | None, Sole | None]
+    """What collides of each foot in this pose."""
+
+    @property
+    def height_m(self) -> float:
+        """Distance of the hips from the soles in the default pose (m): what lengths are measured by."""
+        hips = [self.data.xanchor[self.model.joint(name).id][2] for name in self.cfg.robot.swing_joints]
+        low = [self._sole_point(foot)[2] for foot in (0, 1)]
+        return float(max(hips) - min(low))
+
+    def _sole_point(self, foot: int) -> np.ndarray:
+        return _sole(self, foot)
 
 
-def check_names(model: Any, robot: RobotConfig) -> Iterator[Finding]:
-    """Report joints, links and feet that the model lacks, and joints of the model without an actuator."""
-    joints = {model.joint(index).name for index in range(model.njnt) if model.jnt_type[index] != 0}
-    links = {model.body(index).name for index in range(model.nbody)}
+def check_names(model: Any, robot: RobotConfig, held: tuple[str, ...]) -> Iterator[Finding]:
+    """Report joints, links and feet that the model lacks, and joints of the model that nothing drives."""
+    joints = [model.joint(index).name for index in range(model.njnt) if model.jnt_type[index] != 0]
+    links = [model.body(index).name for index in range(1, model.nbody)]
     missing = [name for name in robot.joint_names if name not in joints]
-    idle = sorted(joints - set(robot.joint_names))
-    if missing or idle:
-        lacks = [f"the model lacks {', '.join(missing)}"] if missing else []
-        lacks += [f"no motor drives {', '.join(idle)}"] if idle else []
-        yield False, f"joints: {'; '.join(lacks)}: make robot.joint_names and the model's joints the same"
+    if missing:
+        known = [*joints, *(text.partition(" at ")[0] for text in held)]
+        lacks = "; ".join(f"the model has no joint {name}{suggestion(name, known)}" for name in missing)
+        yield False, f"joints: {lacks}"
     else:
-        yield True, f"joints: {len(joints)}, all driven"
+        rest = f", and these are held: {'; '.join(held)}" if held else ""
+        yield True, f"joints: {len(joints)} driven{rest}"
     for what, names in (("base", [robot.base_link]), ("torso", [robot.torso_link]), ("feet", list(robot.foot_links))):
         absent = [name for name in names if name not in links]
-        yield not absent, f"{what}: " + (f"the model has no link {', '.join(absent)}" if absent else ", ".join(names))
+        lacks = "; ".join(f"the model has no link {name}{suggestion(name, links)}" for name in absent)
+        yield not absent, f"{what}: {lacks or ', '.join(names)}"
     unknown = [name for name in robot.swing_joints if name not in robot.joint_names]
-    yield not unknown, "gait: " + (f"robot.swing_joints names {', '.join(unknown)}" if unknown else "six joints swing")
+    swinging = f"{len(robot.swing_joints)} joints swing"
+    yield not unknown, "gait: " + (f"robot.swing_joints names {', '.join(unknown)}" if unknown else swinging)
+
+
+def check_contacts(subject: Subject) -> Finding:
+    """Check that something of each foot collides, and that it is no wheel."""
+    model, data, robot = subject.model, subject.data, subject.cfg.robot
+    for foot, sole in zip(robot.foot_links, subject.soles, strict=True):
+        if sole is None:
+            remedy = "give its sole a geom that collides (contype and conaffinity 1), or a contact pair with a floor"
+            return False, f"contacts: nothing of {foot} collides, it falls through the ground: {remedy}"
+        link = model.body(foot).id
+        while not model.body_jntnum[link]:
+            link = model.body_parentid[link]
+        joint = data.joint(model.joint(int(model.body_jntadr[link])).name)
+        if any(is_wheel(model, data, geom, joint) for geom in colliding_geoms(model, model.body(foot).id)):
+            return False, (
+                f"contacts: {foot} is round and turns about {model.joint(joint.id).name} like a wheel, which is not "
+                "supported: a robot that rolls needs another task"
+            )
+    return True, "contacts: the feet collide with the ground"
+
+
+def check_mirror(subject: Subject) -> Finding:
+    """Compare the signs by which the mirror changes each joint with the joints' axes."""
+    robot, data = subject.cfg.robot, subject.data
+    try:
+        index, signs = mirror_joints(robot)
+    except ValueError as error:
+        return False, f"mirror: {error}; name the counterparts in robot.mirror_joints"
+    right = []
+    for name, other in zip(robot.joint_names, (robot.joint_names[i] for i in index), strict=True):
+        alike = float(mirrored_axis(axis_w(data, data.joint(name))) @ axis_w(data, data.joint(other)))
+        if abs(alike) < 0.98:
+            return False, f"mirror: {name} and {other} do not turn about mirrored axes: see robot.mirror_joints"
+        right.append(float(np.sign(alike)))
+    wrong = [name for name, sign, true in zip(robot.joint_names, signs, right, strict=True) if sign != true]
+    if wrong:
+        values = ", ".join(f"{sign:g}" for sign in right)
+        return False, f"mirror: the axes of {', '.join(wrong)} say otherwise: set robot.mirror_signs to [{values}]"
+    return True, "mirror: the signs fit the joints' axes"
 
 
 def check_symmetry(subject: Subject) -> Finding:
     """Compare each leg with the mirror image of the other, link by link."""
     model, data, robot = subject.model, subject.data, subject.cfg.robot
-    try:
-        index, _ = mirror_joints(robot)
-    except ValueError as error:
-        return False, f"symmetry: {error}; name the counterparts in robot.mirror_joints"
+    index, _ = mirror_joints(robot)
+    most_kg = SYMMETRY_MASS * float(model.body_mass.sum())
+    most_m = SYMMETRY_PLACE * subject.height_m
     for name, other in zip(robot.joint_names, (robot.joint_names[i] for i in index), strict=True):
         mine, theirs = (int(model.joint(joint).bodyid[0]) for joint in (name, other))
         mass = abs(model.body_mass[mine] - model.body_mass[theirs])
         place = np.abs(data.xipos[mine] - data.xipos[theirs] * (1.0, -1.0, 1.0)).max()
-        if mass > SYMMETRY_KG or place > SYMMETRY_M:
+        if mass > most_kg or place > most_m:
             pair = f"{model.body(mine).name} is no mirror image of {model.body(theirs).name}"
             apart = f"{1000 * mass:.1f} g, {1000 * place:.1f} mm apart"
             return False, f"symmetry: {pair} ({apart}): correct it, or train with --set ppo.mirror=false"
@@ -88,11 +136,26 @@ def check_symmetry(subject: Subject) -> Finding:
 
 
 def check_soles(subject: Subject) -> Finding:
-    """Measure the height of the soles in the default pose at the default height."""
-    robot = subject.cfg.robot
-    heights = [_sole(subject, foot)[2] for foot in robot.foot_links]
-    worst = max(heights, key=abs)
-    if abs(worst) <= MAX_SOLE_ERROR_M:
+    """Compare the soles' centres with what collides, and their height with the ground, in the default pose."""
+    robot, most_m = subject.cfg.robot, MAX_SOLE_ERROR * subject.height_m
+    points = [_sole(subject, foot) for foot in (0, 1)]
+    apart = []
+    for point, sole in zip(points, subject.soles, strict=True):
+        assert sole is not None
+        half = 0.5 * (sole.high_w - sole.low_w)[:2]
+        apart.append(np.abs(point - sole.centre_w) - (*0.5 * half, 0.0))
+    if max(map(float, np.max(apart, axis=0))) > most_m:
+        found = [_in_link(subject, foot, sole.centre_w) for foot, sole in enumerate(subject.soles) if sole]
+        values = ", ".join(
+            f"[{', '.join(f'{round(float(value), 3) + 0.0:.3f}' for value in point)}]" for point in found
+        )
+        foot = robot.foot_links[int(np.argmax(np.max(apart, axis=1)))]
+        return False, (
+            f"soles: robot.foot_sole_offset_m is not where {foot} touches the ground: set it to [{values}], "
+            "one for each foot"
+        )
+    worst = max((float(point[2]) for point in points), key=abs)
+    if abs(worst) <= most_m:
         return True, f"soles: on the ground in the default pose (within {1000 * abs(worst):.0f} mm)"
     off = f"{1000 * abs(worst):.0f} mm {'under' if worst < 0 else 'over'} the ground"
     return False, f"soles: {off}: default_base_height_m {robot.default_base_height_m - worst:.3f} puts them on it"
@@ -100,68 +163,86 @@ def check_soles(subject: Subject) -> Finding:
 
 def check_sides(subject: Subject) -> Finding:
     """Check that the first foot is on the left."""
-    left, right = (_sole(subject, foot)[1] for foot in subject.cfg.robot.foot_links)
+    left, right = (_sole(subject, foot)[1] for foot in (0, 1))
     if left > right:
         return True, "sides: left foot to the left"
     return False, "sides: foot_links must name the left foot first"
 
 
 def check_swing(subject: Subject) -> Finding:
-    """Swing each leg as the gait does and check that the foot rises."""
+    """Swing each leg as the gait does: the hip must move the foot forward, the knee shorten the leg, the foot rise."""
     robot, gait = subject.cfg.robot, subject.cfg.gait
     sizes = (gait.hip_amplitude_rad, gait.knee_amplitude_rad, gait.ankle_amplitude_rad)
-    for leg, foot in enumerate(robot.foot_links):
-        before = _sole(subject, foot)
-        mujoco, data = importlib.import_module("mujoco"), subject.data
-        pose = data.qpos.copy()
-        for name, sign, size in zip(robot.swing_joints[3 * leg : 3 * leg + 3], robot.swing_signs, sizes, strict=True):
-            data.joint(name).qpos[0] += sign * size
-        mujoco.mj_forward(subject.model, data)
-        rise = _sole(subject, foot)[2] - before[2]
-        data.qpos[:] = pose
-        mujoco.mj_forward(subject.model, data)
-        if rise < MIN_RISE_M:
-            text = f"gait: at mid-swing {foot} is {1000 * rise:.0f} mm higher"
-            return False, f"{text}: see robot.swing_joints and swing_signs"
-    return True, f"gait: at mid-swing the feet are {1000 * rise:.0f} mm up"
-
-
-def check_standing(subject: Subject) -> Finding:
-    """Let the robot stand with its joint controllers alone."""
-    cfg = subject.cfg
-    scene = make_scene("mujoco", cfg, torch.device("cpu"))
-    base = torch.tensor([[0.0, 0.0, cfg.robot.default_base_height_m + cfg.reset.clearance_m]], dtype=torch.float32)
-    joints = torch.tensor([cfg.robot.default_joint_pos_rad], dtype=torch.float32)
-    scene.reset(
-        torch.ones(1, dtype=torch.bool), ResetPose(base, quat_from_yaw(torch.zeros(1, dtype=torch.float32)), joints)
-    )
-    for _ in range(round(STAND_S / cfg.sim.control_dt_s)):
-        state = scene.step(joints)
-    sag = cfg.robot.default_base_height_m - float(state.base_pos_w[0, 2])
-    lean = float(torch.acos((-state.projected_gravity_b[0, 2]).clamp(-1.0, 1.0)))
-    torque = float(state.joint_torque_nm.abs().max())
-    scene.close()
-    sunk = f"the base is {1000 * sag:.0f} mm lower and leans {lean:.2f} rad"
-    text = f"standing: after {STAND_S:.0f} s {sunk}, with {torque:.2f} N·m at most"
-    if abs(sag) <= MAX_SAG_M and lean <= MAX_LEAN_RAD:
-        return True, text
-    return False, f"{text}: raise kp_nm_per_rad, or choose a pose whose centre of mass is over the soles"
+    per_leg, signs = len(robot.swing_joints) // 2, robot.swing_signs_of_both
+    right = list(signs)
+    rises = []
+    for foot in (0, 1):
+        names = robot.swing_joints[per_leg * foot : per_leg * (foot + 1)]
+        leg = dict(zip(names, zip(signs[per_leg * foot :], sizes, strict=False), strict=False))
+        for place, (name, (sign, size)) in enumerate(leg.items()):
+            if not _moves_rightly(subject, foot, place, name, sign * size):
+                right[per_leg * foot + place] = -sign
+        rises.append(_swung(subject, foot, {name: sign * size for name, (sign, size) in leg.items()})[2])
+    if wrong := [name for name, sign, true in zip(robot.swing_joints, signs, right, strict=True) if sign != true]:
+        values = ", ".join(f"{sign:g}" for sign in right)
+        return False, f"gait: {', '.join(wrong)} would swing the wrong way: set robot.swing_signs to [{values}]"
+    if min(rises) < MIN_RISE * subject.height_m:
+        low = robot.foot_links[int(np.argmin(rises))]
+        text = f"gait: at mid-swing {low} is {1000 * min(rises):.0f} mm higher"
+        return False, f"{text}: see robot.swing_joints, swing_signs and the amplitudes in gait"
+    return True, f"gait: at mid-swing the feet are {1000 * min(rises):.0f} mm up"
 
 
 def check_heights(subject: Subject) -> Finding:
     """Compare the task's heights with the robot's own."""
     height, low = subject.cfg.robot.default_base_height_m, subject.cfg.termination.min_base_height_m
-    target = subject.cfg.reward.target_height_m
+    target, size_m = subject.cfg.reward.target_height_m, subject.height_m
     text = f"heights: fallen below {low} m, target {target} m, standing at {height} m"
+    if height < 0.5 * size_m:
+        point = [0.0, 0.0, round(size_m - height, 3)]
+        return False, f"{text}: the base's frame is near the ground: set robot.base_point_m to {point}, and the heights"
     if low < 0.9 * height and abs(target - height) < 0.1 * height:
         return True, text
     return False, f"{text}: set termination.min_base_height_m and reward.target_height_m"
 
 
-def _sole(subject: Subject, foot: str) -> np.ndarray:
-    """Return the centre of a sole in the world, (3,), m."""
-    body = subject.data.body(foot)
-    return body.xpos + body.xmat.reshape(3, 3) @ np.array(subject.cfg.robot.foot_sole_offset_m)
+def _moves_rightly(subject: Subject, foot: int, place: int, name: str, angle_rad: float) -> bool:
+    """Return whether an angle moves the hip forward, bends the knee or lifts the toes."""
+    data, sole = subject.data, _sole(subject, foot)
+    if place == 0:
+        return _swung(subject, foot, {name: angle_rad})[0] > 0.0
+    if place == 1:
+        hip = subject.cfg.robot.swing_joints[foot * (len(subject.cfg.robot.swing_joints) // 2)]
+        anchor = data.xanchor[subject.model.joint(hip).id].copy()
+        moved = sole + _swung(subject, foot, {name: angle_rad})
+        return bool(np.linalg.norm(moved - anchor) < np.linalg.norm(sole - anchor))
+    # Lifting the toes turns the foot about -y.
+    return angle_rad * float(axis_w(data, data.joint(name))[1]) < 0.0
+
+
+def _swung(subject: Subject, foot: int, angles_rad: dict[str, float]) -> np.ndarray:
+    """Return how far a sole moves when joints turn from the default pose, (3,), m."""
+    mujoco, data = importlib.import_module("mujoco"), subject.data
+    before, pose = _sole(subject, foot), data.qpos.copy()
+    for name, angle in angles_rad.items():
+        data.joint(name).qpos[0] += angle
+    mujoco.mj_forward(subject.model, data)
+    moved = _sole(subject, foot) - before
+    data.qpos[:] = pose
+    mujoco.mj_forward(subject.model, data)
+    return moved
+
+
+def _sole(subject: Subject, foot: int) -> np.ndarray:
+    """Return the configured centre of a sole in the world, (3,), m."""
+    body = subject.data.body(subject.cfg.robot.foot_links[foot])
+    return body.xpos + body.xmat.reshape(3, 3) @ np.array(subject.cfg.robot.sole_offsets_m[foot])
+
+
+def _in_link(subject: Subject, foot: int, point_w: np.ndarray) -> np.ndarray:
+    """Return a point in a foot link's frame, (3,), m."""
+    body = subject.data.body(subject.cfg.robot.foot_links[foot])
+    return body.xmat.reshape(3, 3).T @ (point_w - body.xpos)
 
 
 def findings(cfg: EnvConfig) -> Iterator[Finding]:
@@ -171,12 +252,13 @@ def findings(cfg: EnvConfig) -> Iterator[Finding]:
         MachineError: the model file is missing, or MuJoCo cannot read it.
     """
     mujoco = importlib.import_module("mujoco")
-    spec = robot_spec(cfg)
+    robot = read_robot(cfg)
     try:
-        model = spec.compile()
+        model = robot.spec.compile()
     except ValueError as error:
-        raise MachineError(f"MuJoCo cannot read {model_file(cfg)} ({str(error).splitlines()[0]})") from error
-    named = list(check_names(model, cfg.robot))
+        raise MachineError(f"MuJoCo cannot read {model_file(cfg)} ({first_line(error)})") from error
+    held = tuple(change.removeprefix("held ") for change in robot.changes if change.startswith("held "))
+    named = list(check_names(model, cfg.robot, held))
     yield from named
     if not all(fine for fine, _ in named):
         return
@@ -186,17 +268,18 @@ def findings(cfg: EnvConfig) -> Iterator[Finding]:
     for name, angle in zip(cfg.robot.joint_names, cfg.robot.default_joint_pos_rad, strict=True):
         data.joint(name).qpos[0] = angle
     mujoco.mj_forward(model, data)
-    subject = Subject(cfg, model, data)
-    checks: tuple[Callable[[Subject], Finding], ...] = (
-        check_symmetry,
-        check_sides,
-        check_soles,
-        check_heights,
-        check_swing,
-        check_standing,
-    )
+    left, right = (sole_of(model, data, model.body(foot).id) for foot in cfg.robot.foot_links)
+    subject = Subject(cfg, model, data, (left, right))
+    touching = check_contacts(subject)
+    yield touching
+    mirrored = check_mirror(subject)
+    yield mirrored
+    checks: list[Callable[[Subject], Finding]] = [check_symmetry] if mirrored[0] else []
+    checks += [check_sides, *([check_soles] if left and right else []), check_heights, check_swing]
     for check in checks:
         yield check(subject)
+    if touching[0]:
+        yield from check_standing(cfg, model, data, (left, right))
 
 
 def check(file: Path) -> bool:

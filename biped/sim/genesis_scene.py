@@ -5,7 +5,6 @@ import random
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,14 @@ from torch import Tensor
 from biped.base.errors import MachineError, first_line
 from biped.config.robot import SimConfig
 from biped.config.task import EnvConfig
-from biped.robot.actuators import pd_torque
+from biped.robot.actuators import Motors, pd_torque
 from biped.robot.dynamics import DynamicsSample
-from biped.robot.model import is_urdf, model_file
+from biped.robot.model import model_file
 from biped.robot.rotations import quat_rotate, quat_rotate_inverse
 from biped.robot.state import GRAVITY_DIRECTION_W, GRAVITY_M_S2, BipedState, non_finite
 from biped.sim.kernel_cache import CACHE_REMEDY, choose_cache, is_of_the_disk
 from biped.sim.kernel_news import KernelNews
+from biped.sim.mujoco_robot import genesis_file
 from biped.sim.scene import ResetPose
 from biped.sim.terrain import make_terrain
 from biped.sim.window import ROW, SPACING_M
@@ -142,7 +142,8 @@ class GenesisScene:
         self._qd_to_torch: Any = importlib.import_module("genesis.utils.misc").qd_to_torch
         model = model_file(cfg)
         try:
-            self._build(model, camera, viewer)
+            with genesis_file(cfg) as file:
+                self._build(file, camera, viewer)
             self._index_joints()
             self._set_actuators()
         except MachineError:
@@ -163,7 +164,7 @@ class GenesisScene:
         self._gravity_w = torch.tensor(GRAVITY_DIRECTION_W, device=self.device, dtype=torch.float32).expand(
             self.num_envs, 3
         )
-        self._sole_offset = torch.tensor(cfg.robot.foot_sole_offset_m, device=self.device, dtype=torch.float32).expand(
+        self._sole_offset = torch.tensor(cfg.robot.sole_offsets_m, device=self.device, dtype=torch.float32).expand(
             self.num_envs, 2, 3
         )
 
@@ -199,10 +200,7 @@ class GenesisScene:
                 pos=(*terrain.corner_m, 0.0),
             )
             self._grounds.append(self._scene.add_entity(morph))
-        kind = gs.morphs.MJCF
-        if is_urdf(model):
-            kind = partial(gs.morphs.URDF, default_armature=self._cfg.robot.urdf_armature_kg_m2)
-        self._robot = self._scene.add_entity(kind(file=str(model)))
+        self._robot = self._scene.add_entity(gs.morphs.MJCF(file=str(model)))
         if camera:
             self._camera = self._scene.add_camera(
                 res=CAMERA_RESOLUTION, pos=CAMERA_OFFSET_M, lookat=LOOK_AT_OFFSET_M, fov=32
@@ -231,11 +229,10 @@ class GenesisScene:
         self._feet = slice(left, right + 1, right - left) if left < right else [left, right]
 
     def _set_actuators(self) -> None:
-        robot, count = self._cfg.robot, len(self._cfg.robot.joint_names)
-        stall = torch.full((count,), robot.servo.stall_torque_nm, device=self.device, dtype=torch.float32)
-        self._robot.set_dofs_kp(torch.full_like(stall, robot.kp_nm_per_rad), self._dofs)
-        self._robot.set_dofs_kv(torch.full_like(stall, robot.kd_nm_s_per_rad), self._dofs)
-        self._robot.set_dofs_force_range(-stall, stall, self._dofs)
+        self._motors = motors = Motors.build(self._cfg.robot, self.device)
+        self._robot.set_dofs_kp(motors.kp_nm_per_rad, self._dofs)
+        self._robot.set_dofs_kv(motors.kd_nm_s_per_rad, self._dofs)
+        self._robot.set_dofs_force_range(-motors.effort_limit_nm, motors.effort_limit_nm, self._dofs)
         self._armature = self._robot.get_dofs_armature(self._dofs).clone()
         self._dry_friction = self._robot.get_dofs_frictionloss(self._dofs).clone()
 
@@ -257,7 +254,7 @@ class GenesisScene:
         if not self._cfg.randomization.changes_dynamics:
             raise MachineError("this scene was built without per-robot dynamics: switch a randomization on")
         self._sample = sample
-        robot, cfg, torso = self._robot, self._cfg.robot, self._robot.get_link(self._cfg.robot.torso_link)
+        robot, motors, torso = self._robot, self._motors, self._robot.get_link(self._cfg.robot.torso_link)
         # Genesis uses the larger of the two friction values, and both default to 1.
         for entity in (robot, *self._grounds):
             ratio = sample.friction[:, None].expand(-1, entity.n_links)
@@ -265,10 +262,10 @@ class GenesisScene:
         robot.set_links_mass((torso.desc.mass + sample.torso_mass_kg)[:, None], [torso.idx_local])
         com = torch.tensor(torso.desc.inertial_pos, dtype=torch.float32, device=self.device)
         robot.set_links_COM((com + sample.torso_com_m)[:, None], [torso.idx_local])
-        stall = cfg.servo.stall_torque_nm * sample.strength
-        robot.set_dofs_kp(cfg.kp_nm_per_rad * sample.strength, self._dofs)
-        robot.set_dofs_kv(cfg.kd_nm_s_per_rad * sample.damping, self._dofs)
-        robot.set_dofs_force_range(-stall, stall, self._dofs)
+        limit = motors.effort_limit_nm * sample.strength
+        robot.set_dofs_kp(motors.kp_nm_per_rad * sample.strength, self._dofs)
+        robot.set_dofs_kv(motors.kd_nm_s_per_rad * sample.damping, self._dofs)
+        robot.set_dofs_force_range(-limit, limit, self._dofs)
         robot.set_dofs_frictionloss((self._dry_friction + sample.joint_friction_nm).clamp_min(0.0), self._dofs)
         robot.set_dofs_armature(self._armature * sample.armature, self._dofs)
         self._gravity_w = sample.gravity_direction
@@ -314,7 +311,7 @@ class GenesisScene:
             projected_gravity_b=gravity_b,
             joint_pos_rad=joint_pos,
             joint_vel_rad_s=joint_vel,
-            joint_torque_nm=pd_torque(self._targets, joint_pos, joint_vel, self._cfg.robot, self._sample),
+            joint_torque_nm=pd_torque(self._targets, joint_pos, joint_vel, self._motors, self._sample),
             foot_pos_w=robot.get_links_pos()[:, self._feet] + sole_w,
             foot_vel_w=robot.get_links_vel()[:, self._feet]
             + torch.linalg.cross(robot.get_links_ang()[:, self._feet], sole_w),

@@ -1,16 +1,15 @@
 """The robot and its ground as a compiled MuJoCo model."""
 
-import importlib
 import itertools
 import math
 from typing import Any
 
 import numpy as np
 
-from biped.base.errors import MachineError, first_line
+from biped.base.errors import MachineError
+from biped.config.robot import Place
 from biped.config.task import EnvConfig
-from biped.robot.model import is_urdf, model_file
-from biped.sim.mujoco_warnings import show_warnings_once
+from biped.sim.mujoco_robot import import_mujoco
 from biped.sim.terrain import Terrain, make_terrain
 
 CORNER_RADIUS_M = 0.003
@@ -21,44 +20,6 @@ FOOT_SENSORS = ("force", "pos", "vel")
 """Quantities sensed at each foot: three numbers each, of the sole's centre."""
 _GROUND, _BUMPS = 1, 2
 _INERTIAL = ("body_mass", "body_inertia", "body_ipos", "body_iquat")
-
-
-def import_mujoco() -> Any:
-    """Return the module of MuJoCo, with `mujoco.rollout` loaded.
-
-    Raises:
-        MachineError: MuJoCo cannot be imported.
-    """
-    try:
-        mujoco = importlib.import_module("mujoco")
-        importlib.import_module("mujoco.rollout")
-    except Exception as error:  # an unavailable MUJOCO_GL raises AttributeError in PyOpenGL
-        raise MachineError(f"MuJoCo cannot be imported ({error}): run ./install_genesis.sh --check") from error
-    show_warnings_once(mujoco)
-    return mujoco
-
-
-def robot_spec(cfg: EnvConfig) -> Any:
-    """Return the robot's model as a `mujoco.MjSpec`; a URDF gets a free joint and the motors' reflected inertia.
-
-    Raises:
-        MachineError: MuJoCo or the file is missing, or MuJoCo cannot read it.
-    """
-    mujoco, file, robot = import_mujoco(), model_file(cfg), cfg.robot
-    try:
-        spec = mujoco.MjSpec.from_file(str(file))
-    except ValueError as error:
-        raise MachineError(f"MuJoCo cannot read {file} ({first_line(error)})") from error
-    if not is_urdf(file):
-        return spec
-    base = spec.body(robot.base_link)
-    if base is None:
-        raise MachineError(f"{file} has no link {robot.base_link}: see env.robot.base_link")
-    for joint in spec.joints:
-        joint.armature = robot.urdf_armature_kg_m2
-    base.add_freejoint()
-    spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
-    return spec
 
 
 class ModelBuilder:
@@ -97,8 +58,8 @@ class ModelBuilder:
         self._add_motors(spec)
         # In this order the readings of both feet are contiguous and are read without gathering.
         for name in FOOT_SENSORS:
-            for foot in robot.foot_links:
-                self._add_sensor(spec, foot, name)
+            for foot, sole in zip(robot.foot_links, robot.sole_offsets_m, strict=True):
+                self._add_sensor(spec, foot, sole, name)
         model = spec.compile()
         if not keep_looks:
             model = self._without_looks(spec, model)
@@ -166,7 +127,7 @@ class ModelBuilder:
                 friction=box.friction,
             )
 
-    def _add_sensor(self, spec: Any, foot: str, name: str) -> None:
+    def _add_sensor(self, spec: Any, foot: str, sole: Place, name: str) -> None:
         kinds, fields, objects = self._mujoco.mjtSensor, self._mujoco.mjtConDataField, self._mujoco.mjtObj
         if name == "force":
             spec.add_sensor(
@@ -181,19 +142,22 @@ class ModelBuilder:
             link = spec.body(foot)
             if link is None:
                 raise MachineError(f"the model has no link {foot}: see python -m biped check-robot")
-            link.add_site(name=f"{foot} sole", pos=self._cfg.robot.foot_sole_offset_m)
+            link.add_site(name=f"{foot} sole", pos=sole)
         kind = kinds.mjSENS_FRAMEPOS if name == "pos" else kinds.mjSENS_FRAMELINVEL
         spec.add_sensor(name=f"{foot} {name}", type=kind, objtype=objects.mjOBJ_SITE, objname=f"{foot} sole")
 
     def _add_motors(self, spec: Any) -> None:
-        """Replace the model's motors with the configured ones, in the order of actions."""
+        """Add the configured motors, in the order of actions."""
         mujoco, robot = self._mujoco, self._cfg.robot
-        for motor in list(spec.actuators):
-            spec.delete(motor)
-        for name in robot.joint_names:
+        for name, motor in zip(robot.joint_names, robot.motors, strict=True):
             if name not in {joint.name for joint in spec.joints}:
                 raise MachineError(f"the model has no joint {name}: see python -m biped check-robot")
-            motor = spec.add_actuator(name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
-            motor.set_to_position(kp=robot.kp_nm_per_rad, kv=robot.kd_nm_s_per_rad)
-            motor.forcelimited = True
-            motor.forcerange = [-robot.servo.stall_torque_nm, robot.servo.stall_torque_nm]
+            actuator = spec.add_actuator(name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
+            # Whatever the model's defaults have put there, such as a gear or a range of controls.
+            actuator.gear, actuator.ctrlrange = [1.0, 0.0, 0.0, 0.0, 0.0, 0.0], [0.0, 0.0]
+            actuator.ctrllimited = actuator.actlimited = mujoco.mjtLimited.mjLIMITED_FALSE
+            actuator.gainprm, actuator.biasprm = [0.0] * len(actuator.gainprm), [0.0] * len(actuator.biasprm)
+            actuator.dyntype = mujoco.mjtDyn.mjDYN_NONE
+            actuator.set_to_position(kp=motor.kp_nm_per_rad, kv=motor.kd_nm_s_per_rad)
+            actuator.forcelimited = mujoco.mjtLimited.mjLIMITED_TRUE
+            actuator.forcerange = [-motor.effort_limit_nm, motor.effort_limit_nm]

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from biped.base.errors import MachineError, first_line
 from biped.config.task import EnvConfig
-from biped.robot.actuators import pd_torque
+from biped.robot.actuators import Motors, pd_torque
 from biped.robot.dynamics import DynamicsSample
 from biped.robot.model import model_file
 from biped.robot.rotations import quat_rotate, quat_rotate_inverse
 from biped.robot.state import GRAVITY_DIRECTION_W, GRAVITY_M_S2, BipedState
-from biped.sim.mujoco_model import CAMERA_RESOLUTION, FOOT_SENSORS, ModelBuilder, import_mujoco, robot_spec
+from biped.sim.mujoco_model import CAMERA_RESOLUTION, FOOT_SENSORS, ModelBuilder
+from biped.sim.mujoco_robot import import_mujoco, robot_spec
 from biped.sim.mujoco_window import MujocoWindow
 from biped.sim.scene import ResetPose, as_slice
 
@@ -55,6 +56,7 @@ class MujocoScene:
         except Exception as error:  # MuJoCo's compiler raises its own exception types
             raise MachineError(f"MuJoCo cannot build {model_file(cfg)} ({first_line(error)})") from error
         self._models: Any = self._model
+        self._motors = Motors.build(cfg.robot)
         self._sample: DynamicsSample | None = None
         self._camera: Any = self._make_camera() if camera else None
         threads = len(os.sched_getaffinity(0))
@@ -151,10 +153,10 @@ class MujocoScene:
         if self._models is self._model:
             self._models = [copy.copy(self._model) for _ in range(self.num_envs)]
         self._sample, self._gravity_w = sample, sample.gravity_direction
-        robot, nominal = self._cfg.robot, self._model
-        kp = robot.kp_nm_per_rad * sample.strength.numpy()
-        kd = robot.kd_nm_s_per_rad * sample.damping.numpy()
-        stall = robot.servo.stall_torque_nm * sample.strength.numpy()
+        motors, nominal = self._motors, self._model
+        kp = motors.kp_nm_per_rad.numpy() * sample.strength.numpy()
+        kd = motors.kd_nm_s_per_rad.numpy() * sample.damping.numpy()
+        limit = motors.effort_limit_nm.numpy() * sample.strength.numpy()
         armature = nominal.dof_armature[self._dofs] * sample.armature.numpy()
         com = nominal.body_ipos[self._torso] + sample.torso_com_m.numpy()
         mass = nominal.body_mass[self._torso] + sample.torso_mass_kg.numpy()
@@ -167,7 +169,7 @@ class MujocoScene:
             model.body_mass[self._torso], model.body_ipos[self._torso] = mass[index], com[index]
             model.actuator_gainprm[:, 0], model.actuator_biasprm[:, 1] = kp[index], -kp[index]
             model.actuator_biasprm[:, 2] = -kd[index]
-            model.actuator_forcerange[:, 0], model.actuator_forcerange[:, 1] = -stall[index], stall[index]
+            model.actuator_forcerange[:, 0], model.actuator_forcerange[:, 1] = -limit[index], limit[index]
             model.dof_frictionloss[self._dofs], model.dof_armature[self._dofs] = dry[index], armature[index]
             model.opt.gravity = gravity[index]
             self._mujoco.mj_setConst(model, data)
@@ -180,7 +182,7 @@ class MujocoScene:
         vectors_w = torch.stack((velocity[:, :3], self._gravity_w), dim=1)
         lin_vel_b, gravity_b = quat_rotate_inverse(quat[:, None], vectors_w).unbind(dim=1)
         joint_pos, joint_vel = state[:, self._qpos], state[:, self._qvel]
-        torque = pd_torque(self._targets, joint_pos, joint_vel, self._cfg.robot, self._sample)
+        torque = pd_torque(self._targets, joint_pos, joint_vel, self._motors, self._sample)
         # All other values are computed from these; a sum is finite only if every addend is.
         is_finite = torch.isfinite(state.sum(dim=1) + feet.flatten(1).sum(dim=1) + torque.sum(dim=1))
         is_slow = (state[:, 1 + self._model.nq :].abs() <= MAX_VELOCITY).all(dim=1)

@@ -173,7 +173,7 @@ def evaluate(request: EvalRequest, default: Config, presets: Presets, load: Load
     if request.command is not None:
         commands = torch.tensor(request.command, dtype=torch.float32).expand(cfg.num_envs, 3)
     record = record_episodes(env, plan.agent(env, load), commands, request.seed)
-    result = Evaluation.of(record, cfg.robot.servo)
+    result = Evaluation.of(record, cfg.robot)
     print(as_table(result.verdict))
     figures = {**plan.asked, **_as_json(result)}
     _write_figures(plan, "eval.json", figures, place, others=("report.html", "report"))

@@ -23,7 +23,7 @@ from biped.config.serial import from_json
 from biped.config.task import EnvConfig
 from biped.eval.record import Recording
 from biped.sim.looks import add_ground_and_sky
-from biped.sim.mujoco_model import robot_spec
+from biped.sim.mujoco_robot import robot_spec
 from biped.view.film import NO_RENDERER
 from biped.view.smoothing import moving_mean
 

@@ -12,7 +12,7 @@ from biped.eval.figures import envelope_exceeded, steady_contacts
 from biped.eval.record import Recording
 from biped.eval.robustness import Sweep
 from biped.mdp.gait import GaitReference, wanted_contacts
-from biped.robot.actuators import available_torque
+from biped.robot.actuators import Motors, available_torque
 from biped.view.figures import Figure, make_figure
 from biped.view.smoothing import moving_mean
 
@@ -139,20 +139,27 @@ def velocity_estimate(record: Recording, robot: int) -> Figure:
 
 
 def torque_speed(record: Recording, cfg: EnvConfig) -> Figure:
-    """Draw every joint's torque over its speed in the torque's direction, in all episodes, and the servo's limit."""
-    servo, on = cfg.robot.servo, record.running
-    torque = record.joint_torque_nm[on]
-    speed, size = record.joint_vel_rad_s[on] * np.sign(torque), np.abs(torque)
-    figure, axis = make_figure(figsize=(6.0, 4.2), layout="constrained")
-    most_rad_s, most_nm = servo.no_load_speed_rad_s * 1.2, servo.stall_torque_nm * 1.1
-    extent = ((-most_rad_s, most_rad_s), (0, most_nm))
-    grid = axis.hist2d(speed.ravel(), size.ravel(), bins=90, range=extent, norm="log")
-    figure.colorbar(grid[3], label="joint steps")
-    speeds = torch.linspace(-most_rad_s, most_rad_s, 200, dtype=torch.float32)
-    axis.plot(speeds, available_torque(torch.ones_like(speeds), speeds, servo), color="tab:red", label="servo at 12 V")
-    beyond = envelope_exceeded(record, servo)
-    axis.set(xlabel="speed (rad/s): braking | driving", ylabel="torque (N·m)", title=f"{beyond:.2%} beyond the servo")
-    axis.legend(fontsize=8)
+    """Draw torque over speed in the torque's direction, with the limit, in all episodes: a panel per kind of motor."""
+    motors, on = cfg.robot.motors, record.running
+    kinds = [tuple(i for i, motor in enumerate(motors) if motor == kind) for kind in dict.fromkeys(motors)]
+    size = (1.0 + 5.0 * len(kinds), 4.2)
+    figure, axes = make_figure(1, len(kinds), figsize=size, layout="constrained", squeeze=False)
+    for axis, joints in zip(axes[0], kinds, strict=True):
+        motor = motors[joints[0]]
+        torque = record.joint_torque_nm[on][:, joints]
+        speed, size = record.joint_vel_rad_s[on][:, joints] * np.sign(torque), np.abs(torque)
+        most_rad_s, most_nm = motor.velocity_limit_rad_s * 1.2, motor.effort_limit_nm * 1.1
+        extent = ((-most_rad_s, most_rad_s), (0, most_nm))
+        grid = axis.hist2d(speed.ravel(), size.ravel(), bins=90, range=extent, norm="log")
+        figure.colorbar(grid[3], label="joint steps")
+        speeds = torch.linspace(-most_rad_s, most_rad_s, 200, dtype=torch.float32)
+        limits = Motors.build(cfg.robot).of(joints[0])
+        axis.plot(speeds, available_torque(torch.ones_like(speeds), speeds, limits), color="tab:red", label="limit")
+        names = motor.servo or ", ".join(cfg.robot.joint_names[joint] for joint in joints[:3])
+        axis.set(xlabel="speed (rad/s): braking | driving", ylabel="torque (N·m)")
+        axis.set_title(names if len(kinds) > 1 else "", fontsize=8)
+        axis.legend(fontsize=8)
+    figure.suptitle(f"{envelope_exceeded(record, cfg.robot):.2%} beyond the motors", fontsize=11)
     return figure
 
 

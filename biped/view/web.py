@@ -18,7 +18,7 @@ from biped.base.errors import MachineError
 from biped.config.task import EnvConfig
 from biped.robot.state import BipedState
 from biped.sim.looks import Looks, Shape
-from biped.sim.mujoco_model import robot_spec
+from biped.sim.mujoco_robot import robot_spec
 from biped.sim.terrain import make_terrain
 from biped.sim.window import places
 from biped.view.steering import AXES, STAND, Ranges, Wish, with_part

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from biped.config.robot import ServoConfig
+from biped.config.robot import RobotConfig
 from biped.eval import figures as fig
 from biped.eval.gate import GATE, Verdict, as_json, as_table, judge
 from biped.eval.record import Recording
 from tests.eval.walks import DT_S, walk
 
-SERVO = ServoConfig()
+ROBOT = RobotConfig()
 
 
 def failed(verdict: Verdict) -> set[str]:
@@ -23,14 +23,14 @@ def failed(verdict: Verdict) -> set[str]:
 
 
 def test_a_sound_walk_passes_every_line() -> None:
-    verdict = judge(walk(), SERVO)
+    verdict = judge(walk(), ROBOT)
     assert failed(verdict) == set()
     assert verdict.passed
     assert verdict.score == 1.0
 
 
 def test_figures_of_a_sound_walk_are_those_it_was_made_with() -> None:
-    figures = judge(walk(), SERVO).figures()
+    figures = judge(walk(), ROBOT).figures()
     assert figures["survival"] == 1.0
     assert figures["alternation"] == 1.0
     assert figures["swing_apex_left_m"] == pytest.approx(0.04 * math.sin(math.pi * 7.5 / 16))
@@ -66,17 +66,17 @@ def test_figures_of_a_sound_walk_are_those_it_was_made_with() -> None:
     ids=["limp", "hop", "left shuffle", "right shuffle", "slide", "run", "slow", "sideways", "turn"],
 )
 def test_each_way_not_to_walk_fails_its_line(bad: Recording, lines: set[str]) -> None:
-    assert failed(judge(bad, SERVO)) == lines
+    assert failed(judge(bad, ROBOT)) == lines
 
 
 def test_standing_still_under_a_command_to_walk_fails_every_gait_line_that_needs_a_step() -> None:
-    still = failed(judge(walk(steps=False, velocity=(0.0, 0.0, 0.0)), SERVO))
+    still = failed(judge(walk(steps=False, velocity=(0.0, 0.0, 0.0)), ROBOT))
     assert still >= {"error_lin_vel_x_m_s", "alternation", "swing_apex_left_m", "swing_apex_right_m"}
     assert still >= {"stepping_episodes", "step_frequency_left_hz", "duty_factor_left", "stride_time_difference"}
 
 
 def test_standing_still_is_what_a_zero_command_asks_for() -> None:
-    verdict = judge(walk(command=(0.0, 0.0, 0.0), steps=False), SERVO)
+    verdict = judge(walk(command=(0.0, 0.0, 0.0), steps=False), ROBOT)
     assert verdict.passed
     names = set(verdict.figures())
     assert names == {
@@ -85,19 +85,19 @@ def test_standing_still_is_what_a_zero_command_asks_for() -> None:
 
 
 def test_stepping_in_place_under_a_zero_command_fails() -> None:
-    assert failed(judge(walk(command=(0.0, 0.0, 0.0)), SERVO)) == {"standing_feet_on_ground"}
+    assert failed(judge(walk(command=(0.0, 0.0, 0.0)), ROBOT)) == {"standing_feet_on_ground"}
 
 
 def test_drifting_under_a_zero_command_fails() -> None:
     drifting = walk(command=(0.0, 0.0, 0.0), steps=False, velocity=(0.06, 0.0, 0.0))
-    verdict = judge(drifting, SERVO)
+    verdict = judge(drifting, ROBOT)
     assert failed(verdict) == {"standing_drift_m_s"}
     assert verdict.figures()["standing_drift_m_s"] == pytest.approx(0.06, rel=1e-4)
 
 
 def test_turning_on_the_spot_has_lines_of_its_own() -> None:
     turning = walk(command=(0.0, 0.0, 0.5), velocity=(0.0, 0.0, 0.1))
-    verdict = judge(turning, SERVO)
+    verdict = judge(turning, ROBOT)
     assert failed(verdict) == {"turning_error_ang_vel_rad_s"}
     assert verdict.figures()["turning_error_ang_vel_rad_s"] == pytest.approx(0.4)
 
@@ -105,11 +105,11 @@ def test_turning_on_the_spot_has_lines_of_its_own() -> None:
 def test_falls_count_in_the_whole_and_in_their_kind_of_command() -> None:
     fallen = np.zeros(40, dtype=bool)
     fallen[0] = True
-    assert judge(replace(walk(num_envs=40), fell=fallen), SERVO).passed  # 39 of 40 are 97.5%
+    assert judge(replace(walk(num_envs=40), fell=fallen), ROBOT).passed  # 39 of 40 are 97.5%
     fallen[1] = True
-    assert failed(judge(replace(walk(num_envs=40), fell=fallen), SERVO)) == {"survival"}
+    assert failed(judge(replace(walk(num_envs=40), fell=fallen), ROBOT)) == {"survival"}
     stood = walk(num_envs=40, command=(0.0, 0.0, 0.0), steps=False)
-    assert failed(judge(replace(stood, fell=fallen), SERVO)) == {"survival", "standing_survival"}
+    assert failed(judge(replace(stood, fell=fallen), ROBOT)) == {"survival", "standing_survival"}
 
 
 def test_what_comes_after_the_end_of_an_episode_does_not_count() -> None:
@@ -119,22 +119,22 @@ def test_what_comes_after_the_end_of_an_episode_does_not_count() -> None:
     foot_vel_w, velocity = good.foot_vel_w.copy(), good.base_lin_vel_b.copy()
     foot_vel_w[500:], velocity[500:] = 9.0, 9.0
     cut = replace(good, running=running, foot_vel_w=foot_vel_w, base_lin_vel_b=velocity)
-    assert judge(cut, SERVO).passed
+    assert judge(cut, ROBOT).passed
 
 
 def test_the_first_two_seconds_do_not_count() -> None:
     good = walk()
     velocity = good.base_lin_vel_b.copy()
     velocity[:100] = 9.0
-    assert judge(replace(good, base_lin_vel_b=velocity), SERVO).passed
+    assert judge(replace(good, base_lin_vel_b=velocity), ROBOT).passed
     velocity[100] = 900.0
-    assert failed(judge(replace(good, base_lin_vel_b=velocity), SERVO)) >= {"error_lin_vel_x_m_s"}
+    assert failed(judge(replace(good, base_lin_vel_b=velocity), ROBOT)) >= {"error_lin_vel_x_m_s"}
 
 
 def test_an_episode_that_falls_at_once_passes_nothing_that_needs_measuring() -> None:
     good = walk()
     gone = replace(good, running=np.zeros_like(good.running), fell=np.ones_like(good.fell))
-    verdict = judge(gone, SERVO)
+    verdict = judge(gone, ROBOT)
     asked_of_walks = {line.name for line in GATE if line.of not in (fig.turning, fig.standing)}
     without_bar = {"cost_of_transport", "estimate_error_velocity_m_s", "estimate_error_height_m"}
     assert failed(verdict) == asked_of_walks - without_bar
@@ -149,17 +149,17 @@ def test_what_a_policy_takes_its_velocity_to_be_is_compared_with_what_it_was_whe
     guess[:, 2, 3] += 0.03
     record = walk(estimate=guess)
     # The mean is over three robots, and of a velocity over two numbers.
-    assert fig.estimate_error_velocity(record, SERVO) == pytest.approx(0.3 / math.sqrt(6.0), rel=1e-5)
-    assert fig.estimate_error_height(record, SERVO) == pytest.approx(0.03 / math.sqrt(3.0), rel=1e-4)
+    assert fig.estimate_error_velocity(record, ROBOT) == pytest.approx(0.3 / math.sqrt(6.0), rel=1e-5)
+    assert fig.estimate_error_height(record, ROBOT) == pytest.approx(0.03 / math.sqrt(3.0), rel=1e-4)
     # A guess is about the state before the step that it is recorded with: one that knows the future is wrong.
     speeds = np.linspace(0.0, 2.0, count, dtype=np.float32)
     varying = record.base_lin_vel_b.copy()
     varying[..., 0] = speeds[:, None]
     right = guess.copy()
     right[1:, :, 0] = speeds[:-1, None]
-    assert fig.estimate_error_velocity(replace(record, base_lin_vel_b=varying, estimate=right), SERVO) < 1e-6
-    assert judge(record, SERVO).passed, "it is reported, and no bar"
-    silent = {judged.line.name: judged.episodes for judged in judge(walk(), SERVO).lines}
+    assert fig.estimate_error_velocity(replace(record, base_lin_vel_b=varying, estimate=right), ROBOT) < 1e-6
+    assert judge(record, ROBOT).passed, "it is reported, and no bar"
+    silent = {judged.line.name: judged.episodes for judged in judge(walk(), ROBOT).lines}
     assert silent["estimate_error_velocity_m_s"] == 0
 
 
@@ -170,19 +170,19 @@ def test_episodes_that_stand_still_among_others_that_walk_are_not_hidden_by_the_
         mixed[name] = getattr(sound, name).copy()
         mixed[name][:, 0] = getattr(still, name)[:, 0]
     mixed = replace(sound, **mixed)
-    assert fig.stepping(mixed, SERVO) == 0.75
-    assert failed(judge(mixed, SERVO)) == {"stepping_episodes"}
+    assert fig.stepping(mixed, ROBOT) == 0.75
+    assert failed(judge(mixed, ROBOT)) == {"stepping_episodes"}
 
 
 def test_a_bounce_of_the_contact_sensor_is_no_step() -> None:
     good = walk()
-    assert fig.alternation(good, SERVO) == 1.0
+    assert fig.alternation(good, ROBOT) == 1.0
     # The left foot stands from 296 to 319: two steps without contact within are a bounce, three a swing.
     contacts = good.contacts.copy()
     contacts[305:307, :, 0] = False
-    assert fig.alternation(replace(good, contacts=contacts), SERVO) == 1.0
+    assert fig.alternation(replace(good, contacts=contacts), ROBOT) == 1.0
     contacts[305:308, :, 0] = False
-    assert fig.alternation(replace(good, contacts=contacts), SERVO) < 1.0
+    assert fig.alternation(replace(good, contacts=contacts), ROBOT) < 1.0
 
 
 def test_torque_beyond_the_envelope_is_counted_by_joint_and_step() -> None:
@@ -194,7 +194,7 @@ def test_torque_beyond_the_envelope_is_counted_by_joint_and_step() -> None:
     speed[..., 2], torque[..., 2] = 4.03, -2.9
     speed[..., 3], torque[..., 3] = -4.03, -1.6
     record = replace(good, joint_torque_nm=torque, joint_vel_rad_s=speed)
-    assert fig.envelope_exceeded(record, SERVO) == pytest.approx(2 / 9)
+    assert fig.envelope_exceeded(record, ROBOT) == pytest.approx(2 / 9)
 
 
 def test_cost_of_transport_is_positive_work_over_weight_and_distance() -> None:
@@ -203,7 +203,7 @@ def test_cost_of_transport_is_positive_work_over_weight_and_distance() -> None:
     torque[..., 0], speed[..., 0] = 1.5, 2.0  # 3 W
     torque[..., 1], speed[..., 1] = -1.5, 2.0  # braking
     record = replace(good, joint_torque_nm=torque, joint_vel_rad_s=speed)
-    assert fig.cost_of_transport(record, SERVO) == pytest.approx(3.0 / (2.0 * 9.81 * 0.3), rel=1e-4)
+    assert fig.cost_of_transport(record, ROBOT) == pytest.approx(3.0 / (2.0 * 9.81 * 0.3), rel=1e-4)
 
 
 def test_stride_times_are_compared_foot_by_foot() -> None:
@@ -212,7 +212,7 @@ def test_stride_times_are_compared_foot_by_foot() -> None:
     contacts = good.contacts.copy()
     for start in range(20, 2000, 160):
         contacts[start : start + 16, :, 1] = True
-    difference = fig.stride_time_difference(replace(good, contacts=contacts), SERVO)
+    difference = fig.stride_time_difference(replace(good, contacts=contacts), ROBOT)
     assert difference == pytest.approx((4 / 3 - 1) / ((4 / 3 + 1) / 2), rel=0.03)
 
 
@@ -247,12 +247,12 @@ def test_a_command_of_a_tenth_of_a_metre_a_second_asks_to_walk() -> None:
 
 def test_the_score_rises_with_every_line_and_towards_each_bar() -> None:
     good, slow, slower = walk(), walk(velocity=(0.2, 0.0, 0.0)), walk(velocity=(0.15, 0.0, 0.0))
-    scores = [judge(record, SERVO).score for record in (good, slow, slower)]
+    scores = [judge(record, ROBOT).score for record in (good, slow, slower)]
     assert scores[0] > scores[1] > scores[2]
 
 
 def test_what_is_written_is_strict_json_and_names_the_bars() -> None:
-    verdict = judge(walk(steps=False), SERVO)
+    verdict = judge(walk(steps=False), ROBOT)
     text = json.dumps(as_json(verdict), allow_nan=False)
     lines = json.loads(text)["lines"]
     assert lines["alternation"] == {
@@ -262,15 +262,15 @@ def test_what_is_written_is_strict_json_and_names_the_bars() -> None:
 
 
 def test_the_table_says_what_failed() -> None:
-    text = as_table(judge(walk(slip_m_s=0.2), SERVO))
+    text = as_table(judge(walk(slip_m_s=0.2), ROBOT))
     assert "FAILED in 1 line" in text
     (line,) = [line for line in text.splitlines() if line.startswith("stance_slip_m_s")]
     assert "0.2000" in line
     assert "at most 0.08 m/s" in line
     assert line.endswith("FAILED")
-    assert "walking gate: passed" in as_table(judge(walk(), SERVO))
+    assert "walking gate: passed" in as_table(judge(walk(), ROBOT))
 
 
 def test_the_control_step_is_what_times_are_counted_in() -> None:
     good = walk()
-    assert fig.step_frequency_left(replace(good, dt_s=2 * DT_S), SERVO) == pytest.approx(0.625, abs=0.04)
+    assert fig.step_frequency_left(replace(good, dt_s=2 * DT_S), ROBOT) == pytest.approx(0.625, abs=0.04)

@@ -15,7 +15,7 @@ import biped_export
 import biped_train
 from biped.__main__ import main
 from biped.base.errors import UsageError
-from biped.config.robot import ServoConfig
+from biped.config.robot import RobotConfig
 from biped.eval.bench import Evaluation
 from biped.eval.gate import judge
 from biped.eval.trials import count_trials
@@ -229,7 +229,7 @@ def watch_of(run: RunDirectory, trial: Evaluation, content: bytes) -> GateWatch:
 
 def trial_of(slip_m_s: float) -> Evaluation:
     record = walk(slip_m_s=slip_m_s)
-    return Evaluation(judge(record, ServoConfig()), count_trials(record))
+    return Evaluation(judge(record, RobotConfig()), count_trials(record))
 
 
 def test_a_best_model_whose_figures_are_lost_is_kept_under_another_name(

@@ -48,18 +48,20 @@ def wrong(file: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
 def test_both_robots_of_the_repository_are_fine(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check-robot", str(file)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 11
+    assert len(lines) == 14
     assert all(line.startswith("ok ") for line in lines)
 
 
 def test_a_joint_that_is_missing_and_one_that_nobody_drives_are_named(strider, capsys) -> None:
     found = wrong(strider(model=('"knee_l"', '"knee_x"')), capsys)
     assert len(found) == 1
-    assert found[0].startswith("joints: the model lacks knee_l; no motor drives knee_x: make robot.joint_names")
+    assert found[0] == "joints: the model has no joint knee_l: did you mean knee_x?"
 
 
 def test_a_foot_that_is_not_there_is_named(strider, capsys) -> None:
-    assert wrong(strider(foot_links=["sole_l", "sole_x"]), capsys) == ["feet: the model has no link sole_x"]
+    assert wrong(strider(foot_links=["sole_l", "sole_x"]), capsys) == [
+        "feet: the model has no link sole_x: did you mean sole_r?"
+    ]
 
 
 def test_feet_that_change_sides_are_named(strider, capsys) -> None:
@@ -91,7 +93,10 @@ def test_gains_that_cannot_hold_the_pose_are_named(strider, capsys) -> None:
 
 def test_legs_that_swing_the_wrong_way_are_named(strider, capsys) -> None:
     found = wrong(strider(swing_signs=[-1.0, 1.0, -1.0]), capsys)
-    assert found[0].startswith("gait: at mid-swing sole_l is -")
+    assert found[0].startswith(
+        "gait: hip_pitch_l, knee_l, ankle_pitch_l, hip_pitch_r, knee_r, ankle_pitch_r would swing"
+    )
+    assert found[0].endswith("set robot.swing_signs to [1, -1, 1, 1, -1, 1]")
 
 
 def test_files_that_are_no_robots_end_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,7 +106,7 @@ def test_files_that_are_no_robots_end_in_one_line(tmp_path: Path, capsys: pytest
         "[]",
         "{}",
         '{"robot": 1}',
-        '{"robot": {}, "ppo": {}}',
+        '{"robot": {}, "ppo": {"gamma": 0.9}}',
         '{"robot": {"no": 1}}',
         '{"robot": {"model_path": "x.xml"}}',
     ):

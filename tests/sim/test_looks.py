@@ -12,7 +12,7 @@ from biped.config.task import EnvConfig
 from biped.robot.rotations import quat_rotate
 from biped.robot.state import BipedState
 from biped.sim.looks import Looks
-from biped.sim.mujoco_model import robot_spec
+from biped.sim.mujoco_robot import robot_spec
 from biped.sim.mujoco_window import show_model
 from biped.sim.scene import make_scene
 from biped.sim.window import places

@@ -238,7 +238,7 @@ def test_it_goes_on_from_a_state_bit_by_bit(cfg: EnvConfig) -> None:
     [
         ({"joint_names": ("no_such_joint", *RobotConfig().joint_names[1:])}, "no joint no_such_joint"),
         ({"model_path": "assets/none.xml"}, "is missing"),
-        ({"base_link": "torso"}, "does not float"),
+        ({"base_link": "torso"}, "torso hangs on pelvis: set env.robot.base_link to pelvis"),
     ],
 )
 def test_models_that_cannot_be_used_are_named(cfg: EnvConfig, change: dict, says: str) -> None:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from biped.config.robot import ServoConfig
+from biped.config.robot import RobotConfig
 from biped.eval.bench import Evaluation
 from biped.eval.gate import judge
 from biped.eval.trials import count_trials
@@ -19,7 +19,7 @@ from tests.eval.walks import walk
 def trial(slip_m_s: float = 0.0) -> Evaluation:
     """A sound walk, or one that slides."""
     record = walk(slip_m_s=slip_m_s)
-    return Evaluation(judge(record, ServoConfig()), count_trials(record))
+    return Evaluation(judge(record, RobotConfig()), count_trials(record))
 
 
 GOOD, BAD, WORSE = trial(), trial(0.1), trial(0.15)

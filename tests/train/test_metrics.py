@@ -1,4 +1,4 @@
-from biped.config.robot import ServoConfig
+from biped.config.robot import RobotConfig
 from biped.eval.bench import Evaluation
 from biped.eval.gate import GATE, judge
 from biped.eval.trials import count_trials
@@ -72,4 +72,4 @@ def test_the_table_has_the_gates_figures_with_their_units() -> None:
 
 def test_an_evaluation_goes_by_names_of_the_table() -> None:
     record = walk()
-    assert set(Evaluation(judge(record, ServoConfig()), count_trials(record)).metrics()) <= set(METRICS)
+    assert set(Evaluation(judge(record, RobotConfig()), count_trials(record)).metrics()) <= set(METRICS)

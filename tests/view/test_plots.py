@@ -74,15 +74,15 @@ def test_velocities_are_those_of_the_base_and_of_the_command() -> None:
         assert lines == pytest.approx([actual, wanted])
 
 
-def test_what_is_beyond_the_servo_is_counted_in_the_title() -> None:
-    record, servo = walk(seconds=10.0), CFG.robot.servo  # torque 1 N·m at rest
+def test_what_is_beyond_the_motors_is_counted_in_the_title() -> None:
+    record, motor = walk(seconds=10.0), CFG.robot.motors[0]  # torque 1 N·m at rest
     speed = np.zeros_like(record.joint_vel_rad_s)
-    speed[-len(speed) // 4 :] = 0.9 * servo.no_load_speed_rad_s  # where the servo has 0.3 N·m left to drive with
+    speed[-len(speed) // 4 :] = 0.9 * motor.velocity_limit_rad_s  # where the servo has 0.3 N·m left to drive with
     driving, braking = replace(record, joint_vel_rad_s=speed), replace(record, joint_vel_rad_s=-speed)
-    share = envelope_exceeded(driving, servo)
+    share = envelope_exceeded(driving, CFG.robot)
     assert share == pytest.approx(0.25 * len(speed) / measured(record)[:, 0].sum())
-    assert plots.torque_speed(driving, CFG).axes[0].get_title() == f"{share:.2%} beyond the servo"
-    assert plots.torque_speed(braking, CFG).axes[0].get_title() == "0.00% beyond the servo", "braking it has 3 N·m"
+    assert plots.torque_speed(driving, CFG).get_suptitle() == f"{share:.2%} beyond the motors"
+    assert plots.torque_speed(braking, CFG).get_suptitle() == "0.00% beyond the motors", "braking it has 3 N·m"
 
 
 def test_rewards_are_per_second_the_largest_first() -> None:

@@ -1,0 +1,198 @@
+"""Lets a robot stand on its joint controllers alone, and finds the cause where it falls or shakes."""
+
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from biped.config.task import EnvConfig
+from biped.robot.rotations import quat_from_yaw
+from biped.robot.state import GRAVITY_M_S2
+from biped.sim.mujoco_geometry import Sole, centre_of_mass_w
+from biped.sim.scene import ResetPose, make_scene
+
+STAND_S = 3.0
+"""How long the robot must hold the default pose with its joint controllers alone (s)."""
+MAX_SAG, MAX_LEAN_RAD = 0.075, 0.15
+"""How far the base may sink, as a share of its height over the soles, and lean (rad) in that time."""
+SUBSTEPS = (1, 2, 4)
+"""Multiples of the configured substeps that are tried."""
+CALM_RAD_S = 0.3
+"""Joint speed under which a robot is calm (rad/s)."""
+CALM_FROM_S, CALM_TO_S = 0.4, 1.0
+"""When the speeds are looked at (s): after the landing, and before a robot that topples lies on the ground."""
+NOISE_RAD = 0.02
+"""Offsets of the joints from the default pose at the start, up to this (rad)."""
+STIFF = 1.5
+"""Stiffness of the ankles over mass times gravity times half the height of the centre of mass, from which they hold."""
+_HELD_AT = 0.98
+
+Finding = tuple[bool, str]
+"""Whether the check passed, and the text to print."""
+
+
+@dataclass(frozen=True)
+class Stance:
+    """What became of a robot that stood for `STAND_S`."""
+
+    sag_m: float
+    """How far the base sank (m)."""
+    lean_rad: float
+    """How far the base leans (rad)."""
+    speed_rad_s: float
+    """Largest speed of a joint between `CALM_FROM_S` and `CALM_TO_S` (rad/s); infinite if the simulation broke down."""
+    torque_nm: np.ndarray
+    """Largest torque of each joint, (num_joints,), N·m."""
+
+    def holds(self, height_m: float) -> bool:
+        """Return whether the robot still stands."""
+        return abs(self.sag_m) <= MAX_SAG * height_m and self.lean_rad <= MAX_LEAN_RAD
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether no joint shakes."""
+        return self.speed_rad_s < CALM_RAD_S
+
+
+def stand(cfg: EnvConfig, sim: str = "mujoco", substeps: int | None = None) -> Stance:
+    """Let one robot stand, its joints off the default pose by a little.
+
+    Args:
+        cfg: the robot, and how it is simulated.
+        sim: the simulator.
+        substeps: physics steps per action; None: as configured.
+    """
+    steps = cfg.sim.substeps if substeps is None else substeps
+    cfg = replace(cfg, num_envs=1, sim=replace(cfg.sim, substeps=steps))
+    scene = make_scene(sim, cfg, torch.device("cpu"))
+    base = torch.tensor([[0.0, 0.0, cfg.robot.default_base_height_m + cfg.reset.clearance_m]], dtype=torch.float32)
+    targets = torch.tensor([cfg.robot.default_joint_pos_rad], dtype=torch.float32)
+    noise = 2.0 * torch.rand(targets.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32) - 1.0
+    level = quat_from_yaw(torch.zeros(1, dtype=torch.float32))
+    scene.reset(torch.ones(1, dtype=torch.bool), ResetPose(base, level, targets + NOISE_RAD * noise))
+    count, dt_s = round(STAND_S / cfg.sim.control_dt_s), cfg.sim.control_dt_s
+    speed, torque, failed = 0.0, torch.zeros_like(targets), False
+    for step in range(count):
+        state = scene.step(targets)
+        failed |= bool(state.error.any())
+        torque = torch.maximum(torque, state.joint_torque_nm.abs())
+        if CALM_FROM_S <= step * dt_s < CALM_TO_S:
+            speed = max(speed, float(state.joint_vel_rad_s.abs().max()))
+    sag = cfg.robot.default_base_height_m - float(state.base_pos_w[0, 2])
+    lean = float(torch.acos((-state.projected_gravity_b[0, 2]).clamp(-1.0, 1.0)))
+    scene.close()
+    failed |= not np.isfinite([sag, lean, speed]).all()
+    return Stance(sag, lean, np.inf if failed else speed, torque[0].nan_to_num().numpy())
+
+
+def check_standing(cfg: EnvConfig, model: Any, data: Any, soles: tuple[Sole | None, Sole | None]) -> Iterator[Finding]:
+    """Let the robot stand in MuJoCo at its own and at finer substeps, and say what is wrong where it does not.
+
+    Args:
+        cfg: the environment with this robot.
+        model: its `mujoco.MjModel`.
+        data: its `mujoco.MjData`, in the default pose.
+        soles: what collides of each foot in this pose.
+    """
+    height_m = _height(cfg, model, data)
+    tried = {factor * cfg.sim.substeps: stand(cfg, substeps=factor * cfg.sim.substeps) for factor in SUBSTEPS}
+    calm = [substeps for substeps, stance in tried.items() if stance.is_calm]
+    now = tried[cfg.sim.substeps]
+    speeds = ", ".join(f"{_as_speed(stance)} at {substeps}" for substeps, stance in tried.items())
+    if cfg.sim.substeps in calm:
+        yield True, f"substeps: calm: the fastest joint turns with {speeds}"
+    elif not calm:
+        shakes = any(stance.holds(height_m) or not np.isfinite(stance.speed_rad_s) for stance in tried.values())
+        remedy = "lower kp_nm_per_rad, or raise kd_nm_s_per_rad or the motors' armature" if shakes else "it falls"
+        yield not shakes, f"substeps: never calm: the fastest joint turns with {speeds}: {remedy}"
+    else:
+        yield (
+            False,
+            (
+                f"substeps: unstable at {cfg.sim.substeps} ({_as_speed(now)}), calm at {calm[0]}: set sim.substeps to "
+                f"{calm[0]} in the robot's file"
+            ),
+        )
+        now = tried[calm[0]]
+    sunk = f"the base is {1000 * now.sag_m:.0f} mm lower and leans {now.lean_rad:.2f} rad"
+    text = f"standing: after {STAND_S:.0f} s {sunk}, with {now.torque_nm.max():.2f} N·m at most"
+    if now.holds(height_m):
+        yield True, text
+        return
+    fault, cause = _cause(cfg, model, data, soles)
+    yield not fault, f"{text}: {cause}"
+
+
+def _cause(cfg: EnvConfig, model: Any, data: Any, soles: tuple[Sole | None, Sole | None]) -> tuple[bool, str]:
+    """Return why a robot does not stand, and whether that is a fault: a policy can balance where gains alone do not."""
+    robot, height_m = cfg.robot, _height(cfg, model, data)
+    centre, found = centre_of_mass_w(data), [sole for sole in soles if sole is not None]
+    back, front = min(sole.low_w[0] for sole in found), max(sole.high_w[0] for sole in found)
+    length = front - back
+    if length < 0.2 * height_m:
+        return False, "feet as short as these do not stand by themselves; a policy has to step (no fault)"
+    if not back + 0.1 * length <= centre[0] <= front - 0.1 * length:
+        off = centre[0] - 0.5 * (back + front)
+        way = "forward" if off > 0 else "backward"
+        return True, (
+            f"the centre of mass is {1000 * abs(off):.0f} mm {way} of the middle of the soles: choose a "
+            "default_joint_pos_rad that puts it over them"
+        )
+    motors = robot.motors
+    static = _static_torque(model, data, robot.joint_names)
+    weak = [
+        f"{name} has {motor.effort_limit_nm:g} N·m and needs about {need:.2g}"
+        for name, motor, need in zip(robot.joint_names, motors, static, strict=True)
+        if need > _HELD_AT * motor.effort_limit_nm
+    ]
+    if weak:
+        return True, f"torque limits: {'; '.join(weak[:3])}: choose stronger motors, or straighter legs"
+    ankle = robot.swing_joints[len(robot.swing_joints) // 2 - 1]
+    height_com_m = float(centre[2] - data.xanchor[model.joint(ankle).id][2])
+    needed = float(model.body_mass.sum()) * GRAVITY_M_S2 * height_com_m / 2.0
+    kp = motors[robot.joint_names.index(ankle)].kp_nm_per_rad
+    sag_kp = [n / 0.1 for n in static]
+    soft = [
+        f"{name} {motor.kp_nm_per_rad:g} (about {want:.3g})"
+        for name, motor, want in zip(robot.joint_names, motors, sag_kp, strict=True)
+        if motor.kp_nm_per_rad < want
+    ]
+    if soft:
+        return True, f"raise kp_nm_per_rad: the pose sags under its own weight at {', '.join(soft[:3])}"
+    if kp < STIFF * needed:
+        return False, (
+            f"no fault: to stand without a policy takes a kp_nm_per_rad of {STIFF * needed:.3g} at {ankle}, which has "
+            f"{kp:g}; a policy can balance with less"
+        )
+    return True, "the pose falls over: choose one whose centre of mass is over the soles"
+
+
+def _static_torque(model: Any, data: Any, names: tuple[str, ...]) -> np.ndarray:
+    """Return the torque that each joint needs to hold the pose on both feet, half of the weight on each, N·m."""
+    mujoco = importlib.import_module("mujoco")
+    total = float(model.body_mass.sum()) * GRAVITY_M_S2
+    torque = np.array(data.qfrc_bias)  # gravity, at rest
+    ends = {
+        int(model.body_weldid[geom_body])
+        for geom_body, geom in zip(model.geom_bodyid, range(model.ngeom), strict=True)
+        if (model.geom_contype[geom] or model.geom_conaffinity[geom]) and geom_body
+    }
+    feet = sorted(ends, key=lambda body: data.xipos[body][2])[:2]
+    for foot in feet:
+        jacobian = np.zeros((3, model.nv))
+        point = np.array([data.subtree_com[0][0], data.xipos[foot][1], data.xipos[foot][2]])
+        mujoco.mj_jac(model, data, jacobian, None, point, foot)
+        torque -= jacobian.T @ np.array([0.0, 0.0, total / len(feet)])
+    return np.array([abs(torque[int(model.joint(name).dofadr[0])]) for name in names])
+
+
+def _height(cfg: EnvConfig, model: Any, data: Any) -> float:
+    hips = [data.xanchor[model.joint(name).id][2] for name in cfg.robot.swing_joints]
+    return float(max(hips))
+
+
+def _as_speed(stance: Stance) -> str:
+    return f"{stance.speed_rad_s:.2f} rad/s" if np.isfinite(stance.speed_rad_s) else "numbers that are not finite"

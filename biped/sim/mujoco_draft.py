@@ -1,0 +1,378 @@
+"""Writes a robot's file from its model: `python -m biped robot MODEL --draft robot.json`.
+
+Everything that the file names is found in the model: the base is its root, feet are what touches the ground, legs are
+the chains of joints in between, and a joint is a roll, a pitch or a yaw by its axis. What is not certain is said, for a
+person to correct; `check-robot` judges the result.
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from biped.base.errors import MachineError, UsageError, disk_error, first_line
+from biped.base.files import write_whole
+from biped.config.actuators import ActuatorConfig
+from biped.config.robot import RobotConfig
+from biped.config.run import Config
+from biped.config.settings import as_settings, with_settings
+from biped.config.task import EnvConfig
+from biped.robot.state import GRAVITY_M_S2
+from biped.sim.check_stance import stand
+from biped.sim.draft_actuators import GUESSED_EFFORT, Limits, draft_actuators, stated_limits
+from biped.sim.mujoco_geometry import Sole, axis_w, mirrored_axis, sole_of
+from biped.sim.mujoco_robot import import_mujoco, parse_model, read_robot
+
+CROUCH = 0.94
+"""Length of a bent leg over that of a straight one, in the standing pose."""
+KINDS = ("roll", "pitch", "yaw")
+"""What a joint does, by the axis of the base frame that it turns about."""
+_STEPS, _DELTA_RAD, _MOST_RAD, _CLOSE_M = 60, 1e-4, 0.2, 1e-5
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A robot's file, and what is not certain about it."""
+
+    content: Mapping[str, Any]
+    """What robot.json holds."""
+    found: tuple[str, ...]
+    """One line each about what was found, and how."""
+    guesses: tuple[str, ...]
+    """One line each about what is a guess, for a person to check."""
+
+
+@dataclass
+class _Leg:
+    """One leg: its joints from the base down, and its foot."""
+
+    foot: str
+    joints: list[str]
+    kinds: list[str]
+
+    def pitch(self) -> list[str]:
+        return [name for name, kind in zip(self.joints, self.kinds, strict=True) if kind == "pitch"]
+
+
+def draft(file: Path) -> Draft:
+    """Draft the file of a robot from its MJCF or URDF.
+
+    Raises:
+        UsageError: the model is no biped that could be understood; the message says what is missing.
+        MachineError: the model cannot be read, or has what is not supported.
+    """
+    return _Drafter(file).draft()
+
+
+class _Drafter:
+    def __init__(self, file: Path) -> None:
+        self._mujoco = import_mujoco()
+        self._file = file.resolve()
+        self._found: list[str] = []
+        self._guesses: list[str] = []
+
+    def draft(self) -> Draft:
+        base, limits = self._base()
+        # Everything is driven for now: nothing may be held before it is known what the legs are.
+        spec = parse_model(self._file, base)
+        joints = [joint.name for joint in spec.joints if joint.type == self._mujoco.mjtJoint.mjJNT_HINGE and joint.name]
+        robot = _robot(self._file, base, joints)
+        model = self._compiled(robot)
+        data = self._pose(model, {})
+        legs = self._legs(model, data)
+        legs = self._without_shared(legs)
+        held = [name for name in joints if name not in {*legs[0].joints, *legs[1].joints}]
+        driven = [*legs[0].joints, *legs[1].joints]
+        signs, mirror = self._swing_signs(model, data, legs), self._mirror_signs(data, legs)
+        if held:
+            self._guesses.append(
+                f"held_joints: {', '.join(held)} are no part of the legs and are held at 0; put those that the policy "
+                "shall drive into joint_names"
+            )
+        pose = self._crouch(model, legs, signs)
+        data = self._pose(model, pose)
+        soles = [sole_of(model, data, model.body(leg.foot).id) for leg in legs]
+        assert soles[0] is not None and soles[1] is not None
+        low = min(sole.low_w[2] for sole in soles if sole is not None)
+        height = -float(low)
+        hips = max(float(data.xanchor[model.joint(leg.pitch()[0]).id][2]) for leg in legs)
+        content = {
+            "robot": {
+                "model_path": self._file.name,
+                "base_link": base,
+                "torso_link": self._torso(model, base, {*legs[0].joints, *legs[1].joints}),
+                "foot_links": [leg.foot for leg in legs],
+                "foot_sole_offset_m": [
+                    self._offset(data, leg.foot, sole) for leg, sole in zip(legs, soles, strict=True)
+                ],
+                "joint_names": driven,
+                **({"held_joints": dict.fromkeys(held, 0.0)} if held else {}),
+                "swing_joints": [*legs[0].pitch(), *legs[1].pitch()],
+                "swing_signs": signs,
+                "mirror_joints": [*legs[1].joints, *legs[0].joints],
+                "mirror_signs": mirror,
+                "default_joint_pos_rad": [round(pose.get(name, 0.0), 4) + 0.0 for name in driven],
+                "default_base_height_m": round(height, 4),
+                "actuators": self._actuators(model, driven, limits, hips - float(low)),
+            },
+            "termination": {"min_base_height_m": round(0.75 * height, 3)},
+            "reward": {"target_height_m": round(0.985 * height, 3)},
+        }
+        if height < 0.5 * (hips - float(low)):
+            self._move_base(content, hips - float(low), height)
+        self._choose_substeps(content)
+        return Draft(content, tuple(self._found), tuple(self._guesses))
+
+    def _base(self) -> tuple[str, dict[str, Limits]]:
+        """Return the root link that carries the legs, and the limits of torque and speed that the model states."""
+        spec = parse_model(self._file)
+        roots = list(spec.worldbody.bodies)
+        if not roots:
+            raise UsageError(f"{self._file} has no link: name a robot's model")
+        root = max(roots, key=lambda body: len(body.find_all("joint")))
+        while not root.find_all("geom") and len(root.bodies) == 1 and not root.bodies[0].joints:
+            root = root.bodies[0]  # a root of ROS without mass
+        self._found.append(f"base_link: {root.name}, the root")
+        return root.name, stated_limits(spec, self._file)
+
+    def _compiled(self, robot: RobotConfig) -> Any:
+        spec = read_robot(EnvConfig(robot=robot)).spec
+        try:
+            return spec.compile()
+        except ValueError as error:
+            raise MachineError(f"MuJoCo cannot read {self._file} ({first_line(error)})") from error
+
+    def _pose(self, model: Any, angles_rad: Mapping[str, float]) -> Any:
+        data = self._mujoco.MjData(model)
+        data.qpos[:] = 0.0
+        data.qpos[3] = 1.0
+        for name, angle in angles_rad.items():
+            data.joint(name).qpos[0] = angle
+        self._mujoco.mj_forward(model, data)
+        return data
+
+    def _legs(self, model: Any, data: Any) -> tuple[_Leg, _Leg]:
+        """Find the two chains of joints that end in what is lowest on the left and on the right."""
+        lowest: dict[int, tuple[float, int]] = {}
+        for link in range(1, model.nbody):
+            sole = sole_of(model, data, link)
+            if sole is None or not model.body_jntnum[link]:
+                continue
+            side = int(np.sign(round(float(sole.centre_w[1]), 3)))
+            if side and (side not in lowest or sole.low_w[2] < lowest[side][0]):
+                lowest[side] = float(sole.low_w[2]), link
+        if set(lowest) != {1, -1}:
+            raise UsageError(
+                f"{self._file} has no two feet: nothing that collides is lowest on the left or on the right; give each "
+                "sole a geom that collides"
+            )
+        left, right = (self._leg(model, data, lowest[side][1]) for side in (1, -1))
+        if left.kinds != right.kinds:
+            raise UsageError(
+                f"the legs differ: {', '.join(left.joints)} on the left, {', '.join(right.joints)} on the right"
+            )
+        if len(left.pitch()) not in (2, 3):
+            raise UsageError(
+                f"{left.foot} hangs on {len(left.pitch())} pitch joints ({', '.join(left.pitch())}); a leg has hip, "
+                "knee and, if there is one, ankle"
+            )
+        for leg in (left, right):
+            self._found.append(
+                f"leg: {', '.join(f'{name} ({kind})' for name, kind in zip(leg.joints, leg.kinds, strict=True))} "
+                f"to {leg.foot}"
+            )
+        return left, right
+
+    def _without_shared(self, legs: tuple[_Leg, _Leg]) -> tuple[_Leg, _Leg]:
+        """Take joints that both legs hang on, such as a waist, away from them."""
+        shared = set(legs[0].joints) & set(legs[1].joints)
+
+        def rest(leg: _Leg) -> _Leg:
+            kept = [(name, kind) for name, kind in zip(leg.joints, leg.kinds, strict=True) if name not in shared]
+            return _Leg(leg.foot, [name for name, _ in kept], [kind for _, kind in kept])
+
+        return rest(legs[0]), rest(legs[1])
+
+    def _leg(self, model: Any, data: Any, foot: int) -> _Leg:
+        joints, kinds, link = [], [], foot
+        while link and model.body_parentid[link]:
+            for index in range(model.body_jntnum[link])[::-1]:
+                joint = model.joint(int(model.body_jntadr[link]) + index)
+                joints.append(joint.name)
+                axis = np.abs(axis_w(data, joint))
+                kinds.append(KINDS[int(np.argmax(axis))])
+                if axis.max() < 0.9:
+                    self._guesses.append(f"{joint.name} turns about a slanted axis: taken for a {kinds[-1]}")
+            link = int(model.body_parentid[link])
+        return _Leg(model.body(foot).name, joints[::-1], kinds[::-1])
+
+    def _swing_signs(self, model: Any, data: Any, legs: Sequence[_Leg]) -> list[float]:
+        """Return for each swing joint the sign that moves the hip forward, bends the knee and lifts the toes."""
+        signs: list[float] = []
+        for leg in legs:
+            for place, name in enumerate(leg.pitch()):
+                about_y = float(np.sign(axis_w(data, model.joint(name))[1]))
+                sign = about_y if place == 1 else -about_y
+                if place == 1 and (bends := self._bends(model, name)) and bends != sign:
+                    self._guesses.append(f"{name} bends forward by its limits, as a bird's knee does")
+                    sign = bends
+                signs.append(sign)
+        return signs
+
+    def _bends(self, model: Any, knee: str) -> float:
+        """Return the sign of the direction in which a knee can turn further; 0 without limits."""
+        joint = model.joint(knee)
+        low, high = model.jnt_range[joint.id]
+        return float(np.sign(low + high)) if model.jnt_limited[joint.id] and abs(low + high) > 0.2 else 0.0
+
+    def _mirror_signs(self, data: Any, legs: Sequence[_Leg]) -> list[float]:
+        pairs = [*zip(legs[0].joints, legs[1].joints, strict=True), *zip(legs[1].joints, legs[0].joints, strict=True)]
+        return [
+            float(np.sign(mirrored_axis(axis_w(data, data.joint(name))) @ axis_w(data, data.joint(other))))
+            for name, other in pairs
+        ]
+
+    def _crouch(self, model: Any, legs: Sequence[_Leg], signs: Sequence[float]) -> dict[str, float]:
+        """Return joint angles that bend the knees, keep the feet flat, and the centre of mass over the soles.
+
+        Gauss-Newton on numeric derivatives, from a crouch of 0.35, 0.7 and 0.35 rad.
+        """
+        per_leg = len(signs) // 2
+        flat = self._pose(model, {})
+        straight = self._leg_length(model, flat, legs[0])
+
+        def posed(angles: np.ndarray) -> dict[str, float]:
+            return {
+                name: self._within(model, name, sign * angle)
+                for number, leg in enumerate(legs)
+                for name, sign, angle in zip(leg.pitch(), signs[number * per_leg :], angles, strict=False)
+            }
+
+        def off(angles: np.ndarray) -> np.ndarray:
+            data, leg = self._pose(model, posed(angles)), legs[0]
+            sole = sole_of(model, data, model.body(leg.foot).id)
+            assert sole is not None
+            bent = self._leg_length(model, data, leg) - CROUCH * straight
+            return np.array([bent, data.subtree_com[0][0] - sole.centre_w[0], 0.3 * _tilt(flat, data, leg.foot)])
+
+        values = np.array((0.35, 0.7, 0.35)[:per_leg])
+        for _ in range(_STEPS):
+            error = off(values)
+            if np.abs(error).max() < _CLOSE_M:
+                break
+            slopes = np.stack([(off(values + _DELTA_RAD * unit) - error) / _DELTA_RAD for unit in np.eye(per_leg)], 1)
+            step = np.linalg.lstsq(slopes, -error, rcond=1e-6)[0]
+            values = values + step * min(1.0, _MOST_RAD / max(_CLOSE_M, float(np.abs(step).max())))
+        worst = float(np.abs(off(values)).max())
+        text = f"default_joint_pos_rad: legs bent to {CROUCH:.0%} of their length, feet flat, centre of mass over them"
+        if worst > 0.01:
+            self._guesses.append(f"{text}, missed by {1000 * worst:.0f} mm: choose a better pose")
+        else:
+            self._found.append(text)
+        return posed(values)
+
+    def _within(self, model: Any, name: str, angle_rad: float) -> float:
+        joint = model.joint(name)
+        low, high = model.jnt_range[joint.id] if model.jnt_limited[joint.id] else (-math.pi, math.pi)
+        return min(max(angle_rad, float(low)), float(high))
+
+    def _leg_length(self, model: Any, data: Any, leg: _Leg) -> float:
+        """Return the height of the hip over the foot's frame, which unlike the sole's lowest point moves smoothly."""
+        return float(data.xanchor[model.joint(leg.pitch()[0]).id][2] - data.body(leg.foot).xpos[2])
+
+    def _torso(self, model: Any, base: str, in_legs: set[str]) -> str:
+        """Return the heaviest link that is no part of a leg."""
+        others = []
+        for link in range(1, model.nbody):
+            above, is_leg = link, False
+            while above:
+                first, count = int(model.body_jntadr[above]), int(model.body_jntnum[above])
+                is_leg |= any(model.joint(first + index).name in in_legs for index in range(count))
+                above = int(model.body_parentid[above])
+            if not is_leg:
+                others.append(link)
+        heaviest = max(others, key=lambda link: float(model.body_mass[link]), default=model.body(base).id)
+        name = model.body(heaviest).name
+        self._found.append(f"torso_link: {name}, the heaviest link besides the legs")
+        return name
+
+    def _offset(self, data: Any, foot: str, sole: Sole | None) -> list[float]:
+        assert sole is not None
+        body = data.body(foot)
+        place = body.xmat.reshape(3, 3).T @ (sole.centre_w - body.xpos)
+        return [round(float(value), 4) + 0.0 for value in place]
+
+    def _actuators(
+        self, model: Any, driven: Sequence[str], limits: Mapping[str, Limits], leg_m: float
+    ) -> list[dict[str, Any]]:
+        weight_n = float(model.body_mass.sum()) * GRAVITY_M_S2
+        made = draft_actuators(driven, limits, guess_nm=round(GUESSED_EFFORT * weight_n * leg_m / 2.0, 2))
+        self._guesses += made.guesses
+        return made.groups
+
+    def _choose_substeps(self, content: dict[str, Any]) -> None:
+        """Find out by how many physics steps per action the robot stands calmly in MuJoCo."""
+        robot = {**content["robot"], "model_path": str(self._file)}
+        cfg = with_settings(Config(), as_settings({**content, "robot": robot})).env
+        for substeps in (cfg.sim.substeps, 2 * cfg.sim.substeps, 4 * cfg.sim.substeps):
+            if stand(cfg, substeps=substeps).is_calm:
+                break
+        if substeps != cfg.sim.substeps:
+            content["sim"] = {"substeps": substeps}
+            self._found.append(f"sim.substeps: with fewer than {substeps} physics steps per action the robot shakes")
+
+    def _move_base(self, content: dict[str, Any], leg_m: float, height_m: float) -> None:
+        """Measure heights at the hips, for a base whose frame lies near the ground."""
+        up = round(leg_m - height_m, 4)
+        content["robot"] |= {"base_point_m": [0.0, 0.0, up], "default_base_height_m": round(height_m + up, 4)}
+        content["termination"]["min_base_height_m"] = round(0.75 * (height_m + up), 3)
+        content["reward"]["target_height_m"] = round(0.985 * (height_m + up), 3)
+        self._found.append(
+            f"base_point_m: the frame of the base link is near the ground; heights are measured {up} m up"
+        )
+
+
+def write(made: Draft, model: Path, out: Path) -> None:
+    """Write a draft as a robot's file; the model's path in it is relative to the file.
+
+    Raises:
+        UsageError: there is a file already.
+        MachineError: the disk refuses the write.
+    """
+    if out.exists():
+        raise UsageError(f"{out} is there already: name another file with --draft, or move it away")
+    where = os.path.relpath(model.resolve(), out.resolve().parent)
+    content = {**made.content, "robot": {**made.content["robot"], "model_path": where}}
+    try:
+        write_whole(out, (json.dumps(content, indent=2) + "\n").encode())
+    except OSError as error:
+        raise disk_error(out, error, "--draft") from error
+
+
+def _robot(file: Path, base: str, joints: Sequence[str]) -> RobotConfig:
+    """Return a robot that drives every joint, to read the model by."""
+    names = tuple(joints)
+    if not names:
+        raise UsageError(f"{file} has no joint that turns")
+    return replace(
+        RobotConfig(),
+        model_path=str(file),
+        base_link=base,
+        torso_link=base,
+        foot_links=(base, base),
+        joint_names=names,
+        swing_joints=(names[0],) * 6,
+        default_joint_pos_rad=(0.0,) * len(names),
+        actuators=(ActuatorConfig(),),
+    )
+
+
+def _tilt(flat: Any, data: Any, foot: str) -> float:
+    """Return by how much a foot is pitched from the model's own pose, rad."""
+    turned = data.body(foot).xmat.reshape(3, 3) @ flat.body(foot).xmat.reshape(3, 3).T
+    return float(math.atan2(turned[0, 2], turned[2, 2]))

@@ -1,0 +1,101 @@
+"""What a robot's compiled MuJoCo model says of its shape: what collides, where soles are, how axes point."""
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float64]
+_SPHERE, _CYLINDER, _MESH = 2, 5, 7
+"""MuJoCo's numbers of these kinds of geoms."""
+
+
+@dataclass(frozen=True)
+class Sole:
+    """What collides of a foot, in a pose."""
+
+    low_w: Vector
+    """Smallest x, y, z of it, (3,), m."""
+    high_w: Vector
+    """Largest x, y, z of it, (3,), m."""
+
+    @property
+    def centre_w(self) -> Vector:
+        """Middle of its lowest face, (3,), m."""
+        return np.array([*(0.5 * (self.low_w + self.high_w))[:2], self.low_w[2]])
+
+    @property
+    def length_m(self) -> float:
+        """Its extent along x (m)."""
+        return float(self.high_w[0] - self.low_w[0])
+
+
+def rigid_links(model: Any, link: int) -> list[int]:
+    """Return a link and the links that are fixed to it, below it, as indices."""
+    found = [link]
+    for child in range(link + 1, model.nbody):
+        if model.body_parentid[child] in found and not model.body_jntnum[child]:
+            found.append(child)
+    return found
+
+
+def colliding_geoms(model: Any, link: int) -> list[int]:
+    """Return the geoms of a link, and of what is fixed to it, that touch the ground, as indices."""
+    links = rigid_links(model, link)
+    return [
+        geom
+        for geom in range(model.ngeom)
+        if model.geom_bodyid[geom] in links and (model.geom_contype[geom] or model.geom_conaffinity[geom])
+    ]
+
+
+def sole_of(model: Any, data: Any, link: int) -> Sole | None:
+    """Return the bounding box of what collides of a foot, in the pose of `data`; None if nothing does."""
+    geoms = colliding_geoms(model, link)
+    if not geoms:
+        return None
+    points = np.concatenate([_points_w(model, data, geom) for geom in geoms])
+    return Sole(points.min(axis=0), points.max(axis=0))
+
+
+def axis_w(data: Any, joint: Any) -> Vector:
+    """Return a joint's axis in the world, (3,)."""
+    return np.array(data.xaxis[joint.id])
+
+
+def mirrored_axis(axis: Vector) -> Vector:
+    """Return the axis about which the mirror image (left is right) of a rotation turns by the same angle, (3,)."""
+    return axis * (-1.0, 1.0, -1.0)
+
+
+def is_wheel(model: Any, data: Any, geom: int, joint: Any) -> bool:
+    """Return whether a round geom turns about its own centre when a joint moves, as a wheel does."""
+    if model.geom_type[geom] not in (_SPHERE, _CYLINDER):
+        return False
+    axis = axis_w(data, joint)
+    arm = data.geom_xpos[geom] - data.xanchor[joint.id]
+    arm -= axis * (arm @ axis)
+    if model.geom_type[geom] == _CYLINDER and abs(data.geom_xmat[geom].reshape(3, 3)[:, 2] @ axis) < 0.9:
+        return False
+    return bool(np.linalg.norm(arm) < 0.2 * model.geom_size[geom][0])
+
+
+def centre_of_mass_w(data: Any) -> Vector:
+    """Return the robot's centre of mass in the world, (3,), m."""
+    return np.array(data.subtree_com[0])
+
+
+def _points_w(model: Any, data: Any, geom: int) -> Vector:
+    """Return points of a geom in the world that span its bounding box, (n, 3), m."""
+    if model.geom_type[geom] == _SPHERE:
+        return data.geom_xpos[geom] + model.geom_size[geom][0] * np.concatenate((np.eye(3), -np.eye(3)))
+    if model.geom_type[geom] == _MESH:
+        mesh = int(model.geom_dataid[geom])
+        first = int(model.mesh_vertadr[mesh])
+        local = model.mesh_vert[first : first + int(model.mesh_vertnum[mesh])]
+    else:
+        centre, half = model.geom_aabb[geom][:3], model.geom_aabb[geom][3:]
+        local = centre + half * np.array(list(itertools.product((-1.0, 1.0), repeat=3)))
+    return data.geom_xpos[geom] + local @ data.geom_xmat[geom].reshape(3, 3).T
