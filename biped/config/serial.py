@@ -57,7 +57,8 @@ def json_schema() -> dict[str, Any]:
 def differences(before: Config, after: Config) -> dict[str, tuple[Any, Any]]:
     """Return the fields that differ, by dotted path, with both values."""
     left, right = flatten(to_dict(before)), flatten(to_dict(after))
-    return {path: (left[path], right[path]) for path in left if left[path] != right[path]}
+    paths = dict.fromkeys([*left, *right])
+    return {path: (left.get(path), right.get(path)) for path in paths if left.get(path) != right.get(path)}
 
 
 def flatten(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
