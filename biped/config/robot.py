@@ -24,6 +24,9 @@ JOINT_NAMES = (
 """Actuated joints, in the order of actions and of every per-joint tensor."""
 
 
+LEG_LENGTH_M = 0.364
+"""Leg length of the biped, by which others are scaled (m): hip pitch joints over the soles in the default pose."""
+
 Place = tuple[Finite, Finite, Finite]
 """A point in the frame of a link: x, y, z (m)."""
 
@@ -65,6 +68,8 @@ class RobotConfig(Section):
     """Height of the base over the ground in the default pose (m)."""
     actuators: tuple[ActuatorConfig, ...] = ()
     """Groups of joints with motors of their own; a joint in none has the gains and the servo below."""
+    leg_length_m: Positive = LEG_LENGTH_M
+    """Height of the hip pitch joints over the soles in the default pose (m); the gate's bars are scaled by it."""
     kp_nm_per_rad: Positive | tuple[Positive, ...] = 20.0
     """Proportional gain of the position controllers (N·m/rad), or one per joint; `actuators` comes first."""
     kd_nm_s_per_rad: NotNegative | tuple[NotNegative, ...] = 0.5

@@ -54,7 +54,7 @@ def with_settings(config: Config, settings: Sequence[tuple[str, Any]]) -> Config
     return from_dict(values, Config)
 
 
-ROBOT_SECTIONS = ("robot", "termination", "reward", "gait", "control", "command", "sim")
+ROBOT_SECTIONS = ("robot", "termination", "reset", "reward", "gait", "control", "command", "sim")
 """Sections of the environment that a robot's file may set."""
 _MIRROR = "ppo.mirror"
 """The one setting of the learner that a robot's file may set: whether the robot is symmetric."""

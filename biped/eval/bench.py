@@ -8,6 +8,7 @@ from biped.config.run import Config
 from biped.env.env import make_env
 from biped.eval.agents import Agent
 from biped.eval.episodes import record_episodes, trial_commands
+from biped.eval.figures import walking_from
 from biped.eval.gate import Verdict, judge
 from biped.eval.record import Recording
 from biped.eval.trials import Trials, count_trials
@@ -58,7 +59,7 @@ class EvaluationBench:
         # Evaluations use the unchanged model, whatever the policy is trained with.
         cfg = replace(config.env, num_envs=config.train.eval_episodes, randomization=RandomizationConfig())
         self._env = make_env(cfg, device, sim=config.train.sim)
-        self._commands = trial_commands(cfg.num_envs, cfg.command, TRIAL_SEED)
+        self._commands = trial_commands(cfg.num_envs, cfg.command, TRIAL_SEED, walking_from(cfg.robot))
         self.num_envs = cfg.num_envs
         """Number of robots."""
         self.last_record: Recording | None = None

@@ -18,11 +18,17 @@ _CANDIDATES = 64
 """Commands drawn per command needed; those too small for their kind are discarded."""
 
 
-def trial_commands(count: int, cfg: CommandConfig, seed: int) -> Tensor:
+def trial_commands(count: int, cfg: CommandConfig, seed: int, walks_from_m_s: float = WALKING_M_S) -> Tensor:
     """Return one command per episode, (count, 3), from the ranges in `cfg`: standing, then turning, then walking.
 
     Turning and walking are drawn uniformly from the ranges, without commands too small to ask for that motion. If the
     configuration has no commands to stand, to turn on the spot or to walk, there are no such episodes.
+
+    Args:
+        count: number of episodes.
+        cfg: ranges of the commands.
+        seed: seed of the draws.
+        walks_from_m_s: horizontal speed from which a command asks to walk; see `biped.eval.figures.walking_m_s`.
 
     Raises:
         ConfigError: hardly any command in the ranges asks for motion.
@@ -34,7 +40,7 @@ def trial_commands(count: int, cfg: CommandConfig, seed: int) -> Tensor:
     )
     turns = walks * torch.tensor((0.0, 0.0, 1.0), dtype=torch.float32)
     turns = turns[is_moving(turns, cfg)]
-    walks = walks[is_moving(walks, cfg) & (torch.linalg.vector_norm(walks[:, :2], dim=1) >= WALKING_M_S)]
+    walks = walks[is_moving(walks, cfg) & (torch.linalg.vector_norm(walks[:, :2], dim=1) >= walks_from_m_s)]
     standing = round(STANDING_SHARE * count) if cfg.standing_fraction else 0
     turning = round(TURNING_SHARE * count) if cfg.turning_fraction and len(turns) else 0
     moving = count - standing - turning
@@ -64,7 +70,7 @@ def record_episodes(env: BipedEnv, agent: Agent, commands: Tensor, seed: int) ->
     observations = env.hold_commands(commands)
     starts = torch.ones(env.num_envs, dtype=torch.bool, device=env.device)
     dt_s = env.cfg.sim.control_dt_s
-    recorder = Recorder(dt_s, env.scene.mass_kg, env.command, env.reward_names)
+    recorder = Recorder(dt_s, env.scene.mass_kg, env.command, env.reward_names, env.cfg.robot.leg_length_m)
     scales = torch.tensor(estimate_scales(env.cfg), device=env.device, dtype=torch.float32)
     for _ in range(round(env.cfg.termination.episode_s / dt_s)):
         actions, guess = agent(observations, starts), getattr(agent, "estimates", None)

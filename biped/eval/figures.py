@@ -1,7 +1,7 @@
 """Figures of recorded episodes: survival, command tracking, gait, and load on the servos.
 
 Every figure is a pure function of a `Recording`; NaN if there is nothing to measure, which passes no bar. The start
-of an episode, `SETTLE_S`, is left out.
+of an episode, `SETTLE_S`, is left out. The constants are those of the biped; they are scaled to other robots' size.
 """
 
 import math
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from biped.config.robot import RobotConfig
+from biped.config.scale import Scale
 from biped.eval.record import Bools, Recording
 from biped.robot.actuators import Motors, available_torque
 from biped.robot.state import GRAVITY_M_S2
@@ -31,14 +32,24 @@ Figure = Callable[[Recording, RobotConfig], float]
 """Computes a figure from recorded episodes and the robot's servo."""
 
 
+def walking_m_s(scale: Scale) -> float:
+    """Return the horizontal speed from which a command asks a robot of this size to walk, m/s."""
+    return round(WALKING_M_S * scale.factor("m/s"), 3)
+
+
+def walking_from(robot: RobotConfig) -> float:
+    """Return `walking_m_s` of a robot."""
+    return walking_m_s(Scale.of(robot.leg_length_m))
+
+
 def walking(record: Recording) -> Bools:
     """Return the episodes whose command asks to walk, (num_envs,)."""
-    return _speed(record) >= WALKING_M_S
+    return _speed(record) >= walking_m_s(record.scale)
 
 
 def turning(record: Recording) -> Bools:
     """Return the episodes whose command asks to turn on the spot, (num_envs,)."""
-    return (_speed(record) < WALKING_M_S) & (record.command[:, 2] != 0.0)
+    return (_speed(record) < walking_m_s(record.scale)) & (record.command[:, 2] != 0.0)
 
 
 def standing(record: Recording) -> Bools:
@@ -53,7 +64,7 @@ def _speed(record: Recording) -> NDArray:
 
 def measured(record: Recording) -> Bools:
     """Return the control steps used by figures, (num_steps, num_envs): after settling, while the episode is running."""
-    settled = np.arange(len(record.running)) >= round(SETTLE_S / record.dt_s)
+    settled = np.arange(len(record.running)) >= round(SETTLE_S * record.scale.factor("s") / record.dt_s)
     return record.running & settled[:, None]
 
 
@@ -129,7 +140,7 @@ def steady_contacts(record: Recording) -> Bools:
     """Return the contacts (num_steps, num_envs, 2) with bounces, gaps shorter than `CHATTER_S`, filled."""
     contacts = record.contacts.copy()
     air = complete_runs(~contacts)
-    for steps in range(1, round(CHATTER_S / record.dt_s)):
+    for steps in range(1, round(CHATTER_S * record.scale.factor("s") / record.dt_s)):
         short = air.end - air.first == steps
         for offset in range(steps):
             contacts[air.first[short] + offset, air.env[short], air.foot[short]] = True
@@ -191,7 +202,7 @@ def stepping(record: Recording, _: RobotConfig) -> float:
     """Share of the episodes in which both feet step at `STEPPING_HZ`; a mean over episodes would hide standing ones."""
     swings = _swings(record)
     time_s = measured(record).sum(axis=0) * record.dt_s
-    low, high = STEPPING_HZ
+    low, high = (bound * record.scale.factor("Hz") for bound in STEPPING_HZ)
     steps = np.stack([np.bincount(swings.env[swings.foot == foot], minlength=len(time_s)) for foot in (0, 1)])
     frequency_hz = np.divide(steps, time_s, out=np.zeros(steps.shape), where=time_s > 0)
     return _mean(((low <= frequency_hz) & (frequency_hz <= high)).all(axis=0))

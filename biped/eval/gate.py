@@ -1,17 +1,18 @@
 """The walking gate: a bar for each figure, and the verdict.
 
-Each figure is measured over episodes of one kind: walking (commanded horizontal speed of at least `WALKING_M_S`),
-turning on the spot, or standing.
+The bars are those of the biped; `gate_of` scales them. Each figure is measured over episodes of one kind: walking
+(commanded horizontal speed of at least `WALKING_M_S`), turning on the spot, or standing.
 """
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from biped.config.robot import RobotConfig
+from biped.config.scale import Scale
 from biped.eval import figures as fig
 from biped.eval.record import Bools, Recording
 
@@ -32,6 +33,11 @@ class Line:
     """Smallest value that passes."""
     high: float = math.inf
     """Largest value that passes."""
+
+    def scaled(self, scale: Scale) -> "Line":
+        """Return the line with the bars of a robot of another size."""
+        factor = scale.factor(self.unit)
+        return self if factor == 1.0 else replace(self, low=self.low * factor, high=self.high * factor)
 
 
 def _all(record: Recording) -> Bools:
@@ -124,10 +130,15 @@ def _nearness(judged: Judged) -> float:
     return 0.5 * max(0.0, 1.0 - abs(value - bar) / abs(bar)) if bar else 0.0
 
 
+def gate_of(scale: Scale) -> tuple[Line, ...]:
+    """Return the gate for a robot of another size than the biped's."""
+    return tuple(line.scaled(scale) for line in GATE)
+
+
 def judge(record: Recording, robot: RobotConfig) -> Verdict:
     """Measure every line of the gate on a recording."""
     lines = []
-    for line in GATE:
+    for line in gate_of(record.scale):
         chosen = line.of(record)
         count = int(chosen.sum())
         lines.append(Judged(line, count, line.figure(record.episodes(chosen), robot) if count else math.nan))

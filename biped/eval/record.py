@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from biped.config.robot import LEG_LENGTH_M
+from biped.config.scale import Scale
 from biped.robot.state import BipedState
 
 Floats = NDArray[np.float32]
@@ -61,6 +63,13 @@ class Recording:
     """Reward of each term, (num_steps, num_envs, num_terms)."""
     reward_names: NDArray[np.str_]
     """Names of the reward terms, (num_terms,)."""
+    leg_length_m: float = LEG_LENGTH_M
+    """Leg length of the robot (m)."""
+
+    @property
+    def scale(self) -> Scale:
+        """The robot's size."""
+        return Scale.of(self.leg_length_m)
 
     def episodes(self, chosen: Bools) -> "Recording":
         """Return the episodes where `chosen` (num_envs,) is True."""
@@ -87,10 +96,11 @@ class Recording:
         """
         with np.load(path, allow_pickle=False) as file:
             names = {item.name for item in fields(cls)}
-            if set(file.files) != names:
+            if names - set(file.files) - {"leg_length_m"} or set(file.files) - names:
                 raise ValueError(f"{path} is no recording")
-            parts = {name: file[name] for name in names}
-        return cls(**{**parts, "dt_s": float(parts["dt_s"]), "mass_kg": float(parts["mass_kg"])})
+            parts = {name: file[name] for name in file.files}
+        numbers = {name: float(parts[name]) for name in ("dt_s", "mass_kg", "leg_length_m") if name in parts}
+        return cls(**{**parts, **numbers})
 
 
 RECORDED_STATE = (
@@ -110,9 +120,16 @@ RECORDED_STATE = (
 class Recorder:
     """Collects control steps on the device; `finish` transfers them to the host at once."""
 
-    def __init__(self, dt_s: float, mass_kg: float, command: Tensor, reward_names: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        dt_s: float,
+        mass_kg: float,
+        command: Tensor,
+        reward_names: Sequence[str] = (),
+        leg_length_m: float = LEG_LENGTH_M,
+    ) -> None:
         """Start a recording; `command` (num_envs, 3) holds for whole episodes."""
-        self._dt_s, self._mass_kg, self._command = dt_s, mass_kg, command
+        self._dt_s, self._mass_kg, self._command, self._leg_length_m = dt_s, mass_kg, command, leg_length_m
         self._reward_names = np.array(reward_names, dtype=np.str_)
         self.running = torch.ones(len(command), dtype=torch.bool, device=command.device)
         """Whether the episode is still running, (num_envs,), bool."""
@@ -153,6 +170,7 @@ class Recorder:
         return Recording(
             dt_s=self._dt_s,
             mass_kg=self._mass_kg,
+            leg_length_m=self._leg_length_m,
             command=self._command.cpu().numpy(),
             running=running,
             fell=self._fell.cpu().numpy(),

@@ -23,6 +23,7 @@ from biped.env.env import BipedEnv
 from biped.env.groups import Observations, sensed, with_sensed
 from biped.eval.agents import Agent
 from biped.eval.episodes import record_episodes, trial_commands
+from biped.eval.figures import walking_from
 from biped.mdp.observations import ObservationLayout
 from biped.mdp.randomization import sample_dynamics
 from biped.robot.dynamics import DynamicsSample
@@ -222,7 +223,7 @@ def run_robustness(
         drawn = torch.randn(seen.shape, generator=generator, device=env.device, dtype=torch.float32)
         return agent(with_sensed(observations, seen + deviation * drawn), starts)
 
-    commands = trial_commands(episodes, env.cfg.command, seed).repeat(len(levels), 1)
+    commands = trial_commands(episodes, env.cfg.command, seed, walking_from(env.cfg.robot)).repeat(len(levels), 1)
     record = record_episodes(env, disturbed, commands, seed)
     # A push comes before the step of its number; episodes that have ended by then do not get it.
     seen = record.running[every - 2 :: every].sum(axis=0)

@@ -42,7 +42,8 @@ def episode_errors(record: Recording) -> Floats:
 
 def succeeded(record: Recording) -> Bools:
     """Return the episodes that reached the time limit and tracked within the gate's bars, (num_envs,)."""
-    return ~record.fell & (episode_errors(record) <= np.array(TRACKING_BARS)).all(axis=1)
+    bars = [bar * record.scale.factor(unit) for bar, unit in zip(TRACKING_BARS, ("m/s", "m/s", "rad/s"), strict=True)]
+    return ~record.fell & (episode_errors(record) <= np.array(bars)).all(axis=1)
 
 
 def count_trials(record: Recording) -> Trials:

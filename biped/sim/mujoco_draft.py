@@ -20,6 +20,7 @@ from biped.base.files import write_whole
 from biped.config.actuators import ActuatorConfig
 from biped.config.robot import RobotConfig
 from biped.config.run import Config
+from biped.config.scale import Scale, merged, scaled_sections
 from biped.config.settings import as_settings, with_settings
 from biped.config.task import EnvConfig
 from biped.robot.state import GRAVITY_M_S2
@@ -100,7 +101,7 @@ class _Drafter:
         assert soles[0] is not None and soles[1] is not None
         low = min(sole.low_w[2] for sole in soles if sole is not None)
         height = -float(low)
-        hips = max(float(data.xanchor[model.joint(leg.pitch()[0]).id][2]) for leg in legs)
+        hips = max(self._hip_height(data, leg, 0.0) for leg in legs)
         content = {
             "robot": {
                 "model_path": self._file.name,
@@ -125,6 +126,10 @@ class _Drafter:
         }
         if height < 0.5 * (hips - float(low)):
             self._move_base(content, hips - float(low), height)
+        leg_m, mass_kg = self._hip_height(data, legs[0], float(low)), float(model.body_mass.sum())
+        content["robot"]["leg_length_m"] = round(leg_m, 4)
+        content = merged(scaled_sections(Scale.of(round(leg_m, 4), mass_kg)), content)
+        self._found.append(f"size: legs of {leg_m:.3f} m, {mass_kg:.2f} kg; command, gait and reward are scaled by it")
         self._choose_substeps(content)
         return Draft(content, tuple(self._found), tuple(self._guesses))
 
@@ -314,6 +319,9 @@ class _Drafter:
         made = draft_actuators(driven, limits, guess_nm=round(GUESSED_EFFORT * weight_n * leg_m / 2.0, 2))
         self._guesses += made.guesses
         return made.groups
+
+    def _hip_height(self, data: Any, leg: _Leg, low_m: float) -> float:
+        return float(data.xanchor[data.joint(leg.pitch()[0]).id][2]) - low_m
 
     def _choose_substeps(self, content: dict[str, Any]) -> None:
         """Find out by how many physics steps per action the robot stands calmly in MuJoCo."""

@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from biped.base.errors import UsageError, disk_error
-from biped.eval.gate import GATE
+from biped.config.scale import BIPED, Scale
+from biped.eval.gate import gate_of
 from biped.runs.directory import RunDirectory
 from biped.runs.metrics_log import Curve
 from biped.view.figures import make_figure
@@ -48,24 +49,25 @@ PANELS = (
 """The diagrams of the page, row by row."""
 
 _COLUMNS = 3
-_BARS = {f"gate/{line.name}": line.high for line in GATE if np.isfinite(line.high)}
 
 
-def draw(curves: Mapping[str, Curve], title: str, out: Path) -> None:
+def draw(curves: Mapping[str, Curve], title: str, out: Path, scale: Scale = BIPED) -> None:
     """Draw the page.
 
     Args:
         curves: a run's metrics by canonical name; diagrams without metrics stay empty.
         title: title of the page.
         out: path of the PNG.
+        scale: the robot's size, by which the bars are scaled.
 
     Raises:
         MachineError: the disk refuses the write.
     """
+    bars = {f"gate/{line.name}": line.high for line in gate_of(scale) if np.isfinite(line.high)}
     rows = -(-len(PANELS) // _COLUMNS)
     figure, axes = make_figure(rows, _COLUMNS, figsize=(15, 3.4 * rows), layout="constrained")
     for axis, panel in zip(axes.flat, PANELS, strict=True):
-        _draw_panel(axis, panel, curves)
+        _draw_panel(axis, panel, curves, bars)
     figure.suptitle(title)
     figure.supxlabel("million environment steps")
     try:
@@ -74,7 +76,7 @@ def draw(curves: Mapping[str, Curve], title: str, out: Path) -> None:
         raise disk_error(out, error, "--out") from error
 
 
-def _draw_panel(axis: Axes, panel: Panel, curves: Mapping[str, Curve]) -> None:
+def _draw_panel(axis: Axes, panel: Panel, curves: Mapping[str, Curve], bars: Mapping[str, float]) -> None:
     names = [name for asked in panel.names for name in curves if name == asked or (asked[-1] == "/" and asked in name)]
     for number, name in enumerate(names):
         curve, is_rare = curves[name], name.startswith(("gate/", "eval/"))
@@ -85,8 +87,8 @@ def _draw_panel(axis: Axes, panel: Panel, curves: Mapping[str, Curve]) -> None:
         style = "o-" if is_rare else ("-", "--")[number // 10 % 2]
         label = name.split("/", 1)[1]
         (line,) = axis.plot(curve.steps / MILLION, values, style, ms=3, lw=1.2, label=label)
-        if name in _BARS:
-            axis.axhline(_BARS[name], color=line.get_color(), lw=0.8, ls=":")
+        if name in bars:
+            axis.axhline(bars[name], color=line.get_color(), lw=0.8, ls=":")
     axis.set_title(panel.title, fontsize=10)
     axis.grid(alpha=0.3)
     if panel.is_log:
@@ -110,5 +112,13 @@ def draw_run(run: RunDirectory, out: Path | None = None) -> Path:
         raise UsageError(f"{run.metrics} holds no metrics yet: train for a rollout first")
     out = run.overview if out is None else out
     last = max(int(curve.steps[-1]) for curve in curves.values())
-    draw(curves, f"{run.path.name}: {last:,} environment steps", out)
+    draw(curves, f"{run.path.name}: {last:,} environment steps", out, _scale_of(run))
     return out
+
+
+def _scale_of(run: RunDirectory) -> Scale:
+    """Return the size of a run's robot; the biped's where the run has no configuration that can be read."""
+    try:
+        return Scale.of(run.read_config().env.robot.leg_length_m)
+    except (OSError, UsageError):
+        return BIPED

@@ -19,6 +19,7 @@ from biped.eval import robustness
 from biped.eval.agents import Agent, random_agent, zero_agent
 from biped.eval.bench import Evaluation
 from biped.eval.episodes import record_episodes, trial_commands
+from biped.eval.figures import walking_from
 from biped.eval.gate import as_json, as_table
 from biped.eval.record import Recording
 from biped.runs.directory import RunDirectory
@@ -169,7 +170,7 @@ def evaluate(request: EvalRequest, default: Config, presets: Presets, load: Load
     cfg, place = replace(plan.config.env, num_envs=plan.episodes), plan.place
     device = choose_device(request.device, request.sim)
     env = make_env(cfg, device, sim=request.sim, camera=request.picture is not None)
-    commands = trial_commands(cfg.num_envs, cfg.command, request.seed)
+    commands = trial_commands(cfg.num_envs, cfg.command, request.seed, walking_from(cfg.robot))
     if request.command is not None:
         commands = torch.tensor(request.command, dtype=torch.float32).expand(cfg.num_envs, 3)
     record = record_episodes(env, plan.agent(env, load), commands, request.seed)

@@ -1,0 +1,128 @@
+"""What the size of a robot changes: two walkers move alike if lengths, times and forces are in the same proportions.
+
+Dynamic similarity: with a leg s times as long under the same gravity, lengths grow by s, times and speeds by √s, rates
+fall by √s, and the Froude number v²/(g L) stays (Alexander and Jayes 1983, "A dynamic similarity hypothesis for the
+gaits of quadrupedal mammals"; for bipeds Alexander 1989, "Optimization and gaits in the locomotion of vertebrates").
+Forces grow with the weight.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from biped.config.robot import LEG_LENGTH_M
+from biped.config.task import EnvConfig
+
+MASS_KG = 1.698
+"""Mass of the biped whose numbers the defaults are (kg)."""
+_DIGITS = 3
+
+LENGTHS = ("reset.clearance_m",)
+SPEEDS = (
+    "command.lin_vel_x_m_s",
+    "command.lin_vel_y_m_s",
+    "command.moving_threshold_m_s",
+    "reward.lin_vel_x_scale_m_s",
+    "reward.lin_vel_y_scale_m_s",
+)
+RATES = ("command.ang_vel_rad_s", "gait.frequency_hz", "reward.ang_vel_scale_rad_s")
+TIMES = ("gait.min_swing_s", "gait.max_swing_s")
+FORCES = ("gait.contact_on_n", "gait.contact_off_n")
+LEVERS = ("command.turning_lever_m",)
+"""Fields of the environment whose defaults grow with the robot: a turning lever is a speed over a rate."""
+_WEIGHTS = {"height_maintenance": -2.0, "lin_vel_z": -1.0, "foot_slip": -0.5}
+"""Weights of rewards that are paid by metres or metres per second, with the power of s that keeps their size."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How a robot's size compares with that of the biped of the defaults."""
+
+    length: float
+    """Leg length over the biped's."""
+    mass: float = 1.0
+    """Mass over the biped's."""
+
+    @classmethod
+    def of(cls, leg_length_m: float, mass_kg: float = MASS_KG) -> "Scale":
+        """Compare a robot's leg length (m) and mass (kg) with the biped's."""
+        return cls(leg_length_m / LEG_LENGTH_M, mass_kg / MASS_KG)
+
+    @property
+    def speed(self) -> float:
+        """Factor on speeds, and on times."""
+        return math.sqrt(self.length)
+
+    def factor(self, unit: str) -> float:
+        """Return the factor on a quantity by its unit; 1 for what has none.
+
+        Raises:
+            KeyError: nobody has thought of the unit.
+        """
+        return {
+            "1": 1.0,
+            "m": self.length,
+            "s": self.speed,
+            "m/s": self.speed,
+            "rad/s": 1.0 / self.speed,
+            "Hz": 1.0 / self.speed,
+            "N": self.mass,
+        }[unit]
+
+
+BIPED = Scale(1.0)
+"""The biped's own size."""
+
+
+def scaled_sections(scale: Scale) -> dict[str, dict[str, Any]]:
+    """Return the sections of a robot's file in which the defaults are scaled; fields that stay are left out."""
+    env = EnvConfig()
+    factors = {
+        **dict.fromkeys(LENGTHS, scale.factor("m")),
+        **dict.fromkeys(SPEEDS, scale.factor("m/s")),
+        **dict.fromkeys(RATES, scale.factor("rad/s")),
+        **dict.fromkeys(TIMES, scale.factor("s")),
+        **dict.fromkeys(FORCES, scale.factor("N")),
+        **dict.fromkeys(LEVERS, scale.factor("m")),
+    }
+    sections: dict[str, dict[str, Any]] = {}
+    for path, factor in factors.items():
+        section, name = path.split(".")
+        value = getattr(getattr(env, section), name)
+        made = [_rounded(part * factor) for part in value] if isinstance(value, tuple) else _rounded(value * factor)
+        if made != (list(value) if isinstance(value, tuple) else value):
+            sections.setdefault(section, {})[name] = made
+    weights = {
+        name: _rounded(getattr(env.reward.weights, name) * scale.length**power) for name, power in _WEIGHTS.items()
+    }
+    changed = {name: value for name, value in weights.items() if value != getattr(env.reward.weights, name)}
+    if changed:
+        sections.setdefault("reward", {})["weights"] = changed
+    return sections
+
+
+def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Return two nested mappings as one; where both have a value, the second one's."""
+    both = {name: (first[name], second[name]) for name in first if name in second}
+    inside = {
+        name: merged(one, other) if isinstance(one, Mapping) and isinstance(other, Mapping) else other
+        for name, (one, other) in both.items()
+    }
+    return {**first, **second, **inside}
+
+
+def known_fields() -> set[str]:
+    """Return the paths of all fields of an environment's sections, to check the lists above by."""
+    env = EnvConfig()
+    return {
+        f"{section.name}.{item.name}"
+        for section in fields(env)
+        if hasattr(getattr(env, section.name), "__dataclass_fields__")
+        for item in fields(getattr(env, section.name))
+    }
+
+
+def _rounded(value: float) -> float:
+    """Round to three significant digits, so that a person can read it; what is not scaled stays as it is."""
+    return float(f"{value:.{_DIGITS}g}")

@@ -1,0 +1,59 @@
+"""The size of a robot: the biped's numbers stay as they are, and others follow Froude's law."""
+
+import math
+
+import pytest
+
+from biped.config import scale
+from biped.config.robot import LEG_LENGTH_M
+from biped.config.scale import BIPED, MASS_KG, Scale, merged, scaled_sections
+from biped.config.task import EnvConfig
+from biped.eval.figures import WALKING_M_S, walking_m_s
+from biped.eval.gate import GATE, gate_of
+
+
+def test_nothing_changes_for_the_biped_itself() -> None:
+    assert Scale.of(LEG_LENGTH_M, MASS_KG) == BIPED
+    assert scaled_sections(BIPED) == {}
+    assert gate_of(BIPED) == GATE
+    assert walking_m_s(BIPED) == WALKING_M_S
+
+
+def test_four_times_the_legs_walk_twice_as_fast_with_half_the_steps() -> None:
+    sections = scaled_sections(Scale(4.0, 64.0))
+    assert sections["command"]["lin_vel_x_m_s"] == [-0.4, 1.2]
+    assert sections["command"]["ang_vel_rad_s"] == [-0.3, 0.3]
+    assert sections["gait"]["frequency_hz"] == 0.7
+    assert sections["gait"]["min_swing_s"] == 0.4
+    assert sections["gait"]["contact_on_n"] == 192.0
+    assert sections["reward"]["lin_vel_y_scale_m_s"] == 0.2
+    # A tenth of the leg's length off the target costs what it costs the biped.
+    weight = EnvConfig().reward.weights.height_maintenance
+    assert sections["reward"]["weights"]["height_maintenance"] == pytest.approx(weight / 16.0, rel=0.01)
+
+
+def test_the_froude_number_stays() -> None:
+    for length in (0.5, 1.7, 2.5):
+        made = scaled_sections(Scale(length))["command"]["lin_vel_x_m_s"][1]
+        before = EnvConfig().command.lin_vel_x_m_s[1]
+        assert made**2 / length == pytest.approx(before**2, rel=0.01)
+
+
+def test_bars_grow_by_their_units() -> None:
+    bars = {line.name: (line.low, line.high) for line in gate_of(Scale(4.0))}
+    assert bars["error_lin_vel_x_m_s"][1] == pytest.approx(0.16)
+    assert bars["error_ang_vel_rad_s"][1] == pytest.approx(0.125)
+    assert bars["swing_apex_left_m"][0] == pytest.approx(0.06)
+    assert bars["step_frequency_left_hz"] == pytest.approx((0.35, 1.5))
+    assert bars["alternation"] == (0.97, math.inf)
+
+
+def test_every_unit_of_the_gate_and_every_field_is_known() -> None:
+    for line in GATE:
+        assert Scale(4.0).factor(line.unit) > 0.0
+    named = {*scale.LENGTHS, *scale.SPEEDS, *scale.RATES, *scale.TIMES, *scale.FORCES, *scale.LEVERS}
+    assert named <= scale.known_fields()
+
+
+def test_the_second_of_two_mappings_wins() -> None:
+    assert merged({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 4}, "e": 5}) == {"a": {"b": 4, "c": 2}, "d": 3, "e": 5}
