@@ -78,7 +78,7 @@ class _Drafter:
         self._guesses: list[str] = []
 
     def draft(self) -> Draft:
-        base, limits = self._base()
+        base, limits, passive = self._base()
         # Everything is driven for now: nothing may be held before it is known what the legs are.
         spec = parse_model(self._file, base)
         joints = [joint.name for joint in spec.joints if joint.type == self._mujoco.mjtJoint.mjJNT_HINGE and joint.name]
@@ -86,7 +86,8 @@ class _Drafter:
         model = self._compiled(robot)
         data = self._pose(model, {})
         legs = self._legs(model, data)
-        legs = self._without_shared(legs)
+        legs = self._without(legs, passive | (set(legs[0].joints) & set(legs[1].joints)))
+        self._check(legs)
         held = [name for name in joints if name not in {*legs[0].joints, *legs[1].joints}]
         driven = [*legs[0].joints, *legs[1].joints]
         signs, mirror = self._swing_signs(model, data, legs), self._mirror_signs(data, legs)
@@ -133,8 +134,8 @@ class _Drafter:
         self._choose_substeps(content)
         return Draft(content, tuple(self._found), tuple(self._guesses))
 
-    def _base(self) -> tuple[str, dict[str, Limits]]:
-        """Return the root link that carries the legs, and the limits of torque and speed that the model states."""
+    def _base(self) -> tuple[str, dict[str, Limits], set[str]]:
+        """Return the root link, the limits that the model states, and joints that its own motors leave passive."""
         spec = parse_model(self._file)
         roots = list(spec.worldbody.bodies)
         if not roots:
@@ -143,7 +144,9 @@ class _Drafter:
         while not root.find_all("geom") and len(root.bodies) == 1 and not root.bodies[0].joints:
             root = root.bodies[0]  # a root of ROS without mass
         self._found.append(f"base_link: {root.name}, the root")
-        return root.name, stated_limits(spec, self._file)
+        driven = {actuator.target for actuator in spec.actuators}
+        passive = {joint.name for joint in spec.joints} - driven if driven else set()
+        return root.name, stated_limits(spec, self._file), passive
 
     def _compiled(self, robot: RobotConfig) -> Any:
         spec = read_robot(EnvConfig(robot=robot)).spec
@@ -177,6 +180,15 @@ class _Drafter:
                 "sole a geom that collides"
             )
         left, right = (self._leg(model, data, lowest[side][1]) for side in (1, -1))
+        return left, right
+
+    def _check(self, legs: tuple[_Leg, _Leg]) -> None:
+        """Check that the legs are a biped's.
+
+        Raises:
+            UsageError: they differ, or have too few or too many joints that pitch.
+        """
+        left, right = legs
         if left.kinds != right.kinds:
             raise UsageError(
                 f"the legs differ: {', '.join(left.joints)} on the left, {', '.join(right.joints)} on the right"
@@ -191,14 +203,12 @@ class _Drafter:
                 f"leg: {', '.join(f'{name} ({kind})' for name, kind in zip(leg.joints, leg.kinds, strict=True))} "
                 f"to {leg.foot}"
             )
-        return left, right
 
-    def _without_shared(self, legs: tuple[_Leg, _Leg]) -> tuple[_Leg, _Leg]:
-        """Take joints that both legs hang on, such as a waist, away from them."""
-        shared = set(legs[0].joints) & set(legs[1].joints)
+    def _without(self, legs: tuple[_Leg, _Leg], others: set[str]) -> tuple[_Leg, _Leg]:
+        """Take joints away from the legs: a waist that both hang on, the play of gears."""
 
         def rest(leg: _Leg) -> _Leg:
-            kept = [(name, kind) for name, kind in zip(leg.joints, leg.kinds, strict=True) if name not in shared]
+            kept = [(name, kind) for name, kind in zip(leg.joints, leg.kinds, strict=True) if name not in others]
             return _Leg(leg.foot, [name for name, _ in kept], [kind for _, kind in kept])
 
         return rest(legs[0]), rest(legs[1])
@@ -263,7 +273,8 @@ class _Drafter:
             sole = sole_of(model, data, model.body(leg.foot).id)
             assert sole is not None
             bent = self._leg_length(model, data, leg) - CROUCH * straight
-            return np.array([bent, data.subtree_com[0][0] - sole.centre_w[0], 0.3 * _tilt(flat, data, leg.foot)])
+            errors = [bent, data.subtree_com[0][0] - sole.centre_w[0], 0.3 * _tilt(flat, data, leg.foot)]
+            return np.array(errors[:per_leg])  # without an ankle nothing keeps a foot flat
 
         values = np.array((0.35, 0.7, 0.35)[:per_leg])
         for _ in range(_STEPS):

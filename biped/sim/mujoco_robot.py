@@ -289,13 +289,17 @@ def _product(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[n
 
 
 def _urdf_text(file: Path, base: str) -> str:
-    """Return a URDF with paths that MuJoCo finds, its fixed links kept, and the base link as its root.
+    """Return a URDF with paths that MuJoCo finds, without looks whose meshes are missing, the base link as its root.
 
     Raises:
         OSError, xml.etree.ElementTree.ParseError: the file cannot be read.
-        MachineError: a mesh is nowhere.
+        MachineError: a mesh that collides is nowhere.
     """
     root = ET.parse(file).getroot()
+    for link in root.iter("link"):
+        for visual in link.findall("visual"):
+            if any(_find_mesh(mesh.get("filename", ""), file) is None for mesh in visual.iter("mesh")):
+                link.remove(visual)  # nothing of the physics
     for mesh in root.iter("mesh"):
         mesh.set("filename", str(_mesh_file(mesh.get("filename", ""), file)))
     _make_root(root, base)
@@ -307,18 +311,25 @@ def _urdf_text(file: Path, base: str) -> str:
 
 
 def _mesh_file(name: str, urdf: Path) -> Path:
-    """Find a mesh: beside the URDF, or below one of the folders above it, as ROS's packages lie.
+    """Find a mesh.
 
     Raises:
         MachineError: it is nowhere.
     """
+    if (found := _find_mesh(name, urdf)) is None:
+        raise MachineError(f"{urdf} needs the mesh {name}, which is in no folder above it: put it there")
+    return found
+
+
+def _find_mesh(name: str, urdf: Path) -> Path | None:
+    """Find a mesh: beside the URDF, or below one of the folders above it, as ROS's packages lie; else None."""
     parts = Path(name.removeprefix(_PACKAGE).removeprefix("file://"))
     tails = [parts, Path(*parts.parts[1:])] if name.startswith(_PACKAGE) and len(parts.parts) > 1 else [parts]
     for folder in urdf.resolve().parents:
         for tail in tails:
             if (found := folder / tail).is_file():
                 return found
-    raise MachineError(f"{urdf} needs the mesh {name}, which is in no folder above it: put it there")
+    return None
 
 
 def _make_root(urdf: ET.Element, base: str) -> None:

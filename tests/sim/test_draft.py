@@ -112,7 +112,8 @@ def test_a_knee_that_bends_like_a_birds_is_found_by_its_limits(tmp_path: Path) -
 
 
 def test_limits_of_torque_are_the_models(tmp_path: Path) -> None:
-    motors = '<actuator><motor joint="knee_l" gear="20" ctrlrange="-0.1 0.1"/></actuator>'
+    others = "".join(f'<motor joint="{name}"/>' for name in mini_robot.ROBOT["joint_names"] if name != "knee_l")
+    motors = f'<actuator><motor joint="knee_l" gear="20" ctrlrange="-0.1 0.1"/>{others}</actuator>'
     robot = draft(model_in(tmp_path, mjcf(joint='actuatorfrcrange="-5 5"', after=motors))).content["robot"]
     limits = {name: group["effort_limit_nm"] for group in robot["actuators"] for name in group["joints"]}
     assert limits["knee_l"] == 2.0
@@ -144,3 +145,18 @@ def test_a_file_that_is_there_is_never_overwritten(tmp_path: Path, capsys: pytes
 def test_without_a_place_the_draft_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["robot", str(model_in(tmp_path, urdf()))]) == 0
     assert json.loads(capsys.readouterr().out)["robot"]["base_link"] == "hips"
+
+
+def test_looks_whose_meshes_are_missing_are_left_out(tmp_path: Path) -> None:
+    look = '<visual><geometry><mesh filename="package://mini/meshes/cover.stl"/></geometry></visual></link>'
+    text = urdf().replace("</link>", look, 1)
+    assert draft(model_in(tmp_path, text)).content == draft(model_in(tmp_path, urdf())).content
+
+
+def test_joints_that_the_models_own_motors_leave_passive_are_held(tmp_path: Path) -> None:
+    loose = '<joint name="knee_r_play" axis="0 1 0" range="-0.01 0.01"/><joint name="knee_r"'
+    motors = "".join(f'<position joint="{name}"/>' for name in mini_robot.ROBOT["joint_names"])
+    text = mjcf(after=f"<actuator>{motors}</actuator>").replace('<joint name="knee_r"', loose)
+    robot = draft(model_in(tmp_path, text)).content["robot"]
+    assert robot["joint_names"] == mini_robot.ROBOT["joint_names"]
+    assert robot["held_joints"] == {"knee_r_play": 0.0}
