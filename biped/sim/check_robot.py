@@ -260,6 +260,8 @@ def findings(cfg: EnvConfig) -> Iterator[Finding]:
     held = tuple(change.removeprefix("held ") for change in robot.changes if change.startswith("held "))
     named = list(check_names(model, cfg.robot, held))
     yield from named
+    if others := [change for change in robot.changes if not change.startswith("held ")]:
+        yield True, f"model: {'; '.join(others)}"
     if not all(fine for fine, _ in named):
         return
     data = mujoco.MjData(model)

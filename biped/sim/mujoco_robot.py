@@ -116,8 +116,7 @@ class _Reader:
         spec = self._parse()
         base = self._find_base(spec)
         self._refuse_loops(spec)
-        self._drop_surroundings(spec)
-        self._take_pairs(spec)
+        self._drop_surroundings(spec, base)
         self._let_float(spec, base)
         self._hold_undriven(spec)
         self._move_origin(base)
@@ -163,25 +162,29 @@ class _Reader:
                 )
             spec.delete(equality)
 
-    def _drop_surroundings(self, spec: Any) -> None:
-        """Take away what is not the robot: geoms of the world, lights and cameras that track it, keyframes."""
+    def _drop_surroundings(self, spec: Any, base: Any) -> None:
+        """Take away what is not the robot: ground and things in the world, keyframes, tendons, contact pairs.
+
+        A geom that is paired with a ground collides by itself from then on, also if the ground is in another file.
+        """
         world = spec.worldbody
+        for thing in [body for body in world.bodies if body.name != base.name]:
+            self._changes.append(f"left out {thing.name or 'a thing'} beside the robot")
+            spec.delete(thing)
+        if spec.tendons:
+            self._changes.append("left out its tendons")
         if world.geoms:
             names = ", ".join(geom.name or "unnamed" for geom in world.geoms)
             self._changes.append(f"left out its own ground ({names})")
         paired = {geom.name for geom in world.geoms if geom.name}
-        for pair in [pair for pair in spec.pairs if {pair.geomname1, pair.geomname2} & paired]:
-            for name in {pair.geomname1, pair.geomname2} - paired:
-                if (geom := spec.geom(name)) is not None:
-                    self._collide(geom)
-            spec.delete(pair)
-        for thing in (*world.geoms, *spec.keys, *spec.excludes):
+        for pair in spec.pairs:
+            ours = [
+                geom for name in (pair.geomname1, pair.geomname2) if (geom := spec.geom(name)) and name not in paired
+            ]
+            if len(ours) == 1:
+                self._collide(ours[0])
+        for thing in (*spec.pairs, *spec.excludes, *spec.keys, *spec.tendons, *world.geoms):
             spec.delete(thing)
-
-    def _take_pairs(self, spec: Any) -> None:
-        """Let geoms of contact pairs collide with the ground by themselves."""
-        for pair in list(spec.pairs):
-            spec.delete(pair)
 
     def _collide(self, geom: Any) -> None:
         if not geom.contype and not geom.conaffinity:
@@ -244,8 +247,12 @@ class _Reader:
                 ("frictionloss", motor.friction_nm),
                 ("damping", motor.damping_nm_s_per_rad),
             ):
-                if value is not None and value != getattr(joint, name):
-                    setattr(joint, name, value)
+                if value is None:
+                    continue
+                before = np.atleast_1d(getattr(joint, name))  # damping is a polynomial of the speed
+                after = np.array([value, *[0.0] * (len(before) - 1)])
+                if not np.array_equal(before, after):
+                    setattr(joint, name, after if len(after) > 1 else value)
                     self._changes.append(f"set {name} of {joint.name}")
 
     def _keep_named(self, spec: Any) -> None:

@@ -74,6 +74,27 @@ TRAITS: dict[str, Trait] = {
             after='<contact><pair geom1="floor" geom2="sole_l"/><pair geom1="sole_r" geom2="floor"/></contact>',
         )
     ),
+    "soles collide with a ground in another file": Trait(
+        lambda: mjcf(
+            sole='contype="0" conaffinity="0"',
+            after='<contact><pair geom1="floor" geom2="sole_l"/><pair geom1="sole_r" geom2="floor"/></contact>',
+        ),
+        in_genesis=False,
+    ),
+    "things beside the robot": Trait(
+        lambda: mjcf(
+            in_world='<body name="box" pos="1 0 0"><freejoint/><geom type="box" size="1 1 1" contype="1"/></body>'
+        ),
+        in_genesis=False,
+    ),
+    "friction, damping and inertia of the rotors": Trait(
+        mjcf,
+        {
+            "actuators": [
+                {"friction_nm": 0.05, "damping_nm_s_per_rad": 0.2, "armature_kg_m2": 0.02, "effort_limit_nm": 3.0}
+            ]
+        },
+    ),
     "a joint that nothing drives": Trait(
         lambda: mjcf(
             in_hips='<body name="head" pos="0 0 0.2"><joint name="neck" axis="0 1 0"/>'
