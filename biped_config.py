@@ -6,7 +6,8 @@ copy, and on the command line `--set env.gait.frequency_hz=1.6` does the same. U
 
 Modules with the fields, their defaults and their meanings:
 
-    biped/config/robot.py           ServoConfig RobotConfig SimConfig ControlConfig
+    biped/config/actuators.py       ServoConfig ActuatorConfig
+    biped/config/robot.py           RobotConfig SimConfig ControlConfig
     biped/config/task.py            CommandConfig GaitConfig RewardWeights RewardConfig TerminationConfig
                                     ResetConfig EnvConfig
     biped/config/observation.py     ObservationConfig
@@ -24,6 +25,7 @@ from dataclasses import fields, replace
 from types import MappingProxyType
 
 from biped.base.errors import ConfigError
+from biped.config.actuators import ActuatorConfig, ServoConfig
 from biped.config.learning import PolicyConfig, PPOConfig
 from biped.config.observation import ObservationConfig
 from biped.config.randomization import (
@@ -36,7 +38,7 @@ from biped.config.randomization import (
     Randomized,
     StartConfig,
 )
-from biped.config.robot import ControlConfig, RobotConfig, ServoConfig, SimConfig
+from biped.config.robot import ControlConfig, RobotConfig, SimConfig
 from biped.config.run import Config, TrainConfig, WandbConfig
 from biped.config.sensors import EncoderConfig, ImuConfig
 from biped.config.task import (
@@ -52,6 +54,7 @@ from biped.config.task import (
 __all__ = [
     "PRESETS",
     "RANDOMIZATIONS",
+    "ActuatorConfig",
     "BumpsConfig",
     "CommandConfig",
     "Config",
