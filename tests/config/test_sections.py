@@ -9,8 +9,8 @@ import pytest
 
 import biped_config
 from biped.base.errors import ConfigError
-from biped.config.learning import PPOConfig
 from biped.config.actuators import ServoConfig
+from biped.config.learning import PPOConfig
 from biped.config.robot import RobotConfig
 from biped.config.run import Config, TrainConfig
 from biped.config.section import Section
