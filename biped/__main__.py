@@ -100,7 +100,7 @@ def draft_robot(args: argparse.Namespace) -> None:
         print(json.dumps(made.content, indent=2))
         return
     write(made, args.model, args.draft)
-    print(f"{args.draft}: correct what is guessed, then run: {'python -m biped check-robot ' + as_word(args.draft)}")
+    print(f"{args.draft}: correct what is guessed, then run: python -m biped check-robot {as_word(args.draft)}")
 
 
 def draw_curves(args: argparse.Namespace) -> None:

@@ -2,10 +2,10 @@
 
 import fnmatch
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from biped.config.section import NotNegative, Positive, Section, section
-from biped.config.servos import SERVOS, Servo
+from biped.config.servos import SERVOS
 
 
 @section
@@ -89,28 +89,26 @@ def motor_of(joint: str, groups: Sequence[ActuatorConfig], others: Motor) -> Mot
     if group is None:
         return others
     servo = SERVOS.get(group.servo)
-    effort = _first_known(group.effort_limit_nm, servo and servo.stall_torque_nm, group.stall_torque_nm)
-    stall = _first_known(group.stall_torque_nm, servo and servo.stall_torque_nm, effort)
-    return Motor(
-        servo=group.servo,
-        kp_nm_per_rad=_first(group.kp_nm_per_rad, others.kp_nm_per_rad),
-        kd_nm_s_per_rad=_first(group.kd_nm_s_per_rad, others.kd_nm_s_per_rad),
-        effort_limit_nm=_first(effort, others.effort_limit_nm),
-        stall_torque_nm=_first(stall, others.stall_torque_nm),
-        velocity_limit_rad_s=_first(
-            group.velocity_limit_rad_s, servo and servo.no_load_speed_rad_s, others.velocity_limit_rad_s
-        ),
-        armature_kg_m2=_first_known(group.armature_kg_m2, servo and servo.armature_kg_m2, others.armature_kg_m2),
-        friction_nm=_first_known(group.friction_nm, servo and servo.friction_nm, others.friction_nm),
-        damping_nm_s_per_rad=_first_known(group.damping_nm_s_per_rad, others.damping_nm_s_per_rad),
-    )
+    torque = servo.stall_torque_nm if servo else None
+    effort = _first(group.effort_limit_nm, torque, group.stall_torque_nm)
+    stall = _first(group.stall_torque_nm, torque, effort)
+    speed = _first(group.velocity_limit_rad_s, servo.no_load_speed_rad_s if servo else None)
+    armature = _first(group.armature_kg_m2, servo.armature_kg_m2 if servo else None)
+    friction = _first(group.friction_nm, servo.friction_nm if servo else None)
+    stated = {
+        "kp_nm_per_rad": group.kp_nm_per_rad,
+        "kd_nm_s_per_rad": group.kd_nm_s_per_rad,
+        "effort_limit_nm": effort,
+        "stall_torque_nm": stall,
+        "velocity_limit_rad_s": speed,
+        "armature_kg_m2": armature,
+        "friction_nm": friction,
+        "damping_nm_s_per_rad": group.damping_nm_s_per_rad,
+    }
+    known = {name: value for name, value in stated.items() if value is not None}
+    return replace(others, servo=group.servo, **known)
 
 
-def _first_known(*values: "float | Servo | None") -> float | None:
-    return next((float(value) for value in values if isinstance(value, float | int)), None)
-
-
-def _first(*values: "float | Servo | None") -> float:
-    found = _first_known(*values)
-    assert found is not None
-    return found
+def _first(*values: float | None) -> float | None:
+    """Return the first number that is known."""
+    return next((value for value in values if value is not None), None)

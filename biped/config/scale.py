@@ -8,7 +8,7 @@ Forces grow with the weight.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from biped.config.robot import LEG_LENGTH_M
@@ -110,17 +110,6 @@ def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any
         for name, (one, other) in both.items()
     }
     return {**first, **second, **inside}
-
-
-def known_fields() -> set[str]:
-    """Return the paths of all fields of an environment's sections, to check the lists above by."""
-    env = EnvConfig()
-    return {
-        f"{section.name}.{item.name}"
-        for section in fields(env)
-        if hasattr(getattr(env, section.name), "__dataclass_fields__")
-        for item in fields(getattr(env, section.name))
-    }
 
 
 def _rounded(value: float) -> float:

@@ -29,7 +29,7 @@ STEPPING_HZ = (0.7, 3.0)
 """Range of touchdowns per second and foot that counts as walking (Hz)."""
 
 Figure = Callable[[Recording, RobotConfig], float]
-"""Computes a figure from recorded episodes and the robot's servo."""
+"""Computes a figure from recorded episodes and the robot."""
 
 
 def walking_m_s(scale: Scale) -> float:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from biped.base.errors import MachineError, first_line
 from biped.config.robot import RobotConfig
 from biped.config.run import Config
 from biped.config.section import suggestion
@@ -19,9 +18,18 @@ from biped.config.settings import robot_settings, with_settings
 from biped.config.task import EnvConfig
 from biped.robot.model import model_file
 from biped.robot.symmetry import mirror_joints
-from biped.sim.check_stance import check_standing
-from biped.sim.mujoco_geometry import Sole, axis_w, colliding_geoms, is_wheel, mirrored_axis, sole_of
-from biped.sim.mujoco_robot import read_robot
+from biped.sim.check_stance import Finding, check_standing
+from biped.sim.mujoco_geometry import (
+    Sole,
+    axis_w,
+    colliding_geoms,
+    in_link,
+    is_wheel,
+    mirror_alignment,
+    posed,
+    sole_of,
+)
+from biped.sim.mujoco_robot import compiled, read_robot
 
 MAX_SOLE_ERROR = 0.025
 """Largest distance of the soles from the ground, and of their centres from what collides, as a share of the height."""
@@ -29,9 +37,6 @@ MIN_RISE = 0.025
 """How high the gait must lift a foot, as a share of the height."""
 SYMMETRY_MASS, SYMMETRY_PLACE = 3e-3, 0.01
 """Largest difference of masses and places from their mirror images, as shares of the robot's mass and height."""
-
-Finding = tuple[bool, str]
-"""Whether the check passed, and the text to print."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +56,7 @@ class Subject:
     def height_m(self) -> float:
         """Distance of the hips from the soles in the default pose (m): what lengths are measured by."""
         hips = [self.data.xanchor[self.model.joint(name).id][2] for name in self.cfg.robot.swing_joints]
-        low = [self._sole_point(foot)[2] for foot in (0, 1)]
-        return float(max(hips) - min(low))
-
-    def _sole_point(self, foot: int) -> np.ndarray:
-        return _sole(self, foot)
+        return float(max(hips) - min(_sole(self, foot)[2] for foot in (0, 1)))
 
 
 def check_names(model: Any, robot: RobotConfig, held: tuple[str, ...]) -> Iterator[Finding]:
@@ -107,7 +108,7 @@ def check_mirror(subject: Subject) -> Finding:
         return False, f"mirror: {error}; name the counterparts in robot.mirror_joints"
     right = []
     for name, other in zip(robot.joint_names, (robot.joint_names[i] for i in index), strict=True):
-        alike = float(mirrored_axis(axis_w(data, data.joint(name))) @ axis_w(data, data.joint(other)))
+        alike = mirror_alignment(data, name, other)
         if abs(alike) < 0.98:
             return False, f"mirror: {name} and {other} do not turn about mirrored axes: see robot.mirror_joints"
         right.append(float(np.sign(alike)))
@@ -145,7 +146,8 @@ def check_soles(subject: Subject) -> Finding:
         half = 0.5 * (sole.high_w - sole.low_w)[:2]
         apart.append(np.abs(point - sole.centre_w) - (*0.5 * half, 0.0))
     if max(map(float, np.max(apart, axis=0))) > most_m:
-        found = [_in_link(subject, foot, sole.centre_w) for foot, sole in enumerate(subject.soles) if sole]
+        links = zip(robot.foot_links, subject.soles, strict=True)
+        found = [in_link(subject.data, foot, sole.centre_w) for foot, sole in links if sole]
         values = ", ".join(
             f"[{', '.join(f'{round(float(value), 3) + 0.0:.3f}' for value in point)}]" for point in found
         )
@@ -239,24 +241,14 @@ def _sole(subject: Subject, foot: int) -> np.ndarray:
     return body.xpos + body.xmat.reshape(3, 3) @ np.array(subject.cfg.robot.sole_offsets_m[foot])
 
 
-def _in_link(subject: Subject, foot: int, point_w: np.ndarray) -> np.ndarray:
-    """Return a point in a foot link's frame, (3,), m."""
-    body = subject.data.body(subject.cfg.robot.foot_links[foot])
-    return body.xmat.reshape(3, 3).T @ (point_w - body.xpos)
-
-
 def findings(cfg: EnvConfig) -> Iterator[Finding]:
     """Run the checks in order; the later ones run only if joints and links are complete.
 
     Raises:
         MachineError: the model file is missing, or MuJoCo cannot read it.
     """
-    mujoco = importlib.import_module("mujoco")
     robot = read_robot(cfg)
-    try:
-        model = robot.spec.compile()
-    except ValueError as error:
-        raise MachineError(f"MuJoCo cannot read {model_file(cfg)} ({first_line(error)})") from error
+    model = compiled(robot.spec, model_file(cfg))
     held = tuple(change.removeprefix("held ") for change in robot.changes if change.startswith("held "))
     named = list(check_names(model, cfg.robot, held))
     yield from named
@@ -264,12 +256,8 @@ def findings(cfg: EnvConfig) -> Iterator[Finding]:
         yield True, f"model: {'; '.join(others)}"
     if not all(fine for fine, _ in named):
         return
-    data = mujoco.MjData(model)
-    data.qpos[:] = 0.0
-    data.qpos[2], data.qpos[3] = cfg.robot.default_base_height_m, 1.0
-    for name, angle in zip(cfg.robot.joint_names, cfg.robot.default_joint_pos_rad, strict=True):
-        data.joint(name).qpos[0] = angle
-    mujoco.mj_forward(model, data)
+    pose = dict(zip(cfg.robot.joint_names, cfg.robot.default_joint_pos_rad, strict=True))
+    data = posed(model, pose, cfg.robot.default_base_height_m)
     left, right = (sole_of(model, data, model.body(foot).id) for foot in cfg.robot.foot_links)
     subject = Subject(cfg, model, data, (left, right))
     touching = check_contacts(subject)

@@ -17,7 +17,7 @@ from biped.sim.scene import ResetPose, make_scene
 STAND_S = 3.0
 """How long the robot must hold the default pose with its joint controllers alone (s)."""
 MAX_SAG, MAX_LEAN_RAD = 0.075, 0.15
-"""How far the base may sink, as a share of its height over the soles, and lean (rad) in that time."""
+"""How far the base may sink, as a share of the hips' height over the ground, and lean (rad) in that time."""
 SUBSTEPS = (1, 2, 4)
 """Multiples of the configured substeps that are tried."""
 CALM_RAD_S = 0.3
@@ -28,7 +28,14 @@ NOISE_RAD = 0.02
 """Offsets of the joints from the default pose at the start, up to this (rad)."""
 STIFF = 1.5
 """Stiffness of the ankles over mass times gravity times half the height of the centre of mass, from which they hold."""
-_HELD_AT = 0.98
+HELD_AT = 0.98
+"""Share of a motor's torque limit up to which it holds a pose."""
+SAG_RAD = 0.1
+"""Error of a joint under the robot's weight from which its gain is too low (rad)."""
+SHORT_FEET = 0.2
+"""Length of the soles under which nothing stands still, as a share of the hips' height."""
+EDGE = 0.1
+"""Rim of the soles over which the centre of mass may not be, as a share of their length."""
 
 Finding = tuple[bool, str]
 """Whether the check passed, and the text to print."""
@@ -109,13 +116,8 @@ def check_standing(cfg: EnvConfig, model: Any, data: Any, soles: tuple[Sole | No
         remedy = "lower kp_nm_per_rad, or raise kd_nm_s_per_rad or the motors' armature" if shakes else "it falls"
         yield not shakes, f"substeps: never calm: the fastest joint turns with {speeds}: {remedy}"
     else:
-        yield (
-            False,
-            (
-                f"substeps: unstable at {cfg.sim.substeps} ({_as_speed(now)}), calm at {calm[0]}: set sim.substeps to "
-                f"{calm[0]} in the robot's file"
-            ),
-        )
+        remedy = f"set sim.substeps to {calm[0]} in the robot's file"
+        yield False, f"substeps: unstable at {cfg.sim.substeps} ({_as_speed(now)}), calm at {calm[0]}: {remedy}"
         now = tried[calm[0]]
     sunk = f"the base is {1000 * now.sag_m:.0f} mm lower and leans {now.lean_rad:.2f} rad"
     text = f"standing: after {STAND_S:.0f} s {sunk}, with {now.torque_nm.max():.2f} N·m at most"
@@ -132,9 +134,9 @@ def _cause(cfg: EnvConfig, model: Any, data: Any, soles: tuple[Sole | None, Sole
     centre, found = centre_of_mass_w(data), [sole for sole in soles if sole is not None]
     back, front = min(sole.low_w[0] for sole in found), max(sole.high_w[0] for sole in found)
     length = front - back
-    if length < 0.2 * height_m:
+    if length < SHORT_FEET * height_m:
         return False, "feet as short as these do not stand by themselves; a policy has to step (no fault)"
-    if not back + 0.1 * length <= centre[0] <= front - 0.1 * length:
+    if not back + EDGE * length <= centre[0] <= front - EDGE * length:
         off = centre[0] - 0.5 * (back + front)
         way = "forward" if off > 0 else "backward"
         return True, (
@@ -146,7 +148,7 @@ def _cause(cfg: EnvConfig, model: Any, data: Any, soles: tuple[Sole | None, Sole
     weak = [
         f"{name} has {motor.effort_limit_nm:g} N·m and needs about {need:.2g}"
         for name, motor, need in zip(robot.joint_names, motors, static, strict=True)
-        if need > _HELD_AT * motor.effort_limit_nm
+        if need > HELD_AT * motor.effort_limit_nm
     ]
     if weak:
         return True, f"torque limits: {'; '.join(weak[:3])}: choose stronger motors, or straighter legs"
@@ -154,11 +156,10 @@ def _cause(cfg: EnvConfig, model: Any, data: Any, soles: tuple[Sole | None, Sole
     height_com_m = float(centre[2] - data.xanchor[model.joint(ankle).id][2])
     needed = float(model.body_mass.sum()) * GRAVITY_M_S2 * height_com_m / 2.0
     kp = motors[robot.joint_names.index(ankle)].kp_nm_per_rad
-    sag_kp = [n / 0.1 for n in static]
     soft = [
-        f"{name} {motor.kp_nm_per_rad:g} (about {want:.3g})"
-        for name, motor, want in zip(robot.joint_names, motors, sag_kp, strict=True)
-        if motor.kp_nm_per_rad < want
+        f"{name} {motor.kp_nm_per_rad:g} (about {need / SAG_RAD:.3g})"
+        for name, motor, need in zip(robot.joint_names, motors, static, strict=True)
+        if motor.kp_nm_per_rad < need / SAG_RAD
     ]
     if soft:
         return True, f"raise kp_nm_per_rad: the pose sags under its own weight at {', '.join(soft[:3])}"
@@ -175,11 +176,8 @@ def _static_torque(model: Any, data: Any, names: tuple[str, ...]) -> np.ndarray:
     mujoco = importlib.import_module("mujoco")
     total = float(model.body_mass.sum()) * GRAVITY_M_S2
     torque = np.array(data.qfrc_bias)  # gravity, at rest
-    ends = {
-        int(model.body_weldid[geom_body])
-        for geom_body, geom in zip(model.geom_bodyid, range(model.ngeom), strict=True)
-        if (model.geom_contype[geom] or model.geom_conaffinity[geom]) and geom_body
-    }
+    touching = (model.geom_contype | model.geom_conaffinity).astype(bool) & (model.geom_bodyid > 0)
+    ends = {int(model.body_weldid[link]) for link in model.geom_bodyid[touching]}
     feet = sorted(ends, key=lambda body: data.xipos[body][2])[:2]
     for foot in feet:
         jacobian = np.zeros((3, model.nv))
@@ -190,6 +188,7 @@ def _static_torque(model: Any, data: Any, names: tuple[str, ...]) -> np.ndarray:
 
 
 def _height(cfg: EnvConfig, model: Any, data: Any) -> float:
+    """Return the height of the hips over the ground, m."""
     hips = [data.xanchor[model.joint(name).id][2] for name in cfg.robot.swing_joints]
     return float(max(hips))
 

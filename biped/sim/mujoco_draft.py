@@ -6,7 +6,6 @@ person to correct; `check-robot` judges the result.
 """
 
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from biped.base.errors import MachineError, UsageError, disk_error, first_line
+from biped.base.errors import UsageError, disk_error
 from biped.base.files import write_whole
 from biped.config.actuators import ActuatorConfig
 from biped.config.robot import RobotConfig
@@ -26,14 +25,18 @@ from biped.config.task import EnvConfig
 from biped.robot.state import GRAVITY_M_S2
 from biped.sim.check_stance import stand
 from biped.sim.draft_actuators import GUESSED_EFFORT, Limits, draft_actuators, stated_limits
-from biped.sim.mujoco_geometry import Sole, axis_w, mirrored_axis, sole_of
-from biped.sim.mujoco_robot import import_mujoco, parse_model, read_robot
+from biped.sim.mujoco_crouch import CROUCH, Leg, crouch
+from biped.sim.mujoco_geometry import Sole, axis_w, in_link, mirror_alignment, posed, sole_of
+from biped.sim.mujoco_robot import compiled, import_mujoco, parse_model, read_robot
 
-CROUCH = 0.94
-"""Length of a bent leg over that of a straight one, in the standing pose."""
 KINDS = ("roll", "pitch", "yaw")
 """What a joint does, by the axis of the base frame that it turns about."""
-_STEPS, _DELTA_RAD, _MOST_RAD, _CLOSE_M = 60, 1e-4, 0.2, 1e-5
+FALLEN = 0.75
+"""Height under which the robot has fallen, over that of the base in the standing pose."""
+WALKING = 0.985
+"""Height to walk at, over that of the base in the standing pose."""
+MISSED_M = 0.01
+"""How far the standing pose may miss what it should be (m)."""
 
 
 @dataclass(frozen=True)
@@ -48,18 +51,6 @@ class Draft:
     """One line each about what is a guess, for a person to check."""
 
 
-@dataclass
-class _Leg:
-    """One leg: its joints from the base down, and its foot."""
-
-    foot: str
-    joints: list[str]
-    kinds: list[str]
-
-    def pitch(self) -> list[str]:
-        return [name for name, kind in zip(self.joints, self.kinds, strict=True) if kind == "pitch"]
-
-
 def draft(file: Path) -> Draft:
     """Draft the file of a robot from its MJCF or URDF.
 
@@ -71,6 +62,8 @@ def draft(file: Path) -> Draft:
 
 
 class _Drafter:
+    """Drafts one robot's file; each step finds one thing and says how."""
+
     def __init__(self, file: Path) -> None:
         self._mujoco = import_mujoco()
         self._file = file.resolve()
@@ -83,8 +76,8 @@ class _Drafter:
         spec = parse_model(self._file, base)
         joints = [joint.name for joint in spec.joints if joint.type == self._mujoco.mjtJoint.mjJNT_HINGE and joint.name]
         robot = _robot(self._file, base, joints)
-        model = self._compiled(robot)
-        data = self._pose(model, {})
+        model = compiled(read_robot(EnvConfig(robot=robot)).spec, self._file)
+        data = posed(model, {})
         legs = self._legs(model, data)
         legs = self._without(legs, passive | (set(legs[0].joints) & set(legs[1].joints)))
         self._check(legs)
@@ -97,7 +90,7 @@ class _Drafter:
                 "shall drive into joint_names"
             )
         pose = self._crouch(model, legs, signs)
-        data = self._pose(model, pose)
+        data = posed(model, pose)
         soles = [sole_of(model, data, model.body(leg.foot).id) for leg in legs]
         assert soles[0] is not None and soles[1] is not None
         low = min(sole.low_w[2] for sole in soles if sole is not None)
@@ -122,8 +115,8 @@ class _Drafter:
                 "default_base_height_m": round(height, 4),
                 "actuators": self._actuators(model, driven, limits, hips - float(low)),
             },
-            "termination": {"min_base_height_m": round(0.75 * height, 3)},
-            "reward": {"target_height_m": round(0.985 * height, 3)},
+            "termination": {"min_base_height_m": round(FALLEN * height, 3)},
+            "reward": {"target_height_m": round(WALKING * height, 3)},
         }
         if height < 0.5 * (hips - float(low)):
             self._move_base(content, hips - float(low), height)
@@ -148,23 +141,7 @@ class _Drafter:
         passive = {joint.name for joint in spec.joints} - driven if driven else set()
         return root.name, stated_limits(spec, self._file), passive
 
-    def _compiled(self, robot: RobotConfig) -> Any:
-        spec = read_robot(EnvConfig(robot=robot)).spec
-        try:
-            return spec.compile()
-        except ValueError as error:
-            raise MachineError(f"MuJoCo cannot read {self._file} ({first_line(error)})") from error
-
-    def _pose(self, model: Any, angles_rad: Mapping[str, float]) -> Any:
-        data = self._mujoco.MjData(model)
-        data.qpos[:] = 0.0
-        data.qpos[3] = 1.0
-        for name, angle in angles_rad.items():
-            data.joint(name).qpos[0] = angle
-        self._mujoco.mj_forward(model, data)
-        return data
-
-    def _legs(self, model: Any, data: Any) -> tuple[_Leg, _Leg]:
+    def _legs(self, model: Any, data: Any) -> tuple[Leg, Leg]:
         """Find the two chains of joints that end in what is lowest on the left and on the right."""
         lowest: dict[int, tuple[float, int]] = {}
         for link in range(1, model.nbody):
@@ -182,7 +159,7 @@ class _Drafter:
         left, right = (self._leg(model, data, lowest[side][1]) for side in (1, -1))
         return left, right
 
-    def _check(self, legs: tuple[_Leg, _Leg]) -> None:
+    def _check(self, legs: tuple[Leg, Leg]) -> None:
         """Check that the legs are a biped's.
 
         Raises:
@@ -204,16 +181,16 @@ class _Drafter:
                 f"to {leg.foot}"
             )
 
-    def _without(self, legs: tuple[_Leg, _Leg], others: set[str]) -> tuple[_Leg, _Leg]:
+    def _without(self, legs: tuple[Leg, Leg], others: set[str]) -> tuple[Leg, Leg]:
         """Take joints away from the legs: a waist that both hang on, the play of gears."""
 
-        def rest(leg: _Leg) -> _Leg:
+        def rest(leg: Leg) -> Leg:
             kept = [(name, kind) for name, kind in zip(leg.joints, leg.kinds, strict=True) if name not in others]
-            return _Leg(leg.foot, [name for name, _ in kept], [kind for _, kind in kept])
+            return Leg(leg.foot, [name for name, _ in kept], [kind for _, kind in kept])
 
         return rest(legs[0]), rest(legs[1])
 
-    def _leg(self, model: Any, data: Any, foot: int) -> _Leg:
+    def _leg(self, model: Any, data: Any, foot: int) -> Leg:
         joints, kinds, link = [], [], foot
         while link and model.body_parentid[link]:
             for index in range(model.body_jntnum[link])[::-1]:
@@ -224,9 +201,9 @@ class _Drafter:
                 if axis.max() < 0.9:
                     self._guesses.append(f"{joint.name} turns about a slanted axis: taken for a {kinds[-1]}")
             link = int(model.body_parentid[link])
-        return _Leg(model.body(foot).name, joints[::-1], kinds[::-1])
+        return Leg(model.body(foot).name, joints[::-1], kinds[::-1])
 
-    def _swing_signs(self, model: Any, data: Any, legs: Sequence[_Leg]) -> list[float]:
+    def _swing_signs(self, model: Any, data: Any, legs: Sequence[Leg]) -> list[float]:
         """Return for each swing joint the sign that moves the hip forward, bends the knee and lifts the toes."""
         signs: list[float] = []
         for leg in legs:
@@ -245,61 +222,18 @@ class _Drafter:
         low, high = model.jnt_range[joint.id]
         return float(np.sign(low + high)) if model.jnt_limited[joint.id] and abs(low + high) > 0.2 else 0.0
 
-    def _mirror_signs(self, data: Any, legs: Sequence[_Leg]) -> list[float]:
+    def _mirror_signs(self, data: Any, legs: Sequence[Leg]) -> list[float]:
         pairs = [*zip(legs[0].joints, legs[1].joints, strict=True), *zip(legs[1].joints, legs[0].joints, strict=True)]
-        return [
-            float(np.sign(mirrored_axis(axis_w(data, data.joint(name))) @ axis_w(data, data.joint(other))))
-            for name, other in pairs
-        ]
+        return [float(np.sign(mirror_alignment(data, name, other))) for name, other in pairs]
 
-    def _crouch(self, model: Any, legs: Sequence[_Leg], signs: Sequence[float]) -> dict[str, float]:
-        """Return joint angles that bend the knees, keep the feet flat, and the centre of mass over the soles.
-
-        Gauss-Newton on numeric derivatives, from a crouch of 0.35, 0.7 and 0.35 rad.
-        """
-        per_leg = len(signs) // 2
-        flat = self._pose(model, {})
-        straight = self._leg_length(model, flat, legs[0])
-
-        def posed(angles: np.ndarray) -> dict[str, float]:
-            return {
-                name: self._within(model, name, sign * angle)
-                for number, leg in enumerate(legs)
-                for name, sign, angle in zip(leg.pitch(), signs[number * per_leg :], angles, strict=False)
-            }
-
-        def off(angles: np.ndarray) -> np.ndarray:
-            data, leg = self._pose(model, posed(angles)), legs[0]
-            sole = sole_of(model, data, model.body(leg.foot).id)
-            assert sole is not None
-            bent = self._leg_length(model, data, leg) - CROUCH * straight
-            errors = [bent, data.subtree_com[0][0] - sole.centre_w[0], 0.3 * _tilt(flat, data, leg.foot)]
-            return np.array(errors[:per_leg])  # without an ankle nothing keeps a foot flat
-
-        values = np.array((0.35, 0.7, 0.35)[:per_leg])
-        for _ in range(_STEPS):
-            error = off(values)
-            if np.abs(error).max() < _CLOSE_M:
-                break
-            slopes = np.stack([(off(values + _DELTA_RAD * unit) - error) / _DELTA_RAD for unit in np.eye(per_leg)], 1)
-            step = np.linalg.lstsq(slopes, -error, rcond=1e-6)[0]
-            values = values + step * min(1.0, _MOST_RAD / max(_CLOSE_M, float(np.abs(step).max())))
-        worst = float(np.abs(off(values)).max())
+    def _crouch(self, model: Any, legs: Sequence[Leg], signs: Sequence[float]) -> dict[str, float]:
+        pose, missed_m = crouch(model, legs, signs)
         text = f"default_joint_pos_rad: legs bent to {CROUCH:.0%} of their length, feet flat, centre of mass over them"
-        if worst > 0.01:
-            self._guesses.append(f"{text}, missed by {1000 * worst:.0f} mm: choose a better pose")
+        if missed_m > MISSED_M:
+            self._guesses.append(f"{text}, missed by {1000 * missed_m:.0f} mm: choose a better pose")
         else:
             self._found.append(text)
-        return posed(values)
-
-    def _within(self, model: Any, name: str, angle_rad: float) -> float:
-        joint = model.joint(name)
-        low, high = model.jnt_range[joint.id] if model.jnt_limited[joint.id] else (-math.pi, math.pi)
-        return min(max(angle_rad, float(low)), float(high))
-
-    def _leg_length(self, model: Any, data: Any, leg: _Leg) -> float:
-        """Return the height of the hip over the foot's frame, which unlike the sole's lowest point moves smoothly."""
-        return float(data.xanchor[model.joint(leg.pitch()[0]).id][2] - data.body(leg.foot).xpos[2])
+        return pose
 
     def _torso(self, model: Any, base: str, in_legs: set[str]) -> str:
         """Return the heaviest link that is no part of a leg."""
@@ -319,9 +253,7 @@ class _Drafter:
 
     def _offset(self, data: Any, foot: str, sole: Sole | None) -> list[float]:
         assert sole is not None
-        body = data.body(foot)
-        place = body.xmat.reshape(3, 3).T @ (sole.centre_w - body.xpos)
-        return [round(float(value), 4) + 0.0 for value in place]
+        return [round(float(value), 4) + 0.0 for value in in_link(data, foot, sole.centre_w)]
 
     def _actuators(
         self, model: Any, driven: Sequence[str], limits: Mapping[str, Limits], leg_m: float
@@ -331,7 +263,7 @@ class _Drafter:
         self._guesses += made.guesses
         return made.groups
 
-    def _hip_height(self, data: Any, leg: _Leg, low_m: float) -> float:
+    def _hip_height(self, data: Any, leg: Leg, low_m: float) -> float:
         return float(data.xanchor[data.joint(leg.pitch()[0]).id][2]) - low_m
 
     def _choose_substeps(self, content: dict[str, Any]) -> None:
@@ -349,8 +281,8 @@ class _Drafter:
         """Measure heights at the hips, for a base whose frame lies near the ground."""
         up = round(leg_m - height_m, 4)
         content["robot"] |= {"base_point_m": [0.0, 0.0, up], "default_base_height_m": round(height_m + up, 4)}
-        content["termination"]["min_base_height_m"] = round(0.75 * (height_m + up), 3)
-        content["reward"]["target_height_m"] = round(0.985 * (height_m + up), 3)
+        content["termination"]["min_base_height_m"] = round(FALLEN * (height_m + up), 3)
+        content["reward"]["target_height_m"] = round(WALKING * (height_m + up), 3)
         self._found.append(
             f"base_point_m: the frame of the base link is near the ground; heights are measured {up} m up"
         )
@@ -389,9 +321,3 @@ def _robot(file: Path, base: str, joints: Sequence[str]) -> RobotConfig:
         default_joint_pos_rad=(0.0,) * len(names),
         actuators=(ActuatorConfig(),),
     )
-
-
-def _tilt(flat: Any, data: Any, foot: str) -> float:
-    """Return by how much a foot is pitched from the model's own pose, rad."""
-    turned = data.body(foot).xmat.reshape(3, 3) @ flat.body(foot).xmat.reshape(3, 3).T
-    return float(math.atan2(turned[0, 2], turned[2, 2]))

@@ -1,6 +1,8 @@
 """What a robot's compiled MuJoCo model says of its shape: what collides, where soles are, how axes point."""
 
+import importlib
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,10 +28,29 @@ class Sole:
         """Middle of its lowest face, (3,), m."""
         return np.array([*(0.5 * (self.low_w + self.high_w))[:2], self.low_w[2]])
 
-    @property
-    def length_m(self) -> float:
-        """Its extent along x (m)."""
-        return float(self.high_w[0] - self.low_w[0])
+
+def posed(model: Any, angles_rad: Mapping[str, float], height_m: float = 0.0) -> Any:
+    """Return the `mujoco.MjData` of a robot that stands upright, with its base at a height.
+
+    Args:
+        model: its `mujoco.MjModel`, with a free joint first.
+        angles_rad: positions of joints by name (rad); all others are at 0.
+        height_m: of the base's frame over the ground (m).
+    """
+    mujoco: Any = importlib.import_module("mujoco")
+    data = mujoco.MjData(model)
+    data.qpos[:] = 0.0
+    data.qpos[2], data.qpos[3] = height_m, 1.0
+    for name, angle in angles_rad.items():
+        data.joint(name).qpos[0] = angle
+    mujoco.mj_forward(model, data)
+    return data
+
+
+def in_link(data: Any, link: str, point_w: Vector) -> Vector:
+    """Return a point of the world in a link's frame, (3,), m."""
+    body = data.body(link)
+    return body.xmat.reshape(3, 3).T @ (point_w - body.xpos)
 
 
 def rigid_links(model: Any, link: int) -> list[int]:
@@ -65,9 +86,13 @@ def axis_w(data: Any, joint: Any) -> Vector:
     return np.array(data.xaxis[joint.id])
 
 
-def mirrored_axis(axis: Vector) -> Vector:
-    """Return the axis about which the mirror image (left is right) of a rotation turns by the same angle, (3,)."""
-    return axis * (-1.0, 1.0, -1.0)
+def mirror_alignment(data: Any, joint: str, other: str) -> float:
+    """Return the cosine between a joint's axis and the mirror image (left is right) of another one's.
+
+    At 1 the other joint keeps its sign in the mirror, at -1 it changes it; in between they are no mirror images.
+    """
+    mirrored = axis_w(data, data.joint(joint)) * (-1.0, 1.0, -1.0)
+    return float(mirrored @ axis_w(data, data.joint(other)))
 
 
 def is_wheel(model: Any, data: Any, geom: int, joint: Any) -> bool:

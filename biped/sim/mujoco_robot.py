@@ -24,7 +24,6 @@ from biped.robot.model import is_urdf, model_file
 from biped.sim.mujoco_warnings import show_warnings_once
 
 _PACKAGE = "package://"
-_FLOATING = ("slide", "ball")
 
 
 def import_mujoco() -> Any:
@@ -104,11 +103,27 @@ def parse_model(file: Path, base: str = "") -> Any:
         raise MachineError(f"MuJoCo cannot read {file} ({first_line(error)})") from error
 
 
+def compiled(spec: Any, file: Path) -> Any:
+    """Return the `mujoco.MjModel` of a robot.
+
+    Args:
+        spec: its `mujoco.MjSpec`.
+        file: where it is from, for the message.
+
+    Raises:
+        MachineError: MuJoCo's compiler rejects it.
+    """
+    try:
+        return spec.compile()
+    except ValueError as error:
+        raise MachineError(f"MuJoCo cannot read {file} ({first_line(error)})") from error
+
+
 class _Reader:
     """Reads one model; each step takes one thing away and says so."""
 
     def __init__(self, cfg: EnvConfig) -> None:
-        self._mujoco, self._cfg, self._robot = import_mujoco(), cfg, cfg.robot
+        self._mujoco, self._robot = import_mujoco(), cfg.robot
         self._file = model_file(cfg)
         self._changes: list[str] = []
 
@@ -269,30 +284,20 @@ def _turn(joint: Any, angle_rad: float) -> None:
     """Turn a link about one of its joints, as if the joint stood at an angle from the pose in the file."""
     if not angle_rad:
         return
-    link = joint.parent
+    mujoco, link, turn, quat = import_mujoco(), joint.parent, np.zeros(4), np.zeros(4)
     axis = np.asarray(joint.axis, dtype=float)
-    half = 0.5 * angle_rad
-    turn = np.array([np.cos(half), *(np.sin(half) * axis / np.linalg.norm(axis))])
-    anchor, frame = np.asarray(joint.pos, dtype=float), _rotation(link.quat)
-    link.pos = np.asarray(link.pos) + frame @ (anchor - _rotation(turn) @ anchor)
-    link.quat = _product(np.asarray(link.quat, dtype=float), turn)
+    mujoco.mju_axisAngle2Quat(turn, axis / np.linalg.norm(axis), angle_rad)
+    anchor = np.asarray(joint.pos, dtype=float)
+    link.pos = np.asarray(link.pos) + _rotation(link.quat) @ (anchor - _rotation(turn) @ anchor)
+    mujoco.mju_mulQuat(quat, np.asarray(link.quat, dtype=float), turn)
+    link.quat = quat
 
 
 def _rotation(quat: Any) -> NDArray[np.float64]:
-    """Return the matrix of a unit quaternion, wxyz."""
-    w, x, y, z = np.asarray(quat, dtype=float) / np.linalg.norm(quat)
-    return np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-        ]
-    )
-
-
-def _product(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
-    w, x = left[0], left[1:]
-    return np.array([w * right[0] - x @ right[1:], *(w * right[1:] + right[0] * x + np.cross(x, right[1:]))])
+    """Return the matrix of a unit quaternion, wxyz, (3, 3)."""
+    matrix = np.zeros(9)
+    import_mujoco().mju_quat2Mat(matrix, np.asarray(quat, dtype=float))
+    return matrix.reshape(3, 3)
 
 
 def _urdf_text(file: Path, base: str) -> str:
@@ -353,6 +358,7 @@ def _make_root(urdf: ET.Element, base: str) -> None:
 
 
 def _turn_around(joint: ET.Element) -> None:
+    """Make a fixed joint's child its parent, at the same place."""
     parent, child = joint.find("parent"), joint.find("child")
     assert parent is not None and child is not None
     above, below = parent.get("link", ""), child.get("link", "")
@@ -361,18 +367,13 @@ def _turn_around(joint: ET.Element) -> None:
     origin = joint.find("origin")
     if origin is None:
         return
-    roll, pitch, yaw = (float(value) for value in origin.get("rpy", "0 0 0").split())
-    turn = _about("z", yaw) @ _about("y", pitch) @ _about("x", roll)
-    back = turn.T
+    quat, angles = np.zeros(4), [float(value) for value in origin.get("rpy", "0 0 0").split()]
+    import_mujoco().mju_euler2Quat(quat, angles, "XYZ")  # about fixed axes, as a URDF means it
+    back = _rotation(quat).T
     place = -back @ np.array([float(value) for value in origin.get("xyz", "0 0 0").split()])
     roll, pitch, yaw = np.arctan2(back[2, 1], back[2, 2]), -np.arcsin(back[2, 0]), np.arctan2(back[1, 0], back[0, 0])
     origin.set("xyz", " ".join(f"{value:.12g}" for value in place))
     origin.set("rpy", f"{roll:.12g} {pitch:.12g} {yaw:.12g}")
-
-
-def _about(axis: str, angle_rad: float) -> NDArray[np.float64]:
-    half = 0.5 * angle_rad
-    return _rotation([np.cos(half), *(np.sin(half) * (np.array(list("xyz")) == axis))])
 
 
 def _as_xml(spec: Any, file: Path) -> str:

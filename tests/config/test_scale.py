@@ -7,6 +7,7 @@ import pytest
 from biped.config import scale
 from biped.config.robot import LEG_LENGTH_M
 from biped.config.scale import BIPED, MASS_KG, Scale, merged, scaled_sections
+from biped.config.serial import flatten, to_dict
 from biped.config.task import EnvConfig
 from biped.eval.figures import WALKING_M_S, walking_m_s
 from biped.eval.gate import GATE, gate_of
@@ -52,7 +53,7 @@ def test_every_unit_of_the_gate_and_every_field_is_known() -> None:
     for line in GATE:
         assert Scale(4.0).factor(line.unit) > 0.0
     named = {*scale.LENGTHS, *scale.SPEEDS, *scale.RATES, *scale.TIMES, *scale.FORCES, *scale.LEVERS}
-    assert named <= scale.known_fields()
+    assert named <= set(flatten({name: to_dict(EnvConfig())[name] for name in ("reset", "command", "reward", "gait")}))
 
 
 def test_the_second_of_two_mappings_wins() -> None:

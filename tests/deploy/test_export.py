@@ -216,6 +216,9 @@ def test_the_contract_says_what_the_configuration_says(small: Exported) -> None:
     assert contract["motors"]["kp_nm_per_rad"] == [robot.kp_nm_per_rad] * joints
     assert contract["motors"]["kd_nm_s_per_rad"] == [robot.kd_nm_s_per_rad] * joints
     assert contract["motors"]["torque_limit_nm"] == [robot.servo.stall_torque_nm] * joints
+    assert contract["motors"]["stall_torque_nm"] == [robot.servo.stall_torque_nm] * joints
+    assert contract["motors"]["velocity_limit_rad_s"] == [robot.servo.no_load_speed_rad_s] * joints
+    assert contract["motors"]["servo"] == [""] * joints
     control = contract["control"]
     assert (control["rate_hz"], control["physics_substeps"], control["physics_dt_s"]) == (50.0, 2, 0.01)
     assert contract["gait_clock"]["frequency_hz"] == env.gait.frequency_hz

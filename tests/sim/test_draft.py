@@ -9,10 +9,15 @@ import torch
 
 from biped.__main__ import main
 from biped.base.errors import UsageError
+from biped.config.robot import LEG_LENGTH_M
 from biped.config.run import Config
+from biped.config.scale import MASS_KG
 from biped.config.settings import robot_settings, with_settings
+from biped.config.task import EnvConfig
 from biped.env.env import make_env
 from biped.sim.mujoco_draft import draft
+from biped.sim.mujoco_geometry import posed, sole_of
+from biped.sim.mujoco_robot import compiled, read_robot
 from tests import mini_robot
 from tests.conftest import ROOT
 from tests.mini_robot import mjcf, urdf
@@ -99,6 +104,18 @@ def test_a_draft_passes_every_check_and_steps(
         rewards = env.step(torch.zeros(2, len(cfg.robot.joint_names)))[1]
     assert torch.isfinite(rewards).all()
     env.close()
+
+
+def test_the_size_that_others_are_compared_with_is_the_bipeds() -> None:
+    cfg = EnvConfig()
+    model = compiled(read_robot(cfg).spec, ROOT / cfg.robot.model_path)
+    pose = dict(zip(cfg.robot.joint_names, cfg.robot.default_joint_pos_rad, strict=True))
+    data = posed(model, pose, cfg.robot.default_base_height_m)
+    for foot, hip in zip(cfg.robot.foot_links, ("left_hip_pitch", "right_hip_pitch"), strict=True):
+        sole = sole_of(model, data, model.body(foot).id)
+        assert sole is not None
+        assert data.joint(hip).xanchor[2] - sole.low_w[2] == pytest.approx(LEG_LENGTH_M, abs=1e-3)
+    assert float(model.body_mass.sum()) == pytest.approx(MASS_KG, abs=1e-3)
 
 
 def test_a_knee_that_bends_like_a_birds_is_found_by_its_limits(tmp_path: Path) -> None:

@@ -177,12 +177,13 @@ def stands(sim: str, cfg: EnvConfig) -> tuple[float, float, float, float]:
         scene.close()
 
 
-@pytest.mark.parametrize("sim", ["mujoco", "genesis"])
-@pytest.mark.parametrize("name", TRAITS)
+CASES = [(name, "mujoco") for name in TRAITS]
+CASES += [(name, "genesis") for name, trait in TRAITS.items() if trait.in_genesis]
+
+
+@pytest.mark.parametrize(("name", "sim"), CASES)
 def test_a_robot_with_this_trait_stands_in_both_simulators(name: str, sim: str, tmp_path: Path) -> None:
     trait = TRAITS[name]
-    if sim == "genesis" and not trait.in_genesis:
-        pytest.skip("Genesis reads the same file as for other traits")
     cfg = env_of(mini_robot.write(tmp_path, trait.model(), trait.robot, **trait.sections))
     height_m, level, weight_n, mass_kg = stands(sim, cfg)
     assert height_m == pytest.approx(trait.height_m, abs=0.004)
@@ -213,6 +214,25 @@ def test_a_joint_that_follows_another_one_is_named_and_can_be_fixed(tmp_path: Pa
 def test_a_base_that_is_not_there_is_named_with_what_is(tmp_path: Path) -> None:
     said = refusal(tmp_path, urdf(), {"base_link": "hip"})
     assert "has no link hip: did you mean hips?; its root is hips" in said
+
+
+def test_a_root_above_the_base_stays_where_it_is(tmp_path: Path) -> None:
+    mujoco = pytest.importorskip("mujoco")
+    pack = (
+        '<link name="pack"><inertial><origin xyz="0.1 0 0"/><mass value="0.5"/>'
+        '<inertia ixx="1e-3" iyy="2e-3" izz="3e-3" ixy="0" ixz="0" iyz="0"/></inertial></link>'
+        '<joint name="fix" type="fixed"><parent link="pack"/><child link="hips"/>'
+        '<origin xyz="0.03 -0.02 0.1" rpy="0.3 -0.5 1.1"/></joint>'
+    )
+    places = []
+    for base in ("pack", "hips"):
+        file = mini_robot.write(tmp_path, urdf(extra=pack), {"base_link": base, "torso_link": "hips"})
+        compiled = read_robot(env_of(file)).spec.compile()
+        data = mujoco.MjData(compiled)
+        mujoco.mj_forward(compiled, data)
+        hips = data.body("hips")
+        places.append(hips.xmat.reshape(3, 3).T @ (data.subtree_com[0] - hips.xpos))
+    assert places[1] == pytest.approx(places[0], abs=1e-9)
 
 
 def test_a_mesh_of_a_package_is_found_above_the_file_or_named(tmp_path: Path) -> None:
