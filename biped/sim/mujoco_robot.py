@@ -134,7 +134,7 @@ class _Reader:
         self._drop_surroundings(spec, base)
         self._let_float(spec, base)
         self._hold_undriven(spec)
-        self._move_origin(base)
+        self._move_origin(spec, base)
         self._drop_motors(spec)
         spec.option.integrator = self._mujoco.mjtIntegrator.mjINT_IMPLICITFAST
         self._keep_named(spec)
@@ -229,13 +229,13 @@ class _Reader:
             if joint.type == kinds.mjJNT_HINGE:
                 to_rad = np.pi / 180.0 if spec.compiler.degree else 1.0
                 angle = robot.held_joints.get(joint.name, 0.0)
-                _turn(joint, angle - float(joint.ref) * to_rad)
+                _turn(spec, joint, angle - float(joint.ref) * to_rad)
                 self._changes.append(f"held {joint.name} at {angle:g} rad")
             else:
                 self._changes.append(f"held {joint.name or 'a joint without a name'}")
             spec.delete(joint)
 
-    def _move_origin(self, base: Any) -> None:
+    def _move_origin(self, spec: Any, base: Any) -> None:
         """Move the frame of the base link to the configured point."""
         point = np.array(self._robot.base_point_m)
         if not point.any():
@@ -243,7 +243,7 @@ class _Reader:
         for part in (*base.bodies, *base.geoms, *base.sites, *base.cameras, *base.lights):
             part.pos = np.asarray(part.pos) - point
         base.ipos = np.asarray(base.ipos) - point
-        base.pos = np.asarray(base.pos) + _rotation(base.quat) @ point
+        base.pos = np.asarray(base.pos) + _rotation(_quat(spec, base)) @ point
         self._changes.append("moved the frame of the base link")
 
     def _drop_motors(self, spec: Any) -> None:
@@ -280,17 +280,35 @@ class _Reader:
                 spec.add_sensor(name=f"keep {name}", type=kind, objtype=objects.mjOBJ_XBODY, objname=name)
 
 
-def _turn(joint: Any, angle_rad: float) -> None:
+def _turn(spec: Any, joint: Any, angle_rad: float) -> None:
     """Turn a link about one of its joints, as if the joint stood at an angle from the pose in the file."""
     if not angle_rad:
         return
     mujoco, link, turn, quat = import_mujoco(), joint.parent, np.zeros(4), np.zeros(4)
     axis = np.asarray(joint.axis, dtype=float)
     mujoco.mju_axisAngle2Quat(turn, axis / np.linalg.norm(axis), angle_rad)
-    anchor = np.asarray(joint.pos, dtype=float)
-    link.pos = np.asarray(link.pos) + _rotation(link.quat) @ (anchor - _rotation(turn) @ anchor)
-    mujoco.mju_mulQuat(quat, np.asarray(link.quat, dtype=float), turn)
-    link.quat = quat
+    anchor, turned, before = np.asarray(joint.pos, dtype=float), _rotation(turn), _quat(spec, link)
+    link.pos = np.asarray(link.pos) + _rotation(before) @ (anchor - turned @ anchor)
+    mujoco.mju_mulQuat(quat, before, turn)
+    link.quat, link.alt.type = quat, mujoco.mjtOrientation.mjORIENTATION_QUAT
+    for other in link.joints:
+        if other.name == joint.name:
+            break
+        # Joints before this one move it: they stay where they are.
+        other.axis = turned.T @ np.asarray(other.axis)
+        other.pos = anchor + turned.T @ (np.asarray(other.pos) - anchor)
+
+
+def _quat(spec: Any, link: Any) -> NDArray[np.float64]:
+    """Return a link's orientation in its parent as a unit quaternion, wxyz, however the file writes it."""
+    mujoco = import_mujoco()
+    if link.alt.type == mujoco.mjtOrientation.mjORIENTATION_QUAT:
+        return np.asarray(link.quat, dtype=float)
+    return np.asarray(
+        mujoco.MjSpec.resolve_orientation(
+            degree=spec.compiler.degree, sequence=spec.compiler.eulerseq, orientation=link.alt
+        )
+    )
 
 
 def _rotation(quat: Any) -> NDArray[np.float64]:

@@ -247,25 +247,38 @@ def test_a_mesh_of_a_package_is_found_above_the_file_or_named(tmp_path: Path) ->
         assert stands(sim, cfg)[0] == pytest.approx(mini_robot.LEGS_M, abs=0.004)
 
 
-def test_a_held_joint_stands_where_its_file_says(tmp_path: Path) -> None:
+@pytest.mark.parametrize("turned", ["", 'quat="0.8 0 0.6 0"', 'euler="20 -30 40"', 'axisangle="1 2 2 50"'])
+@pytest.mark.parametrize("held", [{"lift": 0.7}, {"swing": -0.4}, {"swing": -0.4, "lift": 0.7}])
+def test_a_held_joint_stands_where_its_file_says(tmp_path: Path, turned: str, held: dict[str, float]) -> None:
     arm = (
-        '<body name="arm" pos="0 0.1 0.1"><joint name="shoulder" axis="0 1 0" pos="0 0 0.02"/>'
+        f'<body name="arm" pos="0 0.1 0.1" {turned}><joint name="swing" axis="0 1 0" pos="0 0 0.02"/>'
+        '<joint name="lift" axis="1 0 0.5" pos="0.01 0 0.02"/>'
         '<geom type="box" size="0.02 0.02 0.1" pos="0 0 -0.1" mass="0.2"/></body>'
     )
+    driven = {"swing": 0.3, "lift": -0.2}
     model = mjcf(in_hips=arm)
     mujoco = pytest.importorskip("mujoco")
-    free = mujoco.MjModel.from_xml_string(model)
-    data = mujoco.MjData(free)
-    data.joint("shoulder").qpos[0] = 0.7
-    mujoco.mj_forward(free, data)
-    wanted = data.body("arm").xpos - data.body("hips").xpos, data.body("arm").xmat.copy()
-    cfg = env_of(mini_robot.write(tmp_path, model, {"held_joints": {"shoulder": 0.7}}))
-    held = read_robot(cfg).spec.compile()
-    data = mujoco.MjData(held)
-    mujoco.mj_forward(held, data)
-    assert data.body("arm").xpos - data.body("hips").xpos == pytest.approx(wanted[0], abs=1e-9)
-    assert data.body("arm").xmat == pytest.approx(wanted[1], abs=1e-9)
-    assert "shoulder" not in [held.joint(index).name for index in range(held.njnt)]
+
+    def arm_at(model: Any, angles: dict[str, float]) -> list[float]:
+        data = mujoco.MjData(model)
+        for name, angle in angles.items():
+            data.joint(name).qpos[0] = angle
+        mujoco.mj_forward(model, data)
+        return [*(data.body("arm").xpos - data.body("hips").xpos), *data.body("arm").xmat]
+
+    robot = {"held_joints": held}
+    driven = {name: angle for name, angle in driven.items() if name not in held}
+    if driven:
+        robot |= {
+            "joint_names": [*mini_robot.ROBOT["joint_names"], *driven],
+            "default_joint_pos_rad": [*mini_robot.ROBOT["default_joint_pos_rad"], *[0.0] * len(driven)],
+            "mirror_joints": [*mini_robot.ROBOT["mirror_joints"], *driven],
+            "mirror_signs": [*mini_robot.ROBOT["mirror_signs"], *[1.0] * len(driven)],
+        }
+    read = read_robot(env_of(mini_robot.write(tmp_path, model, robot))).spec.compile()
+    assert not {read.joint(index).name for index in range(read.njnt)} & held.keys()
+    wanted = arm_at(mujoco.MjModel.from_xml_string(model), held | driven)
+    assert arm_at(read, driven) == pytest.approx(wanted, abs=1e-9)
 
 
 def test_motors_follow_the_first_group_that_fits() -> None:
