@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from biped.base.errors import MachineError, first_line
 from biped.config.section import suggestion
 from biped.config.task import EnvConfig
 from biped.robot.model import is_urdf, model_file
+from biped.sim.mujoco_links import move_frame, rotation_of, turn_link
 from biped.sim.mujoco_warnings import show_warnings_once
 
 _PACKAGE = "package://"
@@ -229,7 +229,7 @@ class _Reader:
             if joint.type == kinds.mjJNT_HINGE:
                 to_rad = np.pi / 180.0 if spec.compiler.degree else 1.0
                 angle = robot.held_joints.get(joint.name, 0.0)
-                _turn(spec, joint, angle - float(joint.ref) * to_rad)
+                turn_link(spec, joint, angle - float(joint.ref) * to_rad)
                 self._changes.append(f"held {joint.name} at {angle:g} rad")
             else:
                 self._changes.append(f"held {joint.name or 'a joint without a name'}")
@@ -240,10 +240,7 @@ class _Reader:
         point = np.array(self._robot.base_point_m)
         if not point.any():
             return
-        for part in (*base.bodies, *base.geoms, *base.sites, *base.cameras, *base.lights):
-            part.pos = np.asarray(part.pos) - point
-        base.ipos = np.asarray(base.ipos) - point
-        base.pos = np.asarray(base.pos) + _rotation(_quat(spec, base)) @ point
+        move_frame(spec, base, point)
         self._changes.append("moved the frame of the base link")
 
     def _drop_motors(self, spec: Any) -> None:
@@ -278,44 +275,6 @@ class _Reader:
             if link is not None and not link.joints and spec.compiler.fusestatic:
                 kind = self._mujoco.mjtSensor.mjSENS_FRAMEPOS
                 spec.add_sensor(name=f"keep {name}", type=kind, objtype=objects.mjOBJ_XBODY, objname=name)
-
-
-def _turn(spec: Any, joint: Any, angle_rad: float) -> None:
-    """Turn a link about one of its joints, as if the joint stood at an angle from the pose in the file."""
-    if not angle_rad:
-        return
-    mujoco, link, turn, quat = import_mujoco(), joint.parent, np.zeros(4), np.zeros(4)
-    axis = np.asarray(joint.axis, dtype=float)
-    mujoco.mju_axisAngle2Quat(turn, axis / np.linalg.norm(axis), angle_rad)
-    anchor, turned, before = np.asarray(joint.pos, dtype=float), _rotation(turn), _quat(spec, link)
-    link.pos = np.asarray(link.pos) + _rotation(before) @ (anchor - turned @ anchor)
-    mujoco.mju_mulQuat(quat, before, turn)
-    link.quat, link.alt.type = quat, mujoco.mjtOrientation.mjORIENTATION_QUAT
-    for other in link.joints:
-        if other.name == joint.name:
-            break
-        # Joints before this one move it: they stay where they are.
-        other.axis = turned.T @ np.asarray(other.axis)
-        other.pos = anchor + turned.T @ (np.asarray(other.pos) - anchor)
-
-
-def _quat(spec: Any, link: Any) -> NDArray[np.float64]:
-    """Return a link's orientation in its parent as a unit quaternion, wxyz, however the file writes it."""
-    mujoco = import_mujoco()
-    if link.alt.type == mujoco.mjtOrientation.mjORIENTATION_QUAT:
-        return np.asarray(link.quat, dtype=float)
-    return np.asarray(
-        mujoco.MjSpec.resolve_orientation(
-            degree=spec.compiler.degree, sequence=spec.compiler.eulerseq, orientation=link.alt
-        )
-    )
-
-
-def _rotation(quat: Any) -> NDArray[np.float64]:
-    """Return the matrix of a unit quaternion, wxyz, (3, 3)."""
-    matrix = np.zeros(9)
-    import_mujoco().mju_quat2Mat(matrix, np.asarray(quat, dtype=float))
-    return matrix.reshape(3, 3)
 
 
 def _urdf_text(file: Path, base: str) -> str:
@@ -387,7 +346,7 @@ def _turn_around(joint: ET.Element) -> None:
         return
     quat, angles = np.zeros(4), [float(value) for value in origin.get("rpy", "0 0 0").split()]
     import_mujoco().mju_euler2Quat(quat, angles, "XYZ")  # about fixed axes, as a URDF means it
-    back = _rotation(quat).T
+    back = rotation_of(quat).T
     place = -back @ np.array([float(value) for value in origin.get("xyz", "0 0 0").split()])
     roll, pitch, yaw = np.arctan2(back[2, 1], back[2, 2]), -np.arcsin(back[2, 0]), np.arctan2(back[1, 0], back[0, 0])
     origin.set("xyz", " ".join(f"{value:.12g}" for value in place))
