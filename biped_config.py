@@ -146,7 +146,7 @@ def cpu_preset() -> Config:
             total_timesteps=5_000_000,
             checkpoint_every_steps=250_000,
             eval_every_steps=250_000,
-            stop_when_walking=3,
+            stop_when_walking=4,
         ),
     )
 

@@ -75,7 +75,7 @@ class GaitConfig(Section):
 class RewardWeights(Section):
     """Weight of each term of `biped.mdp.rewards.TERMS`, per second (multiplied by the control step); 0 is off."""
 
-    tracking_lin_vel_x: Finite = 2.0
+    tracking_lin_vel_x: Finite = 3.0
     """Reward for following the commanded forward velocity."""
     tracking_lin_vel_y: Finite = 3.5
     """Reward for following the commanded velocity to the left."""
