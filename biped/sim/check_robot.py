@@ -19,6 +19,7 @@ from biped.config.task import EnvConfig
 from biped.robot.model import model_file
 from biped.robot.symmetry import mirror_joints
 from biped.sim.check_stance import Finding, check_standing
+from biped.sim.mujoco_file import compiled
 from biped.sim.mujoco_geometry import (
     Sole,
     axis_w,
@@ -29,7 +30,7 @@ from biped.sim.mujoco_geometry import (
     posed,
     sole_of,
 )
-from biped.sim.mujoco_robot import compiled, read_robot
+from biped.sim.mujoco_robot import read_robot
 
 MAX_SOLE_ERROR = 0.025
 """Largest distance of the soles from the ground, and of their centres from what collides, as a share of the height."""

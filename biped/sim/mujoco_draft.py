@@ -26,8 +26,9 @@ from biped.robot.state import GRAVITY_M_S2
 from biped.sim.check_stance import stand
 from biped.sim.draft_actuators import GUESSED_EFFORT, Limits, draft_actuators, stated_limits
 from biped.sim.mujoco_crouch import CROUCH, Leg, crouch
+from biped.sim.mujoco_file import compiled, import_mujoco, parse_model
 from biped.sim.mujoco_geometry import Sole, axis_w, in_link, mirror_alignment, posed, sole_of
-from biped.sim.mujoco_robot import compiled, import_mujoco, parse_model, read_robot
+from biped.sim.mujoco_robot import read_robot
 
 KINDS = ("roll", "pitch", "yaw")
 """What a joint does, by the axis of the base frame that it turns about."""

@@ -9,7 +9,7 @@ import numpy as np
 from biped.base.errors import MachineError
 from biped.config.robot import Place
 from biped.config.task import EnvConfig
-from biped.sim.mujoco_robot import import_mujoco
+from biped.sim.mujoco_file import import_mujoco
 from biped.sim.terrain import Terrain, make_terrain
 
 CORNER_RADIUS_M = 0.003

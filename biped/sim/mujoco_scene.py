@@ -19,8 +19,9 @@ from biped.robot.dynamics import DynamicsSample
 from biped.robot.model import model_file
 from biped.robot.rotations import quat_rotate, quat_rotate_inverse
 from biped.robot.state import GRAVITY_DIRECTION_W, GRAVITY_M_S2, BipedState
+from biped.sim.mujoco_file import import_mujoco
 from biped.sim.mujoco_model import CAMERA_RESOLUTION, FOOT_SENSORS, ModelBuilder
-from biped.sim.mujoco_robot import import_mujoco, robot_spec
+from biped.sim.mujoco_robot import robot_spec
 from biped.sim.mujoco_window import MujocoWindow
 from biped.sim.scene import ResetPose, as_slice
 

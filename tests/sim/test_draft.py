@@ -16,8 +16,9 @@ from biped.config.settings import robot_settings, with_settings
 from biped.config.task import EnvConfig
 from biped.env.env import make_env
 from biped.sim.mujoco_draft import draft
+from biped.sim.mujoco_file import compiled
 from biped.sim.mujoco_geometry import posed, sole_of
-from biped.sim.mujoco_robot import compiled, read_robot
+from biped.sim.mujoco_robot import read_robot
 from tests import mini_robot
 from tests.conftest import ROOT
 from tests.mini_robot import mjcf, urdf

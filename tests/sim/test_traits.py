@@ -198,6 +198,25 @@ def refusal(folder: Path, model: str, robot: dict[str, Any] | None = None) -> st
     return str(error.value)
 
 
+LOOK = '<geom type="mesh" mesh="cover" contype="0" conaffinity="0"/>'
+COVER = '<asset><mesh name="cover" file="meshes/cover.stl"/></asset>'
+
+
+@pytest.mark.parametrize("sim", ["mujoco", "genesis"])
+def test_looks_whose_meshes_are_nowhere_are_left_out(tmp_path: Path, sim: str) -> None:
+    weighed = LOOK + '<inertial pos="0 0 0" mass="1.1" diaginertia="0.003 0.003 0.003"/>'
+    cfg = env_of(mini_robot.write(tmp_path, mjcf(in_hips=weighed, after=COVER)))
+    assert read_robot(cfg).changes == ("left out the looks of cover, whose meshes are nowhere",)
+    assert stands(sim, cfg)[0] == pytest.approx(mini_robot.LEGS_M, abs=0.004)
+
+
+def test_a_missing_mesh_that_collides_or_weighs_is_named(tmp_path: Path) -> None:
+    wanted = f"needs the mesh {tmp_path / 'meshes' / 'cover.stl'}: put it there"
+    assert wanted in refusal(tmp_path, mjcf(in_hips=LOOK, after=COVER))
+    colliding = LOOK.replace('contype="0"', 'contype="1"')
+    assert wanted in refusal(tmp_path, mjcf(in_hips=colliding, after=COVER))
+
+
 def test_a_loop_is_named_as_not_supported(tmp_path: Path) -> None:
     tied = '<equality><connect body1="shin_l" body2="shin_r" anchor="0 0 0"/></equality>'
     assert "closes a loop (shin_l and shin_r are tied together), which is not supported" in refusal(
