@@ -29,11 +29,14 @@ from biped.sim.mujoco_geometry import (
     mirror_alignment,
     posed,
     sole_of,
+    sole_pitch,
 )
 from biped.sim.mujoco_robot import read_robot
 
 MAX_SOLE_ERROR = 0.025
 """Largest distance of the soles from the ground, and of their centres from what collides, as a share of the height."""
+MAX_SOLE_PITCH_RAD = 0.05
+"""Largest angle between a sole and the ground in the default pose, seen from the side (rad)."""
 MIN_RISE = 0.025
 """How high the gait must lift a foot, as a share of the height."""
 SYMMETRY_MASS, SYMMETRY_PLACE = 3e-3, 0.01
@@ -158,10 +161,30 @@ def check_soles(subject: Subject) -> Finding:
             "one for each foot"
         )
     worst = max((float(point[2]) for point in points), key=abs)
+    if (leaning := _leaning(subject)) is not None:
+        return False, leaning
     if abs(worst) <= most_m:
         return True, f"soles: on the ground in the default pose (within {1000 * abs(worst):.0f} mm)"
     off = f"{1000 * abs(worst):.0f} mm {'under' if worst < 0 else 'over'} the ground"
     return False, f"soles: {off}: default_base_height_m {robot.default_base_height_m - worst:.3f} puts them on it"
+
+
+def _leaning(subject: Subject) -> str | None:
+    """Return what is wrong with a foot that does not lie flat in the default pose; None if both do."""
+    robot, model, data = subject.cfg.robot, subject.model, subject.data
+    per_leg = len(robot.swing_joints) // 2
+    for foot, link in enumerate(robot.foot_links):
+        pitch = sole_pitch(model, data, model.body(link).id)
+        if abs(pitch) <= MAX_SOLE_PITCH_RAD or per_leg < 3:
+            continue
+        ankle = robot.swing_joints[foot * per_leg + per_leg - 1]
+        about_y = float(np.sign(axis_w(data, model.joint(ankle))[1]))
+        angle = dict(zip(robot.joint_names, robot.default_joint_pos_rad, strict=True))[ankle] - about_y * pitch
+        return (
+            f"soles: {link} leans {'forward' if pitch > 0 else 'back'} by {abs(pitch):.2f} rad in the default pose: "
+            f"{angle:.3f} in default_joint_pos_rad for {ankle} lays it flat"
+        )
+    return None
 
 
 def check_sides(subject: Subject) -> Finding:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from biped.sim.mujoco_geometry import posed, sole_of
+from biped.sim.mujoco_geometry import posed, sole_of, sole_pitch
 
 CROUCH = 0.94
 """Length of a bent leg over that of a straight one, in the standing pose."""
@@ -54,8 +54,9 @@ def crouch(model: Any, legs: Sequence[Leg], signs: Sequence[float]) -> tuple[dic
         The angle of each pitch joint (rad), and the largest error that is left (m).
     """
     per_leg = len(signs) // 2
-    flat = posed(model, {})
-    straight = _leg_length(model, flat, legs[0])
+    zero = posed(model, {})
+    straight = _leg_length(model, zero, legs[0])
+    leaning = sole_pitch(model, zero, model.body(legs[0].foot).id)
 
     def pose(angles: np.ndarray) -> dict[str, float]:
         return {
@@ -69,7 +70,7 @@ def crouch(model: Any, legs: Sequence[Leg], signs: Sequence[float]) -> tuple[dic
         sole = sole_of(model, data, model.body(leg.foot).id)
         assert sole is not None
         bent = _leg_length(model, data, leg) - CROUCH * straight
-        errors = [bent, data.subtree_com[0][0] - sole.centre_w[0], _TILT_M * _tilt(flat, data, leg.foot)]
+        errors = [bent, data.subtree_com[0][0] - sole.centre_w[0], _TILT_M * (_turned(zero, data, leg.foot) + leaning)]
         return np.array(errors[:per_leg])  # without an ankle nothing keeps a foot flat
 
     values = np.array(START_RAD[:per_leg])
@@ -94,7 +95,7 @@ def _leg_length(model: Any, data: Any, leg: Leg) -> float:
     return float(data.xanchor[model.joint(leg.pitch()[0]).id][2] - data.body(leg.foot).xpos[2])
 
 
-def _tilt(flat: Any, data: Any, foot: str) -> float:
-    """Return by how much a foot is pitched from the model's own pose, rad."""
-    turned = data.body(foot).xmat.reshape(3, 3) @ flat.body(foot).xmat.reshape(3, 3).T
+def _turned(zero: Any, data: Any, foot: str) -> float:
+    """Return by how much a foot is pitched from the pose in which all joints are at 0, rad."""
+    turned = data.body(foot).xmat.reshape(3, 3) @ zero.body(foot).xmat.reshape(3, 3).T
     return float(math.atan2(turned[0, 2], turned[2, 2]))

@@ -81,6 +81,26 @@ def sole_of(model: Any, data: Any, link: int) -> Sole | None:
     return Sole(points.min(axis=0), points.max(axis=0))
 
 
+def sole_pitch(model: Any, data: Any, link: int) -> float:
+    """Return by how much a foot's sole leans forward in the pose of `data` (rad): positive with its toes lower.
+
+    The sole is what the foot would stand on: of its outline from the side, the lower edge under its middle. A foot that
+    is one sphere leans nowhere.
+    """
+    geoms = colliding_geoms(model, link)
+    points = np.concatenate([_under_w(model, data, geom) for geom in geoms])[:, [0, 2]]
+    hull: list[Vector] = []
+    for point in points[np.lexsort((points[:, 1], points[:, 0]))]:  # Andrew's monotone chain, the lower half
+        while len(hull) > 1 and np.linalg.det(np.stack((hull[-1] - hull[-2], point - hull[-2]))) <= 0.0:
+            hull.pop()
+        hull.append(point)
+    middle = 0.5 * (hull[0][0] + hull[-1][0])
+    for back, front in itertools.pairwise(hull):
+        if front[0] >= middle and front[0] > back[0]:
+            return float(np.arctan2(back[1] - front[1], front[0] - back[0]))
+    return 0.0
+
+
 def axis_w(data: Any, joint: Any) -> Vector:
     """Return a joint's axis in the world, (3,)."""
     return np.array(data.xaxis[joint.id])
@@ -110,6 +130,13 @@ def is_wheel(model: Any, data: Any, geom: int, joint: Any) -> bool:
 def centre_of_mass_w(data: Any) -> Vector:
     """Return the robot's centre of mass in the world, (3,), m."""
     return np.array(data.subtree_com[0])
+
+
+def _under_w(model: Any, data: Any, geom: int) -> Vector:
+    """Return points of a geom in the world that it can stand on, (n, 3), m: of a sphere the lowest."""
+    if model.geom_type[geom] == _SPHERE:
+        return np.array([data.geom_xpos[geom] - (0.0, 0.0, model.geom_size[geom][0])])
+    return _points_w(model, data, geom)
 
 
 def _points_w(model: Any, data: Any, geom: int) -> Vector:

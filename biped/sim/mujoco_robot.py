@@ -21,6 +21,9 @@ from biped.robot.model import is_urdf, model_file
 from biped.sim.mujoco_file import drop_missing_looks, import_mujoco, parse_model
 from biped.sim.mujoco_links import move_frame, turn_link
 
+_CONTACT = {"condim": 3, "priority": 0, "margin": 0.0, "gap": 0.0}
+"""Settings of every geom that collides: those of Genesis."""
+
 
 @dataclass(frozen=True)
 class RobotModel:
@@ -84,7 +87,8 @@ class _Reader:
         self._hold_undriven(spec)
         self._move_origin(spec, base)
         self._drop_motors(spec)
-        spec.option.integrator = self._mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+        self._reset_contacts(spec)
+        self._reset_options(spec)
         self._keep_named(spec)
         return RobotModel(spec, tuple(self._changes))
 
@@ -217,6 +221,31 @@ class _Reader:
                 if not np.array_equal(before, after):
                     setattr(joint, name, after if len(after) > 1 else value)
                     self._changes.append(f"set {name} of {joint.name}")
+
+    def _reset_contacts(self, spec: Any) -> None:
+        """Let every geom that collides do so in the same way: MuJoCo alone knows these settings."""
+        changed = set()
+        for geom in spec.geoms:
+            if not geom.contype and not geom.conaffinity:
+                continue
+            for name, value in _CONTACT.items():
+                if getattr(geom, name) != value:
+                    setattr(geom, name, value)
+                    changed.add(name)
+        if changed:
+            self._changes.append(f"left out {', '.join(sorted(changed))} of its contacts")
+
+    def _reset_options(self, spec: Any) -> None:
+        """Set the simulator's options to MuJoCo's defaults: a model brings few iterations, or no gravity."""
+        option, default, changed = spec.option, self._mujoco.MjSpec().option, []
+        for name in (name for name in dir(default) if not name.startswith("_")):
+            value = getattr(default, name)
+            if not np.array_equal(getattr(option, name), value):
+                setattr(option, name, value)
+                changed.append(name)
+        option.integrator = self._mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+        if odd := [name for name in changed if name not in ("timestep", "integrator")]:
+            self._changes.append(f"left out its own options of MuJoCo ({', '.join(odd)})")
 
     def _keep_named(self, spec: Any) -> None:
         """Refer to the links that the configuration names: MuJoCo fuses all others that are fixed to their parents."""

@@ -1,6 +1,7 @@
 """The file of a robot, drafted from its model: the small robot's is what a person would write, and it trains."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,11 +18,14 @@ from biped.config.task import EnvConfig
 from biped.env.env import make_env
 from biped.sim.mujoco_draft import draft
 from biped.sim.mujoco_file import compiled
-from biped.sim.mujoco_geometry import posed, sole_of
+from biped.sim.mujoco_geometry import posed, sole_of, sole_pitch
 from biped.sim.mujoco_robot import read_robot
 from tests import mini_robot
 from tests.conftest import ROOT
 from tests.mini_robot import mjcf, urdf
+
+TILTED = 'type="box" size="0.07 0.04 0.01" pos="0.02 0 -0.02" euler="0 -10 0"'
+"""Soles whose toes are up while all joints are at 0."""
 
 
 def model_in(folder: Path, text: str) -> Path:
@@ -72,6 +76,7 @@ def test_the_drafted_pose_stands_on_flat_feet_with_its_mass_over_them(tmp_path: 
     "model",
     [
         urdf,
+        lambda: mjcf(foot_shape=TILTED),
         lambda: urdf(pads=True),
         lambda: mjcf(shift_m=0.32),
         lambda: mjcf(right_axes={"hip": -1.0}),
@@ -87,7 +92,19 @@ def test_the_drafted_pose_stands_on_flat_feet_with_its_mass_over_them(tmp_path: 
         lambda: (ROOT / "assets" / "strider" / "strider.xml").read_text(),
         lambda: (ROOT / "assets" / "biped" / "biped.xml").read_text(),
     ],
-    ids=["urdf", "pads", "base at the floor", "one hip", "one leg", "ground", "foot frame", "head", "strider", "biped"],
+    ids=[
+        "urdf",
+        "tilted soles",
+        "pads",
+        "base at the floor",
+        "one hip",
+        "one leg",
+        "ground",
+        "foot frame",
+        "head",
+        "strider",
+        "biped",
+    ],
 )
 def test_a_draft_passes_every_check_and_steps(
     model: Callable[[], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -105,6 +122,37 @@ def test_a_draft_passes_every_check_and_steps(
         rewards = env.step(torch.zeros(2, len(cfg.robot.joint_names)))[1]
     assert torch.isfinite(rewards).all()
     env.close()
+
+
+def test_soles_that_lean_in_the_default_pose_are_named_with_the_angle_that_lays_them_flat(
+    tmp_path: Path, capsys
+) -> None:
+    # The ankles are at -0.35 rad with a foot as flat as the ground; here they have to lower the toes by 10 degrees.
+    file = mini_robot.write(tmp_path, mjcf(foot_shape=TILTED), {"foot_sole_offset_m": [0.02, 0.0, -0.042]})
+    assert main(["check-robot", str(file)]) == 1
+    said = "foot_l leans back by 0.17 rad in the default pose: -0.175 in default_joint_pos_rad for ankle_l lays it flat"
+    assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("geoms", "pitch_rad"),
+    [
+        (TILTED, -math.radians(10.0)),
+        ('type="sphere" size="0.03"', 0.0),
+        ('type="box" size="0.07 0.04 0.01"', 0.0),
+        (
+            'type="sphere" size="0.01" pos="-0.05 0 0"/><geom type="sphere" size="0.01" pos="0.05 0 0.02"',
+            -math.atan2(2, 10),
+        ),
+    ],
+    ids=["box", "one sphere", "flat box", "two spheres"],
+)
+def test_a_sole_leans_as_the_surface_does_that_it_stands_on(geoms: str, pitch_rad: float) -> None:
+    mujoco = pytest.importorskip("mujoco")
+    model = mujoco.MjModel.from_xml_string(
+        f'<mujoco><worldbody><body name="foot"><freejoint/><geom {geoms}/></body></worldbody></mujoco>'
+    )
+    assert sole_pitch(model, posed(model, {}), model.body("foot").id) == pytest.approx(pitch_rad, abs=1e-6)
 
 
 def test_the_size_that_others_are_compared_with_is_the_bipeds() -> None:

@@ -126,6 +126,13 @@ TRAITS: dict[str, Trait] = {
         sections={"sim": {"substeps": 8}},
         in_genesis=False,
     ),
+    "options of MuJoCo for another purpose": Trait(
+        lambda: mjcf(option='iterations="1" ls_iterations="1" gravity="0 0 -1.62" density="100"'), in_genesis=False
+    ),
+    "contacts that MuJoCo alone knows": Trait(
+        lambda: mjcf(sole='contype="1" conaffinity="1" condim="1" priority="2" margin="0.02" gap="0.02"'),
+        in_genesis=False,
+    ),
     "the base's frame is at the floor": Trait(
         lambda: mjcf(shift_m=0.32), {"default_base_height_m": mini_robot.LEGS_M, "base_point_m": [0.0, 0.0, 0.32]}
     ),
@@ -196,6 +203,14 @@ def refusal(folder: Path, model: str, robot: dict[str, Any] | None = None) -> st
     with pytest.raises(MachineError) as error:
         read_robot(env_of(mini_robot.write(folder, model, robot)))
     return str(error.value)
+
+
+def test_options_and_contacts_of_mujoco_alone_are_left_out_and_said(tmp_path: Path) -> None:
+    model = mjcf(option='iterations="1" gravity="0 0 -1.62"', sole='contype="1" conaffinity="1" condim="1"')
+    assert read_robot(env_of(mini_robot.write(tmp_path, model))).changes == (
+        "left out condim of its contacts",
+        "left out its own options of MuJoCo (gravity, iterations)",
+    )
 
 
 LOOK = '<geom type="mesh" mesh="cover" contype="0" conaffinity="0"/>'
