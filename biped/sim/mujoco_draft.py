@@ -36,6 +36,8 @@ FALLEN = 0.75
 """Height under which the robot has fallen, over that of the base in the standing pose."""
 WALKING = 0.985
 """Height to walk at, over that of the base in the standing pose."""
+SUBSTEPS = (1, 2, 4, 8, 16)
+"""Times as many physics steps per action as by default, of which the first at which the robot is calm is taken."""
 MISSED_M = 0.01
 """How far the standing pose may miss what it should be (m)."""
 
@@ -271,9 +273,12 @@ class _Drafter:
         """Find out by how many physics steps per action the robot stands calmly in MuJoCo."""
         robot = {**content["robot"], "model_path": str(self._file)}
         cfg = with_settings(Config(), as_settings({**content, "robot": robot})).env
-        for substeps in (cfg.sim.substeps, 2 * cfg.sim.substeps, 4 * cfg.sim.substeps):
+        for substeps in (factor * cfg.sim.substeps for factor in SUBSTEPS):
             if stand(cfg, substeps=substeps).is_calm:
                 break
+        else:
+            self._guesses.append("sim.substeps: the robot does not stand calmly at any: check-robot looks for the cause")
+            return
         if substeps != cfg.sim.substeps:
             content["sim"] = {"substeps": substeps}
             self._found.append(f"sim.substeps: with fewer than {substeps} physics steps per action the robot shakes")
