@@ -95,7 +95,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="PATH=VALUE",
         help="set any field of the configuration; repeatable",
     )
-    add("--robot", type=path_name, metavar="FILE", help="another robot: see docs/your-robot.md (default: assets/biped)")
+    add("--robot", type=path_name, metavar="FILE", help="another robot, or recipe:NAME=MODEL: see docs/your-robot.md")
     add("--randomize", choices=RANDOMIZATIONS, help="how much robots, ground and sensors differ (default none)")
     add("--adaptive_lr", action="store_true", help="adapt the learning rate to the updates' KL divergence")
     add("--precision", choices=("fp32", "bf16"), help="precision of the networks up to their heads (default fp32)")

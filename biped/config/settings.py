@@ -12,6 +12,7 @@ from typing import Any
 from biped.base.errors import ConfigError
 from biped.base.files import REPOSITORY
 from biped.config.randomization import RandomizationConfig
+from biped.config.recipes import content_of, is_recipe
 from biped.config.run import Config
 from biped.config.section import fields_of, short, type_of
 from biped.config.serial import flatten, from_dict, to_dict
@@ -65,16 +66,20 @@ def robot_settings(file: Path | None) -> list[tuple[str, Any]]:
 
     The file is JSON: `{"robot": {...}, "termination": {...}, ...}`, sections of the environment with some of their
     fields, and `"ppo": {"mirror": false}` for a robot that is not symmetric. `model_path` is relative to the file.
+    `recipe:NAME=PATH` stands for a file of `biped.config.recipes`.
 
     Raises:
-        ConfigError: the file cannot be read, or is not a robot's file.
+        ConfigError: the file cannot be read, or is not a robot's file, or there is no such recipe or model.
     """
     if file is None:
         return []
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"the robot's file {file} cannot be read ({str(error).splitlines()[0]})") from error
+    if is_recipe(file):
+        content = content_of(str(file))
+    else:
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"the robot's file {file} cannot be read ({str(error).splitlines()[0]})") from error
     learner = flatten({"ppo": content.pop("ppo", {})}) if isinstance(content, dict) else {}
     strange = [name for name in content if name not in ROBOT_SECTIONS] if isinstance(content, dict) else [content]
     if strange or not isinstance(content.get("robot"), dict) or set(learner) - {_MIRROR}:

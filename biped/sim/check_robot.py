@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from biped.config.recipes import is_recipe
 from biped.config.robot import RobotConfig
 from biped.config.run import Config
 from biped.config.section import suggestion
@@ -304,7 +305,7 @@ def check(file: Path) -> bool:
         MachineError: the model is missing or cannot be read.
     """
     env = EnvConfig()
-    if file.suffix == ".json":
+    if file.suffix == ".json" or is_recipe(file):
         env = with_settings(Config(), robot_settings(file)).env
     else:
         env = replace(env, robot=replace(env.robot, model_path=str(file.resolve())))

@@ -277,7 +277,7 @@ class _Drafter:
             if stand(cfg, substeps=substeps).is_calm:
                 break
         else:
-            self._guesses.append("sim.substeps: the robot does not stand calmly at any: check-robot looks for the cause")
+            self._guesses.append("sim.substeps: the robot is calm at none: check-robot looks for the cause")
             return
         if substeps != cfg.sim.substeps:
             content["sim"] = {"substeps": substeps}
