@@ -15,7 +15,7 @@ import multiprocessing
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -67,18 +67,32 @@ class Row:
     """Speed of `DeviceRecurrentPPO` divided by this learner's, median over neighbouring turns."""
 
 
-def measure(size: Size, device: str, rounds: int) -> list[Row]:
+def updates_of(size: Size, device: str, chosen: Sequence[str]) -> dict[str, Callable[[], object]]:
+    """Return an update of each learner that is chosen, by name; of all if none is."""
+    makers: dict[str, Callable[[], Callable[[], object]]] = {
+        "ours": lambda: learners.ours(size, device).train,
+        "ours, asymmetric": lambda: learners.ours(size, device, asymmetric=True).train,
+        "bare loop": lambda: learners.bare(size, device),
+        "rsl_rl": lambda: learners.rsl_rl(size, device),
+        "ours, bf16": lambda: learners.ours(size, device, "bf16").train,
+        "stock": lambda: learners.stock(size, device).train,
+    }
+    updates = {}
+    for name, make in makers.items():
+        if chosen and name not in {"ours", *chosen}:
+            continue
+        if name == "ours, bf16" and learners.ours(size, device, "bf16").runs_in != "bf16":
+            continue
+        try:
+            updates[name] = make()
+        except ImportError:
+            print(f"{name} is not installed: pip install -c constraints.txt -e '.[bench]'", file=sys.stderr)
+    return updates
+
+
+def measure(size: Size, device: str, rounds: int, chosen: Sequence[str] = ()) -> list[Row]:
     """Let every learner update in turn; stock, which is slow, takes fewer turns."""
-    updates: dict[str, Callable[[], object]] = {"ours": learners.ours(size, device).train}
-    updates["ours, asymmetric"] = learners.ours(size, device, asymmetric=True).train
-    updates["bare loop"] = learners.bare(size, device)
-    try:
-        updates["rsl_rl"] = learners.rsl_rl(size, device)
-    except ImportError:
-        print("rsl_rl is not installed: pip install -c constraints.txt -e '.[bench]'", file=sys.stderr)
-    if (mixed := learners.ours(size, device, "bf16")).runs_in == "bf16":
-        updates["ours, bf16"] = mixed.train
-    updates["stock"] = learners.stock(size, device).train
+    updates = updates_of(size, device, chosen)
     turns: dict[str, list[tuple[float, float]]] = {name: [] for name in updates}
     for name, update in updates.items():
         for _ in range(1 if name == "stock" else 3):
@@ -201,6 +215,9 @@ def main() -> int:
         "--threads", type=int, default=0, metavar="N", help="torch threads on the CPU (default: torch's)"
     )
     parser.add_argument("--rounds", type=int, default=15, metavar="N", help="turns of each learner (default 15)")
+    parser.add_argument(
+        "--learner", action="append", default=[], metavar="NAME", help="beside ours only this one (repeatable)"
+    )
     parser.add_argument("--out", type=path_name, metavar="FILE", help="path of the JSON (default: logs/benchmarks)")
     args = parser.parse_args()
     if args.gpu and not torch.cuda.is_available():
@@ -218,10 +235,10 @@ def main() -> int:
         rows = []
         for size in GPU_SIZES if args.gpu else CPU_SIZES:
             for chance in ENDS:
-                rows.append(measure(replace(size, end_probability=chance), device, args.rounds))
+                rows.append(measure(replace(size, end_probability=chance), device, args.rounds, args.learner))
                 show(rows[-1])
         for size in STOCK_SIZES if not args.gpu else ():
-            rows.append(measure(replace(size, end_probability=0.001), device, args.rounds))
+            rows.append(measure(replace(size, end_probability=0.001), device, args.rounds, args.learner))
             show(rows[-1])
         flat = [row for group in rows for row in group]
         buffer = measure_buffer(learners.LARGE)
