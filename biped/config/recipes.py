@@ -6,12 +6,13 @@ says where the model is from. The model itself is not in the repository.
 
 import importlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from biped.base.errors import ConfigError
+from biped.base.errors import ConfigError, first_line
 from biped.base.files import REPOSITORY
 from biped.config.section import suggestion
 
@@ -84,7 +85,7 @@ def content_of(text: str) -> dict[str, Any]:
 
 
 def _model_at(recipe: Recipe, text: str) -> Path:
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))  # noqa: PTH111 - leaves a home that does not exist as it is
     model = path / recipe.file if path.is_dir() else path
     if not model.is_file():
         raise ConfigError(
@@ -107,4 +108,4 @@ def _described(recipe: Recipe) -> Path:
     except ModuleNotFoundError as error:
         raise ConfigError(f"{needed}; or install robot_descriptions, which fetches it ({error})") from error
     except Exception as error:  # git's, of many kinds, without a network or a disk
-        raise ConfigError(f"{needed}; robot_descriptions cannot fetch it ({str(error).splitlines()[0]})") from error
+        raise ConfigError(f"{needed}; robot_descriptions cannot fetch it ({first_line(error)})") from error

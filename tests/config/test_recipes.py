@@ -84,6 +84,10 @@ def test_the_package_robot_descriptions_finds_a_model(mini: Path, monkeypatch: p
         ("recipe:mimi=x", "there is no recipe mimi: did you mean mini?"),
         ("recipe:mini=", "recipe:mini=PATH, with models/mini.xml of https://example.org/mini"),
         ("recipe:mini=nowhere.xml", "there is no model nowhere.xml; name models/mini.xml of https://example.org/mini"),
+        (
+            "recipe:mini=~no-such-user/x",
+            "there is no model ~no-such-user/x; name models/mini.xml of https://example.org/mini",
+        ),
         ("recipe:mini", "recipe:mini=PATH, with models/mini.xml of https://example.org/mini; or install robot_descr"),
     ],
 )
