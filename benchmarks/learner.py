@@ -36,6 +36,8 @@ from benchmarks.machine import describe_machine, record_file
 from biped.base.command_line import path_name
 from biped.base.machine import keep_freed_memory
 
+LEARNERS = ("ours", "ours, asymmetric", "bare loop", "rsl_rl", "ours, bf16", "stock")
+"""Names of the learners, in the order of their turns."""
 EPOCHS = 10
 """Epochs per update in the reported rates."""
 ENDS = (0.0, 0.001, 0.01)
@@ -68,26 +70,32 @@ class Row:
 
 
 def updates_of(size: Size, device: str, chosen: Sequence[str]) -> dict[str, Callable[[], object]]:
-    """Return an update of each learner that is chosen, by name; of all if none is."""
-    makers: dict[str, Callable[[], Callable[[], object]]] = {
-        "ours": lambda: learners.ours(size, device).train,
-        "ours, asymmetric": lambda: learners.ours(size, device, asymmetric=True).train,
-        "bare loop": lambda: learners.bare(size, device),
-        "rsl_rl": lambda: learners.rsl_rl(size, device),
-        "ours, bf16": lambda: learners.ours(size, device, "bf16").train,
-        "stock": lambda: learners.stock(size, device).train,
-    }
+    """Return an update of ours and of each learner of `LEARNERS` that is chosen, by name; of all if none is."""
     updates = {}
-    for name, make in makers.items():
+    for name in LEARNERS:
         if chosen and name not in {"ours", *chosen}:
             continue
-        if name == "ours, bf16" and learners.ours(size, device, "bf16").runs_in != "bf16":
-            continue
         try:
-            updates[name] = make()
+            update = _update_of(name, size, device)
         except ImportError:
             print(f"{name} is not installed: pip install -c constraints.txt -e '.[bench]'", file=sys.stderr)
+            continue
+        if update is not None:
+            updates[name] = update
     return updates
+
+
+def _update_of(name: str, size: Size, device: str) -> Callable[[], object] | None:
+    """Return a learner's update; None if this machine has no bf16."""
+    if name == "bare loop":
+        return learners.bare(size, device)
+    if name == "rsl_rl":
+        return learners.rsl_rl(size, device)
+    if name == "stock":
+        return learners.stock(size, device).train
+    precision = "bf16" if name == "ours, bf16" else "fp32"
+    model = learners.ours(size, device, precision, asymmetric=name == "ours, asymmetric")
+    return model.train if model.runs_in == precision else None
 
 
 def measure(size: Size, device: str, rounds: int, chosen: Sequence[str] = ()) -> list[Row]:
@@ -216,7 +224,12 @@ def main() -> int:
     )
     parser.add_argument("--rounds", type=int, default=15, metavar="N", help="turns of each learner (default 15)")
     parser.add_argument(
-        "--learner", action="append", default=[], metavar="NAME", help="beside ours only this one (repeatable)"
+        "--learner",
+        action="append",
+        default=[],
+        choices=LEARNERS,
+        metavar="NAME",
+        help=f"beside ours only this one, repeatable: {'; '.join(LEARNERS[1:])}",
     )
     parser.add_argument("--out", type=path_name, metavar="FILE", help="path of the JSON (default: logs/benchmarks)")
     args = parser.parse_args()
