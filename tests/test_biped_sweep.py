@@ -16,7 +16,7 @@ from biped.runs.directory import RunDirectory
 from biped.train import sweep
 from biped_config import cpu_preset
 from biped_train import make_parser
-from tests.processes import PATIENCE_S, ROOT, run, start, until
+from tests.processes import PATIENCE_S, ROOT, start, until
 
 
 @pytest.mark.parametrize("text", ["", "a", "a=1", "a=1:", "a=2:1", "a=1:1", "a=0:1:log", "a=1:2:sin", "=1:2", "a=x:2"])
@@ -60,7 +60,9 @@ def test_what_cannot_be_is_one_line_and_starts_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interrupted_sweep_goes_on_to_the_trials_that_it_was_asked_for(tmp_path: Path) -> None:
+def test_an_interrupted_sweep_goes_on_to_the_trials_that_it_was_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     command = [sys.executable, "biped_sweep.py", "--study", "s", "--trials", "2", "--preset", "smoke"]
     command += ["--log_dir", str(tmp_path), "--search", "ppo.desired_kl=0.01:0.1:log", "--set", "train.sim=mujoco"]
     with start([*command, "--total_timesteps", "100000000"]) as first:
@@ -69,16 +71,14 @@ def test_an_interrupted_sweep_goes_on_to_the_trials_that_it_was_asked_for(tmp_pa
         first.communicate(timeout=PATIENCE_S)
     assert first.returncode == 130
     command += ["--total_timesteps", "1024"]
-    ended = run(command)
-    assert ended.returncode == 0, ended.stderr
-    assert "best of 2" in ended.stdout
+    assert biped_sweep.main(command[2:]) == 0
+    assert "best of 2" in capsys.readouterr().out
     configs = [json.loads((trial / "config.json").read_text()) for trial in sorted(tmp_path.glob("s-*"))]
     tried = [config["ppo"]["desired_kl"] for config in configs]
     assert tried[0] == pytest.approx(tried[1]), "what was interrupted is tried again"
     assert tried[2] != pytest.approx(tried[1])
     assert RunDirectory(tmp_path / "s-2").read_metrics()["gate/score"].values.size == 1
-    again = run(command)
-    assert again.returncode == 0
+    assert biped_sweep.main(command[2:]) == 0
     assert len(list(tmp_path.glob("s-*"))) == 3, "a finished study starts nothing"
 
 
@@ -107,18 +107,19 @@ def test_a_search_that_is_gone_on_with_draws_anew_whatever_its_seed(tmp_path: Pa
     assert draw() != draw()
 
 
-def test_a_sweep_without_scores_ends_and_an_older_runs_scores_are_not_its_own(tmp_path: Path) -> None:
+def test_a_sweep_without_scores_ends_and_an_older_runs_scores_are_not_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     old = tmp_path / "s-0"
     old.mkdir()
     (old / "metrics.jsonl").write_text('{"step": 256, "gate/score": 0.99}\n')
     (old / "run_info.json").write_text('{"starts": [{"time": "long ago"}]}')
-    command = [sys.executable, "biped_sweep.py", "--study", "s", "--trials", "2", "--preset", "smoke"]
-    command += ["--total_timesteps", "256", "--set", "train.eval_every_steps=0", "--set", "train.sim=mujoco"]
-    command += ["--log_dir", str(tmp_path)]
-    ended = run(command)
-    assert ended.returncode == 1
-    assert "3 trials in a row gave no score" in ended.stderr
-    assert "0.99" not in ended.stdout
+    flags = ["--study", "s", "--trials", "2", "--preset", "smoke", "--log_dir", str(tmp_path)]
+    flags += ["--total_timesteps", "256", "--set", "train.eval_every_steps=0", "--set", "train.sim=mujoco"]
+    assert biped_sweep.main(flags) == 1
+    said = capsys.readouterr()
+    assert "3 trials in a row gave no score" in said.err
+    assert "0.99" not in said.out
 
 
 def test_a_setting_that_is_none_is_refused_before_anything_is_started(

@@ -228,7 +228,7 @@ def table(out: str) -> dict[str, float]:
 
 
 def test_the_agent_that_does_nothing_fails_the_gate_and_is_good_at_standing(capsys: pytest.CaptureFixture[str]) -> None:
-    zero = ["--agent", "zero", "--device", "cpu", "--episodes", "32"]
+    zero = ["--agent", "zero", "--sim", "mujoco", "--device", "cpu", "--episodes", "32"]
     assert biped_eval.main(zero) == biped_eval.GATE_FAILED
     figures = table(capsys.readouterr().out)
     assert figures["survival"] == figures["standing_feet_on_ground"] == 1.0
@@ -240,7 +240,8 @@ def test_the_agent_that_does_nothing_fails_the_gate_and_is_good_at_standing(caps
 
 
 def test_the_random_agent_falls(capsys: pytest.CaptureFixture[str]) -> None:
-    assert biped_eval.main(["--agent", "random", "--device", "cpu", "--episodes", "8"]) == biped_eval.GATE_FAILED
+    falls = ["--agent", "random", "--sim", "mujoco", "--device", "cpu", "--episodes", "8"]
+    assert biped_eval.main(falls) == biped_eval.GATE_FAILED
     assert table(capsys.readouterr().out)["survival"] == 0.0
 
 

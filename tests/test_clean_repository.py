@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ NOT_TYPED = {
     "python benchmarks/learner.py": "takes half an hour; see test_benchmarks_write_among_the_logs",
     "python biped_train.py --preset cpu --robot recipe:unitree_g1": "needs a model that is not in the repository",
     "python benchmarks/memory.py": "takes minutes, and writes by --out only",
+    "python -m venv": "makes an environment outside of the repository",
 }
 """Beginnings of commands that are left out, and why."""
 SMALL = {
@@ -175,12 +177,23 @@ for words in json.load(open(sys.argv[1])):
     print("typed", json.dumps([words, code, dirt]), flush=True)
 """
 OFTEN = ("-m", "biped_eval.py", "biped_export.py", "benchmarks/plot_training.py", "examples/run_policy_numpy.py")
-QUICK = [
-    words
-    for words in TYPED
-    if words[1] in OFTEN and not LIVE & set(words) and (words[1] != "biped_export.py" or "--model" in words)
-]
-"""Commands that need no training; of the exports, which take their time, one."""
+
+
+def form(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a command without the names in it of runs, and of models but for the folder of all."""
+    short = {"-e": "a run", "average": "a run"}
+    pairs = pairwise(("", *words))
+    return tuple(word.split("/")[0] if before == "--model" else short.get(before, word) for before, word in pairs)
+
+
+QUICK = list(
+    {
+        form(words): words
+        for words in TYPED
+        if words[1] in OFTEN and not LIVE & set(words) and (words[1] != "biped_export.py" or "--model" in words)
+    }.values()
+)
+"""Commands that need no training, one of each form; of the exports, which take their time, one."""
 
 
 def test_commands_that_judge_draw_and_export_leave_the_repository_as_it_was(repository: Path, tmp_path: Path) -> None:

@@ -65,7 +65,9 @@ def draw(curves: Mapping[str, Curve], title: str, out: Path, scale: Scale = BIPE
     """
     bars = {f"gate/{line.name}": line.high for line in gate_of(scale) if np.isfinite(line.high)}
     rows = -(-len(PANELS) // _COLUMNS)
-    figure, axes = make_figure(rows, _COLUMNS, figsize=(15, 3.4 * rows), layout="constrained")
+    figure, axes = make_figure(rows, _COLUMNS, figsize=(15, 3.4 * rows))
+    # A layout that Matplotlib finds by itself takes as long as the whole drawing.
+    figure.subplots_adjust(left=0.05, right=0.99, bottom=0.05, top=0.94, wspace=0.18, hspace=0.25)
     for axis, panel in zip(axes.flat, PANELS, strict=True):
         _draw_panel(axis, panel, curves, bars)
     figure.suptitle(title)
@@ -90,6 +92,9 @@ def _draw_panel(axis: Axes, panel: Panel, curves: Mapping[str, Curve], bars: Map
         if name in bars:
             axis.axhline(bars[name], color=line.get_color(), lw=0.8, ls=":")
     axis.set_title(panel.title, fontsize=10)
+    if not names:
+        axis.set(xticks=[], yticks=[])
+        return
     axis.grid(alpha=0.3)
     if panel.is_log:
         axis.set_yscale("log")

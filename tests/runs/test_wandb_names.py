@@ -4,13 +4,13 @@ import json
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import wandb
 
+import biped_sweep
 import biped_train
 from biped.config.run import WandbConfig
 from biped.config.serial import from_json
@@ -309,11 +309,9 @@ def test_in_a_sweep_the_agents_id_wins_and_its_folder_does_not(
 
 def test_trials_of_a_search_do_not_share_the_id_of_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     say(monkeypatch, {"WANDB_RUN_ID": "mine", "WANDB_MODE": "offline"})
-    command = [sys.executable, "biped_sweep.py", "--study", "s", "--trials", "2", "--preset", "smoke"]
-    command += ["--log_dir", str(tmp_path), "--total_timesteps", "256", "--search", "ppo.desired_kl=0.01:0.1:log"]
-    command += ["--set", "train.sim=mujoco", "--set", "wandb.enabled=true"]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
-    assert ended.returncode == 0, ended.stderr
+    flags = ["--study", "s", "--trials", "2", "--preset", "smoke", "--log_dir", str(tmp_path)]
+    flags += ["--total_timesteps", "256", "--search", "ppo.desired_kl=0.01:0.1:log"]
+    assert biped_sweep.main([*flags, "--set", "train.sim=mujoco", "--set", "wandb.enabled=true"]) == 0
     ids = [RunDirectory(tmp_path / f"s-{number}").wandb_id() for number in range(2)]
     assert len({"mine", *ids}) == 3
 
