@@ -26,7 +26,7 @@ from biped.base.command_line import (
     whole_number,
     whole_or_none,
 )
-from biped.config.settings import parse_setting, randomization_settings, robot_settings
+from biped.config.settings import parse_setting, robot_settings
 from biped.runs.directory import DEFAULT_EXP_NAME
 from biped.runs.wandb_names import DEFAULT_PROJECT, MODES, mode_word
 from biped.train.plan import TrainRequest
@@ -149,7 +149,6 @@ def as_request(args: argparse.Namespace, command: Sequence[str] = ()) -> TrainRe
     flags = [(path, getattr(args, name)) for name, path in FLAG_SETTINGS.items() if name != "num_envs" or not choose]
     settings = [
         *robot_settings(args.robot),
-        *randomization_settings(None if args.randomize is None else randomization_preset(args.randomize)),
         *((path, value) for path, value in flags if value is not None and value is not False),
         *(parse_setting(text) for text in args.set),
     ]
@@ -158,6 +157,7 @@ def as_request(args: argparse.Namespace, command: Sequence[str] = ()) -> TrainRe
         exp_name=args.exp_name,
         preset=None if args.preset == AUTO else args.preset,
         settings=tuple(settings),
+        randomization=None if args.randomize is None else randomization_preset(args.randomize),
         choose_num_envs=choose,
         load_model=args.load_model,
         continue_training=args.continue_training,

@@ -26,6 +26,8 @@ JOINT_NAMES = (
 
 LEG_LENGTH_M = 0.364
 """Leg length of the biped, by which others are scaled (m): hip pitch joints over the soles in the default pose."""
+MASS_KG = 1.698
+"""Mass of the biped, by which forces on others are scaled (kg)."""
 
 Place = tuple[Finite, Finite, Finite]
 """A point in the frame of a link: x, y, z (m)."""
@@ -70,6 +72,8 @@ class RobotConfig(Section):
     """Groups of joints with motors of their own; a joint in none has the gains and the servo below."""
     leg_length_m: Positive = LEG_LENGTH_M
     """Height of the hip pitch joints over the soles in the default pose (m); the gate's bars are scaled by it."""
+    mass_kg: Positive = MASS_KG
+    """Mass of the robot (kg); with the leg's length it scales what `--randomize` does to the robot."""
     kp_nm_per_rad: Positive | tuple[Positive, ...] = 20.0
     """Proportional gain of the position controllers (N·m/rad), or one per joint; `actuators` comes first."""
     kd_nm_s_per_rad: NotNegative | tuple[NotNegative, ...] = 0.5

@@ -8,14 +8,13 @@ Forces grow with the weight.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from biped.config.robot import LEG_LENGTH_M
+from biped.config.randomization import RandomizationConfig, Randomized
+from biped.config.robot import LEG_LENGTH_M, MASS_KG, RobotConfig
 from biped.config.task import EnvConfig
 
-MASS_KG = 1.698
-"""Mass of the biped whose numbers the defaults are (kg)."""
 _DIGITS = 3
 
 LENGTHS = ("reset.clearance_m",)
@@ -28,11 +27,14 @@ SPEEDS = (
 )
 RATES = ("command.ang_vel_rad_s", "gait.frequency_hz", "reward.ang_vel_scale_rad_s")
 TIMES = ("gait.min_swing_s", "gait.max_swing_s")
+SQUARED_TIMES = ("reward.rocking_scale_s2",)
 FORCES = ("gait.contact_on_n", "gait.contact_off_n")
 LEVERS = ("command.turning_lever_m",)
 """Fields of the environment whose defaults grow with the robot: a turning lever is a speed over a rate."""
-_WEIGHTS = {"height_maintenance": -2.0, "lin_vel_z": -1.0, "foot_slip": -0.5}
-"""Weights of rewards that are paid by metres or metres per second, with the power of s that keeps their size."""
+_WEIGHTS = {"height_maintenance": "m", "lin_vel_z": "m/s", "foot_slip": "m/s", "actuator_constraint": "N m"}
+"""Weights of rewards that are paid by something with a unit, which is divided out of them."""
+_SQUARED = ("height_maintenance", "lin_vel_z")
+"""Those that are paid by its square."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,15 @@ class Scale:
             "rad/s": 1.0 / self.speed,
             "Hz": 1.0 / self.speed,
             "N": self.mass,
+            "N m": self.mass * self.length,
+            "kg": self.mass,
+            "s2": self.length,
         }[unit]
+
+
+def scale_of(robot: RobotConfig) -> Scale:
+    """Compare a robot's size with the biped's."""
+    return Scale.of(robot.leg_length_m, robot.mass_kg)
 
 
 BIPED = Scale(1.0)
@@ -83,6 +93,7 @@ def scaled_sections(scale: Scale) -> dict[str, dict[str, Any]]:
         **dict.fromkeys(SPEEDS, scale.factor("m/s")),
         **dict.fromkeys(RATES, scale.factor("rad/s")),
         **dict.fromkeys(TIMES, scale.factor("s")),
+        **dict.fromkeys(SQUARED_TIMES, scale.factor("s2")),
         **dict.fromkeys(FORCES, scale.factor("N")),
         **dict.fromkeys(LEVERS, scale.factor("m")),
     }
@@ -94,12 +105,53 @@ def scaled_sections(scale: Scale) -> dict[str, dict[str, Any]]:
         if made != (list(value) if isinstance(value, tuple) else value):
             sections.setdefault(section, {})[name] = made
     weights = {
-        name: _rounded(getattr(env.reward.weights, name) * scale.length**power) for name, power in _WEIGHTS.items()
+        name: _rounded(getattr(env.reward.weights, name) / scale.factor(unit) ** (2 if name in _SQUARED else 1))
+        for name, unit in _WEIGHTS.items()
     }
     changed = {name: value for name, value in weights.items() if value != getattr(env.reward.weights, name)}
     if changed:
         sections.setdefault("reward", {})["weights"] = changed
     return sections
+
+
+def scaled_randomization(randomization: RandomizationConfig, scale: Scale) -> RandomizationConfig:
+    """Return a randomisation of the biped as one of a robot of another size.
+
+    Masses, torques, pushes, starts and bumps grow with the robot. Angles and shares stay, and so does what belongs to
+    a sensor and not to the robot that carries it.
+    """
+    if scale == BIPED:
+        return randomization
+    push, start, bumps = randomization.push, randomization.start, randomization.bumps
+
+    def grown(quantity: Randomized, unit: str) -> Randomized:
+        low, high = (_rounded(end * scale.factor(unit)) for end in quantity.range)
+        return replace(quantity, range=(low, high))
+
+    return replace(
+        randomization,
+        torso_mass_kg=grown(randomization.torso_mass_kg, "kg"),
+        torso_com_m=grown(randomization.torso_com_m, "m"),
+        joint_friction_nm=grown(randomization.joint_friction_nm, "N m"),
+        push=replace(
+            push,
+            interval_s=_rounded(push.interval_s * scale.factor("s")),
+            velocity_m_s=_rounded(push.velocity_m_s * scale.factor("m/s")),
+            force_n=_rounded(push.force_n * scale.factor("N")),
+            force_s=_rounded(push.force_s * scale.factor("s")),
+        ),
+        start=replace(
+            start,
+            lin_vel_m_s=_rounded(start.lin_vel_m_s * scale.factor("m/s")),
+            ang_vel_rad_s=_rounded(start.ang_vel_rad_s * scale.factor("rad/s")),
+        ),
+        bumps=replace(
+            bumps,
+            heights_m=tuple(_rounded(height * scale.factor("m")) for height in bumps.heights_m),
+            cell_m=_rounded(bumps.cell_m * scale.factor("m")),
+            field_m=_rounded(bumps.field_m * scale.factor("m/s")),  # as far as it walks in an episode
+        ),
+    )
 
 
 def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:

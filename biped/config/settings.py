@@ -114,9 +114,9 @@ def _from_repository(path: Path) -> str:
     return str(path.relative_to(REPOSITORY) if path.is_relative_to(REPOSITORY) else path)
 
 
-def randomization_settings(randomization: RandomizationConfig | None) -> list[tuple[str, Any]]:
-    """Return all fields of a randomisation, by path; an empty list for None."""
-    return [] if randomization is None else list(flatten(to_dict(randomization), "env.randomization.").items())
+def randomization_settings(randomization: RandomizationConfig) -> list[tuple[str, Any]]:
+    """Return all fields of a randomisation, by path."""
+    return list(flatten(to_dict(randomization), "env.randomization.").items())
 
 
 def _as_text_where_text_belongs(value: Any, hint: Any) -> Any:

@@ -18,6 +18,7 @@ from biped.config.randomization import (
     RandomizationConfig,
     Randomized,
 )
+from biped.config.scale import Scale, scale_of
 from biped.config.task import EnvConfig
 from biped.env.env import BipedEnv
 from biped.env.groups import Observations, sensed, with_sensed
@@ -32,7 +33,7 @@ from biped.robot.rotations import quat_rotate
 HALF = 0.5
 """The share of surviving episodes that defines the push in a policy's summary."""
 HEADED_PUSH_M_S = 0.5
-"""Size of the pushes whose heading is varied (m/s)."""
+"""Size of the pushes of the biped whose heading is varied (m/s)."""
 DISTURBED = ("push", "push_heading")
 """Axes with single disturbances: an episode has several, and each is counted."""
 
@@ -62,8 +63,26 @@ AXES = (
     Axis("slope", "degrees", 0.0, (0.0, 2.5, 5.0, 7.5, 10.0)),
     Axis("bumps", "cm", 0.0, (0.0, 1.0, 2.0, 3.0, 4.0)),
 )
-"""All axes of a report. On a slope robots walk in all directions. A push heads in the direction in which it moves the
-base: 0 is straight ahead, 90 to the left; pushes of the axis `push` have random headings."""
+"""All axes of a report of the biped. On a slope robots walk in all directions. A push heads in the direction in which
+it moves the base: 0 is straight ahead, 90 to the left; pushes of the axis `push` have random headings."""
+
+
+def scaled_axes(scale: Scale) -> tuple[Axis, ...]:
+    """Return all axes for a robot of another size: pushes and bumps are in proportion."""
+    push = f"degrees, {_headed_push_m_s(scale):.3g} m/s"
+    units = {"m/s": scale.factor("m/s"), "cm": scale.factor("m")}
+    return tuple(
+        replace(
+            axis,
+            unit=push if axis.name == "push_heading" else axis.unit,
+            levels=tuple(float(f"{level * units.get(axis.unit, 1.0):.3g}") for level in axis.levels),
+        )
+        for axis in AXES
+    )
+
+
+def _headed_push_m_s(scale: Scale) -> float:
+    return HEADED_PUSH_M_S * scale.factor("m/s")
 
 
 @dataclass(frozen=True)
@@ -157,7 +176,7 @@ def _half_push(found: Sequence[Sweep]) -> float | None:
 PUSH_EVERY_S = 5.0
 """Time between pushes on the push axes (s); each push has another direction."""
 FIELD_M = 26.0
-"""Side of a field of bumps (m): no robot leaves it from its middle within an episode."""
+"""Side of a field of bumps of the biped (m): no robot leaves it from its middle within an episode."""
 
 
 def robustness_config(cfg: EnvConfig, episodes: int, axes: tuple[Axis, ...] = AXES) -> EnvConfig:
@@ -167,7 +186,8 @@ def robustness_config(cfg: EnvConfig, episodes: int, axes: tuple[Axis, ...] = AX
         ConfigError: robots would leave their fields of bumps within an episode.
     """
     reach_m = cfg.termination.episode_s * max(map(abs, (*cfg.command.lin_vel_x_m_s, *cfg.command.lin_vel_y_m_s)))
-    if reach_m > FIELD_M / 2 - 0.5:
+    field_m = FIELD_M * scale_of(cfg.robot).factor("m/s")
+    if reach_m > field_m / 2 - 0.5:
         raise ConfigError(
             f"robots that walk {reach_m:.0f} m leave their field of bumps: shorten env.termination.episode_s, or slow "
             "env.command down"
@@ -175,7 +195,7 @@ def robustness_config(cfg: EnvConfig, episodes: int, axes: tuple[Axis, ...] = AX
     alike = RandomizationConfig(
         friction=Randomized("startup", (1.0, 1.0)),
         latency_steps=Randomized("startup", (0.0, MAX_LATENCY_STEPS)),
-        bumps=BumpsConfig(_bump_heights_m(axes), mode="startup", field_m=FIELD_M),
+        bumps=BumpsConfig(_bump_heights_m(axes), mode="startup", field_m=field_m),
     )
     count = episodes * sum(len(axis.levels) for axis in axes)
     return replace(cfg, num_envs=count, randomization=alike)
@@ -211,7 +231,7 @@ def run_robustness(
     env.randomizer.hold(_sample(env, of, generator))
     deviation = of("noise", 0.0)[:, None] * _full_noise(env, noise)
     heading = of("push_heading", math.nan) * math.pi / 180.0
-    size = torch.where(heading.isnan(), of("push", 0.0), HEADED_PUSH_M_S)
+    size = torch.where(heading.isnan(), of("push", 0.0), _headed_push_m_s(scale_of(env.cfg.robot)))
     push, step = _Pushes(env, size, heading, generator), [0]
     every = round(PUSH_EVERY_S / env.cfg.sim.control_dt_s)
 

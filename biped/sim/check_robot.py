@@ -40,6 +40,8 @@ MAX_SOLE_PITCH_RAD = 0.05
 """Largest angle between a sole and the ground in the default pose, seen from the side (rad)."""
 MIN_RISE = 0.025
 """How high the gait must lift a foot, as a share of the height."""
+SIZE_ERROR = 0.1
+"""Difference of a robot's leg length or mass from the file's that is worth a word, as a share."""
 SYMMETRY_MASS, SYMMETRY_PLACE = 3e-3, 0.01
 """Largest difference of masses and places from their mirror images, as shares of the robot's mass and height."""
 
@@ -196,6 +198,26 @@ def check_sides(subject: Subject) -> Finding:
     return False, "sides: foot_links must name the left foot first"
 
 
+def check_size(subject: Subject) -> Finding:
+    """Compare leg length and mass with the file's: other sizes are allowed, but then the scale is another robot's."""
+    robot, model = subject.cfg.robot, subject.model
+    hip = subject.data.joint(robot.swing_joints[0]).id
+    leg_m = float(subject.data.xanchor[hip][2]) - _sole(subject, 0)[2]
+    mass_kg = float(model.body_mass.sum())
+    size = f"size: legs of {leg_m:.3f} m, {mass_kg:.2f} kg"
+    apart = [
+        f"robot.{name} is {said:g}"
+        for name, said, found in (
+            ("leg_length_m", robot.leg_length_m, leg_m),
+            ("mass_kg", robot.mass_kg, mass_kg),
+        )
+        if abs(found / said - 1.0) > SIZE_ERROR
+    ]
+    if not apart:
+        return True, size
+    return True, f"{size}, but {' and '.join(apart)}: the gate's bars and --randomize are scaled by these"
+
+
 def check_swing(subject: Subject) -> Finding:
     """Swing each leg as the gait does: the hip must move the foot forward, the knee shorten the leg, the foot rise."""
     robot, gait = subject.cfg.robot, subject.cfg.gait
@@ -290,7 +312,7 @@ def findings(cfg: EnvConfig) -> Iterator[Finding]:
     mirrored = check_mirror(subject)
     yield mirrored
     checks: list[Callable[[Subject], Finding]] = [check_symmetry] if mirrored[0] else []
-    checks += [check_sides, *([check_soles] if left and right else []), check_heights, check_swing]
+    checks += [check_size, check_sides, *([check_soles] if left and right else []), check_heights, check_swing]
     for check in checks:
         yield check(subject)
     if touching[0]:

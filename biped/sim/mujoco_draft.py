@@ -124,8 +124,8 @@ class _Drafter:
         if height < 0.5 * (hips - float(low)):
             self._move_base(content, hips - float(low), height)
         leg_m, mass_kg = self._hip_height(data, legs[0], float(low)), float(model.body_mass.sum())
-        content["robot"]["leg_length_m"] = round(leg_m, 4)
-        content = merged(scaled_sections(Scale.of(round(leg_m, 4), mass_kg)), content)
+        content["robot"] |= {"leg_length_m": round(leg_m, 4), "mass_kg": round(mass_kg, 3)}
+        content = merged(scaled_sections(Scale.of(round(leg_m, 4), round(mass_kg, 3))), content)
         self._found.append(f"size: legs of {leg_m:.3f} m, {mass_kg:.2f} kg; command, gait and reward are scaled by it")
         self._choose_substeps(content)
         return Draft(content, tuple(self._found), tuple(self._guesses))

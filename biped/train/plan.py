@@ -9,9 +9,11 @@ import torch
 
 from biped.base.errors import ConfigError, UsageError, say
 from biped.base.machine import choose_device, gib
+from biped.config.randomization import RandomizationConfig
 from biped.config.run import Config, Presets, TrainConfig
+from biped.config.scale import scale_of, scaled_randomization
 from biped.config.serial import differences
-from biped.config.settings import with_settings
+from biped.config.settings import randomization_settings, with_settings
 from biped.runs.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from biped.runs.directory import RunDirectory, run_path
 from biped.runs.models import find_furthest
@@ -32,6 +34,7 @@ MAY_CHANGE_ON_RESUME = (
     "wandb.",
 )
 """Fields, or their prefixes, whose value may change when a run is continued."""
+_SIZE = ("env.robot.leg_length_m", "env.robot.mass_kg")
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class TrainRequest:
     """Name of the preset; None: the one for this machine, or a continued run's own."""
     settings: tuple[tuple[str, Any], ...] = ()
     """Changed fields of the configuration by dotted path; the last value of a field wins."""
+    randomization: RandomizationConfig | None = None
+    """A randomisation for a robot of the biped's size instead of the preset's, or of a continued run's."""
     choose_num_envs: bool = False
     """Whether to use as many environments as fit, unless a setting gives the number."""
     load_model: Path | None = None
@@ -123,7 +128,8 @@ def make_plan(request: TrainRequest, presets: Presets) -> Plan:
     if request.continue_training:
         return _continued(request)
     settings = request.settings
-    config = named(with_settings(presets[request.preset or _fitting(presets, settings)](), settings))
+    preset = presets[request.preset or _fitting(presets, settings)]()
+    config = named(_changed(preset, request, request.randomization or preset.env.randomization))
     if config.preset not in presets:
         raise ConfigError(f"preset is {config.preset}, but it must be one of {', '.join(presets)}")
     device = choose_device(config.train.device, config.train.sim)
@@ -147,7 +153,7 @@ def _continued(request: TrainRequest) -> Plan:
     recorded = run.read_config()
     if request.preset not in (None, recorded.preset):
         raise UsageError(f"the run in {run.path} has the preset {recorded.preset}: leave out --preset {request.preset}")
-    config = with_settings(recorded, request.settings)
+    config = _changed(recorded, request, request.randomization)
     for path, (before, after) in differences(recorded, config).items():
         if not path.startswith(MAY_CHANGE_ON_RESUME):
             raise UsageError(
@@ -162,6 +168,15 @@ def _continued(request: TrainRequest) -> Plan:
     if goal <= done:
         goal = done + config.train.total_timesteps
     return Plan(request, with_settings(config, [("train.goal_timesteps", goal)]), device, start, run)
+
+
+def _changed(config: Config, request: TrainRequest, randomization: RandomizationConfig | None) -> Config:
+    """Return a configuration with a request's settings and, sized to the robot, a randomisation; None: its own."""
+    if randomization is None:
+        return with_settings(config, request.settings)
+    size = scale_of(with_settings(config, [item for item in request.settings if item[0] in _SIZE]).env.robot)
+    sized = scaled_randomization(randomization, size)
+    return with_settings(config, [*randomization_settings(sized), *request.settings])
 
 
 def _furthest(run: RunDirectory, config: Config) -> Checkpoint | None:

@@ -13,6 +13,7 @@ from biped.base.errors import MachineError, UsageError, disk_error, warn
 from biped.base.machine import choose_device
 from biped.config.randomization import RandomizationConfig
 from biped.config.run import Config, Presets
+from biped.config.scale import scale_of, scaled_randomization
 from biped.config.settings import parse_setting, randomization_settings, with_settings
 from biped.env.env import BipedEnv, make_env
 from biped.eval import robustness
@@ -120,7 +121,8 @@ class EvalPlan:
             model, run = find_model(request.model, request.logs, request.exp_name)
             config = run.read_config()
         where = [("train.device", request.device), ("train.sim", request.sim)]
-        config = with_settings(config, [*randomization_settings(request.randomization), *settings, *where])
+        sized = scaled_randomization(request.randomization, scale_of(config.env.robot))
+        config = with_settings(config, [*randomization_settings(sized), *settings, *where])
         return cls(request, config, model, run, request.episodes or standard_episodes, standard_episodes)
 
     @property
@@ -207,10 +209,11 @@ def report_robustness(request: EvalRequest, default: Config, load: LoadAgent) ->
         raise UsageError(f"--robustness sets the randomization itself: leave out {varied[0].partition('=')[0]}")
     plan = EvalPlan.of(request, default, EPISODES_PER_LEVEL)
     episodes, place = plan.episodes, plan.place
-    cfg = robustness.robustness_config(plan.config.env, episodes)
+    axes = robustness.scaled_axes(scale_of(plan.config.env.robot))
+    cfg = robustness.robustness_config(plan.config.env, episodes, axes)
     env = make_env(cfg, choose_device(request.device, request.sim), sim=request.sim)
     noise = request.full_randomization.noise
-    found = robustness.run_robustness(env, plan.agent(env, load), episodes, request.seed, noise)
+    found = robustness.run_robustness(env, plan.agent(env, load), episodes, request.seed, noise, axes)
     print(robustness.as_table(found))
     result = {**plan.asked, **robustness.as_json(found)}
     out = _write_figures(plan, "robustness.json", result, place, others=("robustness.png",))

@@ -48,7 +48,7 @@ def wrong(file: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
 def test_both_robots_of_the_repository_are_fine(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check-robot", str(file)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 14
+    assert len(lines) == 15
     assert all(line.startswith("ok ") for line in lines)
 
 
@@ -68,6 +68,12 @@ def test_feet_that_change_sides_are_named(strider, capsys) -> None:
     assert (
         wrong(strider(foot_links=["sole_r", "sole_l"]), capsys)[0] == "sides: foot_links must name the left foot first"
     )
+
+
+def test_a_size_that_is_another_robots_is_said(strider, capsys) -> None:
+    assert main(["check-robot", str(strider(leg_length_m=0.5, mass_kg=1.8))]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "size:" in line]
+    assert line.startswith("ok     size: legs of 0.331 m, 1.83 kg, but robot.leg_length_m is 0.5: the gate's bars")
 
 
 def test_unsymmetric_masses_are_named(strider, capsys) -> None:

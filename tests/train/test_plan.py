@@ -7,8 +7,9 @@ import torch
 
 from biped.base.errors import MachineError
 from biped.base.machine import choose_device
+from biped.config.randomization import RandomizationConfig
 from biped.train.plan import make_plan
-from biped_config import PRESETS
+from biped_config import PRESETS, randomization_preset
 from biped_train import as_request, make_parser
 
 
@@ -54,3 +55,17 @@ def test_with_a_gpu_and_genesis_it_is_the_documents(
     plan = make_plan(as_request(make_parser().parse_args(["--log_dir", str(tmp_path)])), PRESETS)
     assert plan.config.preset == ("gpu" if has_gpu else "cpu")
     assert capsys.readouterr().out.startswith("CUDA found: " if has_gpu else "no CUDA found: ")
+
+
+def test_what_a_randomisation_does_is_sized_to_the_robot_and_a_setting_still_wins(tmp_path: Path) -> None:
+    def randomization_of(*flags: str) -> RandomizationConfig:
+        command = ["--log_dir", str(tmp_path), "--preset", "smoke", *flags]
+        return make_plan(as_request(make_parser().parse_args(command)), PRESETS).config.env.randomization
+
+    full = ("--randomize", "full")
+    large = ("--set", "env.robot.leg_length_m=1.456", "--set", f"env.robot.mass_kg={64 * 1.698}")
+    assert randomization_of(*full) == randomization_preset("full")
+    assert randomization_of(*full, *large).push.velocity_m_s == 1.6
+    assert randomization_of(*full, *large).torso_mass_kg.range == (-21.8, 21.8)
+    assert randomization_of(*full, *large, "--set", "env.randomization.push.velocity_m_s=1").push.velocity_m_s == 1.0
+    assert randomization_of("--preset", "robust", *large).push.velocity_m_s == 1.6, "also of a preset"
