@@ -176,7 +176,7 @@ for words in json.load(open(sys.argv[1])):
     dirt = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
     print("typed", json.dumps([words, code, dirt]), flush=True)
 """
-OFTEN = ("-m", "biped_eval.py", "biped_export.py", "benchmarks/plot_training.py", "examples/run_policy_numpy.py")
+OFTEN = ("-m", "biped_eval.py", "benchmarks/plot_training.py")
 
 
 def form(words: tuple[str, ...]) -> tuple[str, ...]:
@@ -186,17 +186,11 @@ def form(words: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(word.split("/")[0] if before == "--model" else short.get(before, word) for before, word in pairs)
 
 
-QUICK = list(
-    {
-        form(words): words
-        for words in TYPED
-        if words[1] in OFTEN and not LIVE & set(words) and (words[1] != "biped_export.py" or "--model" in words)
-    }.values()
-)
-"""Commands that need no training, one of each form; of the exports, which take their time, one."""
+QUICK = list({form(words): words for words in TYPED if words[1] in OFTEN and not LIVE & set(words)}.values())
+"""Commands that need no training, one of each form. Exports take their time: tests/deploy/test_export.py has them."""
 
 
-def test_commands_that_judge_draw_and_export_leave_the_repository_as_it_was(repository: Path, tmp_path: Path) -> None:
+def test_commands_that_judge_and_draw_leave_the_repository_as_it_was(repository: Path, tmp_path: Path) -> None:
     """In one process, in MuJoCo, of runs that are copies of the shipped policy."""
     text = " ".join(word for words in QUICK for word in words)
     named = set(re.findall(r"logs/([\w-]+)/|-e ([\w-]+)|logs/([\w-]+)(?= |$)", text))

@@ -220,7 +220,7 @@ def test_without_any_folder_to_write_to_the_line_names_the_variable(tmp_path: Pa
     assert line.endswith("name one that can be written, XDG_CACHE_HOME=DIR")
 
 
-@pytest.mark.parametrize("kind", ["none of that name", "unset"])
+@pytest.mark.parametrize("kind", ["none of that name", pytest.param("unset", marks=pytest.mark.slow)])
 def test_genesis_builds_robots_without_a_home(tmp_path: Path, kind: str) -> None:
     """With this user's kernels where its own folder would have them: nobody waits for the compiler."""
     ours = tmp_path / f"biped-cache-{os.getuid()}"
