@@ -28,6 +28,8 @@ LEG_LENGTH_M = 0.364
 """Leg length of the biped, by which others are scaled (m): hip pitch joints over the soles in the default pose."""
 MASS_KG = 1.698
 """Mass of the biped, by which forces on others are scaled (kg)."""
+MAX_PAIRS = 12
+"""Largest number of pairs of links that collide: each takes one bit of what simulators compare."""
 
 Place = tuple[Finite, Finite, Finite]
 """A point in the frame of a link: x, y, z (m)."""
@@ -55,6 +57,8 @@ class RobotConfig(Section):
     """Names of the actuated joints, in the order of actions."""
     held_joints: dict[str, Finite] = Field(default_factory=dict)
     """Joints of the model that nothing drives, such as arms, each with the position that it is fixed at (rad)."""
+    self_collisions: tuple[tuple[str, str], ...] = ()
+    """Pairs of links that collide with each other, such as the two feet; all others pass through each other."""
     swing_joints: tuple[str, ...] = tuple(f"{side}_{name}" for side in ("left", "right") for name in LEG_PITCH)
     """Joints that the gait swings: hip pitch, knee and, if there are any, ankle pitch: left leg, then right."""
     swing_signs: tuple[Finite, ...] = (-1.0, 1.0, -1.0)
@@ -101,6 +105,11 @@ class RobotConfig(Section):
         )
         self._require(
             not set(self.held_joints) & set(self.joint_names), "held_joints", "joints that are not in joint_names"
+        )
+        self._require(
+            len(self.self_collisions) <= MAX_PAIRS and all(one != other for one, other in self.self_collisions),
+            "self_collisions",
+            f"at most {MAX_PAIRS} pairs of different links",
         )
         for name, values in (("kp_nm_per_rad", self.kp_nm_per_rad), ("kd_nm_s_per_rad", self.kd_nm_s_per_rad)):
             self._require(_fits(values, count), name, f"a number, or {count} numbers, one per joint")

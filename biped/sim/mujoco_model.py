@@ -10,6 +10,7 @@ from biped.base.errors import MachineError
 from biped.config.robot import Place
 from biped.config.task import EnvConfig
 from biped.sim.mujoco_file import import_mujoco
+from biped.sim.mujoco_robot import FIRST_PAIR_BIT
 from biped.sim.terrain import Terrain, make_terrain
 
 CORNER_RADIUS_M = 0.003
@@ -45,9 +46,11 @@ class ModelBuilder:
             Exception: MuJoCo's compiler rejects the model, with its own exception types.
         """
         mujoco, cfg, robot = self._mujoco, self._cfg, self._cfg.robot
+        # As in Genesis, the links of a robot do not collide with each other, but for pairs that the robot's file names.
+        pairs = -1 << FIRST_PAIR_BIT if robot.self_collisions else 0
         for geom in spec.geoms:
-            # As in Genesis, the links of a robot do not collide with each other.
-            geom.contype, geom.conaffinity = (_GROUND if geom.contype or geom.conaffinity else 0), 0
+            ground = _GROUND if geom.contype or geom.conaffinity else 0
+            geom.contype, geom.conaffinity = (geom.contype & pairs) | ground, geom.conaffinity & pairs
         spec.option.timestep = cfg.sim.control_dt_s / cfg.sim.substeps
         spec.visual.global_.offwidth, spec.visual.global_.offheight = CAMERA_RESOLUTION
         spec.worldbody.add_geom(

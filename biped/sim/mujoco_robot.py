@@ -23,6 +23,8 @@ from biped.sim.mujoco_links import move_frame, turn_link
 
 _CONTACT = {"condim": 3, "priority": 0, "margin": 0.0, "gap": 0.0}
 """Settings of every geom that collides: those of Genesis."""
+FIRST_PAIR_BIT = 2
+"""Lowest bit of contype and conaffinity that says which links collide; lower ones are of the ground."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class _Reader:
         self._move_origin(spec, base)
         self._drop_motors(spec)
         self._reset_contacts(spec)
+        self._pair_links(spec)
         self._reset_options(spec)
         self._keep_named(spec)
         return RobotModel(spec, tuple(self._changes))
@@ -234,6 +237,34 @@ class _Reader:
                     changed.add(name)
         if changed:
             self._changes.append(f"left out {', '.join(sorted(changed))} of its contacts")
+
+    def _pair_links(self, spec: Any) -> None:
+        """Let those links collide that the configuration pairs, each pair by a bit of its own."""
+        pairs = self._robot.self_collisions
+        if not pairs:
+            return
+        touching = [geom for geom in spec.geoms if geom.contype or geom.conaffinity]
+        for geom in touching:
+            geom.contype, geom.conaffinity = 1, 0
+        names = [body.name for body in spec.bodies if body.name != "world"]
+        for number, pair in enumerate(pairs):
+            links = [spec.body(name) for name in pair]
+            for name, link in zip(pair, links, strict=True):
+                if link is None:
+                    raise MachineError(
+                        f"{self._file} has no link {name}{suggestion(name, names)}: see env.robot.self_collisions"
+                    )
+                if not any(geom.parent.name == name for geom in touching):
+                    raise MachineError(f"nothing of {name} collides: leave it out of env.robot.self_collisions")
+            one, other = pair
+            if one == links[1].parent.name or other == links[0].parent.name:
+                raise MachineError(
+                    f"{one} and {other} are joined and cannot collide: leave them out of env.robot.self_collisions"
+                )
+            for geom in touching:
+                geom.contype |= (1 << FIRST_PAIR_BIT + number) * (geom.parent.name == one)
+                geom.conaffinity |= (1 << FIRST_PAIR_BIT + number) * (geom.parent.name == other)
+        self._changes.append(f"let {', '.join(' and '.join(pair) for pair in pairs)} collide")
 
     def _reset_options(self, spec: Any) -> None:
         """Set the simulator's options to MuJoCo's defaults: a model brings few iterations, or no gravity."""
