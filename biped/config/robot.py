@@ -53,6 +53,8 @@ class RobotConfig(Section):
     """Whether the feet have switches or load cells that tell the policy which of them are on the ground."""
     foot_sole_offset_m: Place | tuple[Place, Place] = (0.015, 0.0, -0.035)
     """Centre of the sole in the foot link's frame: x, y, z (m); or one for each foot, if their frames differ."""
+    sole_boxes: bool = False
+    """Whether one box under each foot collides in place of its meshes; it is drawn around them in the default pose."""
     joint_names: tuple[str, ...] = JOINT_NAMES
     """Names of the actuated joints, in the order of actions."""
     held_joints: dict[str, Finite] = Field(default_factory=dict)

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 Vector = NDArray[np.float64]
 _SPHERE, _CYLINDER, _MESH = 2, 5, 7
 """MuJoCo's numbers of these kinds of geoms."""
+_LOWEST = 0.25
+"""Share of a foot's height that its sole takes."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,22 @@ def sole_of(model: Any, data: Any, link: int) -> Sole | None:
         return None
     points = np.concatenate([_points_w(model, data, geom) for geom in geoms])
     return Sole(points.min(axis=0), points.max(axis=0))
+
+
+def sole_box(model: Any, data: Any, link: int) -> tuple[Vector, Vector] | None:
+    """Return a box to stand on in place of what collides of a foot: its middle in the world and half its sides, m.
+
+    It is upright in the pose of `data` and as wide and long as the lowest part of the foot. None if nothing collides.
+    """
+    geoms = colliding_geoms(model, link)
+    if not geoms:
+        return None
+    points = np.concatenate([_points_w(model, data, geom) for geom in geoms])
+    low, high = points[:, 2].min(), points[:, 2].max()
+    top = low + _LOWEST * (high - low)
+    sole = points[points[:, 2] <= top]
+    corners = np.array([[*sole[:, :2].min(axis=0), low], [*sole[:, :2].max(axis=0), top]])
+    return corners.mean(axis=0), 0.5 * (corners[1] - corners[0])
 
 
 def sole_pitch(model: Any, data: Any, link: int) -> float:

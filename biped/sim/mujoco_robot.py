@@ -18,7 +18,8 @@ from biped.base.errors import MachineError
 from biped.config.section import suggestion
 from biped.config.task import EnvConfig
 from biped.robot.model import is_urdf, model_file
-from biped.sim.mujoco_file import drop_missing_looks, import_mujoco, parse_model
+from biped.sim.mujoco_file import compiled, drop_missing_looks, import_mujoco, parse_model
+from biped.sim.mujoco_geometry import in_link, posed, rigid_links, sole_box
 from biped.sim.mujoco_links import move_frame, turn_link
 
 _CONTACT = {"condim": 3, "priority": 0, "margin": 0.0, "gap": 0.0}
@@ -90,9 +91,10 @@ class _Reader:
         self._move_origin(spec, base)
         self._drop_motors(spec)
         self._reset_contacts(spec)
-        self._pair_links(spec)
         self._reset_options(spec)
         self._keep_named(spec)
+        self._box_soles(spec)
+        self._pair_links(spec)
         return RobotModel(spec, tuple(self._changes))
 
     def _parse(self) -> Any:
@@ -237,6 +239,37 @@ class _Reader:
                     changed.add(name)
         if changed:
             self._changes.append(f"left out {', '.join(sorted(changed))} of its contacts")
+
+    def _box_soles(self, spec: Any) -> None:
+        """Let one box under each foot collide in place of what does, if the configuration wants that."""
+        robot = self._robot
+        if not robot.sole_boxes:
+            return
+        model = compiled(spec.copy(), self._file)
+        pose = zip(robot.joint_names, robot.default_joint_pos_rad, strict=True)
+        present = {spec_joint.name for spec_joint in spec.joints}
+        data = posed(model, {name: angle for name, angle in pose if name in present}, robot.default_base_height_m)
+        for foot in robot.foot_links:
+            link = spec.body(foot)
+            box = None if link is None else sole_box(model, data, model.body(foot).id)
+            if box is None:
+                continue  # check-robot and the scenes say what is missing
+            below = {model.body(number).name for number in rigid_links(model, model.body(foot).id)}
+            for geom in [geom for geom in spec.geoms if geom.parent.name in below]:
+                geom.contype = geom.conaffinity = 0
+            upright = data.body(foot).xquat * (1.0, -1.0, -1.0, -1.0)
+            link.add_geom(
+                name=f"{foot} sole",
+                type=self._mujoco.mjtGeom.mjGEOM_BOX,
+                size=box[1],
+                pos=in_link(data, foot, box[0]),
+                quat=upright,
+                mass=0.0,
+                group=3,
+                contype=1,
+                conaffinity=1,
+            )
+        self._changes.append("drew a box around each sole")
 
     def _pair_links(self, spec: Any) -> None:
         """Let those links collide that the configuration pairs, each pair by a bit of its own."""
