@@ -47,6 +47,12 @@ def make_parser() -> argparse.ArgumentParser:
     model.add_argument("--draft", type=path_name, metavar="FILE", help="where to write it; without, it is printed")
     robot = add("check-robot", check_robot, "Check a robot and report its problems.")
     robot.add_argument("file", type=path_name, help="robot.json; or an MJCF or URDF with the joint names of the biped")
+    robot.add_argument(
+        "--sim",
+        choices=("mujoco", "both"),
+        default="mujoco",
+        help="where it must stand (default mujoco); both is slower",
+    )
     curves = add("curves", draw_curves, "Draw a run on one page.")
     curves.add_argument("run_folder", type=folder_name, metavar="logs/NAME", help="the run's directory")
     curves.add_argument("--out", type=path_name, metavar="PNG", help="default: overview.png in the run's directory")
@@ -79,7 +85,8 @@ def check_robot(args: argparse.Namespace) -> int:
     """
     from biped.sim.check_robot import check
 
-    return DONE if check(args.file) else MACHINE
+    sims = ("mujoco", "genesis") if args.sim == "both" else (args.sim,)
+    return DONE if check(args.file, sims) else MACHINE
 
 
 def draft_robot(args: argparse.Namespace) -> None:

@@ -4,7 +4,7 @@ One line per check, with the remedy if it fails. Exit codes: 0 everything is fin
 """
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -288,11 +288,15 @@ def _sole(subject: Subject, foot: int) -> np.ndarray:
     return body.xpos + body.xmat.reshape(3, 3) @ np.array(subject.cfg.robot.sole_offsets_m[foot])
 
 
-def findings(cfg: EnvConfig) -> Iterator[Finding]:
+def findings(cfg: EnvConfig, sims: Sequence[str] = ("mujoco",)) -> Iterator[Finding]:
     """Run the checks in order; the later ones run only if joints and links are complete.
 
+    Args:
+        cfg: the environment with the robot.
+        sims: the simulators in which it must stand.
+
     Raises:
-        MachineError: the model file is missing, or MuJoCo cannot read it.
+        MachineError: the model file is missing, or a simulator cannot read it.
     """
     robot = read_robot(cfg)
     model = compiled(robot.spec, model_file(cfg))
@@ -316,11 +320,16 @@ def findings(cfg: EnvConfig) -> Iterator[Finding]:
     for check in checks:
         yield check(subject)
     if touching[0]:
-        yield from check_standing(cfg, model, data, (left, right))
+        for sim in sims:
+            yield from check_standing(cfg, model, data, (left, right), sim)
 
 
-def check(file: Path) -> bool:
+def check(file: Path, sims: Sequence[str] = ("mujoco",)) -> bool:
     """Print the findings about a robot; return whether all checks passed.
+
+    Args:
+        file: its robot.json, its model, or a recipe.
+        sims: the simulators in which it must stand.
 
     Raises:
         ConfigError: the file is not a robot's file.
@@ -332,7 +341,7 @@ def check(file: Path) -> bool:
     else:
         env = replace(env, robot=replace(env.robot, model_path=str(file.resolve())))
     all_fine = True
-    for fine, text in findings(replace(env, num_envs=1)):
+    for fine, text in findings(replace(env, num_envs=1), sims):
         print(f"{'ok     ' if fine else 'WRONG  '}{text}", flush=True)
         all_fine &= fine
     return all_fine

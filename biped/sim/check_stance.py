@@ -37,6 +37,9 @@ SHORT_FEET = 0.2
 EDGE = 0.1
 """Rim of the soles over which the centre of mass may not be, as a share of their length."""
 
+ENGINES = {"mujoco": "", "genesis": " in Genesis"}
+"""Simulator to what is said of it: MuJoCo is the one that always judges."""
+
 Finding = tuple[bool, str]
 """Whether the check passed, and the text to print."""
 
@@ -95,32 +98,35 @@ def stand(cfg: EnvConfig, sim: str = "mujoco", substeps: int | None = None) -> S
     return Stance(sag, lean, np.inf if failed else speed, torque[0].nan_to_num().numpy())
 
 
-def check_standing(cfg: EnvConfig, model: Any, data: Any, soles: tuple[Sole | None, Sole | None]) -> Iterator[Finding]:
-    """Let the robot stand in MuJoCo at its own and at finer substeps, and say what is wrong where it does not.
+def check_standing(
+    cfg: EnvConfig, model: Any, data: Any, soles: tuple[Sole | None, Sole | None], sim: str = "mujoco"
+) -> Iterator[Finding]:
+    """Let the robot stand at its own and at finer substeps, and say what is wrong where it does not.
 
     Args:
         cfg: the environment with this robot.
         model: its `mujoco.MjModel`.
         data: its `mujoco.MjData`, in the default pose.
         soles: what collides of each foot in this pose.
+        sim: the simulator.
     """
-    height_m = _height(cfg, model, data)
-    tried = {factor * cfg.sim.substeps: stand(cfg, substeps=factor * cfg.sim.substeps) for factor in SUBSTEPS}
+    height_m, where = _height(cfg, model, data), ENGINES[sim]
+    tried = {factor * cfg.sim.substeps: stand(cfg, sim, factor * cfg.sim.substeps) for factor in SUBSTEPS}
     calm = [substeps for substeps, stance in tried.items() if stance.is_calm]
     now = tried[cfg.sim.substeps]
     speeds = ", ".join(f"{_as_speed(stance)} at {substeps}" for substeps, stance in tried.items())
     if cfg.sim.substeps in calm:
-        yield True, f"substeps: calm: the fastest joint turns with {speeds}"
+        yield True, f"substeps{where}: calm: the fastest joint turns with {speeds}"
     elif not calm:
         shakes = any(stance.holds(height_m) or not np.isfinite(stance.speed_rad_s) for stance in tried.values())
         remedy = "lower kp_nm_per_rad, or raise kd_nm_s_per_rad or the motors' armature" if shakes else "it falls"
-        yield not shakes, f"substeps: never calm: the fastest joint turns with {speeds}: {remedy}"
+        yield not shakes, f"substeps{where}: never calm: the fastest joint turns with {speeds}: {remedy}"
     else:
         remedy = f"set sim.substeps to {calm[0]} in the robot's file"
-        yield False, f"substeps: unstable at {cfg.sim.substeps} ({_as_speed(now)}), calm at {calm[0]}: {remedy}"
+        yield False, f"substeps{where}: unstable at {cfg.sim.substeps} ({_as_speed(now)}), calm at {calm[0]}: {remedy}"
         now = tried[calm[0]]
     sunk = f"the base is {1000 * now.sag_m:.0f} mm lower and leans {now.lean_rad:.2f} rad"
-    text = f"standing: after {STAND_S:.0f} s {sunk}, with {now.torque_nm.max():.2f} N·m at most"
+    text = f"standing{where}: after {STAND_S:.0f} s {sunk}, with {now.torque_nm.max():.2f} N·m at most"
     if now.holds(height_m):
         yield True, text
         return

@@ -52,6 +52,15 @@ def test_both_robots_of_the_repository_are_fine(file: Path, capsys: pytest.Captu
     assert all(line.startswith("ok ") for line in lines)
 
 
+def test_in_both_simulators_it_stands_in_the_same_way(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check-robot", str(STRIDER), "--sim", "both"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 17
+    (mujoco,) = [line for line in lines if line.startswith("ok     standing: ")]
+    (genesis,) = [line for line in lines if line.startswith("ok     standing in Genesis: ")]
+    assert genesis.partition(", with")[0].partition(": ")[2] == mujoco.partition(", with")[0].partition(": ")[2]
+
+
 def test_a_joint_that_is_missing_and_one_that_nobody_drives_are_named(strider, capsys) -> None:
     found = wrong(strider(model=('"knee_l"', '"knee_x"')), capsys)
     assert len(found) == 1
