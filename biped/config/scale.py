@@ -17,7 +17,7 @@ from biped.config.task import EnvConfig
 
 _DIGITS = 3
 
-LENGTHS = ("reset.clearance_m",)
+LENGTHS = ("reset.clearance_m", "reward.feet_apart_m")
 SPEEDS = (
     "command.lin_vel_x_m_s",
     "command.lin_vel_y_m_s",
@@ -31,7 +31,13 @@ SQUARED_TIMES = ("reward.rocking_scale_s2",)
 FORCES = ("gait.contact_on_n", "gait.contact_off_n")
 LEVERS = ("command.turning_lever_m",)
 """Fields of the environment whose defaults grow with the robot: a turning lever is a speed over a rate."""
-_WEIGHTS = {"height_maintenance": "m", "lin_vel_z": "m/s", "foot_slip": "m/s", "actuator_constraint": "N m"}
+_WEIGHTS = {
+    "height_maintenance": "m",
+    "lin_vel_z": "m/s",
+    "feet_apart": "m",
+    "foot_slip": "m/s",
+    "actuator_constraint": "N m",
+}
 """Weights of rewards that are paid by something with a unit, which is divided out of them."""
 _SQUARED = ("height_maintenance", "lin_vel_z")
 """Those that are paid by its square."""

@@ -101,6 +101,8 @@ class RewardWeights(Section):
     """Penalty for actions that change quickly."""
     similar_to_default: Finite = -0.05
     """Penalty for hip roll and torso yaw away from the default pose."""
+    feet_apart: Finite = 0.0
+    """Penalty for feet that are closer to each other, sideways, than `reward.feet_apart_m`; off but in `robust`."""
     foot_slip: Finite = -0.1
     """Penalty for feet that slide while on the ground."""
     actuator_constraint: Finite = -0.2
@@ -127,6 +129,8 @@ class RewardConfig(Section):
     """Share of the commanded velocity from which the gait term pays fully; below it the pay falls to 0 at rest."""
     target_height_m: Positive = 0.40
     """Target of the base height for `height_maintenance` (m)."""
+    feet_apart_m: Positive = 0.2
+    """Sideways distance between the feet from which `feet_apart` costs nothing (m)."""
     rocking_scale_s2: NotNegative = 0.01
     """Weight of the squared roll and pitch rates relative to the squared tilt in `torso_stability` (s²)."""
 

@@ -16,6 +16,7 @@ from biped.config.task import EnvConfig, RewardWeights
 from biped.mdp.commands import command_progress
 from biped.mdp.gait import GaitReference, StepEvents, wanted_contacts
 from biped.robot.actuators import Motors, available_torque
+from biped.robot.rotations import quat_rotate_inverse
 from biped.robot.state import BipedState
 
 
@@ -179,6 +180,17 @@ def similar_to_default(inputs: RewardInputs, model: RewardModel) -> Tensor:
     """Sum of |deviation| from the default pose over the joints that the gait does not swing, rad."""
     deviation = inputs.state.joint_pos_rad - model.default_joint_pos_rad
     return deviation[:, model.posture_joints].abs().sum(dim=1)
+
+
+def feet_apart(inputs: RewardInputs, model: RewardModel) -> Tensor:
+    """Shortfall of the feet's sideways distance from `feet_apart_m`, m.
+
+    A robot that is pushed sideways tips over its outer foot, and the push that it takes grows with the distance.
+    Humanoid-Gym (Gu et al. 2024, arXiv:2404.05695) keeps the distance within bounds by a reward.
+    """
+    state = inputs.state
+    apart = quat_rotate_inverse(state.base_quat_w, state.foot_pos_w[:, 0] - state.foot_pos_w[:, 1])[:, 1]
+    return (model.cfg.reward.feet_apart_m - apart).clamp_min(0.0)
 
 
 def foot_slip(inputs: RewardInputs, _: RewardModel) -> Tensor:

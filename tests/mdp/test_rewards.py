@@ -138,6 +138,26 @@ def test_posture_watches_hip_roll_and_torso_yaw_only() -> None:
     assert rate("similar_to_default", standing_inputs(state=standing_state(joint_pos_rad=moved))) == pytest.approx(0.6)
 
 
+@pytest.mark.parametrize("yaw_rad", [0.0, 1.2, math.pi])
+def test_feet_that_are_closer_than_asked_sideways_cost_what_is_missing(yaw_rad: float) -> None:
+    """Whichever way the robot faces, and whatever the length of the step."""
+    ahead, left = (
+        torch.tensor([math.cos(yaw_rad), math.sin(yaw_rad)]),
+        torch.tensor([-math.sin(yaw_rad), math.cos(yaw_rad)]),
+    )
+    facing = torch.tensor([[math.cos(yaw_rad / 2), 0.0, 0.0, math.sin(yaw_rad / 2)]])
+
+    def cost(apart_m: float) -> float:
+        feet = torch.zeros(1, 2, 3)
+        feet[0, 0, :2] = 0.3 * ahead + apart_m * left
+        return rate("feet_apart", standing_inputs(state=standing_state(foot_pos_w=feet, base_quat_w=facing)))
+
+    wanted = CONFIG.reward.feet_apart_m
+    assert cost(wanted - 0.05) == pytest.approx(0.05, abs=1e-6)
+    assert cost(wanted + 0.05) == 0.0
+    assert cost(-0.1) == pytest.approx(wanted + 0.1, abs=1e-6), "crossed"
+
+
 def test_slip_counts_the_horizontal_speed_of_standing_feet_only() -> None:
     state = standing_state(foot_vel_w=torch.tensor([[[0.3, 0.4, 7.0], [1.0, 0.0, 0.0]]]))
     inputs = standing_inputs(state=state, contacts=torch.tensor([[True, False]]))
@@ -176,7 +196,7 @@ def test_a_term_of_weight_zero_is_not_computed(monkeypatch: pytest.MonkeyPatch) 
     watched = {name: (lambda i, m, n=name, t=term: called.append(n) or t(i, m)) for name, term in TERMS.items()}
     monkeypatch.setattr("biped.mdp.rewards.TERMS", watched)
     compute_rewards(standing_inputs(), RewardModel.build(cfg, CPU))
-    assert set(called) == set(TERMS) - {"lin_vel_z"}
+    assert set(called) == set(TERMS) - {"lin_vel_z", "feet_apart"}, "the latter is off by default"
 
 
 def test_without_any_weight_the_reward_is_zero() -> None:
@@ -213,6 +233,7 @@ def test_the_documents_terms_are_all_there() -> None:
         "lin_vel_z",
         "action_rate",
         "similar_to_default",
+        "feet_apart",
         "foot_slip",
         "actuator_constraint",
         "fall_penalty",
