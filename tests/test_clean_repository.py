@@ -40,6 +40,7 @@ SMALL = {
     "benchmarks/throughput.py": "--sizes 4",
     "benchmarks/engines.py": "--num_envs 4 --rounds 1",
     "benchmarks/export.py": "--rounds 1",
+    "benchmarks/robust_seeds.py": "--episodes 2 --sim mujoco",
     "benchmarks/sinks.py": "--rollouts 1 --pairs 2",
 }
 """Flags that make a command short, and change no place of a result but its name."""
