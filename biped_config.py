@@ -161,7 +161,12 @@ def wide_preset() -> Config:
     )
     # From the beginning: a policy that walks with its feet close together stays with that.
     reward = RewardConfig(weights=RewardWeights(feet_apart=-20.0))
-    return replace(cpu, preset="wide", env=replace(cpu.env, gait=gait, reward=reward))
+    return replace(
+        cpu,
+        preset="wide",
+        env=replace(cpu.env, gait=gait, reward=reward),
+        train=replace(cpu.train, total_timesteps=3_000_000),
+    )
 
 
 def robust_preset() -> Config:

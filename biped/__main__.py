@@ -53,6 +53,7 @@ def make_parser() -> argparse.ArgumentParser:
         default="mujoco",
         help="where it must stand (default mujoco); both is slower",
     )
+    robot.add_argument("--picture", type=path_name, metavar="PNG", help="draw where the gait moves the legs")
     curves = add("curves", draw_curves, "Draw a run on one page.")
     curves.add_argument("run_folder", type=folder_name, metavar="logs/NAME", help="the run's directory")
     curves.add_argument("--out", type=path_name, metavar="PNG", help="default: overview.png in the run's directory")
@@ -83,10 +84,18 @@ def check_robot(args: argparse.Namespace) -> int:
         ConfigError: the file is not a robot's file.
         MachineError: the model is missing or cannot be read.
     """
-    from biped.sim.check_robot import check
+    from biped.sim.check_robot import check, env_of
 
     sims = ("mujoco", "genesis") if args.sim == "both" else (args.sim,)
-    return DONE if check(args.file, sims) else MACHINE
+    fine = check(args.file, sims)
+    if args.picture is not None:
+        from biped.sim.swing_pose import swing_legs
+        from biped.view.swing import draw_swing
+
+        if legs := swing_legs(env_of(args.file)):
+            draw_swing(legs, args.picture)
+            print(f"picture: {args.picture}")
+    return DONE if fine else MACHINE
 
 
 def draft_robot(args: argparse.Namespace) -> None:

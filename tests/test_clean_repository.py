@@ -229,9 +229,9 @@ def test_no_command_of_the_documentation_changes_the_repository(repository: Path
         code, err = run(shortened(("python", "biped_train.py", "-e", name)), repository, venv)
         assert code == 0, err
         shutil.copy(SHIPPED / "eval.json", repository / "logs" / name)
-    pushed = repository / "logs" / "pushed-1"
-    shutil.copytree(repository / "logs" / "walk", pushed)
-    shutil.copy(pushed / "model_final.zip", pushed / "average_model.zip")  # some pages evaluate it before it is made
+    polished = repository / "logs" / "polish-1"
+    shutil.copytree(repository / "logs" / "walk", polished)
+    shutil.copy(polished / "model_final.zip", polished / "average_model.zip")  # a page evaluates it before it is made
     assert git(repository, "status", "--porcelain") == ""
     wrong = []
     for words in TYPED:

@@ -102,7 +102,7 @@ class RewardWeights(Section):
     similar_to_default: Finite = -0.05
     """Penalty for hip roll and torso yaw away from the default pose."""
     feet_apart: Finite = 0.0
-    """Penalty for feet that are closer to each other, sideways, than `reward.feet_apart_m`; off but in `robust`."""
+    """Penalty for feet that are closer to each other, sideways, than `reward.feet_apart_m`; 0: off."""
     foot_slip: Finite = -0.1
     """Penalty for feet that slide while on the ground."""
     actuator_constraint: Finite = -0.2

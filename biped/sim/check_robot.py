@@ -63,7 +63,21 @@ class Subject:
     def height_m(self) -> float:
         """Distance of the hips from the soles in the default pose (m): what lengths are measured by."""
         hips = [self.data.xanchor[self.model.joint(name).id][2] for name in self.cfg.robot.swing_joints]
-        return float(max(hips) - min(_sole(self, foot)[2] for foot in (0, 1)))
+        return float(max(hips) - min(self.sole_w(foot)[2] for foot in (0, 1)))
+
+    def sole_w(self, foot: int) -> np.ndarray:
+        """Return the configured centre of a sole in the world, (3,), m."""
+        body = self.data.body(self.cfg.robot.foot_links[foot])
+        return body.xpos + body.xmat.reshape(3, 3) @ np.array(self.cfg.robot.sole_offsets_m[foot])
+
+    def swing_rad(self, foot: int) -> dict[str, float]:
+        """Return by how much the gait turns each joint of a leg at mid-swing (rad)."""
+        robot, gait = self.cfg.robot, self.cfg.gait
+        per_leg = len(robot.swing_joints) // 2
+        of_leg = slice(per_leg * foot, per_leg * (foot + 1))
+        sizes = (gait.hip_amplitude_rad, gait.knee_amplitude_rad, gait.ankle_amplitude_rad)
+        signed = zip(robot.swing_joints[of_leg], robot.swing_signs_of_both[of_leg], sizes, strict=False)
+        return {name: sign * size for name, sign, size in signed}
 
 
 def check_names(model: Any, robot: RobotConfig, held: tuple[str, ...]) -> Iterator[Finding]:
@@ -146,7 +160,7 @@ def check_symmetry(subject: Subject) -> Finding:
 def check_soles(subject: Subject) -> Finding:
     """Compare the soles' centres with what collides, and their height with the ground, in the default pose."""
     robot, most_m = subject.cfg.robot, MAX_SOLE_ERROR * subject.height_m
-    points = [_sole(subject, foot) for foot in (0, 1)]
+    points = [subject.sole_w(foot) for foot in (0, 1)]
     apart = []
     for point, sole in zip(points, subject.soles, strict=True):
         assert sole is not None
@@ -192,7 +206,7 @@ def _leaning(subject: Subject) -> str | None:
 
 def check_sides(subject: Subject) -> Finding:
     """Check that the first foot is on the left."""
-    left, right = (_sole(subject, foot)[1] for foot in (0, 1))
+    left, right = (subject.sole_w(foot)[1] for foot in (0, 1))
     if left > right:
         return True, "sides: left foot to the left"
     return False, "sides: foot_links must name the left foot first"
@@ -202,7 +216,7 @@ def check_size(subject: Subject) -> Finding:
     """Compare leg length and mass with the file's: other sizes are allowed, but then the scale is another robot's."""
     robot, model = subject.cfg.robot, subject.model
     hip = subject.data.joint(robot.swing_joints[0]).id
-    leg_m = float(subject.data.xanchor[hip][2]) - _sole(subject, 0)[2]
+    leg_m = float(subject.data.xanchor[hip][2]) - subject.sole_w(0)[2]
     mass_kg = float(model.body_mass.sum())
     size = f"size: legs of {leg_m:.3f} m, {mass_kg:.2f} kg"
     apart = [
@@ -220,18 +234,16 @@ def check_size(subject: Subject) -> Finding:
 
 def check_swing(subject: Subject) -> Finding:
     """Swing each leg as the gait does: the hip must move the foot forward, the knee shorten the leg, the foot rise."""
-    robot, gait = subject.cfg.robot, subject.cfg.gait
-    sizes = (gait.hip_amplitude_rad, gait.knee_amplitude_rad, gait.ankle_amplitude_rad)
+    robot = subject.cfg.robot
     per_leg, signs = len(robot.swing_joints) // 2, robot.swing_signs_of_both
     right = list(signs)
     rises = []
     for foot in (0, 1):
-        names = robot.swing_joints[per_leg * foot : per_leg * (foot + 1)]
-        leg = dict(zip(names, zip(signs[per_leg * foot :], sizes, strict=False), strict=False))
-        for place, (name, (sign, size)) in enumerate(leg.items()):
-            if not _moves_rightly(subject, foot, place, name, sign * size):
-                right[per_leg * foot + place] = -sign
-        rises.append(_swung(subject, foot, {name: sign * size for name, (sign, size) in leg.items()})[2])
+        leg = subject.swing_rad(foot)
+        for place, (name, angle) in enumerate(leg.items()):
+            if not _moves_rightly(subject, foot, place, name, angle):
+                right[per_leg * foot + place] *= -1
+        rises.append(_swung(subject, foot, leg)[2])
     if wrong := [name for name, sign, true in zip(robot.swing_joints, signs, right, strict=True) if sign != true]:
         values = ", ".join(f"{sign:g}" for sign in right)
         return False, f"gait: {', '.join(wrong)} would swing the wrong way: set robot.swing_signs to [{values}]"
@@ -257,7 +269,7 @@ def check_heights(subject: Subject) -> Finding:
 
 def _moves_rightly(subject: Subject, foot: int, place: int, name: str, angle_rad: float) -> bool:
     """Return whether an angle moves the hip forward, bends the knee or lifts the toes."""
-    data, sole = subject.data, _sole(subject, foot)
+    data, sole = subject.data, subject.sole_w(foot)
     if place == 0:
         return _swung(subject, foot, {name: angle_rad})[0] > 0.0
     if place == 1:
@@ -272,20 +284,14 @@ def _moves_rightly(subject: Subject, foot: int, place: int, name: str, angle_rad
 def _swung(subject: Subject, foot: int, angles_rad: dict[str, float]) -> np.ndarray:
     """Return how far a sole moves when joints turn from the default pose, (3,), m."""
     mujoco, data = importlib.import_module("mujoco"), subject.data
-    before, pose = _sole(subject, foot), data.qpos.copy()
+    before, pose = subject.sole_w(foot), data.qpos.copy()
     for name, angle in angles_rad.items():
         data.joint(name).qpos[0] += angle
     mujoco.mj_forward(subject.model, data)
-    moved = _sole(subject, foot) - before
+    moved = subject.sole_w(foot) - before
     data.qpos[:] = pose
     mujoco.mj_forward(subject.model, data)
     return moved
-
-
-def _sole(subject: Subject, foot: int) -> np.ndarray:
-    """Return the configured centre of a sole in the world, (3,), m."""
-    body = subject.data.body(subject.cfg.robot.foot_links[foot])
-    return body.xpos + body.xmat.reshape(3, 3) @ np.array(subject.cfg.robot.sole_offsets_m[foot])
 
 
 def findings(cfg: EnvConfig, sims: Sequence[str] = ("mujoco",)) -> Iterator[Finding]:
@@ -307,10 +313,8 @@ def findings(cfg: EnvConfig, sims: Sequence[str] = ("mujoco",)) -> Iterator[Find
         yield True, f"model: {'; '.join(others)}"
     if not all(fine for fine, _ in named):
         return
-    pose = dict(zip(cfg.robot.joint_names, cfg.robot.default_joint_pos_rad, strict=True))
-    data = posed(model, pose, cfg.robot.default_base_height_m)
-    left, right = (sole_of(model, data, model.body(foot).id) for foot in cfg.robot.foot_links)
-    subject = Subject(cfg, model, data, (left, right))
+    subject = subject_of(cfg, model)
+    left, right = subject.soles
     touching = check_contacts(subject)
     yield touching
     mirrored = check_mirror(subject)
@@ -321,7 +325,32 @@ def findings(cfg: EnvConfig, sims: Sequence[str] = ("mujoco",)) -> Iterator[Find
         yield check(subject)
     if touching[0]:
         for sim in sims:
-            yield from check_standing(cfg, model, data, (left, right), sim)
+            yield from check_standing(cfg, model, subject.data, subject.soles, sim)
+
+
+def subject_of(cfg: EnvConfig, model: Any) -> Subject:
+    """Put a robot into its default pose.
+
+    Args:
+        cfg: the environment with the robot.
+        model: its compiled model, which has all joints and links that the configuration names.
+    """
+    pose = dict(zip(cfg.robot.joint_names, cfg.robot.default_joint_pos_rad, strict=True))
+    data = posed(model, pose, cfg.robot.default_base_height_m)
+    left, right = (sole_of(model, data, model.body(foot).id) for foot in cfg.robot.foot_links)
+    return Subject(cfg, model, data, (left, right))
+
+
+def env_of(file: Path) -> EnvConfig:
+    """Return an environment of one robot, from its robot.json, its model, or a recipe.
+
+    Raises:
+        ConfigError: the file is not a robot's file.
+    """
+    env = replace(EnvConfig(), num_envs=1)
+    if file.suffix == ".json" or is_recipe(file):
+        return replace(with_settings(Config(), robot_settings(file)).env, num_envs=1)
+    return replace(env, robot=replace(env.robot, model_path=str(file.resolve())))
 
 
 def check(file: Path, sims: Sequence[str] = ("mujoco",)) -> bool:
@@ -335,13 +364,8 @@ def check(file: Path, sims: Sequence[str] = ("mujoco",)) -> bool:
         ConfigError: the file is not a robot's file.
         MachineError: the model is missing or cannot be read.
     """
-    env = EnvConfig()
-    if file.suffix == ".json" or is_recipe(file):
-        env = with_settings(Config(), robot_settings(file)).env
-    else:
-        env = replace(env, robot=replace(env.robot, model_path=str(file.resolve())))
     all_fine = True
-    for fine, text in findings(replace(env, num_envs=1), sims):
+    for fine, text in findings(env_of(file), sims):
         print(f"{'ok     ' if fine else 'WRONG  '}{text}", flush=True)
         all_fine &= fine
     return all_fine

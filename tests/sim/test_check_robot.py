@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 import biped_eval
 import biped_train
@@ -17,6 +18,8 @@ from biped.base.errors import ConfigError
 from biped.config.settings import robot_settings, with_settings
 from biped.config.task import EnvConfig
 from biped.env.env import make_env
+from biped.sim import check_robot
+from biped.sim.swing_pose import swing_legs
 from biped_config import cpu_preset
 from tests.conftest import ROOT
 
@@ -173,3 +176,24 @@ def test_a_robot_outside_of_the_repository_keeps_its_whole_path(tmp_path: Path) 
     shutil.copytree(STRIDER.parent, tmp_path / "mine")
     settings = dict(robot_settings(tmp_path / "mine" / "robot.json"))
     assert settings["env.robot.model_path"] == str((tmp_path / "mine" / "strider.xml").resolve())
+
+
+@pytest.mark.parametrize("signs", [[1.0, -1.0, 1.0], [-1.0, 1.0, -1.0]], ids=["right", "wrong"])
+def test_the_picture_shows_where_the_legs_go(signs: list[float], strider, capsys, tmp_path: Path) -> None:
+    file = strider(swing_signs=signs)
+    legs = swing_legs(check_robot.env_of(file))
+    assert [leg.foot for leg in legs] == ["sole_l", "sole_r"]
+    for leg in legs:
+        assert leg.standing_m[:, 1] == pytest.approx([0.331, leg.standing_m[1, 1], leg.standing_m[2, 1], 0.0], abs=2e-3)
+        assert leg.swinging_m[0] == pytest.approx(leg.standing_m[0]), "the hip stays"
+        assert (leg.swinging_m[1, 0] > leg.standing_m[1, 0]) == (signs[0] > 0), "the knee goes forward, or back"
+    out = tmp_path / "swing.png"
+    main(["check-robot", str(file), "--picture", str(out)])
+    assert f"picture: {out}" in capsys.readouterr().out
+    assert Image.open(out).size[0] > 500
+
+
+def test_no_picture_is_drawn_of_a_robot_that_lacks_a_joint(strider, tmp_path: Path) -> None:
+    out = tmp_path / "swing.png"
+    assert main(["check-robot", str(strider(model=('"knee_l"', '"knee_x"'))), "--picture", str(out)]) == 1
+    assert not out.exists()
