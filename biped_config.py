@@ -160,7 +160,7 @@ def wide_preset() -> Config:
         frequency_hz=1.8, hip_amplitude_rad=0.2, knee_amplitude_rad=0.4, ankle_amplitude_rad=0.2, swing_share=0.4
     )
     # From the beginning: a policy that walks with its feet close together stays with that.
-    reward = RewardConfig(weights=RewardWeights(feet_apart=-20.0))
+    reward = RewardConfig(weights=RewardWeights(feet_apart=-4.0))
     return replace(
         cpu,
         preset="wide",
@@ -178,7 +178,7 @@ def robust_preset() -> Config:
         tracking_lin_vel_y=10.0,
         tracking_ang_vel=32.0,
         contact_schedule=8.0,
-        feet_apart=-80.0,
+        feet_apart=-16.0,
     )
     full = randomization_preset("full")
     return replace(

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.machine import describe_machine, record_file
 from biped.base.command_line import path_name, whole_number
-from biped.base.errors import UsageError
+from biped.base.errors import MachineError, UsageError
 from biped.config.scale import scale_of
 from biped.env.env import make_env
 from biped.eval import robustness
@@ -46,11 +46,11 @@ ENGINES = {"genesis": "Genesis", "mujoco": "MuJoCo"}
 
 def barred(axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
     """Return the axes with those levels alone that have a bar."""
-    chosen = {axis.name: LEVELS.get(axis.name, range(len(axis.levels))) for axis in axes if axis.name != "noise"}
+    chosen = {axis.name: LEVELS.get(axis.name, range(len(axis.levels))) for axis in axes}
     return tuple(
         replace(axis, levels=tuple(axis.levels[place] for place in chosen[axis.name]))
         for axis in axes
-        if axis.name in chosen
+        if axis.name != "noise"
     )
 
 
@@ -72,7 +72,10 @@ def survived(model: Path, sim: str, episodes: int, seed: int) -> list[Sweep]:
 
 
 def table(results: Mapping[str, list[Sweep]], headings: bool) -> str:
-    """Return the figures as a Markdown table: of all axes but the headings, or of the headings. Misses are bold."""
+    """Return the figures as a Markdown table: of all axes but the headings, or of the headings. Misses are bold.
+
+    The columns name the levels of the first policy's robot; a robot of another size has others in proportion.
+    """
     first = [sweep.axis for sweep in next(iter(results.values())) if (sweep.axis.name == "push_heading") == headings]
     columns = [f"{'' if headings else axis.name + ' '}{level:g}" for axis in first for level in axis.levels]
     lines = [f"| policy | {' | '.join(columns)} |", f"|{'---|' * (len(columns) + 1)}"]
@@ -109,13 +112,13 @@ def main() -> int:
     try:
         for model in args.models:
             for sim in args.sim:
-                name = f"{model.parent.name}, {ENGINES[sim]}"
+                name = f"{model.parent.name}/{model.stem}, {ENGINES[sim]}"
                 results[name] = survived(model, sim, args.episodes, args.seed)
                 record["policies"][name] = robustness.as_json(results[name])["axes"]
                 print(f"{name} done", file=sys.stderr, flush=True)
-    except UsageError as error:
+    except (UsageError, MachineError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return 2 if isinstance(error, UsageError) else 1
     print(f"{table(results, headings=False)}\n\n{table(results, headings=True)}")
     record = {"machine": describe_machine(torch.device("cpu")), **record}
     record_file(args.out, "robust_seeds").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -24,6 +24,7 @@ from biped.base.command_line import (
     exit_code,
     folder_name,
     path_name,
+    picture_name,
     whole_number,
 )
 
@@ -53,10 +54,10 @@ def make_parser() -> argparse.ArgumentParser:
         default="mujoco",
         help="where it must stand (default mujoco); both is slower",
     )
-    robot.add_argument("--picture", type=path_name, metavar="PNG", help="draw where the gait moves the legs")
+    robot.add_argument("--picture", type=picture_name, metavar="PNG", help="draw where the gait moves the legs")
     curves = add("curves", draw_curves, "Draw a run on one page.")
     curves.add_argument("run_folder", type=folder_name, metavar="logs/NAME", help="the run's directory")
-    curves.add_argument("--out", type=path_name, metavar="PNG", help="default: overview.png in the run's directory")
+    curves.add_argument("--out", type=picture_name, metavar="PNG", help="default: overview.png in the run's directory")
     mean = add("average", average, "Write the mean of a run's last checkpoints to average_model.zip.")
     mean.add_argument("run_folder", type=folder_name, metavar="logs/NAME", help="the run's directory")
     mean.add_argument("--last", type=whole_number, metavar="N", help="number of checkpoints (default 5)")

@@ -111,6 +111,13 @@ def mjcf(
 """
 
 
+def with_odd_contacts(model: str) -> str:
+    """Return an MJCF in which all that its geoms do not state is by default otherwise than MuJoCo has it."""
+    off = '<geom contype="0" conaffinity="0"/>'
+    assert off in model
+    return model.replace(off, '<geom contype="0" conaffinity="0" condim="6" margin="0.01" friction="3 1 1"/>')
+
+
 def urdf(
     *, sole: str = '<box size="0.14 0.08 0.02"/>', knee: str = "revolute", extra: str = "", pads: bool = False
 ) -> str:

@@ -23,6 +23,8 @@ DONE, MACHINE, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 AUTO = "auto"
 """A flag's value that leaves the choice to the program."""
+PICTURES = (".png", ".jpg")
+"""File endings of pictures."""
 LOGS = Path("logs")
 """The folder of all runs, unless `--log_dir` names another."""
 
@@ -118,6 +120,18 @@ def path_name(text: str) -> Path:
         return Path(text).expanduser() if text.startswith("~") else Path(text)
     except RuntimeError as error:
         raise argparse.ArgumentTypeError(f"{text!r}: there is no such home directory; ./{text} is a path") from error
+
+
+def picture_name(text: str) -> Path:
+    """Read the path of a picture that will be written.
+
+    Raises:
+        ArgumentTypeError: the path is none, or ends in nothing that a picture can be written as.
+    """
+    path = path_name(text)
+    if path.suffix not in PICTURES:
+        raise argparse.ArgumentTypeError(f"{text} is not the name of a picture, ending in {' or '.join(PICTURES)}")
+    return path
 
 
 def folder_name(text: str) -> Path:

@@ -16,6 +16,8 @@ from biped.config.robot import LEG_LENGTH_M, MASS_KG, RobotConfig
 from biped.config.task import EnvConfig
 
 _DIGITS = 3
+SIZE_ERROR = 0.1
+"""Difference of a robot's leg length or mass from the file's that is worth a word, as a share."""
 
 LENGTHS = ("reset.clearance_m", "reward.feet_apart_m")
 SPEEDS = (
@@ -34,7 +36,6 @@ LEVERS = ("command.turning_lever_m",)
 _WEIGHTS = {
     "height_maintenance": "m",
     "lin_vel_z": "m/s",
-    "feet_apart": "m",
     "foot_slip": "m/s",
     "actuator_constraint": "N m",
 }
@@ -89,6 +90,22 @@ def scale_of(robot: RobotConfig) -> Scale:
 
 BIPED = Scale(1.0)
 """The biped's own size."""
+
+
+def size_warning(cfg: EnvConfig, mass_kg: float) -> str | None:
+    """Return what is wrong with the mass that a randomisation is sized by; None: nothing, or there is none.
+
+    Args:
+        cfg: the environment.
+        mass_kg: the mass of the robot's model (kg).
+    """
+    said_kg = cfg.robot.mass_kg
+    if cfg.randomization == RandomizationConfig() or abs(mass_kg / said_kg - 1.0) <= SIZE_ERROR:
+        return None
+    return (
+        f"the robot weighs {mass_kg:.2f} kg, but robot.mass_kg is {said_kg:g}: pushes and added masses are sized to "
+        "that; set robot.mass_kg and robot.leg_length_m in the robot's file"
+    )
 
 
 def scaled_sections(scale: Scale) -> dict[str, dict[str, Any]]:
@@ -155,7 +172,7 @@ def scaled_randomization(randomization: RandomizationConfig, scale: Scale) -> Ra
             bumps,
             heights_m=tuple(_rounded(height * scale.factor("m")) for height in bumps.heights_m),
             cell_m=_rounded(bumps.cell_m * scale.factor("m")),
-            field_m=_rounded(bumps.field_m * scale.factor("m/s")),  # as far as it walks in an episode
+            field_m=_rounded(bumps.field_m * scale.factor("m/s")),  # it grows like the way of an episode
         ),
     )
 

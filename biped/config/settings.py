@@ -14,6 +14,7 @@ from biped.base.files import REPOSITORY
 from biped.config.randomization import RandomizationConfig
 from biped.config.recipes import content_of, is_recipe
 from biped.config.run import Config
+from biped.config.scale import scale_of, scaled_randomization
 from biped.config.section import fields_of, short, type_of
 from biped.config.serial import flatten, from_dict, to_dict
 
@@ -117,6 +118,23 @@ def _from_repository(path: Path) -> str:
 def randomization_settings(randomization: RandomizationConfig) -> list[tuple[str, Any]]:
     """Return all fields of a randomisation, by path."""
     return list(flatten(to_dict(randomization), "env.randomization.").items())
+
+
+def sized_randomization(
+    config: Config, settings: Sequence[tuple[str, Any]], randomization: RandomizationConfig
+) -> list[tuple[str, Any]]:
+    """Return all fields, by path, of a randomisation of the biped as one of the robot that a configuration will have.
+
+    Args:
+        config: the configuration.
+        settings: fields of it that will be changed.
+        randomization: the biped's.
+
+    Raises:
+        ConfigError: a setting does not exist, or its value is invalid.
+    """
+    robot = with_settings(config, settings).env.robot
+    return randomization_settings(scaled_randomization(randomization, scale_of(robot)))
 
 
 def _as_text_where_text_belongs(value: Any, hint: Any) -> Any:

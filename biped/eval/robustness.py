@@ -175,6 +175,8 @@ def _half_push(found: Sequence[Sweep]) -> float | None:
 
 PUSH_EVERY_S = 5.0
 """Time between pushes on the push axes (s); each push has another direction."""
+EDGE = 0.02
+"""Rim of a field that no robot may reach, as a share of its side."""
 FIELD_M = 26.0
 """Side of a field of bumps of the biped (m): no robot leaves it from its middle within an episode."""
 
@@ -186,8 +188,9 @@ def robustness_config(cfg: EnvConfig, episodes: int, axes: tuple[Axis, ...] = AX
         ConfigError: robots would leave their fields of bumps within an episode.
     """
     reach_m = cfg.termination.episode_s * max(map(abs, (*cfg.command.lin_vel_x_m_s, *cfg.command.lin_vel_y_m_s)))
-    field_m = FIELD_M * scale_of(cfg.robot).factor("m/s")
-    if reach_m > field_m / 2 - 0.5:
+    scale = scale_of(cfg.robot)
+    field_m = FIELD_M * scale.factor("m/s")
+    if reach_m > (0.5 - EDGE) * field_m:
         raise ConfigError(
             f"robots that walk {reach_m:.0f} m leave their field of bumps: shorten env.termination.episode_s, or slow "
             "env.command down"
@@ -195,7 +198,9 @@ def robustness_config(cfg: EnvConfig, episodes: int, axes: tuple[Axis, ...] = AX
     alike = RandomizationConfig(
         friction=Randomized("startup", (1.0, 1.0)),
         latency_steps=Randomized("startup", (0.0, MAX_LATENCY_STEPS)),
-        bumps=BumpsConfig(_bump_heights_m(axes), mode="startup", field_m=field_m),
+        bumps=BumpsConfig(
+            _bump_heights_m(axes), mode="startup", cell_m=BumpsConfig().cell_m * scale.factor("m"), field_m=field_m
+        ),
     )
     count = episodes * sum(len(axis.levels) for axis in axes)
     return replace(cfg, num_envs=count, randomization=alike)

@@ -183,14 +183,14 @@ def similar_to_default(inputs: RewardInputs, model: RewardModel) -> Tensor:
 
 
 def feet_apart(inputs: RewardInputs, model: RewardModel) -> Tensor:
-    """Shortfall of the feet's sideways distance from `feet_apart_m`, m.
+    """Shortfall of the feet's sideways distance from `feet_apart_m`, as a share of it.
 
     A robot that is pushed sideways tips over its outer foot, and the push that it takes grows with the distance.
     Humanoid-Gym (Gu et al. 2024, arXiv:2404.05695) keeps the distance within bounds by a reward.
     """
     state = inputs.state
     apart = quat_rotate_inverse(state.base_quat_w, state.foot_pos_w[:, 0] - state.foot_pos_w[:, 1])[:, 1]
-    return (model.cfg.reward.feet_apart_m - apart).clamp_min(0.0)
+    return (1.0 - apart / model.cfg.reward.feet_apart_m).clamp_min(0.0)
 
 
 def foot_slip(inputs: RewardInputs, _: RewardModel) -> Tensor:

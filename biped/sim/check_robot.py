@@ -14,6 +14,7 @@ import numpy as np
 from biped.config.recipes import is_recipe
 from biped.config.robot import RobotConfig
 from biped.config.run import Config
+from biped.config.scale import SIZE_ERROR
 from biped.config.section import suggestion
 from biped.config.settings import robot_settings, with_settings
 from biped.config.task import EnvConfig
@@ -40,8 +41,6 @@ MAX_SOLE_PITCH_RAD = 0.05
 """Largest angle between a sole and the ground in the default pose, seen from the side (rad)."""
 MIN_RISE = 0.025
 """How high the gait must lift a foot, as a share of the height."""
-SIZE_ERROR = 0.1
-"""Difference of a robot's leg length or mass from the file's that is worth a word, as a share."""
 SYMMETRY_MASS, SYMMETRY_PLACE = 3e-3, 0.01
 """Largest difference of masses and places from their mirror images, as shares of the robot's mass and height."""
 
@@ -229,7 +228,7 @@ def check_size(subject: Subject) -> Finding:
     ]
     if not apart:
         return True, size
-    return True, f"{size}, but {' and '.join(apart)}: the gate's bars and --randomize are scaled by these"
+    return True, f"{size}, but {' and '.join(apart)}: the gate's bars, --randomize and --robustness are scaled by these"
 
 
 def check_swing(subject: Subject) -> Finding:

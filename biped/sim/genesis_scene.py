@@ -174,6 +174,7 @@ class GenesisScene:
             sim_options=gs.options.SimOptions(dt=sim.control_dt_s, substeps=sim.substeps),
             rigid_options=gs.options.RigidOptions(
                 enable_self_collision=bool(self._cfg.robot.self_collisions),
+                enable_neutral_collision=True,  # pairs that overlap while all joints are at 0 collide too
                 max_collision_pairs=sim.max_collision_pairs,
                 # Each robot has its own masses and motors, at the cost of more memory traffic.
                 batch_links_info=self._cfg.randomization.changes_dynamics,

@@ -20,6 +20,17 @@ CAMERA_RESOLUTION = (960, 720)
 FOOT_SENSORS = ("force", "pos", "vel")
 """Quantities sensed at each foot: three numbers each, of the sole's centre."""
 _GROUND, _BUMPS = 1, 2
+_PLAIN = {
+    "condim": 3,
+    "priority": 0,
+    "margin": 0.0,
+    "gap": 0.0,
+    "friction": [1.0, 0.005, 0.0001],
+    "solref": [0.02, 1.0],
+    "solimp": [0.9, 0.95, 0.001, 0.5, 2.0],
+    "solmix": 1.0,
+}
+"""Contacts of the ground: MuJoCo's defaults, whatever the defaults of the robot's file are."""
 _INERTIAL = ("body_mass", "body_inertia", "body_ipos", "body_iquat")
 
 
@@ -46,7 +57,7 @@ class ModelBuilder:
             Exception: MuJoCo's compiler rejects the model, with its own exception types.
         """
         mujoco, cfg, robot = self._mujoco, self._cfg, self._cfg.robot
-        # As in Genesis, the links of a robot do not collide with each other, but for pairs that the robot's file names.
+        # As in Genesis, the links of a robot do not collide with each other, except pairs that the robot's file names.
         pairs = -1 << FIRST_PAIR_BIT if robot.self_collisions else 0
         for geom in spec.geoms:
             ground = _GROUND if geom.contype or geom.conaffinity else 0
@@ -54,7 +65,7 @@ class ModelBuilder:
         spec.option.timestep = cfg.sim.control_dt_s / cfg.sim.substeps
         spec.visual.global_.offwidth, spec.visual.global_.offheight = CAMERA_RESOLUTION
         spec.worldbody.add_geom(
-            name="ground", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0, 0, 1], contype=0, conaffinity=_GROUND
+            name="ground", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0, 0, 1], contype=0, conaffinity=_GROUND, **_PLAIN
         )
         if (terrain := make_terrain(cfg.randomization.bumps)) is not None:
             self._add_terrain(spec, terrain)
@@ -108,6 +119,7 @@ class ModelBuilder:
             conaffinity=_BUMPS,
             pos=[terrain.corner_m[0] + 0.5 * along_x, terrain.corner_m[1] + 0.5 * along_y, 0.0],
             quat=[math.sqrt(0.5), 0.0, 0.0, math.sqrt(0.5)],
+            **_PLAIN,
         )
 
     def _add_corners(self, box: Any, compiled: Any) -> None:
@@ -127,7 +139,7 @@ class ModelBuilder:
                 mass=0.0,
                 contype=_BUMPS,
                 conaffinity=0,
-                friction=box.friction,
+                **{**_PLAIN, "friction": box.friction},
             )
 
     def _add_sensor(self, spec: Any, foot: str, sole: Place, name: str) -> None:

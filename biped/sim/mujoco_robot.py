@@ -90,11 +90,11 @@ class _Reader:
         self._hold_undriven(spec)
         self._move_origin(spec, base)
         self._drop_motors(spec)
-        self._reset_contacts(spec)
-        self._reset_options(spec)
         self._keep_named(spec)
         self._box_soles(spec)
+        self._reset_contacts(spec)
         self._pair_links(spec)
+        self._reset_options(spec)
         return RobotModel(spec, tuple(self._changes))
 
     def _parse(self) -> Any:
@@ -254,11 +254,12 @@ class _Reader:
             box = None if link is None else sole_box(model, data, model.body(foot).id)
             if box is None:
                 continue  # check-robot and the scenes say what is missing
+            if box[1].min() <= 0.0:
+                raise MachineError(f"{foot} touches the ground at a point or a line: leave out robot.sole_boxes")
             below = {model.body(number).name for number in rigid_links(model, model.body(foot).id)}
-            for geom in [geom for geom in spec.geoms if geom.parent.name in below]:
-                geom.contype = geom.conaffinity = 0
+            replaced = [geom for geom in spec.geoms if geom.parent.name in below and (geom.contype or geom.conaffinity)]
             upright = data.body(foot).xquat * (1.0, -1.0, -1.0, -1.0)
-            link.add_geom(
+            drawn = link.add_geom(
                 name=f"{foot} sole",
                 type=self._mujoco.mjtGeom.mjGEOM_BOX,
                 size=box[1],
@@ -269,7 +270,11 @@ class _Reader:
                 contype=1,
                 conaffinity=1,
             )
-        self._changes.append("drew a box around each sole")
+            for name in ("friction", "solref", "solimp"):
+                setattr(drawn, name, getattr(replaced[0], name))
+            for geom in replaced:
+                geom.contype = geom.conaffinity = 0
+            self._changes.append(f"drew a box around the sole of {foot}")
 
     def _pair_links(self, spec: Any) -> None:
         """Let those links collide that the configuration pairs, each pair by a bit of its own."""
@@ -280,6 +285,7 @@ class _Reader:
         for geom in touching:
             geom.contype, geom.conaffinity = 1, 0
         names = [body.name for body in spec.bodies if body.name != "world"]
+        model = compiled(spec.copy(), self._file)
         for number, pair in enumerate(pairs):
             links = [spec.body(name) for name in pair]
             for name, link in zip(pair, links, strict=True):
@@ -290,7 +296,7 @@ class _Reader:
                 if not any(geom.parent.name == name for geom in touching):
                     raise MachineError(f"nothing of {name} collides: leave it out of env.robot.self_collisions")
             one, other = pair
-            if one == links[1].parent.name or other == links[0].parent.name:
+            if _joined(model, *pair):
                 raise MachineError(
                     f"{one} and {other} are joined and cannot collide: leave them out of env.robot.self_collisions"
                 )
@@ -319,6 +325,13 @@ class _Reader:
             if link is not None and not link.joints and spec.compiler.fusestatic:
                 kind = self._mujoco.mjtSensor.mjSENS_FRAMEPOS
                 spec.add_sensor(name=f"keep {name}", type=kind, objtype=objects.mjOBJ_XBODY, objname=name)
+
+
+def _joined(model: Any, one: str, other: str) -> bool:
+    """Return whether two links are one rigid body, or joint neighbours: both simulators leave out their contacts."""
+    welds = [int(model.body_weldid[model.body(name).id]) for name in (one, other)]
+    above = [int(model.body_weldid[model.body_parentid[weld]]) for weld in welds]
+    return welds[0] == welds[1] or welds[0] == above[1] or welds[1] == above[0]
 
 
 def _as_xml(spec: Any, file: Path) -> str:

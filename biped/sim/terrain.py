@@ -10,9 +10,9 @@ from torch import Tensor
 from biped.config.randomization import BumpsConfig
 from biped.config.task import EnvConfig
 
-FIRST_FIELD_M = 14.0
-"""Distance from the origin, where robots on the plane start, to the edge of the first field: more than a robot walks
-in an episode of 20 s at 0.6 m/s (m)."""
+FIRST_FIELD = 0.875
+"""Distance from the origin, where robots on the plane start, to the edge of the first field, as a share of a field's
+side: 14 m of 16 m is more than the biped walks in an episode of 20 s at 0.6 m/s."""
 _SEED = 0
 
 
@@ -51,7 +51,7 @@ def make_terrain(cfg: BumpsConfig) -> Terrain | None:
     for index, height in enumerate(cfg.heights_m):
         inside = generator.uniform(0.0, height, (cells - 1, cells - 1))
         heights[index * cells + 1 : (index + 1) * cells, 1:-1] = inside
-    return Terrain(heights, cfg.cell_m, (FIRST_FIELD_M, -0.5 * cells * cfg.cell_m))
+    return Terrain(heights, cfg.cell_m, (FIRST_FIELD * cfg.field_m, -0.5 * cells * cfg.cell_m))
 
 
 def field_starts(cfg: EnvConfig, device: torch.device) -> Tensor:
@@ -61,5 +61,6 @@ def field_starts(cfg: EnvConfig, device: torch.device) -> Tensor:
     """
     bumps = cfg.randomization.bumps
     side = _cells(bumps) * bumps.cell_m
-    starts = [(FIRST_FIELD_M + (index + 0.5) * side, 0.0, height) for index, height in enumerate(bumps.heights_m)]
+    first = FIRST_FIELD * bumps.field_m
+    starts = [(first + (index + 0.5) * side, 0.0, height) for index, height in enumerate(bumps.heights_m)]
     return torch.tensor([*starts, (0.0, 0.0, 0.0)], device=device, dtype=torch.float32)

@@ -11,9 +11,8 @@ from biped.base.errors import ConfigError, UsageError, say
 from biped.base.machine import choose_device, gib
 from biped.config.randomization import RandomizationConfig
 from biped.config.run import Config, Presets, TrainConfig
-from biped.config.scale import scale_of, scaled_randomization
 from biped.config.serial import differences
-from biped.config.settings import randomization_settings, with_settings
+from biped.config.settings import sized_randomization, with_settings
 from biped.runs.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from biped.runs.directory import RunDirectory, run_path
 from biped.runs.models import find_furthest
@@ -34,7 +33,6 @@ MAY_CHANGE_ON_RESUME = (
     "wandb.",
 )
 """Fields, or their prefixes, whose value may change when a run is continued."""
-_SIZE = ("env.robot.leg_length_m", "env.robot.mass_kg")
 
 
 @dataclass(frozen=True)
@@ -174,9 +172,8 @@ def _changed(config: Config, request: TrainRequest, randomization: Randomization
     """Return a configuration with a request's settings and, sized to the robot, a randomisation; None: its own."""
     if randomization is None:
         return with_settings(config, request.settings)
-    size = scale_of(with_settings(config, [item for item in request.settings if item[0] in _SIZE]).env.robot)
-    sized = scaled_randomization(randomization, size)
-    return with_settings(config, [*randomization_settings(sized), *request.settings])
+    sized = sized_randomization(config, request.settings, randomization)
+    return with_settings(config, [*sized, *request.settings])
 
 
 def _furthest(run: RunDirectory, config: Config) -> Checkpoint | None:

@@ -20,6 +20,7 @@ from biped.base.interrupts import Interrupted, Interrupts
 from biped.base.machine import keep_freed_memory
 from biped.base.watchdog import Watchdog
 from biped.config.run import Config, Presets
+from biped.config.scale import size_warning
 from biped.config.serial import to_dict
 from biped.env.env import BipedVecEnv, make_env
 from biped.eval.bench import EvaluationBench
@@ -114,6 +115,8 @@ def build(plan: Plan) -> Training:
     with ending_at_once():
         env = BipedVecEnv(make_env(config.env, plan.device, sim=config.train.sim, seed=plan.seed))
         bench = EvaluationBench(config, plan.device) if config.train.eval_every_steps else None
+    if text := size_warning(config.env, env.env.scene.mass_kg):
+        warn(text)
     env.env.command_share = config.env.command.start_share
     keep_freed_memory()
     model = make_model(config, env, plan.seed)

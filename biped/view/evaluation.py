@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from PIL import Image
 
+from biped.base.command_line import PICTURES
 from biped.base.errors import MachineError, UsageError, disk_error, warn
 from biped.base.machine import choose_device
 from biped.config.randomization import RandomizationConfig
 from biped.config.run import Config, Presets
-from biped.config.scale import scale_of, scaled_randomization
-from biped.config.settings import parse_setting, randomization_settings, with_settings
+from biped.config.scale import scale_of, size_warning
+from biped.config.settings import parse_setting, sized_randomization, with_settings
 from biped.env.env import BipedEnv, make_env
 from biped.eval import robustness
 from biped.eval.agents import Agent, random_agent, zero_agent
@@ -32,8 +33,6 @@ from biped.view.plots import draw_all, draw_robustness
 
 EPISODES, EPISODES_PER_LEVEL = 256, 32
 """Episodes of the gate, and per level of a robustness report."""
-PICTURES = (".png", ".jpg")
-"""File endings of pictures."""
 BESIDE_THE_FIGURES = Path()
 """Stands for a page without a requested path, written beside the results."""
 
@@ -121,8 +120,8 @@ class EvalPlan:
             model, run = find_model(request.model, request.logs, request.exp_name)
             config = run.read_config()
         where = [("train.device", request.device), ("train.sim", request.sim)]
-        sized = scaled_randomization(request.randomization, scale_of(config.env.robot))
-        config = with_settings(config, [*randomization_settings(sized), *settings, *where])
+        sized = sized_randomization(config, settings, request.randomization)
+        config = with_settings(config, [*sized, *settings, *where])
         return cls(request, config, model, run, request.episodes or standard_episodes, standard_episodes)
 
     @property
@@ -172,6 +171,8 @@ def evaluate(request: EvalRequest, default: Config, presets: Presets, load: Load
     cfg, place = replace(plan.config.env, num_envs=plan.episodes), plan.place
     device = choose_device(request.device, request.sim)
     env = make_env(cfg, device, sim=request.sim, camera=request.picture is not None)
+    if text := size_warning(cfg, env.scene.mass_kg):
+        warn(text)
     commands = trial_commands(cfg.num_envs, cfg.command, request.seed, walking_from(cfg.robot))
     if request.command is not None:
         commands = torch.tensor(request.command, dtype=torch.float32).expand(cfg.num_envs, 3)

@@ -12,6 +12,8 @@ from biped.base.errors import ConfigError
 from biped.config import recipes
 from biped.config.recipes import names, read_recipe
 from biped.config.run import Config
+from biped.config.scale import Scale, scaled_sections
+from biped.config.serial import flatten
 from biped.config.settings import robot_settings, with_settings
 from tests import mini_robot
 from tests.mini_robot import mjcf
@@ -51,6 +53,15 @@ def test_a_recipe_says_where_its_model_is_from_and_fits_the_configuration(name: 
     robot = with_settings(Config(), robot_settings(Path(f"recipe:{name}={tmp_path}"))).env.robot
     assert robot.model_path == str(model)
     assert len(robot.joint_names) == len(robot.motors)
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_recipe_has_what_follows_from_its_size(name: str) -> None:
+    content = read_recipe(name).content
+    scaled = scaled_sections(Scale.of(content["robot"]["leg_length_m"], content["robot"]["mass_kg"]))
+    for path, value in flatten(scaled).items():
+        if path != "gait.frequency_hz" or path in flatten(content):
+            assert flatten(content)[path] == value, path
 
 
 def test_there_are_recipes_for_robots_of_all_sizes() -> None:

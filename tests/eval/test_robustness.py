@@ -153,3 +153,14 @@ def test_the_command_line_writes_table_json_and_plot(tmp_path: Path, capsys: pyt
 def test_the_shipped_policy_walks_in_the_other_engine_too() -> None:
     model = ROOT / "assets" / "policies" / "biped_walk.zip"
     assert biped_eval.main(["--model", str(model), "--sim", "mujoco", "--out", "/dev/null"]) == 0
+
+
+def test_a_larger_robot_is_tried_on_larger_fields_and_may_walk_as_far_in_proportion() -> None:
+    cfg = cpu_preset().env
+    large = replace(cfg.robot, leg_length_m=4.0 * cfg.robot.leg_length_m)
+    twice = replace(cfg.command, lin_vel_x_m_s=(-0.4, 1.2), lin_vel_y_m_s=(-0.3, 0.3))
+    bumps = robustness_config(replace(cfg, robot=large, command=twice), 2).randomization.bumps
+    usual = robustness_config(cfg, 2).randomization.bumps
+    assert (bumps.field_m, bumps.cell_m) == (2.0 * usual.field_m, 4.0 * usual.cell_m)
+    with pytest.raises(ConfigError, match="leave their field"):
+        robustness_config(replace(cfg, command=twice), 2)

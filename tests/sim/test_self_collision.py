@@ -1,16 +1,19 @@
 """Links collide with each other where the robot's file says so, in both simulators, and nowhere else."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from biped.base.errors import ConfigError, MachineError
+from biped.config.randomization import BumpsConfig, RandomizationConfig
 from biped.robot.rotations import quat_from_yaw
+from biped.sim.mujoco_model import ModelBuilder
 from biped.sim.mujoco_robot import read_robot
 from biped.sim.scene import ResetPose, make_scene
 from tests import mini_robot
-from tests.mini_robot import mjcf
+from tests.mini_robot import mjcf, with_odd_contacts
 from tests.sim.test_traits import env_of
 
 SOLE_M = 0.08
@@ -71,3 +74,33 @@ def test_links_that_are_joined_are_refused(tmp_path: Path) -> None:
 def test_a_link_is_not_paired_with_itself(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="self_collisions"):
         env_of(mini_robot.write(tmp_path, mjcf(), {"self_collisions": [["foot_l", "foot_l"]]}))
+
+
+def test_links_joined_through_a_fixed_one_are_refused(tmp_path: Path) -> None:
+    ball = '<geom type="sphere" size="0.01" mass="0" contype="1" conaffinity="1"/>'
+    pad = f'<body name="pad_r" pos="0 0 -0.01">{ball}</body>'
+    model = mjcf().replace('<geom name="sole_r"', pad + '<geom name="sole_r"')
+    with pytest.raises(MachineError, match="foot_r and pad_r are joined"):
+        read_robot(env_of(mini_robot.write(tmp_path, model, {"self_collisions": [["foot_r", "pad_r"]]})))
+
+
+def test_the_bits_of_pairs_and_of_the_ground_stay_apart_also_on_bumps(tmp_path: Path) -> None:
+    cfg = env_of(mini_robot.write(tmp_path, mjcf(), {"self_collisions": [["foot_l", "foot_r"]]}))
+    bumps = BumpsConfig(heights_m=(0.01,), field_m=2.0)
+    cfg = replace(cfg, randomization=RandomizationConfig(bumps=bumps))
+    model = ModelBuilder(cfg).build(read_robot(cfg).spec, keep_looks=False)
+    bits = {
+        model.geom(geom).name: (model.geom_contype[geom], model.geom_conaffinity[geom]) for geom in range(model.ngeom)
+    }
+    assert bits["sole_l"] == (5, 0)
+    assert bits["sole_r"] == (1, 4)
+    assert bits["ground"] == (0, 1)
+    corners = [bit for name, bit in bits.items() if name not in ("sole_l", "sole_r", "ground")]
+    assert set(corners) <= {(2, 0), (0, 2)}
+
+
+def test_the_ground_has_contacts_of_its_own_whatever_the_defaults_of_the_file_are(tmp_path: Path) -> None:
+    cfg = env_of(mini_robot.write(tmp_path, with_odd_contacts(mjcf())))
+    model = ModelBuilder(cfg).build(read_robot(cfg).spec, keep_looks=False)
+    ground = model.geom("ground").id
+    assert (model.geom_condim[ground], model.geom_margin[ground], model.geom_friction[ground][0]) == (3, 0.0, 1.0)

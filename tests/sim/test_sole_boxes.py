@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from biped.base.errors import MachineError
 from biped.sim.mujoco_file import compiled
 from biped.sim.mujoco_geometry import posed
 from biped.sim.mujoco_robot import read_robot
 from tests import mini_robot
-from tests.mini_robot import LEGS_M, mjcf
+from tests.mini_robot import LEGS_M, mjcf, with_odd_contacts
 from tests.sim.test_traits import env_of, stands
 
 TURNED = ('quat="0 1 0 0"', 'type="box" size="0.07 0.04 0.01" pos="0.02 0 0.02"')
@@ -21,7 +22,7 @@ BOTH = {"foot_sole_offset_m": [[0.02, 0.0, -0.03], [0.02, 0.0, 0.03]]}
 def test_the_box_is_the_lowest_quarter_of_the_foot_whatever_its_frame(tmp_path: Path) -> None:
     cfg = env_of(mini_robot.write(tmp_path, mjcf(right_foot=TURNED, right_axes={"ankle": -1.0}), {**BOXES, **BOTH}))
     robot = read_robot(cfg)
-    assert robot.changes == ("drew a box around each sole",)
+    assert robot.changes == ("drew a box around the sole of foot_l", "drew a box around the sole of foot_r")
     model = compiled(robot.spec, tmp_path)
     data = posed(model, dict(zip(cfg.robot.joint_names, cfg.robot.default_joint_pos_rad, strict=True)), LEGS_M)
     touching = [index for index in range(model.ngeom) if model.geom_contype[index]]
@@ -49,3 +50,18 @@ def test_the_masses_stay(tmp_path: Path) -> None:
     )
     for name in ("body_mass", "body_inertia", "body_ipos"):
         assert np.array_equal(getattr(before, name), getattr(after, name)), name
+
+
+def test_a_box_takes_nothing_from_the_defaults_of_the_file_but_the_friction_of_what_it_replaces(tmp_path: Path) -> None:
+    model = with_odd_contacts(mjcf(sole='contype="1" conaffinity="1" friction="0.7 0.005 0.0001"'))
+    spec = read_robot(env_of(mini_robot.write(tmp_path, model, BOXES))).spec
+    box = spec.geom("foot_l sole")
+    assert (box.condim, box.margin, box.friction[0]) == (3, 0.0, 0.7)
+
+
+def test_a_foot_that_is_a_point_has_no_box(tmp_path: Path) -> None:
+    ball = 'type="sphere" size="0.01" pos="0.02 0 -0.02"'
+    with pytest.raises(
+        MachineError, match=r"foot_l touches the ground at a point or a line: leave out robot\.sole_boxes"
+    ):
+        read_robot(env_of(mini_robot.write(tmp_path, mjcf(foot_shape=ball), BOXES)))

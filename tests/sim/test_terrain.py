@@ -10,7 +10,7 @@ from biped.base.errors import ConfigError
 from biped.config.randomization import BumpsConfig, RandomizationConfig
 from biped.robot.rotations import quat_from_yaw
 from biped.sim.scene import ResetPose, make_scene
-from biped.sim.terrain import FIRST_FIELD_M, Terrain, field_starts, make_terrain
+from biped.sim.terrain import FIRST_FIELD, Terrain, field_starts, make_terrain
 from biped_config import cpu_preset
 
 CPU = torch.device("cpu")
@@ -47,8 +47,9 @@ def test_bumps_rise_to_the_height_of_their_field_and_are_flat_around_it() -> Non
 
 def test_robots_start_over_the_middle_of_their_field_or_at_the_origin() -> None:
     cfg = replace(cpu_preset().env, randomization=RandomizationConfig(bumps=FIELDS))
-    expected = [[FIRST_FIELD_M + 4, 0, 0.01], [FIRST_FIELD_M + 12, 0, 0.02], [0, 0, 0]]
+    expected = [[7.0 + 4, 0, 0.01], [7.0 + 12, 0, 0.02], [0, 0, 0]]
     torch.testing.assert_close(field_starts(cfg, CPU), torch.tensor(expected))
+    assert FIRST_FIELD * BumpsConfig().field_m > 20.0 * 0.6, "farther than the biped walks in an episode"
 
 
 def test_heights_that_make_no_ground_are_refused() -> None:

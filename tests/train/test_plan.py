@@ -67,5 +67,8 @@ def test_what_a_randomisation_does_is_sized_to_the_robot_and_a_setting_still_win
     assert randomization_of(*full) == randomization_preset("full")
     assert randomization_of(*full, *large).push.velocity_m_s == 1.6
     assert randomization_of(*full, *large).torso_mass_kg.range == (-21.8, 21.8)
+    without_mass = ("--set", "env.robot.leg_length_m=1.456")
+    assert randomization_of(*full, *without_mass).torso_mass_kg == randomization_preset("full").torso_mass_kg
     assert randomization_of(*full, *large, "--set", "env.randomization.push.velocity_m_s=1").push.velocity_m_s == 1.0
-    assert randomization_of("--preset", "robust", *large).push.velocity_m_s == 1.6, "also of a preset"
+    pushed = PRESETS["robust"]().env.randomization.push.velocity_m_s
+    assert randomization_of("--preset", "robust", *large).push.velocity_m_s == 2.0 * pushed, "also of a preset"
