@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import biped_eval
+from biped.base.errors import ConfigError
 from biped.config.task import EnvConfig
 from biped.env.env import make_env
 from biped.env.groups import Observations, sensed
