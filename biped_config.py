@@ -202,7 +202,7 @@ def robust_preset() -> Config:
         ppo=replace(wide.ppo, n_steps=48, learning_rate=2e-4, desired_kl=0.03, ent_coef=0.002),
         train=replace(
             wide.train,
-            total_timesteps=8_000_000,
+            total_timesteps=6_000_000,
             checkpoint_every_steps=500_000,
             eval_every_steps=500_000,
             stop_when_walking=0,
@@ -231,7 +231,7 @@ def polish_preset() -> Config:
             randomization=replace(env.randomization, nominal_share=0.5),
         ),
         ppo=replace(robust.ppo, desired_kl=0.01, ent_coef=0.0),
-        train=replace(robust.train, total_timesteps=5_000_000),
+        train=replace(robust.train, total_timesteps=4_000_000),
     )
 
 
