@@ -231,7 +231,7 @@ def polish_preset() -> Config:
             randomization=replace(env.randomization, nominal_share=0.5),
         ),
         ppo=replace(robust.ppo, desired_kl=0.01, ent_coef=0.0),
-        train=replace(robust.train, total_timesteps=4_000_000),
+        train=replace(robust.train, total_timesteps=5_500_000),
     )
 
 
