@@ -251,8 +251,7 @@ class _Reader:
         data = posed(model, {name: angle for name, angle in pose if name in present}, robot.default_base_height_m)
         for foot in robot.foot_links:
             link = spec.body(foot)
-            box = None if link is None else sole_box(model, data, model.body(foot).id)
-            if box is None:
+            if link is None or (box := sole_box(model, data, model.body(foot).id)) is None:
                 continue  # check-robot and the scenes say what is missing
             if box[1].min() <= 0.0:
                 raise MachineError(f"{foot} touches the ground at a point or a line: leave out robot.sole_boxes")
