@@ -126,7 +126,7 @@ def picture_name(text: str) -> Path:
     """Read the path of a picture that will be written.
 
     Raises:
-        ArgumentTypeError: the path is none, or ends in nothing that a picture can be written as.
+        argparse.ArgumentTypeError: the path is none, or ends in nothing that a picture can be written as.
     """
     path = path_name(text)
     if path.suffix not in PICTURES:

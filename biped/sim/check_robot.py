@@ -3,8 +3,9 @@
 One line per check, with the remedy if it fails. Exit codes: 0 everything is fine, 1 something is not.
 """
 
+import contextlib
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,17 @@ class Subject:
         """Return the configured centre of a sole in the world, (3,), m."""
         body = self.data.body(self.cfg.robot.foot_links[foot])
         return body.xpos + body.xmat.reshape(3, 3) @ np.array(self.cfg.robot.sole_offsets_m[foot])
+
+    @contextlib.contextmanager
+    def turned(self, angles_rad: Mapping[str, float]) -> Iterator[None]:
+        """Have joints, by name, turned by angles (rad) from the default pose for as long as the context lasts."""
+        mujoco, pose = importlib.import_module("mujoco"), self.data.qpos.copy()
+        for name, angle in angles_rad.items():
+            self.data.joint(name).qpos[0] += angle
+        mujoco.mj_forward(self.model, self.data)
+        yield
+        self.data.qpos[:] = pose
+        mujoco.mj_forward(self.model, self.data)
 
     def swing_rad(self, foot: int) -> dict[str, float]:
         """Return by how much the gait turns each joint of a leg at mid-swing (rad)."""
@@ -282,15 +294,9 @@ def _moves_rightly(subject: Subject, foot: int, place: int, name: str, angle_rad
 
 def _swung(subject: Subject, foot: int, angles_rad: dict[str, float]) -> np.ndarray:
     """Return how far a sole moves when joints turn from the default pose, (3,), m."""
-    mujoco, data = importlib.import_module("mujoco"), subject.data
-    before, pose = subject.sole_w(foot), data.qpos.copy()
-    for name, angle in angles_rad.items():
-        data.joint(name).qpos[0] += angle
-    mujoco.mj_forward(subject.model, data)
-    moved = subject.sole_w(foot) - before
-    data.qpos[:] = pose
-    mujoco.mj_forward(subject.model, data)
-    return moved
+    before = subject.sole_w(foot)
+    with subject.turned(angles_rad):
+        return subject.sole_w(foot) - before
 
 
 def findings(cfg: EnvConfig, sims: Sequence[str] = ("mujoco",)) -> Iterator[Finding]:

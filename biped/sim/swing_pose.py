@@ -1,6 +1,5 @@
 """Where the gait moves a robot's legs, seen from the side."""
 
-import importlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,15 +41,9 @@ def swing_legs(cfg: EnvConfig) -> list[Leg]:
 
 
 def _leg(subject: Subject, foot: int) -> Leg:
-    mujoco, data = importlib.import_module("mujoco"), subject.data
-    standing, pose = _line(subject, foot), data.qpos.copy()
-    for name, angle in subject.swing_rad(foot).items():
-        data.joint(name).qpos[0] += angle
-    mujoco.mj_forward(subject.model, data)
-    swinging = _line(subject, foot)
-    data.qpos[:] = pose
-    mujoco.mj_forward(subject.model, data)
-    return Leg(subject.cfg.robot.foot_links[foot], standing, swinging)
+    standing = _line(subject, foot)
+    with subject.turned(subject.swing_rad(foot)):
+        return Leg(subject.cfg.robot.foot_links[foot], standing, _line(subject, foot))
 
 
 def _line(subject: Subject, foot: int) -> Line:
