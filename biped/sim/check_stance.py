@@ -1,6 +1,7 @@
 """Lets a robot stand on its joint controllers alone, and finds the cause where it falls or shakes."""
 
 import importlib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +21,8 @@ MAX_SAG, MAX_LEAN_RAD = 0.075, 0.15
 """How far the base may sink, as a share of the hips' height over the ground, and lean (rad) in that time."""
 SUBSTEPS = (1, 2, 4)
 """Multiples of the configured substeps that are tried."""
+TIMED_ROBOTS = 16
+"""Robots that stand side by side where the time is taken: with one, it would be that of the calls."""
 CALM_RAD_S = 0.3
 """Joint speed under which a robot is calm (rad/s)."""
 CALM_FROM_S, CALM_TO_S = 0.4, 1.0
@@ -56,6 +59,8 @@ class Stance:
     """Largest speed of a joint between `CALM_FROM_S` and `CALM_TO_S` (rad/s); infinite if the simulation broke down."""
     torque_nm: np.ndarray
     """Largest torque of each joint, (num_joints,), N·m."""
+    steps_per_s: float
+    """Steps per second of all robots together, by the median: what else the machine does meanwhile hardly counts."""
 
     def holds(self, height_m: float) -> bool:
         """Return whether the robot still stands."""
@@ -67,35 +72,39 @@ class Stance:
         return self.speed_rad_s < CALM_RAD_S
 
 
-def stand(cfg: EnvConfig, sim: str = "mujoco", substeps: int | None = None) -> Stance:
-    """Let one robot stand, its joints off the default pose by a little.
+def stand(cfg: EnvConfig, sim: str = "mujoco", substeps: int | None = None, robots: int = 1) -> Stance:
+    """Let a robot stand, its joints off the default pose by a little.
 
     Args:
         cfg: the robot, and how it is simulated.
         sim: the simulator.
         substeps: physics steps per action; None: as configured.
+        robots: how many stand side by side, all alike; the first is looked at.
     """
     steps = cfg.sim.substeps if substeps is None else substeps
-    cfg = replace(cfg, num_envs=1, sim=replace(cfg.sim, substeps=steps))
+    cfg = replace(cfg, num_envs=robots, sim=replace(cfg.sim, substeps=steps))
     scene = make_scene(sim, cfg, torch.device("cpu"))
     base = torch.tensor([[0.0, 0.0, cfg.robot.default_base_height_m + cfg.reset.clearance_m]], dtype=torch.float32)
-    targets = torch.tensor([cfg.robot.default_joint_pos_rad], dtype=torch.float32)
-    noise = 2.0 * torch.rand(targets.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32) - 1.0
-    level = quat_from_yaw(torch.zeros(1, dtype=torch.float32))
-    scene.reset(torch.ones(1, dtype=torch.bool), ResetPose(base, level, targets + NOISE_RAD * noise))
+    pose = torch.tensor([cfg.robot.default_joint_pos_rad], dtype=torch.float32)
+    noise = 2.0 * torch.rand(pose.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32) - 1.0
+    level = quat_from_yaw(torch.zeros(robots, dtype=torch.float32))
+    off, targets = (pose + NOISE_RAD * noise).repeat(robots, 1), pose.repeat(robots, 1)
+    scene.reset(torch.ones(robots, dtype=torch.bool), ResetPose(base.repeat(robots, 1), level, off))
     count, dt_s = round(STAND_S / cfg.sim.control_dt_s), cfg.sim.control_dt_s
-    speed, torque, failed = 0.0, torch.zeros_like(targets), False
+    speed, torque, failed, took_s = 0.0, torch.zeros_like(pose[0]), False, np.zeros(count)
     for step in range(count):
+        began_s = time.perf_counter()
         state = scene.step(targets)
+        took_s[step] = time.perf_counter() - began_s
         failed |= bool(state.error.any())
-        torque = torch.maximum(torque, state.joint_torque_nm.abs())
+        torque = torch.maximum(torque, state.joint_torque_nm[0].abs())
         if CALM_FROM_S <= step * dt_s < CALM_TO_S:
-            speed = max(speed, float(state.joint_vel_rad_s.abs().max()))
+            speed = max(speed, float(state.joint_vel_rad_s[0].abs().max()))
     sag = cfg.robot.default_base_height_m - float(state.base_pos_w[0, 2])
     lean = float(torch.acos((-state.projected_gravity_b[0, 2]).clamp(-1.0, 1.0)))
     scene.close()
     failed |= not np.isfinite([sag, lean, speed]).all()
-    return Stance(sag, lean, np.inf if failed else speed, torque[0].nan_to_num().numpy())
+    return Stance(sag, lean, np.inf if failed else speed, torque.nan_to_num().numpy(), robots / float(np.median(took_s)))
 
 
 def check_standing(
@@ -111,7 +120,9 @@ def check_standing(
         sim: the simulator.
     """
     height_m, where = _height(cfg, model, data), ENGINES[sim]
-    tried = {factor * cfg.sim.substeps: stand(cfg, sim, factor * cfg.sim.substeps) for factor in SUBSTEPS}
+    tried = {
+        factor * cfg.sim.substeps: stand(cfg, sim, factor * cfg.sim.substeps, TIMED_ROBOTS) for factor in SUBSTEPS
+    }
     calm = [substeps for substeps, stance in tried.items() if stance.is_calm]
     now = tried[cfg.sim.substeps]
     speeds = ", ".join(f"{_as_speed(stance)} at {substeps}" for substeps, stance in tried.items())
@@ -125,6 +136,8 @@ def check_standing(
         remedy = f"set sim.substeps to {calm[0]} in the robot's file"
         yield False, f"substeps{where}: unstable at {cfg.sim.substeps} ({_as_speed(now)}), calm at {calm[0]}: {remedy}"
         now = tried[calm[0]]
+    rates = ", ".join(f"{stance.steps_per_s:,.0f} at {substeps}" for substeps, stance in tried.items())
+    yield True, f"speed{where}: {rates} substeps, in steps per second of {TIMED_ROBOTS} robots side by side"
     sunk = f"the base is {1000 * now.sag_m:.0f} mm lower and leans {now.lean_rad:.2f} rad"
     text = f"standing{where}: after {STAND_S:.0f} s {sunk}, with {now.torque_nm.max():.2f} N·m at most"
     if now.holds(height_m):

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from biped.base.errors import UsageError, disk_error
 from biped.config.scale import BIPED, Scale
@@ -14,6 +14,9 @@ from biped.runs.directory import RunDirectory
 from biped.runs.metrics_log import Curve
 from biped.view.figures import make_figure
 from biped.view.smoothing import moving_mean
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 SMOOTHING = 1 / 60
 """Width of the moving mean for curves with one point per rollout, as a share of the run."""
@@ -78,7 +81,7 @@ def draw(curves: Mapping[str, Curve], title: str, out: Path, scale: Scale = BIPE
         raise disk_error(out, error, "--out") from error
 
 
-def _draw_panel(axis: Axes, panel: Panel, curves: Mapping[str, Curve], bars: Mapping[str, float]) -> None:
+def _draw_panel(axis: "Axes", panel: Panel, curves: Mapping[str, Curve], bars: Mapping[str, float]) -> None:
     names = [name for asked in panel.names for name in curves if name == asked or (asked[-1] == "/" and asked in name)]
     for number, name in enumerate(names):
         curve, is_rare = curves[name], name.startswith(("gate/", "eval/"))

@@ -1,13 +1,14 @@
 """Matplotlib figures without a display and without global state."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-__all__ = ["Figure", "make_figure"]
+__all__ = ["make_figure"]
 
 
-def make_figure(rows: int = 1, columns: int = 1, **how: Any) -> tuple[Figure, Any]:
+def make_figure(rows: int = 1, columns: int = 1, **how: Any) -> "tuple[Figure, Any]":
     """Return a figure and its axes, like `matplotlib.pyplot.subplots`.
 
     Args:
@@ -15,6 +16,8 @@ def make_figure(rows: int = 1, columns: int = 1, **how: Any) -> tuple[Figure, An
         columns: number of columns of axes.
         how: `figsize` and `layout` of the figure; other arguments go to its `subplots`, such as `sharex`.
     """
+    from matplotlib.figure import Figure  # loaded by what draws: it is a fifth of a command's start
+
     of_figure = {name: how.pop(name) for name in ("figsize", "layout") if name in how}
     figure = Figure(**of_figure)
     return figure, figure.subplots(rows, columns, **how)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,8 +14,11 @@ from biped.eval.record import Recording
 from biped.eval.robustness import Sweep
 from biped.mdp.gait import GaitReference, wanted_contacts
 from biped.robot.actuators import Motors, available_torque
-from biped.view.figures import Figure, make_figure
+from biped.view.figures import make_figure
 from biped.view.smoothing import moving_mean
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 GAIT_S, JOINTS_S = 5.0, 3.0
 """Length of the parts of an episode in the gait diagram and in the joint angles (s)."""
@@ -47,7 +51,7 @@ def _window(times: NDArray[np.floating], seconds: float) -> slice:
     return slice(first, first + count)
 
 
-def gait_diagram(record: Recording, robot: int, cfg: EnvConfig) -> Figure:
+def gait_diagram(record: Recording, robot: int, cfg: EnvConfig) -> "Figure":
     """Draw bars while a foot is on the ground, and thin bars below while the gait clock prescribes it.
 
     Hildebrand 1965, "Symmetrical gaits of horses".
@@ -84,7 +88,7 @@ def reference_rad(record: Recording, robot: int, cfg: EnvConfig) -> NDArray[np.f
     return reference.at(torch.from_numpy(record.phase[:, robot])).numpy()
 
 
-def joint_angles(record: Recording, robot: int, cfg: EnvConfig) -> Figure:
+def joint_angles(record: Recording, robot: int, cfg: EnvConfig) -> "Figure":
     """Draw the six pitch joints and their reference, which the gait reward compares."""
     times = _times(record, robot)
     part = _window(times, JOINTS_S)
@@ -102,7 +106,7 @@ def joint_angles(record: Recording, robot: int, cfg: EnvConfig) -> Figure:
     return figure
 
 
-def velocities(record: Recording, robot: int) -> Figure:
+def velocities(record: Recording, robot: int) -> "Figure":
     """Draw the velocities of the base and their commands."""
     times = _times(record, robot)
     achieved = np.concatenate((record.base_lin_vel_b[..., :2], record.base_ang_vel_b[..., 2:]), axis=-1)
@@ -118,7 +122,7 @@ def velocities(record: Recording, robot: int) -> Figure:
     return figure
 
 
-def velocity_estimate(record: Recording, robot: int) -> Figure:
+def velocity_estimate(record: Recording, robot: int) -> "Figure":
     """Draw the policy's predictions of velocity and height of the base, and the true values."""
     times = _times(record, robot)[:-1]
     part = _window(times, GAIT_S)
@@ -138,7 +142,7 @@ def velocity_estimate(record: Recording, robot: int) -> Figure:
     return figure
 
 
-def torque_speed(record: Recording, cfg: EnvConfig) -> Figure:
+def torque_speed(record: Recording, cfg: EnvConfig) -> "Figure":
     """Draw torque over speed in the torque's direction, with the limit, in all episodes: a panel per kind of motor."""
     motors, on = cfg.robot.motors, record.running
     kinds = [tuple(i for i, motor in enumerate(motors) if motor == kind) for kind in dict.fromkeys(motors)]
@@ -163,7 +167,7 @@ def torque_speed(record: Recording, cfg: EnvConfig) -> Figure:
     return figure
 
 
-def reward_breakdown(record: Recording, robot: int) -> Figure:
+def reward_breakdown(record: Recording, robot: int) -> "Figure":
     """Draw the reward of each term over an episode, as means over half a second, per second."""
     times = _times(record, robot)
     width = max(1, round(0.5 / record.dt_s)) | 1

@@ -1,6 +1,7 @@
 """Robots that are brought along: what is wrong with them is named, and one more than ours works throughout."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -51,14 +52,18 @@ def wrong(file: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
 def test_both_robots_of_the_repository_are_fine(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check-robot", str(file)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 15
+    assert len(lines) == 16
     assert all(line.startswith("ok ") for line in lines)
+    (speed,) = [line for line in lines if line.startswith("ok     speed: ")]
+    found = re.match(r"ok     speed: ([\d,]+) at 2, ([\d,]+) at 4, ([\d,]+) at 8 substeps, in steps per second", speed)
+    assert found is not None, speed
+    assert all(int(rate.replace(",", "")) > 0 for rate in found.groups())
 
 
 def test_in_both_simulators_it_stands_in_the_same_way(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check-robot", str(STRIDER), "--sim", "both"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 17
+    assert len(lines) == 19
     (mujoco,) = [line for line in lines if line.startswith("ok     standing: ")]
     (genesis,) = [line for line in lines if line.startswith("ok     standing in Genesis: ")]
     assert genesis.partition(", with")[0].partition(": ")[2] == mujoco.partition(", with")[0].partition(": ")[2]
