@@ -88,7 +88,8 @@ def as_request(args: argparse.Namespace) -> EvalRequest:
     """Return the evaluation request of a command line."""
     return EvalRequest(
         logs=args.log_dir,
-        exp_name=args.exp_name,
+        exp_name=args.exp_name or DEFAULT_EXP_NAME,
+        is_named=(args.exp_name or args.model) is not None,
         model=args.model,
         agent=args.agent,
         episodes=args.episodes,

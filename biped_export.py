@@ -46,7 +46,7 @@ def run_export(args: argparse.Namespace) -> None:
         ConfigError: the configuration beside the model is invalid.
         MachineError: this machine, its disk or its packages prevent it, or a format differs from PyTorch.
     """
-    path, run = find_model(args.model, args.log_dir, args.exp_name)
+    path, run = find_model(args.model, args.log_dir, args.exp_name or DEFAULT_EXP_NAME)
     place = Place.of(path, args.log_dir, by_name=args.model is not None)
     out = args.out or place.file("export")
     if args.out is not None or place.folder.is_dir():

@@ -12,10 +12,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import biped_eval
 import biped_train
+from biped.config.task import SimConfig
 from biped.eval import gate
 from biped.runs.checkpoint import read_checkpoint
 from biped.runs.directory import RunDirectory
 from biped.train.metrics import METRICS
+from biped.view.evaluation import EvalPlan
 from biped_config import smoke_preset
 from tests.conftest import SMALL
 
@@ -238,6 +240,23 @@ def test_the_agent_that_does_nothing_fails_the_gate_and_is_good_at_standing(caps
     assert math.isnan(figures["alternation"])
     assert figures["error_lin_vel_x_m_s"] > 0.1
     assert biped_eval.main([*zero, "--command", "0", "0", "0"]) == 0
+
+
+def test_an_agent_without_a_model_moves_the_robot_of_the_run_that_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    smoke = smoke_preset()
+    mine = replace(smoke, env=replace(smoke.env, sim=SimConfig(substeps=3)))
+    RunDirectory.create(tmp_path, "mine").write_config(mine)
+
+    def substeps(*flags: str) -> int:
+        args = biped_eval.make_parser().parse_args(["--agent", "zero", "--log_dir", str(tmp_path), *flags])
+        return EvalPlan.of(biped_eval.as_request(args), smoke, 8).config.env.sim.substeps
+
+    assert substeps("-e", "mine") == 3
+    assert substeps() == smoke.env.sim.substeps != 3
+    assert biped_eval.main(["--agent", "zero", "-e", "lost", "--log_dir", str(tmp_path)]) == 2
+    assert "there is no run" in capsys.readouterr().err
 
 
 def test_the_random_agent_falls(capsys: pytest.CaptureFixture[str]) -> None:

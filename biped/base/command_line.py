@@ -39,9 +39,9 @@ class OneLineParser(argparse.ArgumentParser):
 
 
 def add_run_flags(parser: argparse.ArgumentParser, default_name: str) -> None:
-    """Add the flags that name a run or one checkpoint: `-e`, `--model`, `--log_dir`."""
+    """Add the flags that name a run or one checkpoint: `-e`, None where no run is named, `--model`, `--log_dir`."""
     add, text = parser.add_argument, f"the run (default {default_name})"
-    add("-e", "--exp_name", type=run_name, default=default_name, metavar="NAME", help=text)
+    add("-e", "--exp_name", type=run_name, metavar="NAME", help=text)
     add("--model", type=path_name, metavar="PATH", help="a checkpoint; its config.json is in the same folder")
     add("--log_dir", type=path_name, default=LOGS, metavar="DIR", help=f"the folder of all runs (default {LOGS})")
 

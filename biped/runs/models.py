@@ -76,19 +76,30 @@ def make_way(path: Path, steps: int) -> None:
         warn(f"{path} {why}: it is kept as {set_aside(path).name}")
 
 
+def find_run(model: Path | None, logs: Path, exp_name: str) -> RunDirectory:
+    """Return the run directory of the checkpoint that `--model` names, or else that of the name.
+
+    Raises:
+        UsageError: there is no such model or run.
+    """
+    if model is None:
+        return RunDirectory.open(logs, exp_name)
+    if not model.is_file():
+        raise UsageError(f"--model: there is no file {model}")
+    if not (model.parent / "config.json").is_file():
+        raise UsageError(f"--model: there is no config.json beside {model}, which says what the model is")
+    return RunDirectory(with_a_name(model.parent))
+
+
 def find_model(model: Path | None, logs: Path, exp_name: str) -> tuple[Path, RunDirectory]:
     """Return the model that `--model` names, or else the run's model with the most steps, and its run directory.
 
     Raises:
         UsageError: there is no such model.
     """
+    run = find_run(model, logs, exp_name)
     if model is not None:
-        if not model.is_file():
-            raise UsageError(f"--model: there is no file {model}")
-        if not (model.parent / "config.json").is_file():
-            raise UsageError(f"--model: there is no config.json beside {model}, which says what the model is")
-        return model, RunDirectory(with_a_name(model.parent))
-    run = RunDirectory.open(logs, exp_name)
+        return model, run
     remedy = "train first, or name a file with --model PATH"
     found = find_furthest(run, run.read_config(), remedy)
     if found is None:

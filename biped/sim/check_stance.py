@@ -104,7 +104,8 @@ def stand(cfg: EnvConfig, sim: str = "mujoco", substeps: int | None = None, robo
     lean = float(torch.acos((-state.projected_gravity_b[0, 2]).clamp(-1.0, 1.0)))
     scene.close()
     failed |= not np.isfinite([sag, lean, speed]).all()
-    return Stance(sag, lean, np.inf if failed else speed, torque.nan_to_num().numpy(), robots / float(np.median(took_s)))
+    fastest, rate = np.inf if failed else speed, robots / float(np.median(took_s))
+    return Stance(sag, lean, fastest, torque.nan_to_num().numpy(), rate)
 
 
 def check_standing(
@@ -120,9 +121,7 @@ def check_standing(
         sim: the simulator.
     """
     height_m, where = _height(cfg, model, data), ENGINES[sim]
-    tried = {
-        factor * cfg.sim.substeps: stand(cfg, sim, factor * cfg.sim.substeps, TIMED_ROBOTS) for factor in SUBSTEPS
-    }
+    tried = {factor * cfg.sim.substeps: stand(cfg, sim, factor * cfg.sim.substeps, TIMED_ROBOTS) for factor in SUBSTEPS}
     calm = [substeps for substeps, stance in tried.items() if stance.is_calm]
     now = tried[cfg.sim.substeps]
     speeds = ", ".join(f"{_as_speed(stance)} at {substeps}" for substeps, stance in tried.items())

@@ -25,7 +25,7 @@ from biped.eval.figures import walking_from
 from biped.eval.gate import as_json, as_table
 from biped.eval.record import Recording
 from biped.runs.directory import RunDirectory
-from biped.runs.models import find_model
+from biped.runs.models import find_model, find_run
 from biped.runs.results import Place, sha256_of, write_json
 from biped.view.film import ENDINGS, choose_episodes, cut, film
 from biped.view.page import Subject, write_report
@@ -50,6 +50,8 @@ class EvalRequest:
     """Name of the run, if no model is given."""
     model: Path | None = None
     """A checkpoint, with its config.json in the same folder."""
+    is_named: bool = False
+    """Whether the run or the checkpoint was named: an agent without a model then moves the robot of that run."""
     agent: str = "policy"
     """The agent: policy, zero or random."""
     episodes: int | None = None
@@ -107,7 +109,7 @@ class EvalPlan:
 
         Args:
             request: the request.
-            default: the configuration of an agent without a model.
+            default: the configuration of an agent without a model, where no run is named.
             standard_episodes: the standard evaluation's number of episodes.
 
         Raises:
@@ -119,6 +121,8 @@ class EvalPlan:
         if request.agent == "policy":
             model, run = find_model(request.model, request.logs, request.exp_name)
             config = run.read_config()
+        elif request.is_named:
+            config = find_run(request.model, request.logs, request.exp_name).read_config()
         where = [("train.device", request.device), ("train.sim", request.sim)]
         sized = sized_randomization(config, settings, request.randomization)
         config = with_settings(config, [*sized, *settings, *where])
