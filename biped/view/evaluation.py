@@ -217,6 +217,8 @@ def report_robustness(request: EvalRequest, default: Config, load: LoadAgent) ->
     axes = robustness.scaled_axes(scale_of(plan.config.env.robot))
     cfg = robustness.robustness_config(plan.config.env, episodes, axes)
     env = make_env(cfg, choose_device(request.device, request.sim), sim=request.sim)
+    if text := size_warning(cfg, env.scene.mass_kg):
+        warn(text)
     noise = request.full_randomization.noise
     found = robustness.run_robustness(env, plan.agent(env, load), episodes, request.seed, noise, axes)
     print(robustness.as_table(found))

@@ -1,12 +1,13 @@
 """The size of a robot: the biped's numbers stay as they are, and others follow Froude's law."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from biped.config import scale
 from biped.config.robot import LEG_LENGTH_M, MASS_KG
-from biped.config.scale import BIPED, Scale, merged, scaled_randomization, scaled_sections
+from biped.config.scale import BIPED, Scale, merged, scaled_randomization, scaled_sections, size_warning
 from biped.config.serial import flatten, to_dict
 from biped.config.task import EnvConfig
 from biped.eval.figures import WALKING_M_S, walking_m_s
@@ -85,6 +86,16 @@ def test_a_randomisation_grows_with_the_robot() -> None:
     same = ("friction", "strength", "slope_rad", "latency_steps", "noise", "imu", "encoders", "nominal_share")
     for name in same:
         assert getattr(made, name) == getattr(full, name), name
+
+
+def test_a_mass_that_the_model_does_not_have_is_said_where_something_is_sized_by_it() -> None:
+    varied = replace(EnvConfig(), randomization=randomization_preset("full"))
+    assert size_warning(varied, MASS_KG) is size_warning(varied, 1.09 * MASS_KG) is None
+    assert size_warning(EnvConfig(), 5.0 * MASS_KG) is None
+    for mass_kg in (1.2 * MASS_KG, 0.8 * MASS_KG):
+        text = size_warning(varied, mass_kg)
+        assert text is not None
+        assert f"weighs {mass_kg:.2f} kg, but robot.mass_kg is {MASS_KG:g}" in text
 
 
 def test_torque_beyond_the_motors_costs_a_robot_of_any_size_alike() -> None:

@@ -144,10 +144,15 @@ def test_the_command_line_writes_table_json_and_plot(tmp_path: Path, capsys: pyt
     assert set(result["axes"]) == {axis.name for axis in AXES} >= {"friction", "push", "push_heading", "bumps"}
     assert all(len(axis["levels"]) == len(axis["survival"]) for axis in result["axes"].values())
     assert out.with_suffix(".png").exists()
-    assert "half of the episodes survive" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "half of the episodes survive" in said.out
+    assert "robot.mass_kg" not in said.err
     assert biped_eval.main([*command, "--randomize", "full"]) == 2
     assert biped_eval.main([*command, "--set", "env.randomization.noise.gravity=0.1"]) == 2
     assert "leave out env.randomization.noise.gravity" in capsys.readouterr().err
+    heavier = ["--set", "env.termination.episode_s=0.2", "--set", "env.robot.mass_kg=3.0"]
+    assert biped_eval.main([*command, *heavier]) == 0
+    assert capsys.readouterr().err.count("set robot.mass_kg") == 1
 
 
 @pytest.mark.slow
