@@ -10,7 +10,7 @@ PY := $(VENV)/bin/python
 ARGS ?=
 INSTALL ?=
 # Tests mostly wait for processes that they started: two at a time.
-WORKERS ?= 2
+WORKERS ?= 3
 STAMP := $(VENV)/.installed
 
 .PHONY: help install check check-machine train demo report test test-slow faults lint types spelling format bench bench-learner picture

@@ -1,0 +1,189 @@
+"""The paths that a GPU takes, on virtual GPUs: devices, waits, and how many kernels are launched.
+
+The budgets are what there is today. They may fall, never rise: a kernel launched from Python costs 4 to 10 µs.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from stable_baselines3.common.logger import Logger
+from torch import Tensor
+
+from biped.config.run import Config
+from biped.config.task import EnvConfig
+from biped.env.env import BipedEnv, BipedVecEnv
+from biped.train.learner import make_model
+from biped_config import cpu_preset, randomization_preset, smoke_preset
+from tests.stub_scene import StubScene
+from tests.virtual_device import CUDA, VirtualCuda
+
+ROBOTS, STEPS = 6, 12
+
+
+@pytest.fixture
+def gpu() -> Iterator[VirtualCuda]:
+    with VirtualCuda() as mode:
+        yield mode
+
+
+def drawn_again(cfg: EnvConfig, name: str) -> EnvConfig:
+    """Return the environment with a randomisation, everything in it drawn at each reset."""
+    random = randomization_preset(name)
+    drawn = {
+        item: replace(getattr(random, item), mode="reset")
+        for item in ("friction", "strength", "slope_rad", "torso_com_m")
+    }
+    return replace(cfg, randomization=replace(random, nominal_share=0.25, **drawn))
+
+
+PLAIN = replace(cpu_preset().env, num_envs=ROBOTS)
+ENVIRONMENTS = {
+    "alike": PLAIN,
+    "mild": replace(PLAIN, randomization=randomization_preset("mild")),
+    "full": replace(PLAIN, randomization=randomization_preset("full")),
+    "full, drawn at each reset": drawn_again(PLAIN, "full"),
+    "foot switches": replace(drawn_again(PLAIN, "mild"), robot=replace(PLAIN.robot, foot_switches=True)),
+}
+KERNELS_OF_A_STEP = {
+    "alike": 426,
+    "mild": 654,
+    "full": 654,
+    "full, drawn at each reset": 694,
+    "foot switches": 696,
+}
+"""At most so many per control step, the stub's own left out."""
+
+
+def leaves(tree: Any) -> Iterator[Tensor]:
+    if isinstance(tree, Tensor):
+        yield tree
+    elif isinstance(tree, dict | list | tuple):
+        for part in tree.values() if isinstance(tree, dict) else tree:
+            yield from leaves(part)
+
+
+def stub_env(cfg: EnvConfig, device: torch.device, seed: int = 0) -> BipedEnv:
+    return BipedEnv(cfg, StubScene(cfg, device), seed=seed)
+
+
+def watch_stub(gpu: VirtualCuda, env: BipedEnv) -> None:
+    """Note what the stub does apart from what we do."""
+    step = env.scene.step
+
+    def apart(*args: Any) -> Any:
+        with gpu.region("stub"):
+            return step(*args)
+
+    vars(env.scene)["step"] = apart
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_a_control_step_stays_on_the_device_and_the_host_waits_for_nothing(name: str, gpu: VirtualCuda) -> None:
+    env = stub_env(ENVIRONMENTS[name], CUDA)
+    watch_stub(gpu, env)
+    env.reset(seed=0)
+    actions = torch.zeros(ROBOTS, 9, device=CUDA)
+    with gpu.region("step") as seen:
+        for _ in range(STEPS):
+            result = env.step(actions)
+    assert {tensor.device for tensor in leaves(result)} == {CUDA}
+    assert not seen.waits
+    assert not seen.on_the_cpu
+    assert seen.launched() / STEPS <= KERNELS_OF_A_STEP[name], seen.kernels.most_common(12)
+    env.set_state({key: value.cpu() for key, value in env.get_state().items()})
+    assert {tensor.device for tensor in leaves(env.step(actions))} == {CUDA}
+    assert env.end_rollout().episodes > 0
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_a_gpu_goes_the_way_of_the_cpu_to_the_last_bit(name: str) -> None:
+    """Code may ask for the device, but must not do anything else because of the answer."""
+
+    def path(device: torch.device) -> list[Tensor]:
+        env = stub_env(ENVIRONMENTS[name], device, seed=3)
+        seen = [*leaves(env.reset(seed=1)[0])]
+        for _ in range(STEPS):
+            seen += leaves(env.step(torch.ones(ROBOTS, 9, device=device))[:4])
+        return [tensor.cpu() for tensor in seen]
+
+    wanted = path(torch.device("cpu"))
+    with VirtualCuda():
+        found = path(CUDA)
+    assert all(torch.equal(a, b) for a, b in zip(wanted, found, strict=True))
+
+
+def small(**changes: Any) -> Config:
+    """Return the smoke preset with fields of `ppo` changed, on a GPU."""
+    config = smoke_preset()
+    return replace(
+        config,
+        env=replace(config.env, num_envs=ROBOTS),
+        ppo=replace(config.ppo, n_steps=16, **changes),
+        train=replace(config.train, device="cuda"),
+    )
+
+
+LEARNERS = {
+    "fp32": small(),
+    "adaptive rate": small(adaptive_lr=True),
+    "target KL": small(),
+    "observations as they are": replace(small(), policy=replace(small().policy, normalize_observations=False)),
+    "without memory": replace(small(), policy=replace(small().policy, memory=False)),
+    "without a mirror": small(mirror=False),
+}
+KERNELS_OF_LEARNING = {
+    "fp32": (73, 291),
+    "adaptive rate": (73, 292),
+    "target KL": (73, 294),
+    "observations as they are": (73, 291),
+    "without memory": (83, 282),
+    "without a mirror": (54, 251),
+}
+"""At most so many per step of a rollout, and per minibatch; an LSTM call is one, the environment's are left out."""
+WAITS_OF_A_ROLLOUT = Counter({"ppo/env_edge.py": 1})
+"""Files to how often the host waits there: for the episodes that ended."""
+WAITS_OF_AN_UPDATE = Counter({"ppo/buffer.py": 1, "ppo/recurrent_ppo.py": 2})
+"""For where episodes start, and for what is logged; once more per epoch where the host decides by the divergence."""
+
+
+def places(waits: Counter[str]) -> Counter[str]:
+    """Return the files of the package to how often the host waited in them."""
+    found: Counter[str] = Counter()
+    for what, count in waits.items():
+        found[what.partition(" @ ")[2].partition(":")[0].rpartition("biped/")[2]] += count
+    return found
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_rollout_and_an_update_stay_on_the_device_and_wait_where_it_is_written(name: str, gpu: VirtualCuda) -> None:
+    config = LEARNERS[name]
+    env = BipedVecEnv(stub_env(config.env, CUDA))
+    model = make_model(config, env, seed=0)
+    model.set_logger(Logger(folder=None, output_formats=[]))
+    model.target_kl = 10.0 if name == "target KL" else None
+    _, callback = model._setup_learn(1, None)
+    step = env.step_tensor
+
+    def apart(actions: Tensor) -> Any:
+        with gpu.region("environment"):
+            return step(actions)
+
+    env.step_tensor = apart
+    for turn in range(2):
+        with gpu.region(f"rollout {turn}") as rollout:
+            model.collect_rollouts(env, callback, model.rollout_buffer, model.n_steps)
+        with gpu.region(f"update {turn}") as update:
+            model.train()
+    assert all(parameter.device == CUDA for parameter in model.policy.parameters())
+    acting, minibatch = rollout.launched() / model.n_steps, update.launched() / (model.n_epochs * model.n_minibatches)
+    assert acting <= KERNELS_OF_LEARNING[name][0], rollout.kernels.most_common(12)
+    assert minibatch <= KERNELS_OF_LEARNING[name][1], update.kernels.most_common(12)
+    decides = model.n_epochs if name in ("adaptive rate", "target KL") else 0
+    assert places(rollout.waits) == WAITS_OF_A_ROLLOUT
+    assert places(update.waits) == WAITS_OF_AN_UPDATE + Counter({"ppo/recurrent_ppo.py": decides})
+    assert not rollout.on_the_cpu
+    assert not update.on_the_cpu
