@@ -49,11 +49,11 @@ ENVIRONMENTS = {
     "foot switches": replace(drawn_again(PLAIN, "mild"), robot=replace(PLAIN.robot, foot_switches=True)),
 }
 KERNELS_OF_A_STEP = {
-    "alike": 426,
-    "mild": 654,
-    "full": 654,
-    "full, drawn at each reset": 694,
-    "foot switches": 696,
+    "alike": 329,
+    "mild": 557,
+    "full": 557,
+    "full, drawn at each reset": 597,
+    "foot switches": 599,
 }
 """At most so many per control step, the stub's own left out."""
 

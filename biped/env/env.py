@@ -20,7 +20,7 @@ from biped.env.snapshot import attributes, pack, set_attributes, unpack
 from biped.env.vec_env import StableBaselinesVecEnv
 from biped.mdp.commands import CommandState, advance_commands, command_progress, is_moving, widened
 from biped.mdp.episode_stats import EpisodeStats, EpisodeSummary
-from biped.mdp.gait import StepEvents, StepState, advance_phase, advance_steps
+from biped.mdp.gait import StepEvents, StepState, advance_phase, advance_steps, gait_clock
 from biped.mdp.observations import ObservationInputs, ObservationLayout
 from biped.mdp.rewards import RewardInputs, RewardModel, active_terms, compute_rewards
 from biped.mdp.terminations import check_terminations
@@ -144,6 +144,8 @@ class BipedEnv(VectorEnv):
         self._steps, self._events = advance_steps(self._steps, state.foot_force_n, dt_s, cfg.gait)
         ends = check_terminations(state, self._episode_steps, self._max_episode_steps, cfg.termination)
         moving = is_moving(self._command.velocity, cfg.command)
+        achieved = torch.cat((state.base_lin_vel_b[:, :2], state.base_ang_vel_b[:, 2:]), dim=-1)
+        progress = command_progress(self._command.velocity, achieved, cfg.command)
         rewards, shares = compute_rewards(
             RewardInputs(
                 state=state,
@@ -155,14 +157,13 @@ class BipedEnv(VectorEnv):
                 steps=self._events,
                 fell=ends.fell,
                 moving=moving,
+                progress=progress,
             ),
             self._rewards,
         )
         # Failed physics gives zero rewards and zero observations, so that no NaN spreads.
         rewards, shares = rewards.masked_fill(ends.error, 0.0), shares.masked_fill(ends.error[:, None], 0.0)
-        achieved = torch.cat((state.base_lin_vel_b[:, :2], state.base_ang_vel_b[:, 2:]), dim=-1)
-        progress = command_progress(self._command.velocity, achieved, cfg.command).clamp(-1.0, 1.0)
-        returns, lengths = self.stats.add(rewards, shares, progress, moving & ~ends.error, ends)
+        returns, lengths = self.stats.add(rewards, shares, progress.clamp(-1.0, 1.0), moving & ~ends.error, ends)
 
         self._state, self._previous_action, self._shares = state, actions, shares
         self._randomizer.feel(self._steps.contacts, state)
@@ -351,10 +352,9 @@ class BipedEnv(VectorEnv):
         truth = ObservationInputs(
             state=self._state,
             command=self._command.velocity,
-            moving=is_moving(self._command.velocity, self.cfg.command),
             contacts=self._steps.contacts,
             previous_action=self._previous_action,
-            phase=self._phase,
+            gait_clock=gait_clock(self._phase, is_moving(self._command.velocity, self.cfg.command)),
             default_joint_pos_rad=self._default_joint_pos,
             **self._randomizer.hidden(),
         )

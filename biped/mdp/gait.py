@@ -33,10 +33,10 @@ def advance_phase(phase: Tensor, frequency_hz: float, dt_s: float) -> Tensor:
     return torch.remainder(phase + frequency_hz * dt_s, 1.0)
 
 
-def phase_features(phase: Tensor) -> Tensor:
-    """Return the sine and cosine of the phase clock (num_envs,), as (num_envs, 2)."""
+def gait_clock(phase: Tensor, moving: Tensor) -> Tensor:
+    """Return the sine and cosine of the phase (num_envs,), as (num_envs, 2); 0 where `moving` (num_envs,) is False."""
     angle = 2.0 * math.pi * phase
-    return torch.stack((torch.sin(angle), torch.cos(angle)), dim=-1)
+    return torch.stack((torch.sin(angle), torch.cos(angle)), dim=-1) * moving[:, None]
 
 
 def swing_height(phase: Tensor, swing_share: float) -> Tensor:

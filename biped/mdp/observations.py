@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
 from types import MappingProxyType
 from typing import Literal, get_args
 
@@ -11,7 +12,6 @@ from torch import Tensor
 from biped.config.observation import ObservationConfig, Term
 from biped.config.randomization import NOMINAL
 from biped.config.task import EnvConfig
-from biped.mdp.gait import phase_features
 from biped.robot.dynamics import DynamicsSample
 from biped.robot.rotations import quat_rotate_inverse
 from biped.robot.state import BipedState
@@ -33,14 +33,12 @@ class ObservationInputs:
     """The physical state of the robots."""
     command: Tensor
     """Velocity commands, (num_envs, 3)."""
-    moving: Tensor
-    """Whether the command asks for motion, (num_envs,), bool."""
     contacts: Tensor
     """Feet on the ground, (num_envs, 2), bool."""
     previous_action: Tensor
     """The clipped action of the previous step, (num_envs, num_joints)."""
-    phase: Tensor
-    """The gait clock, (num_envs,)."""
+    gait_clock: Tensor
+    """Sine and cosine of the gait's phase, (num_envs, 2), zero while standing is asked for."""
     default_joint_pos_rad: Tensor
     """(num_joints,), rad."""
     dynamics: DynamicsSample
@@ -49,6 +47,13 @@ class ObservationInputs:
     """Force of a push in progress, (num_envs, 3), N in the world."""
     bump_height_m: Tensor
     """Largest bump height of the field that the episode started on, (num_envs,), m; 0 on the plane."""
+
+    @cached_property
+    def up_and_push_b(self) -> Tensor:
+        """The vertical and the push's force in the base frame, (2, num_envs, 3): one rotation costs as much as two."""
+        up_w = torch.zeros_like(self.push_force_w)
+        up_w[:, 2] = 1.0
+        return quat_rotate_inverse(self.state.base_quat_w[None], torch.stack((up_w, self.push_force_w)))
 
 
 @dataclass(frozen=True)
@@ -88,16 +93,6 @@ def _constant(scale: float) -> Callable[[EnvConfig], float]:
 def _force_scale(cfg: EnvConfig) -> float:
     """Return a factor that scales foot forces to about 1; the contact threshold is a fifth of the robot's weight."""
     return 0.2 / cfg.gait.contact_on_n
-
-
-def _in_base(inputs: ObservationInputs, vector_w: Tensor) -> Tensor:
-    return quat_rotate_inverse(inputs.state.base_quat_w, vector_w)
-
-
-def _up(inputs: ObservationInputs) -> Tensor:
-    up_w = torch.zeros_like(inputs.push_force_w)
-    up_w[:, 2] = 1.0
-    return up_w
 
 
 def _factor(name: str) -> Callable[[ObservationInputs], Tensor]:
@@ -199,7 +194,7 @@ TERMS: Mapping[Term, TermSpec] = MappingProxyType(
             "see gait_clock",
             "controller",
             "sine, cosine; zero while standing is asked for",
-            lambda inputs: phase_features(inputs.phase) * inputs.moving[:, None],
+            lambda inputs: inputs.gait_clock,
             (-1.0, -1.0),
         ),
         "base_lin_vel_b": TermSpec(
@@ -214,7 +209,7 @@ TERMS: Mapping[Term, TermSpec] = MappingProxyType(
             "unit vector that points out of the ground, in the base frame",
             "simulator",
             "1",
-            lambda inputs: _in_base(inputs, _up(inputs)),
+            lambda inputs: inputs.up_and_push_b[0],
             (1.0, -1.0, 1.0),
         ),
         "foot_force": TermSpec(
@@ -229,7 +224,7 @@ TERMS: Mapping[Term, TermSpec] = MappingProxyType(
             "force of a push that is under way, in the base frame",
             "simulator",
             "N",
-            lambda inputs: _in_base(inputs, inputs.push_force_w),
+            lambda inputs: inputs.up_and_push_b[1],
             (1.0, -1.0, 1.0),
             _force_scale,
         ),
@@ -384,12 +379,16 @@ class ObservationLayout:
 
     def observe(self, inputs: ObservationInputs, cfg: ObservationConfig) -> Tensor:
         """Scale, concatenate and clip the values of all terms into (num_envs, self.width)."""
-        parts = []
-        for term in self.terms:
-            value = TERMS[term.name].value(inputs)
-            value = value if value.dim() == 2 else value[:, None]
-            parts.append(value if term.scale == 1.0 else value * term.scale)
-        return torch.cat(parts, dim=-1).clamp(-cfg.clip, cfg.clip)
+        values = [TERMS[term.name].value(inputs) for term in self.terms]
+        observation = torch.cat([value if value.dim() == 2 else value[:, None] for value in values], dim=-1)
+        return (observation * _scales(self, observation.device)).clamp(-cfg.clip, cfg.clip)
+
+
+@cache
+def _scales(layout: ObservationLayout, device: torch.device) -> Tensor:
+    """Return the factor on each number of an observation, (layout.width,)."""
+    factors = [term.scale for term in layout.terms for _ in range(term.width)]
+    return torch.tensor(factors, device=device, dtype=torch.float32)
 
 
 def group_widths(cfg: EnvConfig) -> dict[str, int]:

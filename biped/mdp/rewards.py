@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from biped.config.task import EnvConfig, RewardWeights
-from biped.mdp.commands import command_progress
 from biped.mdp.gait import GaitReference, StepEvents, wanted_contacts
 from biped.robot.actuators import Motors, available_torque
 from biped.robot.rotations import quat_rotate_inverse
@@ -42,6 +41,8 @@ class RewardInputs:
     """Whether the episode ended in a fall, (num_envs,), bool."""
     moving: Tensor
     """Whether the command asks for motion rather than for standing, (num_envs,), bool."""
+    progress: Tensor
+    """Share of the commanded velocity that is achieved, (num_envs,); see `commands.command_progress`."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ class RewardModel:
     """Gains and limits of each joint."""
     posture_joints: Tensor
     """Indices of the joints that `similar_to_default` keeps in place: those that the gait does not swing."""
+    prices: Tensor
+    """Weight of each active term for one control step, (num_active_terms,)."""
 
     @classmethod
     def build(cls, cfg: EnvConfig, device: torch.device) -> "RewardModel":
@@ -76,6 +79,11 @@ class RewardModel:
             motors=Motors.build(robot, device),
             posture_joints=torch.tensor(
                 [i for i in range(len(robot.joint_names)) if i not in swung], device=device, dtype=torch.int64
+            ),
+            prices=torch.tensor(
+                [getattr(cfg.reward.weights, name) * cfg.sim.control_dt_s for name in active_terms(cfg.reward.weights)],
+                device=device,
+                dtype=torch.float32,
             ),
         )
 
@@ -120,10 +128,7 @@ def sinusoidal_gait(inputs: RewardInputs, model: RewardModel) -> Tensor:
     reference = model.gait_reference
     error = inputs.state.joint_pos_rad[:, reference.joint_indices] - reference.at(inputs.phase)
     match = torch.exp(-error.square().sum(dim=1) / model.cfg.reward.gait_variance_rad2)
-    state = inputs.state
-    achieved = torch.cat((state.base_lin_vel_b[:, :2], state.base_ang_vel_b[:, 2:]), dim=-1)
-    progress = command_progress(inputs.command, achieved, model.cfg.command)
-    gate = (progress / model.cfg.reward.gait_full_pay_progress).clamp(0.0, 1.0)
+    gate = (inputs.progress / model.cfg.reward.gait_full_pay_progress).clamp(0.0, 1.0)
     return match * gate * inputs.moving
 
 
@@ -244,10 +249,8 @@ def compute_rewards(inputs: RewardInputs, model: RewardModel) -> tuple[Tensor, T
     Returns:
         The reward of the step, (num_envs,), and each active term's share of it, (num_envs, len(active_terms)).
     """
-    weights = model.cfg.reward.weights
-    dt_s = model.cfg.sim.control_dt_s
-    names = active_terms(weights)
+    names = active_terms(model.cfg.reward.weights)
     if not names:
         return torch.zeros_like(inputs.phase), inputs.phase.new_zeros(len(inputs.phase), 0)
-    shares = torch.stack([TERMS[name](inputs, model) * (getattr(weights, name) * dt_s) for name in names], dim=1)
+    shares = torch.stack([TERMS[name](inputs, model) for name in names], dim=1) * model.prices
     return shares.sum(dim=1), shares

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 
@@ -22,22 +23,22 @@ class Terminations:
     time_out: Tensor
     """The episode has reached its time limit."""
 
-    @property
+    @cached_property
     def fell(self) -> Tensor:
         """Whether the robot fell, (num_envs,), bool."""
         return self.height | self.tilt
 
-    @property
+    @cached_property
     def terminated(self) -> Tensor:
         """Whether the episode ended in a terminal state, whose value is zero, (num_envs,), bool."""
         return self.fell | self.error
 
-    @property
+    @cached_property
     def truncated(self) -> Tensor:
         """Whether the episode was cut off in a state that has a value, (num_envs,), bool."""
         return self.time_out & ~self.terminated
 
-    @property
+    @cached_property
     def done(self) -> Tensor:
         """Whether the episode ended, (num_envs,), bool."""
         return self.terminated | self.time_out

@@ -6,6 +6,7 @@ import torch
 
 from biped.config.randomization import RandomizationConfig
 from biped.config.task import EnvConfig
+from biped.mdp.commands import command_progress
 from biped.mdp.gait import StepEvents
 from biped.mdp.observations import ObservationInputs
 from biped.mdp.randomization import sample_dynamics
@@ -52,8 +53,12 @@ def standing_inputs(command: tuple[float, float, float] = (0.4, 0.0, 0.0), **cha
         steps=StepEvents.none(1, CPU),
         fell=torch.zeros(1, dtype=torch.bool),
         moving=torch.tensor([any(command)]),
+        progress=torch.zeros(1),
     )
-    return replace(inputs, **changes)
+    changed = replace(inputs, **changes)
+    state = changed.state
+    achieved = torch.cat((state.base_lin_vel_b[:, :2], state.base_ang_vel_b[:, 2:]), dim=-1)
+    return replace(changed, progress=command_progress(changed.command, achieved, CONFIG.command))
 
 
 def observed(count: int = 1, **changes: object) -> ObservationInputs:
@@ -62,10 +67,9 @@ def observed(count: int = 1, **changes: object) -> ObservationInputs:
     inputs = ObservationInputs(
         state=standing_state(count),
         command=torch.tensor([[0.5, -0.1, 0.4]]).repeat(count, 1),
-        moving=torch.ones(count, dtype=torch.bool),
         contacts=torch.tensor([[True, False]]).repeat(count, 1),
         previous_action=torch.full((count, len(robot.joint_names)), 0.7),
-        phase=torch.full((count,), 0.25),
+        gait_clock=torch.tensor([[1.0, 0.0]]).repeat(count, 1),
         default_joint_pos_rad=torch.tensor(robot.default_joint_pos_rad),
         dynamics=sample_dynamics(cfg, robot, count, torch.Generator()),
         push_force_w=torch.zeros(count, 3),

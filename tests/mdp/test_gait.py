@@ -20,7 +20,7 @@ from biped.mdp.gait import (
     StepState,
     advance_phase,
     advance_steps,
-    phase_features,
+    gait_clock,
     swing_height,
     update_contacts,
     wanted_contacts,
@@ -163,7 +163,8 @@ def test_the_clock_makes_one_turn_a_stride() -> None:
         phase = advance_phase(phase, frequency_hz=2.0, dt_s=0.02)
     assert math.sin(2 * math.pi * phase.item()) == pytest.approx(0.0, abs=1e-4)
     torch.testing.assert_close(advance_phase(torch.tensor([0.99]), 1.0, 0.02), torch.tensor([0.01]))
-    torch.testing.assert_close(phase_features(torch.tensor([0.25])), torch.tensor([[1.0, 0.0]]), atol=1e-6, rtol=0)
+    clock = gait_clock(torch.tensor([0.25, 0.25]), torch.tensor([True, False]))
+    torch.testing.assert_close(clock, torch.tensor([[1.0, 0.0], [0.0, 0.0]]), atol=1e-6, rtol=0)
 
 
 @given(st.floats(0.0, 1.0, exclude_max=True, width=32))

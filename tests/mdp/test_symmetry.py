@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from biped.config.robot import RobotConfig
 from biped.config.task import EnvConfig
 from biped.mdp.commands import is_moving
-from biped.mdp.gait import update_contacts
+from biped.mdp.gait import gait_clock, update_contacts
 from biped.mdp.observations import ObservationInputs, ObservationLayout
 from biped.mdp.randomization import sample_dynamics
 from biped.mdp.symmetry import mirror_observation
@@ -124,10 +124,9 @@ def test_a_mirrored_robot_under_mirrored_targets_moves_in_the_mirror(scene: Scen
         inputs = ObservationInputs(
             state=state,
             command=commands,
-            moving=is_moving(commands, env_config.command),
             contacts=contacts,
             previous_action=previous,
-            phase=phases,
+            gait_clock=gait_clock(phases, is_moving(commands, env_config.command)),
             default_joint_pos_rad=default,
             dynamics=dynamics,
             push_force_w=torch.zeros(2 * half, 3),
