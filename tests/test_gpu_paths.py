@@ -116,6 +116,17 @@ def test_a_gpu_goes_the_way_of_the_cpu_to_the_last_bit(name: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip(wanted, found, strict=True))
 
 
+def test_draws_of_another_kind_of_device_are_refused_before_anything_is_restored() -> None:
+    first, second = (stub_env(ENVIRONMENTS["full"], torch.device("cpu"), seed=seed) for seed in (1, 2))
+    first.step(torch.ones(ROBOTS, 9))
+    before, other = second.get_state(), first.get_state()
+    with pytest.raises(RuntimeError, match="another kind of device"):
+        second.set_state({**other, "generator": other["generator"][:16]})  # as long as a GPU's
+    assert all(torch.equal(value, before[name]) for name, value in second.get_state().items())
+    second.set_state(other)
+    assert not torch.equal(second.get_state()["_phase"], before["_phase"])
+
+
 def small(**changes: Any) -> Config:
     """Return the smoke preset with fields of `ppo` changed, on a GPU."""
     config = smoke_preset()

@@ -226,6 +226,9 @@ class BipedEnv(VectorEnv):
         Raises:
             KeyError, RuntimeError: it belongs to an environment of another kind or size.
         """
+        # Checked before anything is restored: a GPU's generator has a state of another size.
+        if state["generator"].shape != self._generator.get_state().shape:
+            raise RuntimeError("the random draws are those of another kind of device")
         mine = unpack(attributes(self, _SNAPSHOT), state)
         stats = unpack(attributes(self.stats, _SNAPSHOT_OF_STATS), state)
         self._randomizer.set_state(state)
