@@ -83,11 +83,13 @@ __all__ = [
     "TrainConfig",
     "WandbConfig",
     "cpu_preset",
+    "finish_preset",
     "gpu_preset",
     "polish_preset",
     "randomization_preset",
     "robust_preset",
     "smoke_preset",
+    "steep_preset",
     "wide_preset",
 ]
 
@@ -213,26 +215,50 @@ def robust_preset() -> Config:
 def polish_preset() -> Config:
     """Continues `robust` (`--load_model`): smaller updates, half of the robots unchanged, until the gate passes."""
     robust = robust_preset()
-    env = robust.env
-    weights = replace(
-        env.reward.weights,
-        tracking_lin_vel_x=20.0,
-        tracking_lin_vel_y=12.0,
-        tracking_ang_vel=40.0,
-        contact_schedule=10.0,
+    env = _paying(
+        robust.env, tracking_lin_vel_x=20.0, tracking_lin_vel_y=12.0, tracking_ang_vel=40.0, contact_schedule=10.0
     )
+    command, random = replace(env.command, start_share=1.0), replace(env.randomization, nominal_share=0.5)
     return replace(
         robust,
         preset="polish",
-        env=replace(
-            env,
-            command=replace(env.command, start_share=1.0),
-            reward=replace(env.reward, weights=weights),
-            randomization=replace(env.randomization, nominal_share=0.5),
-        ),
+        env=replace(env, command=command, randomization=random),
         ppo=replace(robust.ppo, desired_kl=0.01, ent_coef=0.0),
         train=replace(robust.train, total_timesteps=5_500_000),
     )
+
+
+def steep_preset() -> Config:
+    """Continues `polish` (`--load_model`) on steeper slopes: half are beyond the 5 degrees that are asked for."""
+    polish = polish_preset()
+    env = _paying(polish.env, tracking_lin_vel_x=24.0, tracking_lin_vel_y=14.0, tracking_ang_vel=36.0)
+    slopes = Randomized("startup", (0.05, 0.13))
+    return replace(
+        polish,
+        preset="steep",
+        env=replace(env, randomization=replace(env.randomization, slope_rad=slopes, nominal_share=0.4)),
+        ppo=replace(polish.ppo, desired_kl=0.015),
+        train=replace(polish.train, total_timesteps=5_000_000),
+    )
+
+
+def finish_preset() -> Config:
+    """Continues `steep` (`--load_model`): small updates, walking straight paid more, twice as many robots on bumps."""
+    steep = steep_preset()
+    env = _paying(steep.env, tracking_lin_vel_x=20.0, tracking_lin_vel_y=18.0, tracking_ang_vel=34.0)
+    random = env.randomization
+    bumps = replace(random.bumps, share=2.0 * random.bumps.share)
+    return replace(
+        steep,
+        preset="finish",
+        env=replace(env, randomization=replace(random, bumps=bumps)),
+        ppo=replace(steep.ppo, desired_kl=0.01),
+        train=replace(steep.train, total_timesteps=2_500_000),
+    )
+
+
+def _paying(env: EnvConfig, **weights: float) -> EnvConfig:
+    return replace(env, reward=replace(env.reward, weights=replace(env.reward.weights, **weights)))
 
 
 def smoke_preset() -> Config:
@@ -257,6 +283,8 @@ PRESETS: Mapping[str, Callable[[], Config]] = MappingProxyType(
         "wide": wide_preset,
         "robust": robust_preset,
         "polish": polish_preset,
+        "steep": steep_preset,
+        "finish": finish_preset,
         "smoke": smoke_preset,
     }
 )

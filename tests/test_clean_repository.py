@@ -229,9 +229,9 @@ def test_no_command_of_the_documentation_changes_the_repository(repository: Path
         code, err = run(shortened(("python", "biped_train.py", "-e", name)), repository, venv)
         assert code == 0, err
         shutil.copy(SHIPPED / "eval.json", repository / "logs" / name)
-    polished = repository / "logs" / "polish-1"
-    shutil.copytree(repository / "logs" / "walk", polished)
-    shutil.copy(polished / "model_final.zip", polished / "average_model.zip")  # a page evaluates it before it is made
+    finished = repository / "logs" / "finish-1"
+    shutil.copytree(repository / "logs" / "walk", finished)
+    shutil.copy(finished / "model_final.zip", finished / "average_model.zip")  # a page evaluates it before it is made
     assert git(repository, "status", "--porcelain") == ""
     wrong = []
     for words in TYPED:
