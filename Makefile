@@ -9,7 +9,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 ARGS ?=
 INSTALL ?=
-# Tests mostly wait for processes that they started: two at a time.
+# Many tests wait for processes that they started: three at a time keep two cores busy.
 WORKERS ?= 3
 STAMP := $(VENV)/.installed
 
@@ -38,7 +38,7 @@ report: $(STAMP) ## show how well the last run walks, on one page, and export it
 	$(PY) biped_export.py $(ARGS)
 
 test: $(STAMP) ## run the test suite
-	$(PY) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+	$(PY) -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 test-slow: $(STAMP) ## run the tests that take minutes
 	$(PY) -m pytest -m slow $(ARGS)
