@@ -65,6 +65,7 @@ def group_of(item: pytest.Item) -> str:
     return "genesis" if has_genesis or "genesis" in params else item.nodeid.partition("::")[0]
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist looks at the groups in a hook of its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what needs a GPU where there is none; leave slow tests their time; group what shares a process."""
     for item in items:
