@@ -9,8 +9,8 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 ARGS ?=
 INSTALL ?=
-# Many tests wait for processes that they started: three at a time keep two cores busy.
-WORKERS ?= 3
+# Tests mostly wait for processes that they started: two at a time.
+WORKERS ?= 2
 STAMP := $(VENV)/.installed
 
 .PHONY: help install check check-machine train demo report test test-slow faults lint types spelling format bench bench-learner picture
@@ -38,7 +38,7 @@ report: $(STAMP) ## show how well the last run walks, on one page, and export it
 	$(PY) biped_export.py $(ARGS)
 
 test: $(STAMP) ## run the test suite
-	$(PY) -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
+	$(PY) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 test-slow: $(STAMP) ## run the tests that take minutes
 	$(PY) -m pytest -m slow $(ARGS)

@@ -42,36 +42,8 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("any machine")
 
 
-BEGIN_FIRST = (
-    "genesis",
-    "tests/test_biped_train.py",
-    "tests/test_faults.py",
-    "tests/test_clean_repository.py",
-    "tests/test_bad_input.py",
-    "tests/deploy/test_export.py",
-    "tests/test_biped_sweep.py",
-    "tests/runs/test_wandb_writer.py",
-)
-"""Groups of tests that take long: whoever begins with them does not wait for them in the end."""
-
-
-def group_of(item: pytest.Item) -> str:
-    """Return the name of the tests that share a process: those with Genesis inside, else those of the file.
-
-    Genesis takes a quarter of a minute to start in a process, and a file makes its fixtures once in each.
-    """
-    has_genesis = item.get_closest_marker("genesis") or "scene" in getattr(item, "fixturenames", ())
-    params = item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
-    return "genesis" if has_genesis or "genesis" in params else item.nodeid.partition("::")[0]
-
-
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist looks at the groups in a hook of its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a GPU where there is none; leave slow tests their time; group what shares a process."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group_of(item)))
-    rank = {name: place for place, name in enumerate(BEGIN_FIRST)}
-    items.sort(key=lambda item: rank.get(group_of(item), len(rank)))
+    """Skip what needs a GPU where there is none; leave slow tests their time."""
     for item in items:
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.timeout(12 * 3600))

@@ -208,7 +208,6 @@ def test_without_it_the_rate_is_constant(logs: Path) -> None:
     assert [event.value for event in events.Scalars("train/learning_rate")] == pytest.approx([rate] * 4)
 
 
-@pytest.mark.genesis
 def test_evaluation_reads_the_run_and_writes_its_figures(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["-e", "demo", "--log_dir", str(logs), "--device", "cpu", "--episodes", "8", "--command", "0.3", "0", "0"]
     assert biped_eval.main(command) == biped_eval.GATE_FAILED
@@ -266,7 +265,6 @@ def test_the_random_agent_falls(capsys: pytest.CaptureFixture[str]) -> None:
     assert table(capsys.readouterr().out)["survival"] == 0.0
 
 
-@pytest.mark.genesis
 def test_the_environment_of_an_evaluation_can_be_changed(logs: Path) -> None:
     command = ["-e", "demo", "--log_dir", str(logs), "--device", "cpu", "--episodes", "8"]
     figures = []
@@ -323,7 +321,6 @@ def test_without_evaluations_there_is_no_best_model(tmp_path: Path) -> None:
     assert not any(name.startswith("gate/") for name in scalars(tmp_path / "demo"))
 
 
-@pytest.mark.genesis
 def test_the_newest_checkpoints_stay_and_what_a_kill_left_half_written_goes(tmp_path: Path) -> None:
     flags = ["-e", "demo", "--log_dir", str(tmp_path), "--keep_checkpoints", "2", "--eval_freq", "0"]
     assert biped_train.main([*flags, "--preset", "smoke", "--set", "train.checkpoint_every_steps=256"]) == 0

@@ -200,7 +200,6 @@ def test_state_dependent_exploration_runs() -> None:
     assert np.isfinite(model.logger.name_to_value["train/loss"])
 
 
-@pytest.mark.genesis
 def test_an_environment_on_tensors_and_the_same_one_on_numpy_give_the_same_rollout(make) -> None:
     from dataclasses import replace
 

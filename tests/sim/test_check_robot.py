@@ -60,7 +60,6 @@ def test_both_robots_of_the_repository_are_fine(file: Path, capsys: pytest.Captu
     assert all(int(rate.replace(",", "")) > 0 for rate in found.groups())
 
 
-@pytest.mark.genesis
 def test_in_both_simulators_it_stands_in_the_same_way(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check-robot", str(STRIDER), "--sim", "both"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -151,7 +150,6 @@ def env_of(file: Path, count: int) -> EnvConfig:
 
 
 @pytest.mark.parametrize("sim", ["genesis", "mujoco"])
-@pytest.mark.genesis
 def test_the_second_robot_stands_in_both_engines(sim: str) -> None:
     env = make_env(env_of(STRIDER, 4), "cpu", sim=sim)
     env.reset(seed=0)

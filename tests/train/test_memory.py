@@ -89,7 +89,6 @@ def test_auto_takes_what_fits_but_no_more_than_is_of_use(monkeypatch: pytest.Mon
         choose_num_envs(config, "cuda")
 
 
-@pytest.mark.genesis
 def test_auto_is_a_flag_and_a_continued_run_keeps_its_number(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -97,7 +97,6 @@ def move(env: BipedEnv, actions: torch.Tensor) -> torch.Tensor:
     return torch.stack([torch.cat((side_by_side(seen), reward[:, None]), dim=1) for seen, reward in results])
 
 
-@pytest.mark.genesis
 def test_another_environment_goes_on_from_any_state_bit_by_bit() -> None:
     """Also from one in which robots have just been put on their feet: Genesis then begins the next step otherwise."""
     cfg = smoke_preset().env
