@@ -21,10 +21,10 @@ class StubScene:
         """Make `cfg.num_envs` robots."""
         self.num_envs, self.device, self.mass_kg = cfg.num_envs, device, cfg.robot.mass_kg
         self._joints = len(cfg.robot.joint_names)
-        self._height_m = cfg.robot.default_base_height_m
         self._generator = torch.Generator(device)
         self._generator.manual_seed(0)
-        self._rest = torch.tensor((0.0, 0.0, self._height_m, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0), device=device)
+        pos, quat, gravity = (0.0, 0.0, cfg.robot.default_base_height_m), (1.0, 0.0, 0.0, 0.0), (0.0, 0.0, -1.0)
+        self._rest = torch.tensor((*pos, *quat, *gravity), device=device, dtype=torch.float32)
 
     @property
     def window(self) -> Window | None:

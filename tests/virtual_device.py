@@ -3,7 +3,8 @@
 A storage remembers the device that it would be on. A function mode answers `.device`, `.to`, `.numpy` and `device=` as
 CUDA does. A dispatch mode, which is below autograd, sees every operation, those of backward passes too. It
 
-- raises where tensors of two devices meet, as CUDA does;
+- raises where tensors of two devices meet, as CUDA does, and where an LSTM runs under autocast, which CUDA does in
+  float16 without a word;
 - counts what would be a kernel;
 - notes, with its place, whatever would make the host wait for the device, and whatever is made on the CPU.
 
@@ -325,9 +326,8 @@ def _answers() -> Iterator[tuple[Any, str, Any]]:
         "mem_get_info": (79 * 2**30, 80 * 2**30),
         "is_current_stream_capturing": False,
     }
-    for name in ("_lazy_init", "synchronize", "manual_seed", "manual_seed_all", "empty_cache"):
-        yield torch.cuda, name, lambda *_: None
-    for name in ("set_rng_state", "set_rng_state_all"):
+    silent = ("_lazy_init", "synchronize", "manual_seed", "manual_seed_all", "empty_cache")
+    for name in (*silent, "set_rng_state", "set_rng_state_all"):
         yield torch.cuda, name, lambda *_: None
     for name, answer in answers.items():
         yield torch.cuda, name, lambda *_, answer=answer, **__: answer

@@ -16,7 +16,7 @@ def make_figure(rows: int = 1, columns: int = 1, **how: Any) -> "tuple[Figure, A
         columns: number of columns of axes.
         how: `figsize` and `layout` of the figure; other arguments go to its `subplots`, such as `sharex`.
     """
-    from matplotlib.figure import Figure  # loaded by what draws: it is a fifth of a command's start
+    from matplotlib.figure import Figure  # here, because commands that draw nothing would wait for it
 
     of_figure = {name: how.pop(name) for name in ("figsize", "layout") if name in how}
     figure = Figure(**of_figure)
