@@ -21,6 +21,7 @@ from tests import processes
 
 ROOT = processes.ROOT
 CPU = torch.device("cpu")
+EXPORTS = ROOT / "tests" / "deploy"
 SMALL = [
     "--preset",
     "smoke",
@@ -30,6 +31,7 @@ SMALL = [
     "train.checkpoint_every_steps=512",
     "--total_timesteps",
     "1024",
+    *processes.UNDRAWN,
 ]
 """Flags of the smallest training that has two checkpoints."""
 
@@ -43,7 +45,12 @@ hypothesis.settings.load_profile("any machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a GPU where there is none; leave slow tests their time."""
+    """Skip what needs a GPU where there is none; leave slow tests their time; put Genesis first, exports last.
+
+    Both take a process as long as ten small trainings, once: Genesis its start, the exporter its imports. Workers of
+    pytest-xdist begin with a stretch of the list each, so that one worker does the one, and another the other.
+    """
+    items.sort(key=lambda item: item.path.is_relative_to(EXPORTS) - _is_in_genesis(item))
     for item in items:
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.timeout(12 * 3600))
@@ -51,6 +58,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if on_gpu and not has_gpu():
         for item in on_gpu:
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+def _is_in_genesis(item: pytest.Item) -> bool:
+    if item.get_closest_marker("genesis") or "scene" in getattr(item, "fixturenames", ()):
+        return True
+    case = getattr(item, "callspec", None)
+    return case is not None and "genesis" in case.params.values()
 
 
 def has_gpu() -> bool:
@@ -152,5 +166,6 @@ def make(scene: Scene, env_config: EnvConfig) -> Callable[..., BipedEnv]:
 def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one finished run, `demo`."""
     folder = tmp_path_factory.mktemp("logs")
-    assert biped_train.main(["-e", "demo", "--log_dir", str(folder), *SMALL]) == 0
+    command = ["-e", "demo", "--log_dir", str(folder), *SMALL, "--set", "train.draw_overview=true"]
+    assert biped_train.main(command) == 0
     return folder

@@ -17,6 +17,8 @@ ROOT = Path(__file__).parents[1]
 PATIENCE_S = 900.0
 """How long a test waits for anything (s): it ends what hangs, and bets on no machine's speed."""
 Process = subprocess.Popen[str]
+UNDRAWN = ("--set", "train.draw_overview=false")
+"""Flags of a training whose page of curves nobody looks at: it takes as long as the training of a test."""
 
 _GPU_MACHINE = Path(__file__).with_name("gpu_machine")
 _SHELL = frozenset(os.environ)

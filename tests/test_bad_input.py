@@ -14,7 +14,7 @@ from biped.runs.checkpoint import read_checkpoint
 from biped.runs.directory import RunDirectory
 from tests import processes
 from tests.conftest import SMALL
-from tests.processes import PATIENCE_S, ROOT, environment, start, start_held, until_it_says
+from tests.processes import PATIENCE_S, ROOT, UNDRAWN, environment, start, start_held, until_it_says
 
 BAD_USAGE = {
     "unknown flag": ["--nonsense"],
@@ -251,7 +251,7 @@ def test_a_disk_that_fills_up_is_exit_code_1_and_one_line(tmp_path: Path) -> Non
     assert not list(run.path.glob("*.zip"))
 
 
-FOREVER = ["--preset", "smoke", "--sim", "mujoco", "--total_timesteps", "100000000"]
+FOREVER = ["--preset", "smoke", "--sim", "mujoco", "--total_timesteps", "100000000", *UNDRAWN]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -16,7 +16,7 @@ from biped.runs.directory import RunDirectory
 from biped.train import sweep
 from biped_config import cpu_preset
 from biped_train import make_parser
-from tests.processes import PATIENCE_S, ROOT, start, until
+from tests.processes import PATIENCE_S, ROOT, UNDRAWN, start, until
 
 
 @pytest.mark.parametrize("text", ["", "a", "a=1", "a=1:", "a=2:1", "a=1:1", "a=0:1:log", "a=1:2:sin", "=1:2", "a=x:2"])
@@ -63,7 +63,7 @@ def test_what_cannot_be_is_one_line_and_starts_nothing(
 def test_an_interrupted_sweep_goes_on_to_the_trials_that_it_was_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = [sys.executable, "biped_sweep.py", "--study", "s", "--trials", "2", "--preset", "smoke"]
+    command = [sys.executable, "biped_sweep.py", "--study", "s", "--trials", "2", "--preset", "smoke", *UNDRAWN]
     command += ["--log_dir", str(tmp_path), "--search", "ppo.desired_kl=0.01:0.1:log", "--set", "train.sim=mujoco"]
     with start([*command, "--total_timesteps", "100000000"]) as first:
         until((tmp_path / "s-0" / "metrics.jsonl").exists, first)
@@ -114,7 +114,7 @@ def test_a_sweep_without_scores_ends_and_an_older_runs_scores_are_not_its_own(
     old.mkdir()
     (old / "metrics.jsonl").write_text('{"step": 256, "gate/score": 0.99}\n')
     (old / "run_info.json").write_text('{"starts": [{"time": "long ago"}]}')
-    flags = ["--study", "s", "--trials", "2", "--preset", "smoke", "--log_dir", str(tmp_path)]
+    flags = ["--study", "s", "--trials", "2", "--preset", "smoke", "--log_dir", str(tmp_path), *UNDRAWN]
     flags += ["--total_timesteps", "256", "--set", "train.eval_every_steps=0", "--set", "train.sim=mujoco"]
     assert biped_sweep.main(flags) == 1
     said = capsys.readouterr()

@@ -208,6 +208,7 @@ def test_without_it_the_rate_is_constant(logs: Path) -> None:
     assert [event.value for event in events.Scalars("train/learning_rate")] == pytest.approx([rate] * 4)
 
 
+@pytest.mark.genesis
 def test_evaluation_reads_the_run_and_writes_its_figures(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["-e", "demo", "--log_dir", str(logs), "--device", "cpu", "--episodes", "8", "--command", "0.3", "0", "0"]
     assert biped_eval.main(command) == biped_eval.GATE_FAILED
@@ -266,11 +267,11 @@ def test_the_random_agent_falls(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_environment_of_an_evaluation_can_be_changed(logs: Path) -> None:
-    command = ["-e", "demo", "--log_dir", str(logs), "--device", "cpu", "--episodes", "8"]
+    command = ["-e", "demo", "--log_dir", str(logs), "--sim", "mujoco", "--device", "cpu", "--episodes", "8"]
     figures = []
     for share in ("0", "1"):
         biped_eval.main([*command, "--set", f"env.control.latency_share={share}"])
-        out = logs / "demo" / f"eval_8_episodes_latency_share_{share}.json"
+        out = logs / "demo" / f"eval_mujoco_8_episodes_latency_share_{share}.json"
         figures.append(json.loads(out.read_text())["lines"])
         out.unlink()
     assert figures[0] != figures[1]
@@ -323,10 +324,10 @@ def test_without_evaluations_there_is_no_best_model(tmp_path: Path) -> None:
 
 def test_the_newest_checkpoints_stay_and_what_a_kill_left_half_written_goes(tmp_path: Path) -> None:
     flags = ["-e", "demo", "--log_dir", str(tmp_path), "--keep_checkpoints", "2", "--eval_freq", "0"]
-    assert biped_train.main([*flags, "--preset", "smoke", "--set", "train.checkpoint_every_steps=256"]) == 0
+    assert biped_train.main([*SMALL, *flags, "--set", "train.checkpoint_every_steps=256"]) == 0
     run = RunDirectory(tmp_path / "demo")
-    assert [file.name for file in run.checkpoints()] == ["biped_model_4096_steps.zip", "biped_model_3840_steps.zip"]
-    half, mine = run.path / ".biped_model_4352_steps.zip.part", run.path / "notes.txt"
+    assert [file.name for file in run.checkpoints()] == ["biped_model_1024_steps.zip", "biped_model_768_steps.zip"]
+    half, mine = run.path / ".biped_model_1280_steps.zip.part", run.path / "notes.txt"
     half.write_bytes(b"PK")
     mine.write_text("mine")
     command = ["-e", "demo", "--log_dir", str(tmp_path), "--continue_training", "--total_timesteps", "256"]

@@ -41,13 +41,23 @@ from biped_config import PRESETS, smoke_preset
 from biped_train import as_request, make_parser
 from tests import processes
 from tests.conftest import Faults
-from tests.processes import PATIENCE_S, ROOT, Process, release, start_held, until, until_it_says
+from tests.processes import PATIENCE_S, ROOT, UNDRAWN, Process, release, start_held, until, until_it_says
 
 KILLS = int(os.environ.get("FAULTS", "3"))
 EXAMPLES = 500
 WAYS = ("kill -9 within a write", "SIGTERM", "kill -9")
 DAMAGED = "a checkpoint cut, emptied or with flipped bits"
-FRESH = ["--preset", "smoke", "--sim", "mujoco", "--eval_freq", "0", "--set", "train.checkpoint_every_steps=256"]
+FRESH = [
+    "--preset",
+    "smoke",
+    "--sim",
+    "mujoco",
+    "--eval_freq",
+    "0",
+    "--set",
+    "train.checkpoint_every_steps=256",
+    *UNDRAWN,
+]
 FOREVER = ["--total_timesteps", "100000000"]
 SIZE = smoke_preset().ppo
 

@@ -20,6 +20,7 @@ def test_the_cpu_preset_passes_the_walking_gate(seed: str, tmp_path: Path) -> No
     assert record["trials"]["num_trials"] == 256
 
 
+@pytest.mark.genesis
 def test_the_shipped_policy_passes_the_walking_gate(tmp_path: Path) -> None:
     policy, out = ROOT / "assets" / "policies" / "biped_walk.zip", tmp_path / "eval.json"
     assert biped_eval.main(["--model", str(policy), "--out", str(out), "--episodes", "64", "--device", "cpu"]) == 0

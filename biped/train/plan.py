@@ -30,6 +30,7 @@ MAY_CHANGE_ON_RESUME = (
     "train.eval_",
     "train.video_every_steps",
     "train.stop_when_walking",
+    "train.draw_overview",
     "wandb.",
 )
 """Fields, or their prefixes, whose value may change when a run is continued."""

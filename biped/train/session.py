@@ -216,7 +216,8 @@ class Session:
                 self._say_how_to_go_on()
                 raise Interrupted(self._interrupts.received)
             self._checkpoints.save_final()
-            self._draw_curves()
+            if self._plan.config.train.draw_overview:
+                self._draw_curves()
         except BrokenPipeError:
             self._callback.keep()
             self._say_how_to_go_on()

@@ -256,7 +256,15 @@ def test_kernels_are_not_kept_where_others_may_write(tmp_path: Path, monkeypatch
 
 def test_a_study_whose_file_breaks_in_mid_search_ends_in_a_line(tmp_path: Path) -> None:
     words = ["--study", "s", "--trials", "1", "--preset", "smoke", "--log_dir", str(tmp_path)]
-    words += ["--set", "train.sim=mujoco", "--total_timesteps", "256", "--search", "ppo.desired_kl=0.01:0.1:log"]
+    words += [
+        *processes.UNDRAWN,
+        "--set",
+        "train.sim=mujoco",
+        "--total_timesteps",
+        "256",
+        "--search",
+        "ppo.desired_kl=0.01:0.1:log",
+    ]
     command = [sys.executable, str(ROOT / "biped_sweep.py"), *words]
     with processes.start(command) as process:
         processes.until_it_says(process, "trial 0: ")

@@ -18,11 +18,11 @@ from biped.runs.directory import RunDirectory
 from biped.runs.wandb_names import DEFAULT_PROJECT, alert_title, artifact_name, with_variables
 from biped.runs.wandb_writer import start_wandb
 from biped.train.metrics import METRICS
-from tests.conftest import ROOT
+from tests.processes import ROOT, UNDRAWN
 from tests.wandb_runs import WANDB, account, forget_account, recorded_runs, stream
 from tests.wandb_server import REFUSAL, WandbServer
 
-SMOKE = ["--preset", "smoke", "--sim", "mujoco", "--total_timesteps", "256", "--eval_freq", "0", "--wandb"]
+SMOKE = ["--preset", "smoke", "--sim", "mujoco", "--total_timesteps", "256", "--eval_freq", "0", "--wandb", *UNDRAWN]
 VARIABLES = {
     "WANDB_PROJECT": "lab",
     "WANDB_ENTITY": "team",
@@ -309,7 +309,7 @@ def test_in_a_sweep_the_agents_id_wins_and_its_folder_does_not(
 
 def test_trials_of_a_search_do_not_share_the_id_of_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     say(monkeypatch, {"WANDB_RUN_ID": "mine", "WANDB_MODE": "offline"})
-    flags = ["--study", "s", "--trials", "2", "--preset", "smoke", "--log_dir", str(tmp_path)]
+    flags = ["--study", "s", "--trials", "2", "--preset", "smoke", "--log_dir", str(tmp_path), *UNDRAWN]
     flags += ["--total_timesteps", "256", "--search", "ppo.desired_kl=0.01:0.1:log"]
     assert biped_sweep.main([*flags, "--set", "train.sim=mujoco", "--set", "wandb.enabled=true"]) == 0
     ids = [RunDirectory(tmp_path / f"s-{number}").wandb_id() for number in range(2)]

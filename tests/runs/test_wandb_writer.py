@@ -19,7 +19,7 @@ from biped.runs.directory import RunDirectory
 from biped.train import sinks
 from biped_config import smoke_preset
 from tests import processes
-from tests.processes import PATIENCE_S, release, start_held, until, until_it_says
+from tests.processes import PATIENCE_S, UNDRAWN, release, start_held, until, until_it_says
 from tests.wandb_runs import account, forget_account, records, rows, stream
 from tests.wandb_server import Behaviour, WandbServer
 from wandb_callback import METRICS, Checkpoints, WandbWriter, start_wandb
@@ -36,6 +36,7 @@ FLAGS = [
     "lab",
     "--wandb_run_name",
     "try",
+    *UNDRAWN,
 ]
 
 
@@ -241,6 +242,7 @@ def test_training_outlives_the_service_and_its_other_records_are_whole(
     """A real training; in the middle W&B's own process is killed, or can write no more, or the server says no more."""
     run, steps = RunDirectory(tmp_path / "demo"), 2560
     flags = ["--preset", "smoke", "--sim", "mujoco", "--wandb", "--eval_freq", "0", "--total_timesteps", str(steps)]
+    flags += UNDRAWN
     third_rollout = 2 * smoke_preset().ppo.n_steps + 1
     with start_held("rollout", third_rollout, "-e", "demo", "--log_dir", str(tmp_path), *flags) as training:
         until_it_says(training, "held:")

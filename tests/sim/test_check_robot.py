@@ -60,6 +60,7 @@ def test_both_robots_of_the_repository_are_fine(file: Path, capsys: pytest.Captu
     assert all(int(rate.replace(",", "")) > 0 for rate in found.groups())
 
 
+@pytest.mark.genesis
 def test_in_both_simulators_it_stands_in_the_same_way(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check-robot", str(STRIDER), "--sim", "both"]) == 0
     lines = capsys.readouterr().out.splitlines()

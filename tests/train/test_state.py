@@ -12,8 +12,9 @@ from biped.env.env import BipedEnv, make_env
 from biped.runs.checkpoint import Checkpoint, read_checkpoint
 from biped_config import smoke_preset
 from tests.conftest import side_by_side
+from tests.processes import UNDRAWN
 
-FRESH = ["--preset", "smoke", "--set", "train.checkpoint_every_steps=512", "--eval_freq", "768"]
+FRESH = ["--preset", "smoke", "--set", "train.checkpoint_every_steps=512", "--eval_freq", "768", *UNDRAWN]
 BEST = ("gate/best_score", "eval/best_success_rate")
 
 
