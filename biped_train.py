@@ -111,6 +111,9 @@ def make_parser() -> argparse.ArgumentParser:
     add("--load_model", type=path_name, metavar="PATH", help="start from this checkpoint's weights; steps count from 0")
     add("--continue_training", action="store_true", help="continue the run from its model with the most steps")
     add("--new_run", action="store_true", help="rename an existing run with a number and start anew")
+    add(
+        "--profile", type=whole_number, metavar="N", help="measure where the time goes in N rollouts: logs/NAME/profile"
+    )
     add("--log_dir", type=path_name, default=LOGS, metavar="DIR", help="the folder of all runs (default logs)")
     _add_wandb_flags(parser)
     return parser
@@ -162,6 +165,7 @@ def as_request(args: argparse.Namespace, command: Sequence[str] = ()) -> TrainRe
         load_model=args.load_model,
         continue_training=args.continue_training,
         new_run=args.new_run,
+        profile=args.profile or 0,
         command=tuple(command),
     )
 

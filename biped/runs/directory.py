@@ -13,6 +13,7 @@ logs/<exp_name>/
     RecurrentPPO_1/                 TensorBoard
     overview.png                    the run on one page
     videos/walk_<steps>_steps.gif   videos of evaluations, if enabled
+    profile/                        where the time went, if --profile asked for it
     metrics.jsonl                   all metrics, one line per dump, appended by each training process
     run_info.json                   each start: command line, configuration, code, versions, machine
     wandb_id.txt, wandb/            the W&B run, if there is one
@@ -173,6 +174,11 @@ class RunDirectory:
     def videos(self) -> Path:
         """The folder of videos."""
         return self.path / "videos"
+
+    @property
+    def profile(self) -> Path:
+        """The folder of a profile."""
+        return self.path / "profile"
 
     def add_launch(self, launch: Mapping[str, Any]) -> None:
         """Add a training process to run_info.json.

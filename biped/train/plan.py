@@ -58,6 +58,8 @@ class TrainRequest:
     """Whether to continue the run from its model with the most steps."""
     new_run: bool = False
     """Whether to rename an existing run of this name with a number, and start anew."""
+    profile: int = 0
+    """Rollouts to profile; 0: none."""
     command: tuple[str, ...] = ()
     """The words of the command line, for the run's records."""
 

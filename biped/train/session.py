@@ -37,6 +37,7 @@ from biped.train.gate_watch import GateWatch, PolicyEvaluator
 from biped.train.learner import make_model
 from biped.train.memory import naming_what_fits, require_memory
 from biped.train.plan import Plan, TrainRequest, make_plan
+from biped.train.profile import Profile
 from biped.train.sinks import close_sinks, open_sinks
 from biped.train.state import TrainingState
 
@@ -176,7 +177,11 @@ class Session:
         rollouts = Rollouts(training.env.env, cfg.train.max_error_share)
         training.state.keepers = [rollouts]
         judging = [] if training.bench is None else self._judging(training.bench)
-        return [rollouts, *judging, Log(rollouts), self._checkpoints]
+        return [*self._profiling(), rollouts, *judging, Log(rollouts), self._checkpoints]
+
+    def _profiling(self) -> list[BaseCallback]:
+        rollouts = self._plan.request.profile
+        return [Profile(self._training.env.env, rollouts, self._run.profile)] if rollouts else []
 
     def _judging(self, bench: EvaluationBench) -> list[BaseCallback]:
         cfg, training = self._plan.config, self._training
