@@ -3,6 +3,8 @@
 The budgets are what there is today. They may fall, never rise: a kernel launched from Python costs 4 to 10 µs.
 """
 
+import json
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,6 +20,7 @@ from biped.config.task import EnvConfig
 from biped.env.env import BipedEnv, BipedVecEnv
 from biped.train.learner import make_model
 from biped_config import cpu_preset, randomization_preset, smoke_preset
+from tests import processes, virtual_genesis
 from tests.stub_scene import StubScene
 from tests.virtual_device import CUDA, VirtualCuda
 
@@ -56,6 +59,8 @@ KERNELS_OF_A_STEP = {
     "foot switches": 599,
 }
 """At most so many per control step, the stub's own left out."""
+KERNELS_OF_GENESIS = {"alike": 13, "full, drawn at each reset": 19}
+"""At most so many of Genesis's own."""
 
 
 def leaves(tree: Any) -> Iterator[Tensor]:
@@ -114,6 +119,20 @@ def test_a_gpu_goes_the_way_of_the_cpu_to_the_last_bit(name: str) -> None:
     with VirtualCuda():
         found = path(CUDA)
     assert all(torch.equal(a, b) for a, b in zip(wanted, found, strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["alike", "full, drawn at each reset"])
+def test_genesis_does_not_wait_either_but_for_its_own_look_for_errors(name: str) -> None:
+    """Genesis's own Python, in a process that starts it on a virtual GPU; it looks for errors every ten substeps."""
+    text = processes.run([sys.executable, "-m", "tests.virtual_genesis", name], check=True).stdout
+    seen = json.loads(text.splitlines()[-1])[name]
+    assert seen["finite"]
+    assert not seen["on_the_cpu"]
+    assert all("from cuda:0 to cpu" in wait for wait in seen["waits"]), seen["waits"]
+    looks = -(-virtual_genesis.STEPS * PLAIN.sim.substeps // 10)
+    assert sum(seen["waits"].values()) <= looks, seen["waits"]
+    assert sum(seen["kernels"].values()) <= KERNELS_OF_GENESIS[name], seen["kernels"]
 
 
 def test_draws_of_another_kind_of_device_are_refused_before_anything_is_restored() -> None:

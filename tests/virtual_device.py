@@ -115,6 +115,29 @@ class VirtualCuda(TorchFunctionMode):
         finally:
             self._region = before
 
+    @contextlib.contextmanager
+    def unseen(self) -> Iterator[None]:
+        """Answer as ever, but note nothing."""
+        before, self._is_moving = self._is_moving, True
+        try:
+            yield
+        finally:
+            self._is_moving = before
+
+    @contextlib.contextmanager
+    def off(self) -> Iterator[None]:
+        """Let torch be as it is."""
+        with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
+            yield
+
+    def note_wait(self, what: str) -> None:
+        """Note a wait that torch does not see."""
+        self._wait(what)
+
+    def note_launch(self, name: str) -> None:
+        """Note a kernel that torch does not see."""
+        self._region.kernels[name] += not self._is_moving
+
     def __enter__(self) -> Self:
         """Answer for CUDA."""
         for target, attribute, value in _answers():

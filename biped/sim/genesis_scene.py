@@ -1,10 +1,10 @@
 """The biped in Genesis. No other file imports genesis."""
 
 import importlib
-import random
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from biped.robot.dynamics import DynamicsSample
 from biped.robot.model import model_file
 from biped.robot.rotations import quat_rotate, quat_rotate_inverse
 from biped.robot.state import GRAVITY_DIRECTION_W, GRAVITY_M_S2, BipedState, non_finite
+from biped.sim.generators import keeping_generators
 from biped.sim.kernel_cache import CACHE_REMEDY, choose_cache, is_of_the_disk
 from biped.sim.kernel_news import KernelNews
 from biped.sim.mujoco_robot import genesis_file
@@ -69,30 +70,16 @@ def start_genesis(device: torch.device, cfg: SimConfig) -> Any:
     backend = gs.cuda if device.type == "cuda" else gs.cpu
     if not getattr(gs, "_initialized", False):
         # gs.gpu would silently fall back to the CPU; gs.cuda fails. The seed is part of the kernel cache's key. Genesis
-        # also seeds every generator of the process with it; their states are restored below.
-        generators = _generator_states(device)
+        # also seeds every generator of the process with it.
+        seed, fast = cfg.kernel_seed, cfg.performance_mode
         try:
-            gs.init(backend=backend, seed=cfg.kernel_seed, performance_mode=cfg.performance_mode, logging_level="error")
+            with keeping_generators(device):
+                gs.init(backend=backend, seed=seed, performance_mode=fast, logging_level="error")
         except Exception as error:
             raise MachineError(f"Genesis does not start on {device.type}: {error}") from error
-        _restore_generators(generators)
     if gs.backend != backend:
         raise MachineError(f"Genesis runs on {gs.backend} in this process already and cannot change to {backend}")
     return gs
-
-
-def _generator_states(device: torch.device) -> tuple[Any, ...]:
-    cuda = torch.cuda.get_rng_state_all() if device.type == "cuda" else []
-    return random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda
-
-
-def _restore_generators(states: tuple[Any, ...]) -> None:
-    python_state, numpy_state, torch_state, cuda = states
-    random.setstate(python_state)
-    np.random.set_state(numpy_state)
-    torch.set_rng_state(torch_state)
-    if cuda:
-        torch.cuda.set_rng_state_all(cuda)
 
 
 class GenesisWindow:
@@ -159,6 +146,7 @@ class GenesisScene:
         self._targets = torch.tensor(cfg.robot.default_joint_pos_rad, device=self.device, dtype=torch.float32).expand(
             self.num_envs, -1
         )
+        self._no_torque = torch.zeros(self.num_envs, 1, 3, device=self.device, dtype=torch.float32)
         self._sample: DynamicsSample | None = None
         self.mass_kg = float(sum(link.desc.mass for link in self._robot.links))
         self._gravity_w = torch.tensor(GRAVITY_DIRECTION_W, device=self.device, dtype=torch.float32).expand(
@@ -192,7 +180,7 @@ class GenesisScene:
             ),
             show_viewer=viewer,
         )
-        self._grounds = [self._scene.add_entity(gs.morphs.Plane())]
+        self._scene.add_entity(gs.morphs.Plane())
         if (terrain := make_terrain(self._cfg.randomization.bumps)) is not None:
             morph = gs.morphs.Terrain(
                 height_field=terrain.heights_m / _HEIGHT_UNIT_M,
@@ -200,13 +188,14 @@ class GenesisScene:
                 vertical_scale=_HEIGHT_UNIT_M,
                 pos=(*terrain.corner_m, 0.0),
             )
-            self._grounds.append(self._scene.add_entity(morph))
+            self._scene.add_entity(morph)
         self._robot = self._scene.add_entity(gs.morphs.MJCF(file=str(model)))
         if camera:
             self._camera = self._scene.add_camera(
                 res=CAMERA_RESOLUTION, pos=CAMERA_OFFSET_M, lookat=LOOK_AT_OFFSET_M, fov=32
             )
         spacing = {"env_spacing": (SPACING_M, SPACING_M), "n_envs_per_row": ROW, "center_envs_at_origin": False}
+        self._solver: Any = self._scene.rigid_solver
         self._scene.build(n_envs=self.num_envs, **(spacing if viewer else {}))
 
     def _index_joints(self) -> None:
@@ -226,6 +215,14 @@ class GenesisScene:
         order[torch.tensor(qpos, dtype=torch.int64)] = torch.arange(BASE_QPOS, robot.n_qs, dtype=torch.int64)
         self._qpos_order = order.to(self.device)
         left, right = (robot.get_link(name).idx_local for name in names.foot_links)
+        # Numbers of the whole scene, on the device: Genesis copies those that the host gives, and waits for it.
+        torso = robot.get_link(names.torso_link)
+        number = partial(torch.tensor, device=self.device, dtype=self._gs.tc_int)
+        self._base_link, self._torso_link = number([robot.base_link.idx]), number([torso.idx])
+        self._joint_dofs = number([robot.dof_start + dof for dof in self._dofs])
+        self._geoms = torch.arange(self._solver.n_geoms, device=self.device, dtype=self._gs.tc_int)
+        self._torso_mass_kg = torso.desc.mass
+        self._torso_com_m = torch.tensor(torso.desc.inertial_pos, device=self.device, dtype=torch.float32)
         # A strided slice reads both feet without gathering; torch does not support negative strides.
         self._feet = slice(left, right + 1, right - left) if left < right else [left, right]
 
@@ -240,7 +237,7 @@ class GenesisScene:
     def step(self, targets_rad: Tensor, force_w: Tensor | None = None) -> BipedState:
         """Hold joint position targets for one control step; see `Scene.step`."""
         if force_w is not None:
-            self._robot.apply_links_external_wrench(force_w[:, None], links_idx_local=[0])
+            self._solver.apply_links_external_wrench(force_w[:, None], self._no_torque, self._base_link)
         self.advance(targets_rad)
         state = self._read_state()
         self._news.close()  # after the first step almost all kernels are compiled
@@ -255,22 +252,19 @@ class GenesisScene:
         if not self._cfg.randomization.changes_dynamics:
             raise MachineError("this scene was built without per-robot dynamics: switch a randomization on")
         self._sample = sample
-        robot, motors, torso = self._robot, self._motors, self._robot.get_link(self._cfg.robot.torso_link)
+        robot, motors, solver = self._robot, self._motors, self._solver
         # Genesis uses the larger of the two friction values, and both default to 1.
-        for entity in (robot, *self._grounds):
-            ratio = sample.friction[:, None].expand(-1, entity.n_links)
-            entity.set_friction_ratio(ratio, range(entity.n_links))
-        robot.set_links_mass((torso.desc.mass + sample.torso_mass_kg)[:, None], [torso.idx_local])
-        com = torch.tensor(torso.desc.inertial_pos, dtype=torch.float32, device=self.device)
-        robot.set_links_COM((com + sample.torso_com_m)[:, None], [torso.idx_local])
+        solver.set_geoms_friction_ratio(sample.friction[:, None].expand(-1, len(self._geoms)), self._geoms)
+        solver.set_links_mass((self._torso_mass_kg + sample.torso_mass_kg)[:, None], self._torso_link)
+        solver.set_links_COM((self._torso_com_m + sample.torso_com_m)[:, None], self._torso_link)
         limit = motors.effort_limit_nm * sample.strength
         robot.set_dofs_kp(motors.kp_nm_per_rad * sample.strength, self._dofs)
         robot.set_dofs_kv(motors.kd_nm_s_per_rad * sample.damping, self._dofs)
         robot.set_dofs_force_range(-limit, limit, self._dofs)
         robot.set_dofs_frictionloss((self._dry_friction + sample.joint_friction_nm).clamp_min(0.0), self._dofs)
-        robot.set_dofs_armature(self._armature * sample.armature, self._dofs)
+        solver.set_dofs_armature(self._armature * sample.armature, self._joint_dofs)
         self._gravity_w = sample.gravity_direction
-        self._scene.rigid_solver.set_gravity(GRAVITY_M_S2 * sample.gravity_direction)
+        solver.set_gravity(GRAVITY_M_S2 * sample.gravity_direction)
 
     def set_base_velocity(self, mask: Tensor, lin_vel_w: Tensor, ang_vel_b: Tensor) -> None:
         """Set velocities of bases; see `Scene.set_base_velocity`."""
@@ -317,13 +311,13 @@ class GenesisScene:
             foot_vel_w=robot.get_links_vel()[:, self._feet]
             + torch.linalg.cross(robot.get_links_ang()[:, self._feet], sole_w),
             foot_force_n=robot.get_links_net_contact_force()[:, self._feet, 2],
-            error=self._scene.rigid_solver.get_error_envs_mask(),
+            error=self._solver.get_error_envs_mask(),
         )
         return replace(state, error=state.error | non_finite(state))
 
     def get_state(self) -> dict[str, Tensor]:
         """Return copies of everything that the next steps depend on, solver warm start and contact cache included."""
-        solver = self._scene.rigid_solver
+        solver = self._solver
         return {
             **{name: view.clone() for name, view in self._live_views().items()},
             "is_up_to_date": torch.tensor([getattr(solver, name) for name in _UP_TO_DATE], dtype=torch.bool),
@@ -343,7 +337,7 @@ class GenesisScene:
             view.copy_(state[name])
         # After a reset, the next step starts from the links' poses; restore these flags so that it does here too.
         for name, value in zip(_UP_TO_DATE, state["is_up_to_date"].tolist(), strict=True):
-            setattr(self._scene.rigid_solver, name, value)
+            setattr(self._solver, name, value)
 
     def _live_views(self) -> dict[str, Tensor]:
         """Return views of Genesis's own memory of the moving parts.
@@ -352,7 +346,7 @@ class GenesisScene:
         without most of them it does not. Genesis's own `get_state` omits the warm start and values that the next step
         takes from the end of the last one.
         """
-        solver = self._scene.rigid_solver
+        solver = self._solver
         dyn, contacts = solver.dyn_state, solver.collider.collider_state
         parts = {
             "qpos": solver.rigid_info.qpos,
