@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import hypothesis
@@ -45,12 +46,17 @@ hypothesis.settings.load_profile("any machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a GPU where there is none; leave slow tests their time; put Genesis first, exports last.
+    """Skip what needs a GPU where there is none; leave slow tests their time; put Genesis first, exports in the middle.
 
-    Both take a process as long as ten small trainings, once: Genesis its start, the exporter its imports. Workers of
-    pytest-xdist begin with a stretch of the list each, so that one worker does the one, and another the other.
+    Both take a process as long as ten small trainings, once: Genesis its start, the exporter its imports. Each of two
+    workers of pytest-xdist begins with one half of the list, and does only one of them.
     """
-    items.sort(key=lambda item: item.path.is_relative_to(EXPORTS) - _is_in_genesis(item))
+    parts: dict[str, list[pytest.Item]] = {"genesis": [], "exports": [], "": []}
+    for item in items:
+        parts[_part_of(item)].append(item)
+    begin, rest = parts["genesis"], parts[""]
+    before = max(0, len(items) // 2 - len(begin))
+    items[:] = [*begin, *rest[:before], *parts["exports"], *rest[before:]]
     for item in items:
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.timeout(12 * 3600))
@@ -60,11 +66,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
 
 
-def _is_in_genesis(item: pytest.Item) -> bool:
-    if item.get_closest_marker("genesis") or "scene" in getattr(item, "fixturenames", ()):
-        return True
-    case = getattr(item, "callspec", None)
-    return case is not None and "genesis" in case.params.values()
+def _part_of(item: pytest.Item) -> str:
+    """Return what a test starts: genesis, exports or nothing."""
+    params = getattr(item, "callspec", SimpleNamespace(params={})).params.values()
+    if item.get_closest_marker("genesis") or "scene" in getattr(item, "fixturenames", ()) or "genesis" in params:
+        return "genesis"
+    return "exports" if item.get_closest_marker("exports") or item.path.is_relative_to(EXPORTS) else ""
 
 
 def has_gpu() -> bool:

@@ -39,6 +39,7 @@ def test_it_still_walks(tmp_path: Path) -> None:
     assert "estimate_error_velocity_m_s" not in lines, "it makes no guess"
 
 
+@pytest.mark.exports
 def test_it_is_still_exported_and_says_what_no_sensor_gives(config: Config, tmp_path: Path) -> None:
     env = make_env(parity_config(config.env, episode_s=2.0), sim="mujoco")
     model = load_model(config, BipedVecEnv(env), MODEL)

@@ -146,6 +146,7 @@ def test_a_run_none_of_whose_models_is_sound_is_refused_and_stays_as_it_is(
     assert {path.name: path.read_bytes() for path in run.models()} == before
 
 
+@pytest.mark.exports
 def test_evaluation_and_export_take_the_final_model_of_a_run_without_checkpoints(
     run: RunDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:

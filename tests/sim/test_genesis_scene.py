@@ -24,6 +24,7 @@ from biped.sim.scene import ResetPose, make_scene
 from tests.conftest import ROOT
 
 CPU = torch.device("cpu")
+pytestmark = pytest.mark.genesis
 ALL = torch.ones(8, dtype=torch.bool)
 
 

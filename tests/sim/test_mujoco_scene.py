@@ -252,6 +252,7 @@ def test_it_says_that_it_needs_a_cpu(cfg: EnvConfig) -> None:
         make_scene("mujoco", cfg, SimpleNamespace(type="cuda"))  # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.genesis
 def test_a_scene_of_equal_robots_says_that_it_is_one() -> None:
     cfg = replace(cpu_preset().env, num_envs=COUNT)
     sample = sample_dynamics(randomization_preset("full"), cfg.robot, COUNT, torch.Generator())
