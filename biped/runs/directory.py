@@ -340,7 +340,8 @@ def run_path(logs: Path, exp_name: str) -> Path:
         UsageError: the name could lead outside `logs`.
     """
     folder = Path(exp_name)
-    if "/" in exp_name and folder.parent.resolve() == logs.resolve():
+    # No system has files with a NUL in their names, and Python raises where one is looked for.
+    if "/" in exp_name and "\0" not in exp_name and folder.parent.resolve() == logs.resolve():
         exp_name = folder.name
     if not _NAME.fullmatch(exp_name):
         raise UsageError(

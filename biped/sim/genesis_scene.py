@@ -24,6 +24,7 @@ from biped.sim.generators import keeping_generators
 from biped.sim.kernel_cache import CACHE_REMEDY, choose_cache, is_of_the_disk
 from biped.sim.kernel_news import KernelNews
 from biped.sim.mujoco_robot import genesis_file
+from biped.sim.quick_import import knowing_frozen_files
 from biped.sim.scene import ResetPose
 from biped.sim.terrain import make_terrain
 from biped.sim.window import ROW, SPACING_M
@@ -51,7 +52,8 @@ def _import_genesis() -> Any:
     # Genesis replaces sys.excepthook when it is imported, and then prints tracebacks to standard output.
     hook = sys.excepthook
     try:
-        import genesis
+        with knowing_frozen_files():
+            import genesis
     except (ImportError, OSError) as error:
         raise MachineError(f"Genesis cannot be imported ({error}): run ./install_genesis.sh --check") from error
     finally:

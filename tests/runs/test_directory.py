@@ -12,7 +12,7 @@ from biped.runs.directory import RunDirectory, run_path
 
 
 @pytest.mark.parametrize(
-    "name", ["../x", "a/b", "/etc", "..", ".", "", " ", "-e", ".hidden", "a\nb", "a" * 200, "a\\b", "~", "x\0"]
+    "name", ["../x", "a/b", "/etc", "..", ".", "", " ", "-e", ".hidden", "a\nb", "a" * 200, "a\\b", "~", "x\0", "\0/x"]
 )
 def test_names_that_could_lead_out_of_logs_are_refused(name: str) -> None:
     with pytest.raises(UsageError, match="not a name"):
