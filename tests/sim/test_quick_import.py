@@ -38,11 +38,15 @@ def test_the_frozen_frame_has_no_source_with_or_without_and_no_module_is_asked(
 ) -> None:
     assert frame.f_code.co_filename in FROZEN
     monkeypatch.setitem(sys.modules, "counting", Counting("counting"))
-    without = inspect.getframeinfo(frame)
-    searches, Counting.asked = Counting.asked, 0
-    assert searches > 0, "the search is what takes the time"
+
+    def look() -> tuple[inspect.Traceback, int]:
+        Counting.asked = 0
+        found = inspect.getframeinfo(frame)
+        return found, Counting.asked
+
+    without, searches = look()
     with knowing_frozen_files():
-        assert inspect.getframeinfo(frame) == without
-    assert Counting.asked == 0
-    inspect.getframeinfo(frame)
-    assert Counting.asked == searches, "afterwards all is as it was"
+        within = look()
+    assert within == (without, 0)
+    assert searches > 0, "the search is what takes the time"
+    assert look()[1] > 0, "afterwards all is as it was"
