@@ -19,12 +19,14 @@ from biped.base.interrupts import Interrupts
 from biped.env.env import BipedVecEnv
 from biped.ppo.acting import DeterministicActor
 from biped.ppo.gradients import PpoGradient
+from biped.sim.quick_import import knowing_frozen_files
 
 
 def place(name: str) -> tuple[Any, str]:
     """Return a class and the method of it that is called once per control step, minibatch, step or building."""
     if name == "build":
-        from genesis.engine.scene import Scene
+        with knowing_frozen_files():
+            from genesis.engine.scene import Scene
 
         return Scene, "build"
     places = {

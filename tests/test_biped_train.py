@@ -232,7 +232,8 @@ def table(out: str) -> dict[str, float]:
 
 
 def test_the_agent_that_does_nothing_fails_the_gate_and_is_good_at_standing(capsys: pytest.CaptureFixture[str]) -> None:
-    zero = ["--agent", "zero", "--sim", "mujoco", "--device", "cpu", "--episodes", "32"]
+    zero = ["--agent", "zero", "--sim", "mujoco", "--device", "cpu", "--episodes", "24"]
+    zero += ["--set", "env.termination.episode_s=8"]
     assert biped_eval.main(zero) == biped_eval.GATE_FAILED
     figures = table(capsys.readouterr().out)
     assert figures["survival"] == figures["standing_feet_on_ground"] == 1.0

@@ -328,6 +328,7 @@ def test_a_clock_that_jumps_does_no_harm(tmp_path: Path, monkeypatch: pytest.Mon
     faults.add("a clock that jumps by a day", "trained to its end, every row in order")
 
 
+@pytest.mark.genesis
 def test_nan_in_one_percent_of_the_environments_costs_these_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faults: Faults
 ) -> None:

@@ -15,6 +15,7 @@ from unittest import mock
 import torch
 
 from biped.env.env import make_env
+from biped.sim.quick_import import knowing_frozen_files
 from tests.virtual_device import CPU, CUDA, VirtualCuda, _put, _tensors, place_of
 
 STEPS = 12
@@ -23,7 +24,8 @@ STEPS = 12
 @contextlib.contextmanager
 def virtual_genesis(gpu: VirtualCuda) -> Iterator[None]:
     """Have Genesis start on the virtual GPU `gpu`, and note its kernels and waits there."""
-    import genesis as gs
+    with knowing_frozen_files():
+        import genesis as gs
     from genesis.engine.scene import Scene
     from quadrants.lang.kernel import Kernel
     from torch.utils import dlpack

@@ -28,6 +28,7 @@ from biped_config import (
     gpu_preset,
     smoke_preset,
 )
+from tests.processes import UNDRAWN
 
 CONFIGS = {"cpu": cpu_preset(), "gpu": gpu_preset(), "smoke": smoke_preset()}
 
@@ -93,10 +94,10 @@ def test_auto_is_a_flag_and_a_continued_run_keeps_its_number(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = ["--log_dir", str(tmp_path), "--num_envs", "auto"]
-    steps = str(2 * 32 * MOST_USEFUL["cpu"])
-    assert biped_train.main(["--preset", "smoke", "--eval_freq", "0", "--total_timesteps", steps, *flags]) == 0
+    small = ["--preset", "smoke", "--sim", "mujoco", "--eval_freq", "0", "--set", "ppo.n_steps=4", *UNDRAWN]
+    assert biped_train.main([*small, "--total_timesteps", str(4 * MOST_USEFUL["cpu"]), *flags]) == 0
     assert "--num_envs auto: 256 environments, about 0." in capsys.readouterr().out
-    assert biped_train.main(["--continue_training", "--total_timesteps", "16384", *flags]) == 0
+    assert biped_train.main(["--continue_training", "--total_timesteps", "1024", *flags]) == 0
     assert "building 256 robots" in capsys.readouterr().out
 
 
