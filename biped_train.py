@@ -43,6 +43,7 @@ FLAG_SETTINGS = {
     "seed": "train.seed",
     "device": "train.device",
     "sim": "train.sim",
+    "deterministic": "train.deterministic",
     "adaptive_lr": "ppo.adaptive_lr",
     "precision": "ppo.precision",
     "keep_checkpoints": "train.keep_checkpoints",
@@ -99,6 +100,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--randomize", choices=RANDOMIZATIONS, help="how much robots, ground and sensors differ (default none)")
     add("--adaptive_lr", action="store_true", help="adapt the learning rate to the updates' KL divergence")
     add("--precision", choices=("fp32", "bf16"), help="precision of the networks up to their heads (default fp32)")
+    add("--deterministic", action="store_true", help="give the same bits each time, also on a GPU; slower")
     add("--keep_checkpoints", type=whole_or_none, metavar="N", help="newest checkpoints to keep (default 5); 0 for all")
     add("--eval_freq", type=whole_or_none, metavar="N", help="environment steps between two evaluations; 0 for none")
     add("--video_freq", type=whole_or_none, metavar="N", help="environment steps between two videos (default none)")

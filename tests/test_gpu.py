@@ -3,7 +3,9 @@
 import sys
 
 import pytest
+import torch
 
+from biped.runs.checkpoint import read_checkpoint
 from tests.processes import run
 
 NO_SYNC = """
@@ -102,6 +104,15 @@ def test_a_rollout_and_an_update_never_wait_for_the_device(precision: str, adapt
 def test_the_gpu_trains(tmp_path) -> None:
     command = [sys.executable, "biped_train.py", "--preset", "smoke", "--device", "cuda", "--log_dir", str(tmp_path)]
     run(command, check=True)
+
+
+@pytest.mark.gpu
+def test_a_deterministic_training_gives_the_same_bits_each_time(tmp_path) -> None:
+    for name in ("one", "other"):
+        command = [sys.executable, "biped_train.py", "--preset", "smoke", "--device", "cuda", "--deterministic"]
+        run([*command, "-e", name, "--log_dir", str(tmp_path)], check=True)
+    one, other = (read_checkpoint(tmp_path / name / "model_final.zip").policy for name in ("one", "other"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 RESUME = """

@@ -29,6 +29,8 @@ class TrainConfig(Section):
     """`auto` (CUDA if it is available and the simulator runs on it), `cuda` (an error if unavailable) or `cpu`."""
     sim: Literal["genesis", "mujoco"] = "genesis"
     """The simulator: `genesis`, or `mujoco`, which runs on the CPU."""
+    deterministic: bool = False
+    """Use only algorithms that add in a fixed order, so that a GPU gives the same bits each time; slower."""
     torch_threads: Annotated[int, Field(ge=0, le=1024)] = 0
     """CPU threads of torch; 0: torch's own choice. With 1, actor and critic are updated in parallel, on a core each."""
     checkpoint_every_steps: Count = 10_000_000
@@ -108,6 +110,8 @@ class Config(Section):
                 f"policy.velocity_head learns from {missing[0]} of env.observation.critic, which does not list it: "
                 "list it there, or use --set policy.velocity_head=false"
             )
+        if self.train.deterministic and self.env.sim.performance_mode:
+            raise ConfigError("train.deterministic needs env.sim.performance_mode=false: Genesis is not exact with it")
         if self.batch_size < 2:
             raise ConfigError(f"a minibatch of {self.batch_size} transition has no spread: use fewer ppo.n_minibatches")
 

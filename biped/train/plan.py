@@ -31,6 +31,7 @@ MAY_CHANGE_ON_RESUME = (
     "train.video_every_steps",
     "train.stop_when_walking",
     "train.draw_overview",
+    "train.deterministic",
     "wandb.",
 )
 """Fields, or their prefixes, whose value may change when a run is continued."""

@@ -32,6 +32,7 @@ from biped.runs.loggers import require_tensorboard
 from biped.runs.publishing import Pictures
 from biped.train.callback import BipedCallback, Doctor, Gate, Log, Rollouts
 from biped.train.checkpoints import Checkpoints
+from biped.train.determinism import determinism
 from biped.train.films import Camera, Films
 from biped.train.gate_watch import GateWatch, PolicyEvaluator
 from biped.train.learner import make_model
@@ -70,7 +71,10 @@ def train(request: TrainRequest, presets: Presets, drawing: Drawing) -> None:
         torch.set_num_threads(plan.config.train.torch_threads)
     may_change = plan.resume is None
     require_memory(plan.config, plan.device, may_change=may_change)
-    with naming_what_fits(plan.config, plan.device, may_change=may_change):
+    with (
+        determinism(plan.config.train.deterministic),
+        naming_what_fits(plan.config, plan.device, may_change=may_change),
+    ):
         training = build(plan)
         watch = shlex.join(["tensorboard", "--logdir", str(request.logs)])
         say(f"training {plan.path} from {plan.goes_on_after or 0:,} to {plan.goal:,} steps; watch with: {watch}")
