@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ def test_a_training_on_the_cpu_is_the_same_with_it_and_all_is_as_before_afterwar
     assert biped_train.main(["-e", "demo", "--log_dir", str(tmp_path), *SMALL, "--deterministic"]) == 0
     assert set(seen) == {(True, ":4096:8")}
     assert not torch.are_deterministic_algorithms_enabled()
-    assert vars(torch.utils.deterministic)["fill_uninitialized_memory"]
+    assert cast("Any", torch.utils.deterministic).fill_uninitialized_memory
     one, other = (read_checkpoint(run / "demo" / "model_final.zip").policy for run in (logs, tmp_path))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
