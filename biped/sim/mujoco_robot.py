@@ -24,6 +24,9 @@ from biped.sim.mujoco_links import move_frame, turn_link
 
 _CONTACT = {"condim": 3, "priority": 0, "margin": 0.0, "gap": 0.0}
 """Settings of every geom that collides: those of Genesis."""
+LAST_SHOWN_GROUP = 2
+"""Last group of geoms that MuJoCo shows unless it is told otherwise."""
+_ROD_SHARE, _ROD_RGBA = 0.05, [0.55, 0.6, 0.68, 1.0]
 FIRST_PAIR_BIT = 2
 """Lowest bit of contype and conaffinity that says which links collide; lower ones are of the ground."""
 
@@ -95,6 +98,7 @@ class _Reader:
         self._reset_contacts(spec)
         self._pair_links(spec)
         self._reset_options(spec)
+        self._give_looks(spec)
         return RobotModel(spec, tuple(self._changes))
 
     def _parse(self) -> Any:
@@ -202,6 +206,31 @@ class _Reader:
             return
         move_frame(spec, base, point)
         self._changes.append("moved the frame of the base link")
+
+    def _give_looks(self, spec: Any) -> None:
+        """Let a robot be seen of which nothing would be: the shapes that collide, and a rod from each link to the next.
+
+        Models for fast training often have no looks, or looks in meshes that are left out; films would be empty.
+        """
+        if any(geom.group <= LAST_SHOWN_GROUP and geom.rgba[3] > 0.0 for geom in spec.geoms):
+            return
+        for geom in spec.geoms:
+            geom.group, geom.rgba = 0, _ROD_RGBA
+        thick_m = _ROD_SHARE * self._robot.leg_length_m
+        for body in spec.bodies:
+            if body.name == "world" or body.parent.name == "world" or np.linalg.norm(body.pos) < thick_m:
+                continue
+            body.parent.add_geom(
+                type=self._mujoco.mjtGeom.mjGEOM_CAPSULE,
+                fromto=[0.0, 0.0, 0.0, *body.pos],
+                size=[thick_m, 0.0, 0.0],
+                contype=0,
+                conaffinity=0,
+                mass=0.0,
+                group=0,
+                rgba=_ROD_RGBA,
+            )
+        self._changes.append("gave it looks: nothing of it would be seen")
 
     def _drop_motors(self, spec: Any) -> None:
         """Take away motors and force limits of the joints: the configured ones replace them."""

@@ -37,6 +37,8 @@ SPEED_OVER_S = 0.4
 """Speeds are shown as means over this time (s), because the base sways within a step."""
 _POSITION, _QUATERNION = slice(0, 3), slice(3, 7)
 _SKY, _TILES = ((0.96, 0.98, 1.0), (0.80, 0.88, 0.96)), ((0.80, 0.84, 0.89), (0.72, 0.77, 0.83))
+_IN_PICTURE = 0.55
+"""A robot's height by which its picture is sized, as a share of its highest point; the biped's is its base's."""
 _INK, _GREEN, _PALE = (25, 32, 44), (46, 160, 67), (255, 255, 255)
 
 
@@ -80,10 +82,21 @@ class Stage:
         self._model.stat.extent = 2.0
         self._data = mujoco.MjData(self._model)
         self._joints = [int(self._model.joint(name).qposadr[0]) for name in cfg.robot.joint_names]
-        self._look_at_m = 0.68 * cfg.robot.default_base_height_m
+        size_m = max(cfg.robot.default_base_height_m, _IN_PICTURE * self._top_m(cfg))
+        self._look_at_m = 0.68 * size_m
         self._camera = mujoco.MjvCamera()
-        self._camera.distance, self._camera.elevation = 3.4 * cfg.robot.default_base_height_m, -12.0
+        self._camera.distance, self._camera.elevation = 3.4 * size_m, -12.0
         self._renderer = mujoco.Renderer(self._model, size[1], size[0])
+
+    def _top_m(self, cfg: EnvConfig) -> float:
+        """Return the height of the robot's highest point when it stands (m)."""
+        model, data = self._model, self._data
+        data.qpos[_POSITION] = (0.0, 0.0, cfg.robot.default_base_height_m)
+        data.qpos[_QUATERNION] = (1.0, 0.0, 0.0, 0.0)
+        data.qpos[self._joints] = cfg.robot.default_joint_pos_rad
+        self._mujoco.mj_kinematics(model, data)
+        of_robot = model.geom_bodyid > 0
+        return float((data.geom_xpos[of_robot, 2] + model.geom_rbound[of_robot]).max())
 
     def _furnish(self, spec: Any, size: tuple[int, int], light_m: float) -> None:
         mujoco, world = self._mujoco, spec.worldbody
