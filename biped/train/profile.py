@@ -1,7 +1,7 @@
 """Where the time of a training goes: a trace by torch's profiler, and a table of the parts of the work.
 
-Nothing in the rooms knows of it: while a profile is taken, the methods of `PLACES` are replaced by ones that name their
-part to torch's profiler.
+Nothing in the rooms knows of it: while a profile is taken, the functions that `places` lists are replaced by ones that
+name their part to torch's profiler.
 """
 
 import contextlib
