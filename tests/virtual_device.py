@@ -54,7 +54,8 @@ def place_of(tensor: Tensor) -> torch.device:
         return getattr(tensor.untyped_storage(), _PLACE, CPU)
 
 
-def _put(tensor: Tensor, device: torch.device) -> Tensor:
+def put(tensor: Tensor, device: torch.device) -> Tensor:
+    """Say where a tensor would be, and return it."""
     with torch._C.DisableTorchFunction():
         setattr(tensor.untyped_storage(), _PLACE, device)
     return tensor
@@ -66,14 +67,15 @@ def _as_device(device: Any) -> torch.device:
     return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
 
 
-def _tensors(tree: Any) -> Iterator[Tensor]:
+def tensors_in(tree: Any) -> Iterator[Tensor]:
+    """Return the tensors in nested dictionaries, lists and tuples."""
     if isinstance(tree, Tensor):
         yield tree
     elif isinstance(tree, dict):
-        yield from _tensors(list(tree.values()))
+        yield from tensors_in(list(tree.values()))
     elif isinstance(tree, list | tuple):
         for part in tree:
-            yield from _tensors(part)
+            yield from tensors_in(part)
 
 
 class Region:
@@ -102,7 +104,7 @@ class VirtualCuda(TorchFunctionMode):
         self.regions: defaultdict[str, Region] = defaultdict(Region)
         self._region = self.regions[""]
         self._making: torch.device | None = None
-        self._is_moving = False
+        self._is_unseen = False
         self._watcher = _Watcher(self)
         self._patches = contextlib.ExitStack()
 
@@ -117,12 +119,12 @@ class VirtualCuda(TorchFunctionMode):
 
     @contextlib.contextmanager
     def unseen(self) -> Iterator[None]:
-        """Answer as ever, but note nothing."""
-        before, self._is_moving = self._is_moving, True
+        """Note nothing, and let NumPy read from the device."""
+        before, self._is_unseen = self._is_unseen, True
         try:
             yield
         finally:
-            self._is_moving = before
+            self._is_unseen = before
 
     @contextlib.contextmanager
     def off(self) -> Iterator[None]:
@@ -130,13 +132,9 @@ class VirtualCuda(TorchFunctionMode):
         with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
             yield
 
-    def note_wait(self, what: str) -> None:
-        """Note a wait that torch does not see."""
-        self._wait(what)
-
     def note_launch(self, name: str) -> None:
         """Note a kernel that torch does not see."""
-        self._region.kernels[name] += not self._is_moving
+        self._region.kernels[name] += not self._is_unseen
 
     def __enter__(self) -> Self:
         """Answer for CUDA."""
@@ -201,10 +199,10 @@ class VirtualCuda(TorchFunctionMode):
             pinned = tensor.clone()
             pinned.untyped_storage().is_pinned_here = True  # pyright: ignore[reportAttributeAccessIssue]
             return (pinned,)
-        elif name in ("numpy", "__array__") and place.type == "cuda" and not self._is_moving:
+        elif name in ("numpy", "__array__") and place.type == "cuda" and not self._is_unseen:
             raise TypeError(f"can't convert {place} device type tensor to numpy: use Tensor.cpu() first")
         elif name == "tolist" and place.type == "cuda":
-            self._wait("tolist")
+            self.note_wait("tolist")
         return None
 
     def _moved(
@@ -222,12 +220,9 @@ class VirtualCuda(TorchFunctionMode):
             return Tensor.to(tensor, dtype=dtype, copy=is_copy)
         is_pinned = getattr(tensor.untyped_storage(), "is_pinned_here", False)
         if CPU in (place, to) and not (is_async and (is_pinned or place != CPU)):
-            self._wait(f"a copy from {place} to {to}")
-        before, self._is_moving = self._is_moving, True
-        try:
-            return _put(Tensor.to(tensor, dtype=dtype).clone(), to)
-        finally:
-            self._is_moving = before
+            self.note_wait(f"a copy from {place} to {to}")
+        with self.unseen():
+            return put(Tensor.to(tensor, dtype=dtype).clone(), to)
 
     def _lstm(self, func: Any, inputs: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], *rest: Any) -> Any:
         """Ask of an LSTM what cuDNN asks and the CPU does not; all of it counts as one kernel."""
@@ -249,8 +244,9 @@ class VirtualCuda(TorchFunctionMode):
             name = getattr(func, "__name__", func)
             raise RuntimeError(f"expected a {device.type} generator for {name}, but found one of {generator.device}")
 
-    def _wait(self, what: str) -> None:
-        if not self._is_moving:
+    def note_wait(self, what: str) -> None:
+        """Note that the host waits here, and why."""
+        if not self._is_unseen:
             self._region.waits[f"{what} @ {_where()}"] += 1
 
     def _see(self, func: Any, tensors: list[Tensor], places: list[torch.device], args: Sequence[Any]) -> None:
@@ -268,12 +264,12 @@ class VirtualCuda(TorchFunctionMode):
             if name not in MEETS:
                 found = ", ".join(f"{tuple(t.shape)} on {p}" for t, p in zip(tensors, places, strict=True))
                 raise RuntimeError(f"Expected all tensors to be on the same device, but {name} got {found}")
-            self._wait(f"{name} between devices")
+            self.note_wait(f"{name} between devices")
         masks = any(tensor.dtype in (torch.bool, torch.uint8) for tensor in tensors[1:])
         puts_one = name != "index" and bool(tensors) and tensors[-1].numel() == 1
         counts = name == "repeat_interleave" and isinstance(args[0], Tensor) and "self_int" not in str(func)
         if name in WAITS or counts or (name in BY_MASK and masks and not puts_one):
-            self._wait(name)
+            self.note_wait(name)
 
 
 class _Watcher(TorchDispatchMode):
@@ -285,21 +281,21 @@ class _Watcher(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
         gpu, kwargs = self._gpu, kwargs or {}
-        tensors = list(_tensors((args, kwargs)))
+        tensors = list(tensors_in((args, kwargs)))
         places = [place_of(tensor) for tensor in tensors]
         made_on = gpu._making if not tensors or gpu._making is not None else None
         device = made_on or next((place for place in places if place != CPU), CPU)
-        if device != CPU and not gpu._is_moving:
+        if device != CPU and not gpu._is_unseen:
             with torch._C.DisableTorchFunction():
                 gpu._see(func, tensors, places, args)
         out = func(*args, **kwargs)
         with torch._C.DisableTorchFunction():
             given = {tensor.untyped_storage()._cdata for tensor in tensors}
-            fresh = [tensor for tensor in _tensors(out) if tensor.untyped_storage()._cdata not in given]
+            fresh = [tensor for tensor in tensors_in(out) if tensor.untyped_storage()._cdata not in given]
             for tensor in fresh:
-                _put(tensor, device)
+                put(tensor, device)
             is_number = func._schema.name == "aten::scalar_tensor"  # a Python number on its way to a kernel
-            if device == CPU and not (tensors or gpu._is_moving or is_number) and any(t.numel() for t in fresh):
+            if device == CPU and not (tensors or gpu._is_unseen or is_number) and any(t.numel() for t in fresh):
                 gpu._region.on_the_cpu[f"{func._schema.name} @ {_where()}"] += 1
         return out
 
@@ -365,7 +361,7 @@ def _answers() -> Iterator[tuple[Any, str, Any]]:
 
     def grouped(*args: Any, **kwargs: Any) -> dict[Any, Any]:
         found = group(*args, **kwargs)
-        return {(place_of(next(_tensors(lists[0]))), key[1]): lists for key, lists in found.items()}
+        return {(place_of(next(tensors_in(lists[0]))), key[1]): lists for key, lists in found.items()}
 
     for module in (clip_grad, optimizer, foreach):
         yield module, "_group_tensors_by_device_and_dtype", grouped

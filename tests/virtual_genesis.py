@@ -1,6 +1,6 @@
 """Genesis's own Python on a virtual GPU: its kernels run on the CPU, and what the host would wait for is noted.
 
-    python -m tests.virtual_genesis            prints what was seen of each environment, as JSON
+    python -m tests.virtual_genesis NAME ...    prints what was seen of these environments, as JSON
 
 Genesis starts once in a process, so that a test runs this in a process of its own.
 """
@@ -16,7 +16,7 @@ import torch
 
 from biped.env.env import make_env
 from biped.sim.quick_import import knowing_frozen_files
-from tests.virtual_device import CPU, CUDA, VirtualCuda, _put, _tensors, place_of
+from tests.virtual_device import CPU, CUDA, VirtualCuda, place_of, put, tensors_in
 
 STEPS = 12
 
@@ -53,7 +53,7 @@ def virtual_genesis(gpu: VirtualCuda) -> Iterator[None]:
             build(scene, *args, **kwargs)
 
     def virtual_launch(kernel: Any, *args: Any, **kwargs: Any) -> Any:
-        from_host = [tuple(tensor.shape) for tensor in _tensors(args) if place_of(tensor) == CPU and tensor.numel()]
+        from_host = [tuple(tensor.shape) for tensor in tensors_in(args) if place_of(tensor) == CPU and tensor.numel()]
         name = kernel.func.__name__
         if from_host:
             gpu.note_wait(f"{name} is given arrays {from_host} of the host")
@@ -66,7 +66,7 @@ def virtual_genesis(gpu: VirtualCuda) -> Iterator[None]:
 
     def virtual_view(capsule: Any) -> torch.Tensor:
         with gpu.off():
-            return _put(view(capsule), CUDA)
+            return put(view(capsule), CUDA)
 
     with (
         mock.patch.object(gs, "init", virtual_start),
@@ -78,7 +78,7 @@ def virtual_genesis(gpu: VirtualCuda) -> Iterator[None]:
 
 
 def watch(name: str) -> dict[str, Any]:
-    """Return what was seen of some control steps of an environment of `tests.test_gpu_paths`."""
+    """Return waits, what was made on the CPU, and Genesis's kernels per step, of an environment of `test_gpu_paths`."""
     from tests.test_gpu_paths import ENVIRONMENTS, ROBOTS
 
     with VirtualCuda() as gpu, virtual_genesis(gpu):

@@ -111,7 +111,7 @@ class Config(Section):
                 "list it there, or use --set policy.velocity_head=false"
             )
         if self.train.deterministic and self.env.sim.performance_mode:
-            raise ConfigError("train.deterministic needs env.sim.performance_mode=false: Genesis is not exact with it")
+            raise ConfigError("train.deterministic needs env.sim.performance_mode=false")
         if self.batch_size < 2:
             raise ConfigError(f"a minibatch of {self.batch_size} transition has no spread: use fewer ppo.n_minibatches")
 

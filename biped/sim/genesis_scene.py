@@ -134,6 +134,7 @@ class GenesisScene:
             with genesis_file(cfg) as file:
                 self._build(file, camera, viewer)
             self._index_joints()
+            self._number_on_device()
             self._set_actuators()
         except MachineError:
             raise
@@ -197,8 +198,8 @@ class GenesisScene:
                 res=CAMERA_RESOLUTION, pos=CAMERA_OFFSET_M, lookat=LOOK_AT_OFFSET_M, fov=32
             )
         spacing = {"env_spacing": (SPACING_M, SPACING_M), "n_envs_per_row": ROW, "center_envs_at_origin": False}
-        self._solver: Any = self._scene.rigid_solver
         self._scene.build(n_envs=self.num_envs, **(spacing if viewer else {}))
+        self._solver: Any = self._scene.rigid_solver
 
     def _index_joints(self) -> None:
         robot, names = self._robot, self._cfg.robot
@@ -217,16 +218,19 @@ class GenesisScene:
         order[torch.tensor(qpos, dtype=torch.int64)] = torch.arange(BASE_QPOS, robot.n_qs, dtype=torch.int64)
         self._qpos_order = order.to(self.device)
         left, right = (robot.get_link(name).idx_local for name in names.foot_links)
-        # Numbers of the whole scene, on the device: Genesis copies those that the host gives, and waits for it.
-        torso = robot.get_link(names.torso_link)
+        # A strided slice reads both feet without gathering; torch does not support negative strides.
+        self._feet = slice(left, right + 1, right - left) if left < right else [left, right]
+
+    def _number_on_device(self) -> None:
+        """Put what is named by its number on the device: Genesis copies numbers from the host, and waits for that."""
+        robot = self._robot
+        torso = robot.get_link(self._cfg.robot.torso_link)
         number = partial(torch.tensor, device=self.device, dtype=self._gs.tc_int)
         self._base_link, self._torso_link = number([robot.base_link.idx]), number([torso.idx])
         self._joint_dofs = number([robot.dof_start + dof for dof in self._dofs])
         self._geoms = torch.arange(self._solver.n_geoms, device=self.device, dtype=self._gs.tc_int)
         self._torso_mass_kg = torso.desc.mass
         self._torso_com_m = torch.tensor(torso.desc.inertial_pos, device=self.device, dtype=torch.float32)
-        # A strided slice reads both feet without gathering; torch does not support negative strides.
-        self._feet = slice(left, right + 1, right - left) if left < right else [left, right]
 
     def _set_actuators(self) -> None:
         self._motors = motors = Motors.build(self._cfg.robot, self.device)

@@ -22,11 +22,12 @@ from biped.sim.mujoco_file import compiled, drop_missing_looks, import_mujoco, p
 from biped.sim.mujoco_geometry import in_link, posed, rigid_links, sole_box
 from biped.sim.mujoco_links import move_frame, turn_link
 
+_ROD_SHARE, _ROD_RGBA = 0.05, [0.55, 0.6, 0.68, 1.0]
+"""Radius of a rod that stands in for looks, in leg lengths, and its colour."""
 _CONTACT = {"condim": 3, "priority": 0, "margin": 0.0, "gap": 0.0}
 """Settings of every geom that collides: those of Genesis."""
 LAST_SHOWN_GROUP = 2
 """Last group of geoms that MuJoCo shows unless it is told otherwise."""
-_ROD_SHARE, _ROD_RGBA = 0.05, [0.55, 0.6, 0.68, 1.0]
 FIRST_PAIR_BIT = 2
 """Lowest bit of contype and conaffinity that says which links collide; lower ones are of the ground."""
 

@@ -12,7 +12,7 @@ FROZEN = ("<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_externa
 def knowing_frozen_files() -> Iterator[None]:
     """Let `inspect` answer at once that the frozen files belong to no module that can be read.
 
-    Genesis's compiler asks for the line around each of its 1,500 functions. The frame there is the import machinery's,
+    Genesis's compiler asks for the line around each of its 1,400 functions. The frame there is the import machinery's,
     whose file `inspect` then seeks in every loaded module, each time anew: 9 of 13 s, and more the more is loaded. Its
     table of files is asked first; the answer is the same.
     """

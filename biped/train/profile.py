@@ -32,7 +32,7 @@ MEANING = {
     READING: "the simulator's results as a state",
     REWARDS: "the reward terms and their sum",
     OBSERVATIONS: "what actor and critic see",
-    REST: "commands, gait, randomisation, terminations, statistics",
+    REST: "commands, gait, randomisation and its forces, terminations, statistics",
     INFERENCE: "actions and values in the rollout",
     UPDATE: "the gradient steps after it",
     OTHER: "callbacks, the buffer, evaluations, logging",

@@ -38,7 +38,7 @@ SPEED_OVER_S = 0.4
 _POSITION, _QUATERNION = slice(0, 3), slice(3, 7)
 _SKY, _TILES = ((0.96, 0.98, 1.0), (0.80, 0.88, 0.96)), ((0.80, 0.84, 0.89), (0.72, 0.77, 0.83))
 _IN_PICTURE = 0.55
-"""A robot's height by which its picture is sized, as a share of its highest point; the biped's is its base's."""
+"""Share of a standing robot's highest point that sizes its picture, where that is more than the height of its base."""
 _INK, _GREEN, _PALE = (25, 32, 44), (46, 160, 67), (255, 255, 255)
 
 
@@ -59,6 +59,24 @@ class Job:
             OSError, ValueError: the folder does not contain a job.
         """
         return cls(Recording.load(folder / "record.npz"), from_json((folder / "config.json").read_text()).env)
+
+
+def highest_point_m(model: Any, cfg: EnvConfig) -> float:
+    """Return the height of the top of the balls around a robot's shapes when it stands in its default pose (m).
+
+    Args:
+        model: the robot as a `mujoco.MjModel`.
+        cfg: the robot.
+    """
+    mujoco = importlib.import_module("mujoco")
+    data = mujoco.MjData(model)
+    data.qpos[_POSITION] = (0.0, 0.0, cfg.robot.default_base_height_m)
+    data.qpos[_QUATERNION] = (1.0, 0.0, 0.0, 0.0)
+    for name, angle in zip(cfg.robot.joint_names, cfg.robot.default_joint_pos_rad, strict=True):
+        data.joint(name).qpos[0] = angle
+    mujoco.mj_kinematics(model, data)
+    of_robot = model.geom_bodyid > 0
+    return float((data.geom_xpos[of_robot, 2] + model.geom_rbound[of_robot]).max())
 
 
 class Stage:
@@ -82,21 +100,11 @@ class Stage:
         self._model.stat.extent = 2.0
         self._data = mujoco.MjData(self._model)
         self._joints = [int(self._model.joint(name).qposadr[0]) for name in cfg.robot.joint_names]
-        size_m = max(cfg.robot.default_base_height_m, _IN_PICTURE * self._top_m(cfg))
+        size_m = max(cfg.robot.default_base_height_m, _IN_PICTURE * highest_point_m(self._model, cfg))
         self._look_at_m = 0.68 * size_m
         self._camera = mujoco.MjvCamera()
         self._camera.distance, self._camera.elevation = 3.4 * size_m, -12.0
         self._renderer = mujoco.Renderer(self._model, size[1], size[0])
-
-    def _top_m(self, cfg: EnvConfig) -> float:
-        """Return the height of the robot's highest point when it stands (m)."""
-        model, data = self._model, self._data
-        data.qpos[_POSITION] = (0.0, 0.0, cfg.robot.default_base_height_m)
-        data.qpos[_QUATERNION] = (1.0, 0.0, 0.0, 0.0)
-        data.qpos[self._joints] = cfg.robot.default_joint_pos_rad
-        self._mujoco.mj_kinematics(model, data)
-        of_robot = model.geom_bodyid > 0
-        return float((data.geom_xpos[of_robot, 2] + model.geom_rbound[of_robot]).max())
 
     def _furnish(self, spec: Any, size: tuple[int, int], light_m: float) -> None:
         mujoco, world = self._mujoco, spec.worldbody

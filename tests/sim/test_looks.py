@@ -12,11 +12,12 @@ from biped.config.task import EnvConfig
 from biped.robot.rotations import quat_rotate
 from biped.robot.state import BipedState
 from biped.sim.looks import Looks
-from biped.sim.mujoco_robot import robot_spec
+from biped.sim.mujoco_robot import LAST_SHOWN_GROUP, read_robot, robot_spec
 from biped.sim.mujoco_window import show_model
 from biped.sim.scene import make_scene
 from biped.sim.window import places
 from biped_config import cpu_preset
+from tests import mini_robot
 from tests.conftest import CPU, ROOT
 
 ROBOTS = {"biped": None, "strider": ROOT / "assets" / "strider" / "robot.json"}
@@ -86,3 +87,22 @@ def test_mujocos_window_holds_every_robot_at_its_place() -> None:
     assert model.body("4 pelvis").id > model.body("0 pelvis").id
     assert len(set(places(5))) == 5
     assert places(5)[0] == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("sim", ["mujoco", "genesis"])
+def test_a_robot_of_which_nothing_would_be_seen_is_given_looks_that_change_nothing_else(
+    sim: str, tmp_path: Path
+) -> None:
+    (tmp_path / "unseen").mkdir()
+    model = mini_robot.mjcf()
+    hidden = model.replace('<geom contype="0"', '<geom group="3" contype="0"', 1)
+    seen = config(mini_robot.write(tmp_path, model))
+    unseen = config(mini_robot.write(tmp_path / "unseen", hidden))
+    assert not any("looks" in change for change in read_robot(seen).changes)
+    made = read_robot(unseen)
+    assert made.changes[-1] == "gave it looks: nothing of it would be seen"
+    assert all(geom.group <= LAST_SHOWN_GROUP for geom in made.spec.geoms)
+    rods = [geom for geom in made.spec.geoms if not geom.contype]
+    assert len(rods) >= 6, "hip to knee, knee to ankle, and into the hips, on both sides"
+    one, other = (vars(moved(cfg, sim)) for cfg in (seen, unseen))
+    assert all(torch.equal(one[name], other[name]) for name in one)

@@ -17,7 +17,7 @@ from biped.config.settings import robot_settings, with_settings
 from biped.config.task import EnvConfig
 from biped.env.env import make_env
 from biped.robot.rotations import quat_from_yaw
-from biped.sim.mujoco_robot import LAST_SHOWN_GROUP, read_robot
+from biped.sim.mujoco_robot import read_robot
 from biped.sim.scene import ResetPose, make_scene
 from tests import mini_robot
 from tests.mini_robot import mjcf, urdf
@@ -223,27 +223,6 @@ def test_looks_whose_meshes_are_nowhere_are_left_out(tmp_path: Path, sim: str) -
     cfg = env_of(mini_robot.write(tmp_path, mjcf(in_hips=weighed, after=COVER)))
     assert read_robot(cfg).changes == ("left out the looks of cover, whose meshes are nowhere",)
     assert stands(sim, cfg)[0] == pytest.approx(mini_robot.LEGS_M, abs=0.004)
-
-
-def test_a_robot_of_which_nothing_would_be_seen_is_given_looks_that_change_nothing_else(tmp_path: Path) -> None:
-    (tmp_path / "unseen").mkdir()
-    seen = env_of(mini_robot.write(tmp_path, mjcf()))
-    unseen = env_of(
-        mini_robot.write(tmp_path / "unseen", mjcf().replace('<geom contype="0"', '<geom group="3" contype="0"', 1))
-    )
-    assert not any("looks" in change for change in read_robot(seen).changes)
-    made = read_robot(unseen)
-    assert made.changes[-1] == "gave it looks: nothing of it would be seen"
-    assert all(geom.group <= LAST_SHOWN_GROUP for geom in made.spec.geoms)
-    rods = [geom for geom in made.spec.geoms if not geom.contype]
-    assert len(rods) >= 6, "hip to knee, knee to ankle, and into the hips, on both sides"
-
-    def moved(cfg: EnvConfig) -> list[torch.Tensor]:
-        env = make_env(replace(cfg, num_envs=2), "cpu", sim="mujoco", seed=1)
-        env.reset(seed=1)
-        return [env.step(torch.full((2, len(cfg.robot.joint_names)), 0.3))[1] for _ in range(20)]
-
-    assert all(torch.equal(one, other) for one, other in zip(moved(seen), moved(unseen), strict=True))
 
 
 def test_a_missing_mesh_that_collides_or_weighs_is_named(tmp_path: Path) -> None:

@@ -18,15 +18,17 @@ import biped_train
 from biped.base.errors import ConfigError, MachineError
 from biped.base.interrupts import Interrupts
 from biped.config.run import TrainConfig
+from biped.config.settings import robot_settings, with_settings
 from biped.eval.record import Recording
 from biped.runs.directory import RunDirectory
+from biped.sim.mujoco_robot import robot_spec
 from biped.train import films
 from biped.train.films import Films
 from biped.view.film import REMEDY, choose_episodes, cut, film, remedy, ways_to_draw
-from biped.view.film_process import TILE
+from biped.view.film_process import TILE, highest_point_m
 from biped.view.filming import Camera
 from biped_config import cpu_preset
-from tests import processes
+from tests import mini_robot, processes
 from tests.eval.walks import walk
 from tests.processes import PATIENCE_S
 
@@ -258,3 +260,9 @@ def test_tensorboard_has_the_film_of_a_training(tmp_path: Path) -> None:
     assert film_event.step == 512
     assert film_event.encoded_image_string == (run.videos / "walk_512_steps.gif").read_bytes()
     assert film_event.encoded_image_string.startswith(b"GIF8")
+
+
+def test_the_highest_point_of_a_robot_by_hand(tmp_path: Path) -> None:
+    """Hips 0.312 m up, with a box of half edges 5, 9 and 8 cm, 9 cm above them: its corners are 13.04 cm away."""
+    cfg = with_settings(CONFIG, robot_settings(mini_robot.write(tmp_path, mini_robot.mjcf()))).env
+    assert highest_point_m(robot_spec(cfg).compile(), cfg) == pytest.approx(0.312 + 0.09 + 0.1304, abs=1e-4)
