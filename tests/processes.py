@@ -13,6 +13,9 @@ from typing import Any
 
 import psutil
 
+from tests import prefork
+from tests.prefork import MARK
+
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 900.0
 """How long a test waits for anything (s): it ends what hangs, and bets on no machine's speed."""
@@ -23,7 +26,6 @@ UNDRAWN = ("--set", "train.draw_overview=false")
 _GPU_MACHINE = Path(__file__).with_name("gpu_machine")
 _SHELL = frozenset(os.environ)
 """Names of the variables that there were before Genesis."""
-_MARK = "BIPED_TEST_PROCESS"
 _KERNEL = 2
 """The parent of the kernel's threads, which never have an environment."""
 
@@ -65,9 +67,10 @@ def start(command: Sequence[str], env: dict[str, str] | None = None, **kwargs: A
     """
     mark = uuid.uuid4().hex
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    marked = {**(environment() if env is None else env), _MARK: mark}
+    marked = {**(environment() if env is None else env), MARK: mark}
     options = {"cwd": ROOT, "text": True, "start_new_session": True, **pipes, **kwargs}
-    with subprocess.Popen(command, env=marked, **options) as process:
+    begin = prefork.Forked if prefork.can_begin(command, marked, options) else subprocess.Popen
+    with begin(command, env=marked, **options) as process:
         try:
             yield process
             for pipe in (process.stdin, process.stdout, process.stderr):
@@ -116,7 +119,7 @@ def _kill_marked(mark: str) -> None:
 
 def _has(process: psutil.Process, mark: str) -> bool:
     with contextlib.suppress(psutil.Error, OSError):
-        return process.environ().get(_MARK) == mark
+        return process.environ().get(MARK) == mark
     return False
 
 

@@ -1,14 +1,18 @@
 """What tests start begins as in a terminal, is gone with its test, and a test that hangs is named."""
 
+import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests import prefork
 from tests.conftest import has_gpu
-from tests.processes import ROOT, environment, run, start, until, until_it_says
+from tests.prefork import MARK
+from tests.processes import PATIENCE_S, ROOT, environment, run, start, until, until_it_says
 
 ASKS = """
 import signal
@@ -51,11 +55,85 @@ def test_a_gpu_that_is_not_there_is_not_tested() -> None:
 
 
 LEAVES_A_CHILD = """
-import subprocess, sys, time
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1e6)"], start_new_session=True)
-print(child.pid, flush=True)
-time.sleep(float(sys.argv[1]))
+import os, subprocess, sys, time
+if sys.argv[1] == "fork":
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        time.sleep(1e6)
+else:
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1e6)"], start_new_session=True).pid
+print(child, flush=True)
+time.sleep(float(sys.argv[2]))
 """
+
+
+SAYS = """
+import json, os, signal, sys, threading
+said = {
+    "words": sys.argv, "name": __name__, "folder": os.getcwd(), "path": sys.path[:2],
+    "leads": os.getsid(0) == os.getpid(),
+    "signals": [str(signal.getsignal(number)) for number in range(1, 32) if number not in (9, 19)],
+    "terminal": [stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)],
+    "text": [(stream.encoding, stream.errors, stream.line_buffering) for stream in (sys.stdin, sys.stdout, sys.stderr)],
+    "variables": {name: text for name, text in os.environ.items() if name != "BIPED_TEST_PROCESS"},
+    "open": [fd for fd in map(int, os.listdir("/proc/self/fd")) if os.path.exists(f"/proc/self/fd/{fd}")],
+    "ours": sorted(name for name in sys.modules if name.split(".")[0] in ("biped", "biped_train")),
+}
+for stream in (sys.stdout, sys.stderr):
+    stream.reconfigure(errors="replace")
+print(json.dumps(said), flush=True)
+print(sys.stdin.read(), file=sys.stderr)
+HOW = sys.argv[1]
+if HOW == "raise":
+    raise ValueError("so it ends")
+if HOW == "exit":
+    threading.Thread(target=sys.exit).start()
+    sys.exit("so it ends")
+if HOW == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+if HOW == "interrupted":
+    os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there")
+@pytest.mark.parametrize("form", ["script", "module"])
+@pytest.mark.parametrize("how", ["ends", "raise", "exit", "killed", "interrupted"])
+def test_a_fork_is_as_a_process_that_is_started(form: str, how: str, tmp_path: Path) -> None:
+    (tmp_path / "says.py").write_text(SAYS)
+    (tmp_path / "told").write_text("told")
+    command = [sys.executable, *(["says.py"] if form == "script" else ["-m", "says"]), how]
+    env = {**environment(), "WANDB_MODE": "offline", MARK: "0" * 32}
+    ways, ended = [], []
+    for begin in (subprocess.Popen, prefork.Forked):
+        with (tmp_path / "told").open() as told:
+            options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": told, "text": True}
+            process = begin(command, env=env, cwd=tmp_path, start_new_session=True, **options)
+            out, err = process.communicate(timeout=PATIENCE_S)
+        ways.append(json.loads(out))
+        ended.append((process.returncode, [line for line in err.splitlines() if line[:2] != "  "]))
+    assert ways[0] == ways[1]
+    assert ended[0] == ended[1]
+    assert ways[0]["ours"] == []
+
+
+def test_what_would_change_an_import_is_not_forked(tmp_path: Path) -> None:
+    env = environment()
+    script = [sys.executable, "biped_train.py"]
+    assert prefork.can_begin(script, env, {}) == (sys.platform == "linux")
+    assert prefork.can_begin(script, {**environment(ROOT), "WANDB_MODE": "offline"}, {}) == (sys.platform == "linux")
+    for command in (
+        ["sh", "x.py"],
+        [sys.executable, "-c", "pass"],
+        [sys.executable, "-W", "error", "x.py"],
+        script[:1],
+    ):
+        assert not prefork.can_begin(command, env, {})
+    for change in ({"OMP_NUM_THREADS": "1"}, {"HOME": "/"}, {"PYTHONPATH": str(tmp_path)}):
+        assert not prefork.can_begin(script, {**env, **change}, {})
+    for option in ("preexec_fn", "pass_fds"):
+        assert not prefork.can_begin(script, env, {option: [1]})
 
 
 def is_running(pid: int) -> bool:
@@ -66,12 +144,16 @@ def is_running(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("seconds", ["0", "1e6"])
-def test_a_test_that_fails_leaves_nothing_behind(seconds: str) -> None:
+@pytest.mark.parametrize("begun", ["fork", "exec"])
+@pytest.mark.parametrize("form", ["script", "-c"])
+def test_a_test_that_fails_leaves_nothing_behind(form: str, begun: str, seconds: str, tmp_path: Path) -> None:
     """Not even what a process started in a session of its own, nor where that process has ended."""
+    (tmp_path / "leaves.py").write_text(LEAVES_A_CHILD)
+    program = ["-c", LEAVES_A_CHILD] if form == "-c" else [str(tmp_path / "leaves.py")]
     child = 0
     with (
         pytest.raises(RuntimeError, match="it fails"),
-        start([sys.executable, "-c", LEAVES_A_CHILD, seconds], stderr=None) as process,
+        start([sys.executable, *program, begun, seconds], stderr=None) as process,
     ):
         child = int(until_it_says(process, ""))
         if seconds == "0":
