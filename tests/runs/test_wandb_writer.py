@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 import wandb
+from wandb.sdk.lib import identity
 
 import biped_train
 from biped.config.run import TrainConfig, WandbConfig
@@ -210,9 +211,14 @@ def test_two_offline_fragments_are_synced_into_one_run(server: WandbServer, tmp_
 
 @pytest.mark.parametrize("behaviour", ["refuses keys", "fails", "is silent"])
 def test_a_server_that_does_not_answer_well_is_given_up_and_the_run_is_recorded_offline(
-    server: WandbServer, tmp_path: Path, capfd: pytest.CaptureFixture[str], behaviour: Behaviour
+    server: WandbServer,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    behaviour: Behaviour,
 ) -> None:
     """It would not answer better however long it were waited for."""
+    monkeypatch.setattr(identity, "_RESOLVE_TIMEOUT_SECONDS", 1.0)  # wandb's own wait for the name of the account
     server.behaviour = behaviour
     folders = stream(tmp_path, WandbConfig(), init_s=2.0)
     said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("W&B")]
@@ -237,9 +243,10 @@ def test_a_server_that_goes_silent_in_mid_run_is_given_up_in_the_end(
 
 @pytest.mark.parametrize("fault", ["killed", "disk full", "silent"])
 def test_training_outlives_the_service_and_its_other_records_are_whole(
-    server: WandbServer, tmp_path: Path, fault: str
+    server: WandbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     """A real training; in the middle W&B's own process is killed, or can write no more, or the server says no more."""
+    monkeypatch.setenv("WANDB_FINISH_TIMEOUT", "2")
     run, steps = RunDirectory(tmp_path / "demo"), 2560
     flags = ["--preset", "smoke", "--sim", "mujoco", "--wandb", "--eval_freq", "0", "--total_timesteps", str(steps)]
     flags += UNDRAWN
