@@ -1,5 +1,6 @@
 """Fixtures: one real Genesis scene a number of robots, built once and shared; a run recorded once."""
 
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +18,9 @@ from biped.config.task import EnvConfig
 from biped.env.env import BipedEnv
 from biped.env.groups import Observations
 from biped.sim.scene import Scene, make_scene
+from biped.train import sweep
 from biped_config import cpu_preset
-from tests import processes
+from tests import prefork, processes
 
 ROOT = processes.ROOT
 CPU = torch.device("cpu")
@@ -167,6 +169,12 @@ def make(scene: Scene, env_config: EnvConfig) -> Callable[..., BipedEnv]:
         return BipedEnv(replace(env_config, **changes), scene, seed=seed)
 
     return build
+
+
+@pytest.fixture
+def quick_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the trainings of a search begin as what tests start does."""
+    monkeypatch.setattr(sweep, "subprocess", SimpleNamespace(**{**vars(subprocess), "Popen": prefork.begin}))
 
 
 @pytest.fixture(scope="session")

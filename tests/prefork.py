@@ -28,8 +28,10 @@ from typing import Any, NoReturn
 
 MARK = "BIPED_TEST_PROCESS"
 """A variable by which what a process has started is found."""
-PLAIN = ("BIPED_", "WANDB_")
-"""Beginnings of the names of variables in which a process may differ from this one, besides Python's path to us."""
+PLAIN = ("BIPED_", "WANDB_", "QD_", "GS_")
+"""Beginnings of the names of variables in which a process may differ from this one, besides Python's path to us.
+
+The last two are those of Genesis, which is not imported."""
 _PATH = "PYTHONPATH"
 _IMPORTED = (
     "torch",
@@ -74,7 +76,13 @@ def _python_path(env: Mapping[str, str]) -> list[str]:
     return [folder for folder in env.get(_PATH, "").split(os.pathsep) if folder]
 
 
-class Forked(subprocess.Popen[str]):
+def begin(command: Sequence[str], **options: Any) -> "subprocess.Popen[Any]":
+    """Start a process as `subprocess.Popen` does, by a fork where one can be."""
+    env = os.environ if options.get("env") is None else options["env"]
+    return (Forked if can_begin(command, env, options) else subprocess.Popen)(command, **{**options, "env": env})
+
+
+class Forked(subprocess.Popen[Any]):
     """A process as `subprocess.Popen` has it, which is a fork of one that has imported what takes long."""
 
     _waitpid_lock: threading.Lock
@@ -85,7 +93,7 @@ class Forked(subprocess.Popen[str]):
         ends = places[9:15]  # two of each pipe
         pipes = [own if own != -1 else usual for usual, own in enumerate((ends[0], ends[3], ends[5]))]
         self._status, status = os.pipe()
-        request = {"command": list(args[1:]), "cwd": str(cwd), "env": dict(env)}
+        request = {"command": list(args[1:]), "cwd": str(cwd or Path.cwd()), "env": dict(env)}
         socket.send_fds(_template(), [json.dumps(request).encode()], [*pipes, status])
         os.close(status)
         self._close_pipe_fds(*ends)  # pyright: ignore[reportAttributeAccessIssue]
@@ -174,7 +182,8 @@ def _become(command: Sequence[str], cwd: str, env: Mapping[str, str]) -> None:
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
-    _show_mark(env[MARK])
+    if MARK in env:
+        _show_mark(env[MARK])
     sys.stdin, sys.stdout, sys.stderr = map(_on, range(3), (sys.stdin, sys.stdout, sys.stderr))
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
     is_module = command[0] == "-m"

@@ -69,8 +69,7 @@ def start(command: Sequence[str], env: dict[str, str] | None = None, **kwargs: A
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     marked = {**(environment() if env is None else env), MARK: mark}
     options = {"cwd": ROOT, "text": True, "start_new_session": True, **pipes, **kwargs}
-    begin = prefork.Forked if prefork.can_begin(command, marked, options) else subprocess.Popen
-    with begin(command, env=marked, **options) as process:
+    with prefork.begin(command, env=marked, **options) as process:
         try:
             yield process
             for pipe in (process.stdin, process.stdout, process.stderr):

@@ -60,6 +60,7 @@ def test_what_cannot_be_is_one_line_and_starts_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("quick_trials")
 def test_an_interrupted_sweep_goes_on_to_the_trials_that_it_was_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -107,6 +108,7 @@ def test_a_search_that_is_gone_on_with_draws_anew_whatever_its_seed(tmp_path: Pa
     assert draw() != draw()
 
 
+@pytest.mark.usefixtures("quick_trials")
 def test_a_sweep_without_scores_ends_and_an_older_runs_scores_are_not_its_own(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -307,6 +307,7 @@ def test_in_a_sweep_the_agents_id_wins_and_its_folder_does_not(
     assert f"it was {before}" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("quick_trials")
 def test_trials_of_a_search_do_not_share_the_id_of_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     say(monkeypatch, {"WANDB_RUN_ID": "mine", "WANDB_MODE": "offline"})
     flags = ["--study", "s", "--trials", "2", "--preset", "smoke", "--log_dir", str(tmp_path), *UNDRAWN]
