@@ -120,7 +120,7 @@ HOT_PATH = {
     "biped/ppo/normalizer.py": None,
     "biped/ppo/mirror.py": None,
     "biped/ppo/acting.py": None,
-    "biped/eval/record.py": {"add"},
+    "biped/eval/recorder.py": {"add"},
     "biped/ppo/buffer.py": {"begin", "add", "compute_returns_and_advantage", "_minibatch", "_upload", "_chosen"},
     "biped/ppo/recurrent_ppo.py": {
         "collect_rollouts",

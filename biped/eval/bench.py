@@ -10,7 +10,7 @@ from biped.eval.agents import Agent
 from biped.eval.episodes import record_episodes, trial_commands
 from biped.eval.figures import walking_from
 from biped.eval.gate import Verdict, judge
-from biped.eval.record import Recording
+from biped.eval.recording import Recording
 from biped.eval.trials import Trials, count_trials
 
 TRIAL_SEED = 10_000

@@ -9,7 +9,8 @@ from biped.env.env import BipedEnv
 from biped.env.groups import estimate_scales
 from biped.eval.agents import Agent
 from biped.eval.figures import WALKING_M_S
-from biped.eval.record import Recorder, Recording
+from biped.eval.recorder import Recorder
+from biped.eval.recording import Recording
 from biped.mdp.commands import is_moving
 
 STANDING_SHARE, TURNING_SHARE = 1 / 8, 1 / 8

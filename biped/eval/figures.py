@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from biped.config.robot import RobotConfig
 from biped.config.scale import Scale
-from biped.eval.record import Bools, Recording
+from biped.eval.recording import Bools, Recording
 from biped.robot.actuators import Motors, available_torque
 from biped.robot.state import GRAVITY_M_S2
 

@@ -14,7 +14,7 @@ import numpy as np
 from biped.config.robot import RobotConfig
 from biped.config.scale import Scale
 from biped.eval import figures as fig
-from biped.eval.record import Bools, Recording
+from biped.eval.recording import Bools, Recording
 
 
 @dataclass(frozen=True)

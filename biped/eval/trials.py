@@ -7,7 +7,7 @@ import numpy as np
 
 from biped.eval import figures as fig
 from biped.eval.gate import TRACKING_BARS
-from biped.eval.record import Bools, Floats, Recording
+from biped.eval.recording import Bools, Floats, Recording
 
 
 @dataclass(frozen=True)

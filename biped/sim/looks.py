@@ -2,12 +2,13 @@
 
 import importlib
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from biped.robot.state import BipedState
+if TYPE_CHECKING:  # a film is drawn without torch
+    from biped.robot.state import BipedState
 
 _BASE_POS, _BASE_QUAT = slice(None, 3), slice(3, 7)
 _COLLISION_GROUP = 3
@@ -126,7 +127,7 @@ class Looks:
             faces=faces,
         )
 
-    def poses(self, state: BipedState) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def poses(self, state: "BipedState") -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the poses of the links in the world.
 
         Args:
@@ -150,7 +151,7 @@ def joint_addresses(model: Any, names: tuple[str, ...]) -> list[int]:
     return [int(model.joint(name).qposadr[0]) for name in names]
 
 
-def generalised_positions(state: BipedState, joints: list[int], width: int) -> NDArray[np.float64]:
+def generalised_positions(state: "BipedState", joints: list[int], width: int) -> NDArray[np.float64]:
     """Return MuJoCo's qpos of a state, (num_envs, width): base position, base quaternion, joints.
 
     Args:

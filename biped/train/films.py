@@ -8,7 +8,7 @@ from biped.base.errors import first_line, warn
 from biped.base.interrupts import Interrupts
 from biped.base.watchdog import Watchdog
 from biped.eval.bench import EvaluationBench
-from biped.eval.record import Recording
+from biped.eval.recording import Recording
 from biped.runs.publishing import Pictures
 from biped.train.callback import Part, Row
 

@@ -23,7 +23,7 @@ from biped.eval.bench import Evaluation
 from biped.eval.episodes import record_episodes, trial_commands
 from biped.eval.figures import walking_from
 from biped.eval.gate import as_json, as_table
-from biped.eval.record import Recording
+from biped.eval.recording import Recording
 from biped.runs.directory import RunDirectory
 from biped.runs.models import find_model, find_run
 from biped.runs.results import Place, sha256_of, write_json

@@ -14,7 +14,7 @@ from biped.base.errors import MachineError, disk_error
 from biped.base.files import REPOSITORY
 from biped.config.run import Config
 from biped.config.serial import to_json
-from biped.eval.record import Recording
+from biped.eval.recording import Recording
 
 ENDINGS = (".mp4", ".gif")
 """File endings of films."""

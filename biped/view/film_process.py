@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 from biped.base.errors import MachineError
 from biped.config.serial import from_json
 from biped.config.task import EnvConfig
-from biped.eval.record import Recording
+from biped.eval.recording import Recording
 from biped.sim.looks import add_ground_and_sky
 from biped.sim.mujoco_robot import robot_spec
 from biped.view.film import NO_RENDERER

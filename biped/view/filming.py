@@ -12,7 +12,7 @@ import psutil
 
 from biped.base.errors import first_line, warn
 from biped.config.run import Config
-from biped.eval.record import Recording
+from biped.eval.recording import Recording
 from biped.view.film import (
     NO_RENDERER,
     choose_episodes,

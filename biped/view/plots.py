@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from biped.config.task import EnvConfig
 from biped.eval.figures import envelope_exceeded, steady_contacts
-from biped.eval.record import Recording
+from biped.eval.recording import Recording
 from biped.eval.robustness import Sweep
 from biped.mdp.gait import GaitReference, wanted_contacts
 from biped.robot.actuators import Motors, available_torque

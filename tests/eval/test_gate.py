@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from biped.config.robot import RobotConfig
 from biped.eval import figures as fig
 from biped.eval.gate import GATE, Verdict, as_json, as_table, judge
-from biped.eval.record import Recording
+from biped.eval.recording import Recording
 from tests.eval.walks import DT_S, walk
 
 ROBOT = RobotConfig()

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from biped.eval.record import Recording
+from biped.eval.recording import Recording
 
 DT_S = 0.02
 STRIDE_STEPS = 40

@@ -19,7 +19,7 @@ from biped.base.errors import ConfigError, MachineError
 from biped.base.interrupts import Interrupts
 from biped.config.run import TrainConfig
 from biped.config.settings import robot_settings, with_settings
-from biped.eval.record import Recording
+from biped.eval.recording import Recording
 from biped.runs.directory import RunDirectory
 from biped.sim.mujoco_robot import robot_spec
 from biped.train import films
@@ -266,3 +266,9 @@ def test_the_highest_point_of_a_robot_by_hand(tmp_path: Path) -> None:
     """Hips 0.312 m up, with a box of half edges 5, 9 and 8 cm, 9 cm above them: its corners are 13.04 cm away."""
     cfg = with_settings(CONFIG, robot_settings(mini_robot.write(tmp_path, mini_robot.mjcf()))).env
     assert highest_point_m(robot_spec(cfg).compile(), cfg) == pytest.approx(0.312 + 0.09 + 0.1304, abs=1e-4)
+
+
+def test_a_film_is_drawn_without_torch() -> None:
+    """Its import would take longer than the drawing of a short film."""
+    code = "import sys, biped.view.film_process; sys.exit('torch' in sys.modules)"
+    assert processes.run([sys.executable, "-c", code]).returncode == 0
