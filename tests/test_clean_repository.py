@@ -181,7 +181,12 @@ OFTEN = ("-m", "biped_eval.py", "benchmarks/plot_training.py")
 
 
 def form(words: tuple[str, ...]) -> tuple[str, ...]:
-    """Return a command without the names in it of runs, and of models but for the folder of all."""
+    """Return a command without the names in it of runs, and of models but for the folder of all.
+
+    What takes long of a single policy is one form, whichever the policy is.
+    """
+    if "--compare" not in words and (long := {"--report", "--robustness"} & set(words)):
+        return (*words[:2], *sorted(long))
     short = {"-e": "a run", "average": "a run"}
     pairs = pairwise(("", *words))
     return tuple(word.split("/")[0] if before == "--model" else short.get(before, word) for before, word in pairs)
