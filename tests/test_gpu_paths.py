@@ -18,6 +18,7 @@ from torch import Tensor
 from biped.config.run import Config
 from biped.config.task import EnvConfig
 from biped.env.env import BipedEnv, BipedVecEnv
+from biped.ppo.precision import Precision, autocast, run_lstm
 from biped.train.learner import make_model
 from biped_config import cpu_preset, randomization_preset, smoke_preset
 from tests import processes, virtual_genesis
@@ -165,6 +166,7 @@ def small(**changes: Any) -> Config:
 
 LEARNERS = {
     "fp32": small(),
+    "bf16": small(precision="bf16"),
     "adaptive rate": small(adaptive_lr=True),
     "target KL": small(),
     "observations as they are": replace(small(), policy=replace(small().policy, normalize_observations=False)),
@@ -173,6 +175,7 @@ LEARNERS = {
 }
 KERNELS_OF_LEARNING = {
     "fp32": (73, 291),
+    "bf16": (134, 346),
     "adaptive rate": (73, 292),
     "target KL": (73, 294),
     "observations as they are": (73, 291),
@@ -224,3 +227,23 @@ def test_a_rollout_and_an_update_stay_on_the_device_and_wait_where_it_is_written
     assert not rollout.on_the_cpu
     assert not update.on_the_cpu
     assert not RAISES & (set(rollout.kernels) | set(update.kernels))
+    assert gpu.lstm_in == {torch.bfloat16 if name == "bf16" else torch.float32}
+
+
+def gradients(precision: Precision) -> Tensor:
+    """Return the gradient of a loss as small as an update's by the LSTM's weights, on a GPU, as one vector."""
+    torch.manual_seed(3)
+    lstm = torch.nn.LSTM(24, 32, 2)
+    with VirtualCuda():
+        lstm = lstm.to(CUDA)
+        with autocast(CUDA, precision):
+            output, _ = run_lstm(lstm, torch.randn(20, 8, 24, device=CUDA), None, precision)
+        (1e-6 * output.float().square().mean()).backward()
+    return torch.cat([weight.grad.flatten() for weight in lstm.parameters() if weight.grad is not None])
+
+
+def test_a_small_gradient_is_not_lost_in_a_gpus_bf16() -> None:
+    """In float16, which autocast would take, most of it is zero: it has no number below 6e-8."""
+    exact, rounded = gradients("fp32"), gradients("bf16")
+    assert exact.abs().max() < 6e-8
+    assert (rounded - exact).norm() < 0.03 * exact.norm()

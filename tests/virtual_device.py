@@ -96,12 +96,13 @@ class Region:
 
 
 class VirtualCuda(TorchFunctionMode):
-    """A context in which torch has two GPUs; `regions` says what happened where."""
+    """A context in which torch has two GPUs; `regions` says what happened where, `lstm_in` in what LSTMs ran."""
 
     def __init__(self) -> None:
         """Begin with nothing seen."""
         super().__init__()
         self.regions: defaultdict[str, Region] = defaultdict(Region)
+        self.lstm_in: set[torch.dtype] = set()
         self._region = self.regions[""]
         self._making: torch.device | None = None
         self._is_unseen = False
@@ -236,6 +237,7 @@ class VirtualCuda(TorchFunctionMode):
         if torch.is_autocast_enabled("cpu"):
             raise RuntimeError("under autocast cuDNN's LSTM runs in float16, whatever was asked for")
         self._region.kernels["(cuDNN's LSTM)"] += 1
+        self.lstm_in |= {inputs.dtype, *(tensor.dtype for tensor in (*states, *weights))}
         with self.region("lstm"):
             return func(inputs, states, weights, *rest)
 

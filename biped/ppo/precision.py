@@ -1,7 +1,9 @@
 """Precision of the networks, and a test of whether this machine supports it, because no list of machines is complete.
 
 On a CPU the bfloat16 LSTM is oneDNN's, which lacks it for some instruction sets (such as AVX2 without AVX-512). A GPU
-before Ampere only emulates bfloat16, which is slower than single precision.
+before Ampere only emulates bfloat16, which is slower than single precision. On a GPU autocast runs an LSTM in float16,
+whatever is asked for, and most of its gradients are then too small for a number; so there `run_lstm` leaves autocast
+and casts. cuDNN has bfloat16 LSTMs since 9.13 (pytorch/pytorch#164411); with an older one torch runs cell by cell.
 """
 
 import sys
@@ -20,6 +22,34 @@ _TRIED_STEPS, _TRIED_SEQUENCES = 2, 2
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     """Return the context for running networks in a precision."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def run_lstm(
+    lstm: nn.LSTM, sequences: Tensor, state: tuple[Tensor, Tensor] | None, precision: Precision
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Run an LSTM under `autocast` of a precision, in that precision.
+
+    Args:
+        lstm: the LSTM, of weights in float32.
+        sequences: (length, n_sequences, lstm.input_size).
+        state: hidden and cell state at the start, (layers, n_sequences, lstm.hidden_size) each; None: zeros.
+        precision: what it runs in; on a CPU autocast has its LSTM run in that.
+
+    Returns:
+        Outputs (length, n_sequences, lstm.hidden_size), and the state after the last step.
+    """
+    if precision == "fp32" or sequences.device.type == "cpu":
+        return lstm(sequences, state)
+    if state is None:
+        zeros = sequences.new_zeros(lstm.num_layers, sequences.shape[1], lstm.hidden_size)
+        state = (zeros, zeros)
+    with torch.autocast(sequences.device.type, enabled=False):
+        weights = [weight.bfloat16() for weight in lstm._flat_weights if weight is not None]
+        before = (state[0].bfloat16(), state[1].bfloat16())
+        output, hidden, cell = torch.lstm(
+            sequences.bfloat16(), before, weights, lstm.bias, lstm.num_layers, 0.0, lstm.training, False, False
+        )
+    return output, (hidden.to(state[0].dtype), cell.to(state[1].dtype))
 
 
 def usable_precision(policy: RecurrentActorCriticPolicy, asked: Precision) -> Precision:
@@ -62,8 +92,8 @@ def _try(lstm: nn.LSTM, device: torch.device) -> None:
     sequence = zeros(_TRIED_STEPS, _TRIED_SEQUENCES, lstm.input_size)
     with autocast(device, "bf16"):
         with torch.no_grad():
-            lstm(sequence, (state, state))
+            run_lstm(lstm, sequence, (state, state), "bf16")
         with torch.enable_grad():
-            output, _ = lstm(sequence, (state, state))
+            output, _ = run_lstm(lstm, sequence, (state, state), "bf16")
             # Compute gradients of the weights without changing their `grad`.
             torch.autograd.grad(output.float().sum(), list(lstm.parameters()))

@@ -19,7 +19,7 @@ from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.preprocessing import preprocess_obs
 from torch import Tensor, nn
 
-from biped.ppo.precision import Precision, autocast
+from biped.ppo.precision import Precision, autocast, run_lstm
 from biped.ppo.sequences import Block
 
 LstmState = tuple[Tensor, ...]
@@ -51,7 +51,7 @@ def evaluate_actor(
     """
     with autocast(policy.device, precision):
         features = policy.pi_features_extractor(_prepared(policy, observations))
-        latent, state = _run_lstm(policy, policy.lstm_actor, features, blocks, state)
+        latent, state = _run_lstm(policy, policy.lstm_actor, features, blocks, state, precision)
     estimator = getattr(policy, "estimator", None)
     estimates = None if estimator is None else estimator(latent.float())
     return _distribution(policy, latent, precision), state, estimates
@@ -67,7 +67,7 @@ def evaluate_critic(
     """Run the critic over blocks of sequences and return values (n_slots,); otherwise like `evaluate_actor`."""
     with autocast(policy.device, precision):
         features = policy.vf_features_extractor(_prepared(policy, observations))
-        latent, state = _critic_latent(policy, features, blocks, state)
+        latent, state = _critic_latent(policy, features, blocks, state, precision)
     return _values(policy, latent, precision), state
 
 
@@ -84,11 +84,11 @@ def evaluate_sequences(
         pi_features = policy.pi_features_extractor(prepared)
         shared = policy.share_features_extractor
         vf_features = pi_features if shared else policy.vf_features_extractor(prepared)
-        latent_pi, pi_state = _run_lstm(policy, policy.lstm_actor, pi_features, blocks, states.pi)
+        latent_pi, pi_state = _run_lstm(policy, policy.lstm_actor, pi_features, blocks, states.pi, precision)
         if policy.shared_lstm:
             latent_vf, vf_state = latent_pi.detach(), pi_state
         else:
-            latent_vf, vf_state = _critic_latent(policy, vf_features, blocks, states.vf)
+            latent_vf, vf_state = _critic_latent(policy, vf_features, blocks, states.vf, precision)
     distribution, values = _distribution(policy, latent_pi, precision), _values(policy, latent_vf, precision)
     return distribution, values, RNNStates(pi_state, vf_state)
 
@@ -142,12 +142,16 @@ def single_precision() -> Iterator[None]:
 
 
 def _critic_latent(
-    policy: RecurrentActorCriticPolicy, features: Tensor, blocks: Sequence[Block], state: LstmState
+    policy: RecurrentActorCriticPolicy,
+    features: Tensor,
+    blocks: Sequence[Block],
+    state: LstmState,
+    precision: Precision,
 ) -> tuple[Tensor, LstmState]:
     if policy.lstm_critic is not None:
-        return _run_lstm(policy, policy.lstm_critic, features, blocks, state)
+        return _run_lstm(policy, policy.lstm_critic, features, blocks, state, precision)
     if policy.shared_lstm:
-        latent, state = _run_lstm(policy, policy.lstm_actor, features, blocks, state)
+        latent, state = _run_lstm(policy, policy.lstm_actor, features, blocks, state, precision)
         return latent.detach(), state
     assert policy.critic is not None
     return policy.critic(features), state
@@ -171,23 +175,30 @@ def _prepared(policy: RecurrentActorCriticPolicy, observations: Observations) ->
     return preprocess_obs(observations, policy.observation_space, normalize_images=policy.normalize_images)
 
 
-def without_memory(features: Tensor, lstm: nn.LSTM, state: LstmState) -> tuple[Tensor, LstmState]:
+def without_memory(
+    features: Tensor, lstm: nn.LSTM, state: LstmState, precision: Precision = "fp32"
+) -> tuple[Tensor, LstmState]:
     """Run an LSTM over features (n, lstm.input_size), each as an episode's first step: a feed-forward layer.
 
     `state` is not used. It is returned if the features are not one step of n sequences, for which the state is known.
     """
-    output, last = lstm(features[None])
+    output, last = run_lstm(lstm, features[None], None, precision)
     return output[0], last if len(features) == state[0].shape[1] else state
 
 
 def _run_lstm(
-    policy: RecurrentActorCriticPolicy, lstm: nn.LSTM, features: Tensor, blocks: Sequence[Block], state: LstmState
+    policy: RecurrentActorCriticPolicy,
+    lstm: nn.LSTM,
+    features: Tensor,
+    blocks: Sequence[Block],
+    state: LstmState,
+    precision: Precision,
 ) -> tuple[Tensor, LstmState]:
     if not getattr(policy, "remembers", True):
-        return without_memory(features, lstm, state)
+        return without_memory(features, lstm, state, precision)
     if len(blocks) == 1:
         rectangle = features.view(blocks[0].length, blocks[0].count, lstm.input_size)
-        output, state = lstm(rectangle, (state[0], state[1]))
+        output, state = run_lstm(lstm, rectangle, (state[0], state[1]), precision)
         return output.flatten(0, 1), state
     outputs, hidden, cell = [], [], []
     counts = [block.count for block in blocks]
@@ -195,7 +206,7 @@ def _run_lstm(
     initials = zip(state[0].split(counts, dim=1), state[1].split(counts, dim=1), strict=True)
     for block, part, (h, c) in zip(blocks, parts, initials, strict=True):
         rectangle = part.view(block.length, block.count, lstm.input_size)
-        output, (h, c) = lstm(rectangle, (h.contiguous(), c.contiguous()))
+        output, (h, c) = run_lstm(lstm, rectangle, (h.contiguous(), c.contiguous()), precision)
         outputs.append(output.flatten(0, 1))
         hidden.append(h)
         cell.append(c)
