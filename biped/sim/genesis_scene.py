@@ -61,6 +61,13 @@ def _import_genesis() -> Any:
     return genesis
 
 
+def is_specialised(cfg: SimConfig, device: str) -> bool:
+    """Return whether Genesis compiles its kernels for one number of robots, on `cpu` or `cuda`."""
+    if cfg.performance_mode is None:
+        return device == "cuda" and not torch.are_deterministic_algorithms_enabled()
+    return cfg.performance_mode
+
+
 def start_genesis(device: torch.device, cfg: SimConfig) -> Any:
     """Initialise Genesis once in this process and return its module.
 
@@ -73,7 +80,7 @@ def start_genesis(device: torch.device, cfg: SimConfig) -> Any:
     if not getattr(gs, "_initialized", False):
         # gs.gpu would silently fall back to the CPU; gs.cuda fails. The seed is part of the kernel cache's key. Genesis
         # also seeds every generator of the process with it.
-        seed, fast = cfg.kernel_seed, cfg.performance_mode
+        seed, fast = cfg.kernel_seed, is_specialised(cfg, device.type)
         try:
             with keeping_generators(device):
                 gs.init(backend=backend, seed=seed, performance_mode=fast, logging_level="error")

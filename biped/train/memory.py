@@ -19,6 +19,9 @@ PROCESS_BYTES = {"cpu": 750 * MIB, "cuda": 1024 * MIB}
 """Genesis, its kernels and, on a GPU, CUDA's context, without robots; the GPU's value is not measured."""
 ROBOT_BYTES = 72 * 2**10
 """Memory of Genesis and the environment per robot."""
+SCRATCH_BYTES = 472 * 10**6
+"""Genesis's scratch for collisions on a GPU, per scene, unless it is in performance mode: 28 KB for each of some 17,000
+threads, whatever the number of robots. From its sources (genesis-world 1.4.5), not measured."""
 MOST_USEFUL = {"cpu": 256, "cuda": 8192}
 """Upper bound of `--num_envs auto`: more do not raise steps per second (benchmarks/README.md); a guess for GPUs."""
 AUTO_SHARE = 0.8
@@ -79,10 +82,13 @@ def estimate(config: Config, device: str) -> Need:
     # Observations, action and its mean; reward, value, log-probability, ...
     transition = sum(groups.values()) + 2 * joints + 6
     state = 4 * policy.lstm_layers * policy.lstm_hidden_size  # hidden and cell, of actor and critic
+    scenes = 2 if trials else 1
+    is_generic = env.sim.performance_mode is False or train.deterministic
+    scratch = scenes * SCRATCH_BYTES if device == "cuda" and is_generic else 0
     activations = 2 * (2 * sum(policy.hidden_sizes) + _LSTM_WIDTHS * policy.lstm_layers * policy.lstm_hidden_size)
     return Need(
         process=PROCESS_BYTES[device],
-        robots=ROBOT_BYTES * (env.num_envs + trials) + _RECORDED_BYTES * trials * trial_steps,
+        robots=scratch + ROBOT_BYTES * (env.num_envs + trials) + _RECORDED_BYTES * trials * trial_steps,
         rollout=_FLOAT * env.num_envs * (ppo.n_steps * transition + _STATE_COPIES * state),
         network=_FLOAT * _COPIES * weights,
         update=round(_FLOAT * config.batch_size * (activations * _UPDATE_FACTOR + transition)),

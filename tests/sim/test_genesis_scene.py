@@ -15,12 +15,14 @@ import pytest
 import torch
 
 from biped.base.errors import MachineError
-from biped.config.robot import JOINT_NAMES
+from biped.config.robot import JOINT_NAMES, SimConfig
 from biped.config.task import EnvConfig
 from biped.robot.model import model_file
 from biped.robot.rotations import quat_from_yaw, quat_rotate
+from biped.sim.genesis_scene import is_specialised
 from biped.sim.kernel_news import kernel_in
 from biped.sim.scene import ResetPose, make_scene
+from biped.train.determinism import determinism
 from tests.conftest import ROOT
 
 CPU = torch.device("cpu")
@@ -209,3 +211,12 @@ def test_the_first_build_on_a_machine_says_what_is_compiled_and_for_how_long(tmp
     assert len(lines) >= 2
     assert seconds == sorted(seconds)
     assert "kernel_detection" in {name for name, _ in lines}
+
+
+def test_kernels_are_specialised_on_a_gpu_unless_the_same_bits_are_asked_for() -> None:
+    assert is_specialised(SimConfig(), "cuda")
+    assert not is_specialised(SimConfig(), "cpu")
+    assert is_specialised(SimConfig(performance_mode=True), "cpu")
+    assert not is_specialised(SimConfig(performance_mode=False), "cuda")
+    with determinism(True):
+        assert not is_specialised(SimConfig(), "cuda")

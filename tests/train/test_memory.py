@@ -48,6 +48,20 @@ def test_the_documents_network_has_7_2_million_weights() -> None:
     assert estimate(gpu_preset(), "cuda").network / 40 == pytest.approx(7_241_495)
 
 
+def test_a_gpu_needs_room_for_the_scratch_of_each_scene_that_is_not_in_performance_mode() -> None:
+    def robots(config: Config, device: str, mode: bool | None) -> int:
+        sim = replace(config.env.sim, performance_mode=mode)
+        return estimate(replace(config, env=replace(config.env, sim=sim)), device).robots
+
+    config = gpu_preset()
+    assert robots(config, "cuda", False) - robots(config, "cuda", None) == 2 * 472_000_000
+    assert robots(config, "cuda", True) == robots(config, "cuda", None) == robots(config, "cpu", False)
+    exact = replace(config, train=replace(config.train, deterministic=True))
+    assert robots(exact, "cuda", None) == robots(config, "cuda", False)
+    alone = replace(config, train=replace(config.train, eval_every_steps=0))
+    assert robots(alone, "cuda", False) - robots(alone, "cuda", None) == 472_000_000
+
+
 @given(preset=st.sampled_from(sorted(CONFIGS)), gib=st.floats(0.0, 200.0))
 def test_the_largest_number_fits_and_the_next_does_not(preset: str, gib: float) -> None:
     config, available = CONFIGS[preset], gib * GIB
