@@ -13,7 +13,7 @@ INSTALL ?=
 WORKERS ?= 2
 STAMP := $(VENV)/.installed
 
-.PHONY: help install check check-machine train demo report test test-slow faults lint types spelling format bench bench-learner picture
+.PHONY: help install check check-machine train demo report test test-slow faults lint types spelling format bench bench-learner gpu-report picture
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-13s %s\n", $$1, $$2 }'
@@ -64,6 +64,9 @@ format: $(STAMP) ## let ruff format and fix
 
 bench: $(STAMP) ## env-steps/s of the environment beside the bare simulator
 	$(PY) benchmarks/throughput.py $(ARGS)
+
+gpu-report: $(STAMP) ## on a GPU, in under half an hour: all that is to be known of it, as one page and one JSON
+	$(PY) benchmarks/gpu_report.py $(ARGS)
 
 bench-learner: $(STAMP) ## steps/s of the update beside stock, rsl_rl and a bare loop
 	$(PY) -m pip install -q -c constraints.txt -e '.[bench]'

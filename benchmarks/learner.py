@@ -218,6 +218,7 @@ def main() -> int:
     """Run the requested measurement, print it and write it to a file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--gpu", action="store_true", help="on the GPU, with 4096 environments")
+    parser.add_argument("--tiny", action="store_true", help="ours alone at one small size: tries this program")
     parser.add_argument("--end_to_end", action="store_true", help="training on the Genesis biped, beside stock")
     parser.add_argument(
         "--threads", type=int, default=0, metavar="N", help="torch threads on the CPU (default: torch's)"
@@ -244,6 +245,9 @@ def main() -> int:
     out = record_file(args.out, f"{'end_to_end' if args.end_to_end else 'learner'}_{device}")
     if args.end_to_end:
         record = measure_end_to_end(device)
+    elif args.tiny:
+        tiny = replace(CPU_SIZES[1], n_envs=8, n_steps=4, end_probability=0.01)
+        record = {"rounds": 1, "rows": [vars(row) for row in measure(tiny, device, 1, ["ours"])]}
     else:
         rows = []
         for size in GPU_SIZES if args.gpu else CPU_SIZES:

@@ -37,13 +37,14 @@ def main() -> int:
     parser.add_argument("--gpu", action="store_true", help="on the CUDA device")
     parser.add_argument("--out", type=path_name, help="path of the JSON")
     parser.add_argument("--case", nargs=2, metavar=("PRESET", "N"), help="only one case, in this process")
+    parser.add_argument("--cases", nargs=2, action="append", metavar=("PRESET", "N"), help="other cases, repeatable")
     args = parser.parse_args()
     device = "cuda" if args.gpu else "cpu"
     if args.case:
         print(json.dumps(measure(args.case[0], int(args.case[1]), device)))
         return 0
     rows: list[dict[str, Any]] = []
-    for preset, num_envs in GPU_CASES if args.gpu else CPU_CASES:
+    for preset, num_envs in args.cases or (GPU_CASES if args.gpu else CPU_CASES):
         command = [sys.executable, __file__, "--case", preset, str(num_envs), *(["--gpu"] if args.gpu else [])]
         ended = subprocess.run(command, capture_output=True, text=True, check=True)
         rows.append(json.loads(ended.stdout.splitlines()[-1]))

@@ -21,6 +21,9 @@ from tests.test_docs import PAGES
 SHIPPED = ROOT / "assets" / "policies"
 NOT_TYPED = {
     "make install": "installs",
+    "make gpu-report": "needs a GPU; see tests/test_gpu_report.py",
+    "python biped_train.py --preset gpu-fast": "needs a GPU",
+    "python biped_train.py --preset gpu -e": "needs a GPU",
     "make bench-learner": "installs, and takes half an hour",
     "make test": "is what you read",
     "make test-slow": "is what you read",

@@ -21,7 +21,7 @@ from biped.robot.model import model_file
 from biped.robot.rotations import quat_rotate, quat_rotate_inverse
 from biped.robot.state import GRAVITY_DIRECTION_W, GRAVITY_M_S2, BipedState, non_finite
 from biped.sim.generators import keeping_generators
-from biped.sim.kernel_cache import CACHE_REMEDY, choose_cache, is_of_the_disk
+from biped.sim.kernel_cache import CACHE_REMEDY, choose_cache, is_of_the_disk, is_specialised
 from biped.sim.kernel_news import KernelNews
 from biped.sim.mujoco_robot import genesis_file
 from biped.sim.quick_import import knowing_frozen_files
@@ -59,13 +59,6 @@ def _import_genesis() -> Any:
     finally:
         sys.excepthook = hook
     return genesis
-
-
-def is_specialised(cfg: SimConfig, device: str) -> bool:
-    """Return whether Genesis compiles its kernels for one number of robots, on `cpu` or `cuda`."""
-    if cfg.performance_mode is None:
-        return device == "cuda" and not torch.are_deterministic_algorithms_enabled()
-    return cfg.performance_mode
 
 
 def start_genesis(device: torch.device, cfg: SimConfig) -> Any:

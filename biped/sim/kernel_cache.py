@@ -1,11 +1,17 @@
-"""The folder of Genesis's compiled kernels: the user's cache or, if it is not writable, the temporary folder."""
+"""Genesis's compiled kernels: for what they are compiled, and where they are kept.
+
+Their folder is the user's cache or, if that is not writable, the temporary folder.
+"""
 
 import contextlib
 import os
 import tempfile
 from pathlib import Path
 
+import torch
+
 from biped.base.errors import MachineError, warn
+from biped.config.robot import SimConfig
 
 CACHE_REMEDY = "where it cannot write its kernels, name another folder: XDG_CACHE_HOME=DIR"
 """Advice for an error of the disk in Genesis."""
@@ -78,3 +84,10 @@ def _own_folder(folder: Path) -> Path:
     found = folder.lstat()
     is_ours = found.st_uid == os.getuid() and found.st_mode & 0o170077 == 0o040000
     return folder if is_ours else Path(tempfile.mkdtemp(prefix=f"{folder.name}-"))
+
+
+def is_specialised(cfg: SimConfig, device: str) -> bool:
+    """Return whether Genesis compiles its kernels for one number of robots, on `cpu` or `cuda`."""
+    if cfg.performance_mode is None:
+        return device == "cuda" and not torch.are_deterministic_algorithms_enabled()
+    return cfg.performance_mode

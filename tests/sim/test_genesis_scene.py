@@ -19,7 +19,7 @@ from biped.config.robot import JOINT_NAMES, SimConfig
 from biped.config.task import EnvConfig
 from biped.robot.model import model_file
 from biped.robot.rotations import quat_from_yaw, quat_rotate
-from biped.sim.genesis_scene import is_specialised
+from biped.sim.kernel_cache import is_specialised
 from biped.sim.kernel_news import kernel_in
 from biped.sim.scene import ResetPose, make_scene
 from biped.train.determinism import determinism
