@@ -36,7 +36,7 @@ from benchmarks.machine import describe_machine, record_file
 from biped.base.command_line import path_name
 from biped.base.machine import keep_freed_memory
 
-LEARNERS = ("ours", "ours, asymmetric", "bare loop", "rsl_rl", "ours, bf16", "stock")
+LEARNERS = ("ours", "ours, asymmetric", "bare loop", "rsl_rl", "ours, bf16", "ours, two streams", "stock")
 """Names of the learners, in the order of their turns."""
 EPOCHS = 10
 """Epochs per update in the reported rates."""
@@ -86,7 +86,7 @@ def updates_of(size: Size, device: str, chosen: Sequence[str]) -> dict[str, Call
 
 
 def _update_of(name: str, size: Size, device: str) -> Callable[[], object] | None:
-    """Return a learner's update; None if this machine has no bf16."""
+    """Return a learner's update; None if this machine has no bf16, or no streams."""
     if name == "bare loop":
         return learners.bare(size, device)
     if name == "rsl_rl":
@@ -95,6 +95,9 @@ def _update_of(name: str, size: Size, device: str) -> Callable[[], object] | Non
         return learners.stock(size, device).train
     precision = "bf16" if name == "ours, bf16" else "fp32"
     model = learners.ours(size, device, precision, asymmetric=name == "ours, asymmetric")
+    model.two_streams = name == "ours, two streams"
+    if model.two_streams and device == "cpu":
+        return None
     return model.train if model.runs_in == precision else None
 
 

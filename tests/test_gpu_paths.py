@@ -23,7 +23,7 @@ from biped.train.learner import make_model
 from biped_config import cpu_preset, randomization_preset, smoke_preset
 from tests import processes, virtual_genesis
 from tests.stub_scene import StubScene
-from tests.virtual_device import CUDA, VirtualCuda
+from tests.virtual_device import CUDA, VirtualCuda, VirtualStream
 
 ROBOTS, STEPS = 6, 12
 
@@ -228,6 +228,30 @@ def test_a_rollout_and_an_update_stay_on_the_device_and_wait_where_it_is_written
     assert not update.on_the_cpu
     assert not RAISES & (set(rollout.kernels) | set(update.kernels))
     assert gpu.lstm_in == {torch.bfloat16 if name == "bf16" else torch.float32}
+
+
+def learned(config: Config) -> list[Tensor]:
+    """Return the weights after a rollout and an update."""
+    env = BipedVecEnv(stub_env(config.env, CUDA))
+    model = make_model(config, env, seed=0)
+    model.set_logger(Logger(folder=None, output_formats=[]))
+    _, callback = model._setup_learn(1, None)
+    model.collect_rollouts(env, callback, model.rollout_buffer, model.n_steps)
+    model.train()
+    return [parameter.detach() for parameter in model.policy.parameters()]
+
+
+@pytest.mark.usefixtures("gpu")
+def test_on_two_streams_the_same_is_learned_and_each_waits_for_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a virtual GPU cannot show is whether it is faster, and what happens where a wait is missing."""
+    monkeypatch.setattr(VirtualStream, "seen", [])
+    alone = learned(small())
+    assert VirtualStream.seen == []
+    together = learned(small(two_streams=True))
+    assert all(torch.equal(one, other) for one, other in zip(alone, together, strict=True))
+    once = ["side waits for main", "on side", "on main", "main waits for side", "kept for main"]
+    minibatches = small().ppo.n_epochs * small().ppo.n_minibatches
+    assert VirtualStream.seen == once * minibatches
 
 
 def gradients(precision: Precision) -> Tensor:

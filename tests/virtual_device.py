@@ -16,7 +16,7 @@ import traceback
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace, TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 from unittest import mock
 
 import torch
@@ -332,6 +332,34 @@ class _Generator(torch.Generator):
         return super().set_state(state)
 
 
+class VirtualStream:
+    """A queue of a GPU's work; it runs at once, and notes who waits for whom."""
+
+    main: ClassVar["VirtualStream"]
+    now: ClassVar["VirtualStream"]
+    seen: ClassVar[list[str]] = []
+
+    def __init__(self, device: Any = "cuda:0", name: str = "side") -> None:
+        self.device, self.name = _as_device(device), name
+
+    def wait_stream(self, other: "VirtualStream") -> None:
+        self.seen.append(f"{self.name} waits for {other.name}")
+
+    @staticmethod
+    @contextlib.contextmanager
+    def entered(stream: "VirtualStream") -> Iterator[None]:
+        before, VirtualStream.now = VirtualStream.now, stream
+        stream.seen.append(f"on {stream.name}")
+        try:
+            yield
+        finally:
+            VirtualStream.now = before
+            stream.seen.append(f"on {before.name}")
+
+
+VirtualStream.main = VirtualStream.now = VirtualStream(name="main")
+
+
 def _answers() -> Iterator[tuple[Any, str, Any]]:
     """What of torch is replaced: questions about the machine, generators, autocast, groups by device."""
     card = SimpleNamespace(name="virtual", total_memory=80 * 2**30, multi_processor_count=132, major=9, minor=0)
@@ -357,6 +385,10 @@ def _answers() -> Iterator[tuple[Any, str, Any]]:
     yield torch.version, "cuda", "13.0"
     yield torch.backends.cudnn, "is_acceptable", lambda _: False  # it would ask for cuDNN's own memory layout
     yield torch, "Generator", _Generator
+    yield torch.cuda, "Stream", VirtualStream
+    yield torch.cuda, "current_stream", lambda *_: VirtualStream.now
+    yield torch.cuda, "stream", VirtualStream.entered
+    yield Tensor, "record_stream", lambda _, stream: VirtualStream.seen.append(f"kept for {stream.name}")
     autocast: Callable[..., Any] = torch.autocast
     yield torch, "autocast", lambda _, **kwargs: autocast("cpu", **kwargs)
     group = foreach._group_tensors_by_device_and_dtype

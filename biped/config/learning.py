@@ -72,6 +72,8 @@ class PPOConfig(Section):
     """Learn equally from each transition and from its left-right mirror image, because the robot is symmetric."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Precision of the networks up to their heads: `fp32`, or `bf16` for bfloat16 by autocast."""
+    two_streams: bool = False
+    """On a GPU, compute the gradients of actor and critic on a stream each; off until somebody has measured it."""
 
     def __post_init__(self) -> None:
         self._require(

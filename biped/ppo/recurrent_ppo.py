@@ -66,6 +66,8 @@ class DeviceRecurrentPPO(RecurrentPPO):
     rollout_buffer: DeviceRolloutBuffer
     precision: Precision
     runs_in: Precision
+    two_streams: bool = False
+    """Whether actor and critic learn on a stream each of a GPU; not saved."""
 
     def __init__(
         self,
@@ -105,8 +107,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
         """Factor on the scheduled learning rate, halved by the guard."""
         self.should_break_off: Callable[[], bool] = lambda: False
         """Called before each optimizer step after an update's first; if it returns True, the update ends early."""
-        self._undone_in_a_row = self._good_in_a_row = 0
-        self._rate_before = 0.0
+        self._undone_in_a_row, self._good_in_a_row, self._rate_before = 0, 0, 0.0
         super().__init__(policy, cast("Any", env), learning_rate, *args, **kwargs)
 
     def _setup_model(self) -> None:
@@ -226,8 +227,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
     @torch.no_grad()
     def _values(self, observations: Observations, states: RNNStates) -> Tensor:
         """Return the values (n_envs,) of observations, given the LSTM `states` before them."""
-        step = single_steps(self.n_envs)
-        return evaluate_critic(self.policy, observations, step, states.vf, self.runs_in)[0]
+        return evaluate_critic(self.policy, observations, single_steps(self.n_envs), states.vf, self.runs_in)[0]
 
     def _drain(self, ended: EndedEpisodes) -> None:
         """Pass the episodes of a rollout to Stable-Baselines3's statistics."""
@@ -246,7 +246,8 @@ class DeviceRecurrentPPO(RecurrentPPO):
         gradient = self._gradient()
         goes_on = torch.ones((), dtype=torch.bool, device=self.device)
         rows: list[Tensor] = []
-        with SideBySide(self.device, independent=are_independent(self.policy)) as halves, unchecked_distributions():
+        halves = SideBySide(self.device, independent=are_independent(self.policy), two_streams=self.two_streams)
+        with halves, unchecked_distributions():
             for epoch in range(self.n_epochs):
                 first_row = len(rows)
                 for minibatch in self.rollout_buffer.minibatches(self.n_minibatches):
@@ -384,8 +385,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
         return self.policy.log_std if self.rollout_buffer.means is not None else None
 
     def _bound_std(self) -> None:
-        log_std = self._log_std()
-        if log_std is not None:
+        if (log_std := self._log_std()) is not None:
             with torch.no_grad():
                 log_std.clamp_(math.log(self.std_range[0]), math.log(self.std_range[1]))
 
@@ -397,4 +397,4 @@ class DeviceRecurrentPPO(RecurrentPPO):
     def _excluded_save_params(self) -> list[str]:
         # Excludes copies of the weights, and tensors on a device that another machine may not have.
         on_device = ("_last_obs", "_last_episode_starts", "_last_good", "_bounds", "mirror", "_in_mirror", "runs_in")
-        return [*super()._excluded_save_params(), *on_device, "should_break_off"]
+        return [*super()._excluded_save_params(), *on_device, "should_break_off", "two_streams"]

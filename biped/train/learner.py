@@ -33,7 +33,7 @@ def make_model(config: Config, env: BipedVecEnv, seed: int) -> DeviceRecurrentPP
     """
     ppo, policy = config.ppo, config.policy
     schedule = KlSchedule(ppo.desired_kl, ppo.min_learning_rate, ppo.max_learning_rate)
-    return DeviceRecurrentPPO(
+    model = DeviceRecurrentPPO(
         MlpIntoLstmPolicy,
         env,
         learning_rate=ppo.learning_rate,
@@ -62,6 +62,8 @@ def make_model(config: Config, env: BipedVecEnv, seed: int) -> DeviceRecurrentPP
         seed=seed,
         device=env.env.device,
     )
+    model.two_streams = ppo.two_streams
+    return model
 
 
 def _velocity_head(config: Config) -> dict[str, Any]:
