@@ -65,7 +65,7 @@ format: $(STAMP) ## let ruff format and fix
 bench: $(STAMP) ## env-steps/s of the environment beside the bare simulator
 	$(PY) benchmarks/throughput.py $(ARGS)
 
-gpu-report: $(STAMP) ## on a GPU, in under half an hour: all that is to be known of it, as one page and one JSON
+gpu-report: $(STAMP) ## on a GPU, in half an hour at most: tests, speed, memory and a profile, as one page and one JSON
 	$(PY) benchmarks/gpu_report.py $(ARGS)
 
 bench-learner: $(STAMP) ## steps/s of the update beside stock, rsl_rl and a bare loop

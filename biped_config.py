@@ -156,7 +156,7 @@ def cpu_preset() -> Config:
 
 
 def gpu_fast_preset() -> Config:
-    """The CPU preset's policy and updates with 4,096 environments on a GPU; nobody has run it on one yet."""
+    """The CPU preset's policy with 4,096 environments and eight minibatches; nobody has run it on a GPU yet."""
     cpu = cpu_preset()
     often = {"checkpoint_every_steps": 2_000_000, "eval_every_steps": 2_000_000}
     return replace(

@@ -154,6 +154,7 @@ def as_request(args: argparse.Namespace, command: Sequence[str] = ()) -> TrainRe
     flags = [(path, getattr(args, name)) for name, path in FLAG_SETTINGS.items() if name != "num_envs" or not choose]
     settings = [
         *robot_settings(args.robot),
+        *([("env.sim.performance_mode", False)] if args.deterministic else []),
         *((path, value) for path, value in flags if value is not None and value is not False),
         *(parse_setting(text) for text in args.set),
     ]

@@ -1,12 +1,12 @@
-"""Everything that is to be known of a GPU, in one run of under half an hour: `make gpu-report`.
+"""Tests, speed, memory and a profile of a GPU, in one run of half an hour at most: `make gpu-report`.
 
     python benchmarks/gpu_report.py              on the GPU
     python benchmarks/gpu_report.py --tiny       the same parts, as small as can be and on the CPU: tries this program
 
-The parts are tests marked `gpu`, steps per second of the environment, the learner beside others, a training to its
-first pass of the walking gate, the memory beside its estimate, and a profile. Each is a process of its own with its own
-limit; where one fails or takes too long, the others go on. Writes one JSON and one page, which can be sent in: an issue
-at the project takes both.
+The parts are steps per second of the environment, a training to its first pass of the walking gate, the learner beside
+others, a profile, the memory beside its estimate, and the tests marked `gpu`. Each is a process of its own with its own
+limit; where one fails or takes too long, the others go on, and what it had measured until then stays. Writes one JSON
+and one page, which can be sent in: an issue at the project takes both.
 """
 
 import argparse
@@ -23,17 +23,20 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.machine import describe_machine, record_file
 from biped.base.command_line import path_name
+from biped.base.errors import UsageError
 from biped.base.files import REPOSITORY, write_whole
+from biped.runs.directory import RunDirectory
 
 _TAIL = 30
 """Lines of what a part printed that the report keeps."""
-_GRACE_S = 20.0
+_GRACE_S = 10.0
 """How long a part that is ended may take to save (s)."""
 _SHOWN = 40
 """Rows of a table on the page."""
@@ -53,7 +56,7 @@ class Part:
     """Reads what it measured, once it is over.
 
     Raises:
-        OSError, ValueError, KeyError: it left nothing that can be read.
+        OSError, ValueError, LookupError, TypeError, UsageError: it left nothing that can be read.
     """
 
 
@@ -99,17 +102,17 @@ def parts(folder: Path, *, tiny: bool) -> list[Part]:
     profiled = (*small, "--total_timesteps", "512") if tiny else (*fast, "--total_timesteps", "1000000")
     walk, profile = folder / "logs" / "walk", folder / "logs" / "profiled" / "profile" / "table.json"
     return [
-        Part("tests", ("-m", "pytest", "-m", "gpu", "tests/test_gpu.py"), 4),
         Part("environment", ("benchmarks/throughput.py", *throughput, *written("environment")), 5, read("environment")),
         Part("training", ("biped_train.py", "-e", "walk", *train, *logs), 8, lambda: first_pass(walk)),
-        Part("learner", ("benchmarks/learner.py", *learner, *written("learner")), 6, read("learner")),
-        Part("memory", ("benchmarks/memory.py", *memory, *written("memory")), 4, read("memory")),
+        Part("learner", ("benchmarks/learner.py", *learner, *written("learner")), 5, read("learner")),
         Part(
             "profile",
             ("biped_train.py", "-e", "profiled", *profiled, "--profile", "1" if tiny else "5", *logs),
-            3,
+            2,
             lambda: json.loads(profile.read_text()),
         ),
+        Part("memory", ("benchmarks/memory.py", *memory, *written("memory")), 4, read("memory")),
+        Part("tests", ("-m", "pytest", "-m", "gpu", "tests/test_gpu.py"), 3.5),
     ]
 
 
@@ -117,24 +120,41 @@ def first_pass(run: Path) -> dict[str, Any]:
     """Return when a training first passed the walking gate, how fast it was, and what its evaluations said.
 
     Raises:
-        OSError, ValueError: there is no such training, or it has written nothing.
+        UsageError: there is no such training, or it has written nothing.
+        KeyError: it has not been evaluated.
     """
-    seconds, rates = 0.0, []
-    evaluations: list[dict[str, Any]] = []
-    for line in (run / "metrics.jsonl").read_text().splitlines():
-        row = json.loads(line)
-        seconds = row.get("time/time_elapsed", seconds)
-        rates += [row["time/fps"]] if "time/fps" in row else []
-        if "gate/passed" in row:
-            found = {"steps": row["step"], "seconds": seconds, "score": row["gate/score"], "passed": row["gate/passed"]}
-            evaluations.append(found)
-    passed = next((found for found in evaluations if found["passed"]), {"steps": None, "seconds": None})
-    first = {f"first_pass_{name}": passed[name] for name in ("steps", "seconds")}
-    return {**first, "steps_per_s": rates[-1] if rates else None, "evaluations": evaluations}
+    curves = RunDirectory(run).read_metrics()
+    passed, score, elapsed = curves["gate/passed"], curves["gate/score"], curves["time/time_elapsed"]
+    seconds = elapsed.values[np.searchsorted(elapsed.steps, passed.steps, side="right").clip(1) - 1]
+    columns = {"steps": passed.steps, "seconds": seconds, "score": score.values, "passed": passed.values}
+    lists = [column.tolist() for column in columns.values()]
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True)]
+    first = next((row for row in rows if row["passed"]), {"steps": None, "seconds": None})
+    return {
+        "first_pass_steps": first["steps"],
+        "first_pass_seconds": first["seconds"],
+        "steps_per_s": float(curves["time/fps"].values[-1]),
+        "evaluations": rows,
+    }
 
 
-def carry_out(part: Part, folder: Path) -> Outcome:
-    """Run a part to its end, or to its limit; it never raises for what the part does."""
+def wait_for(process: "subprocess.Popen[bytes]", seconds: float) -> int:
+    """Wait for a process and return its exit code.
+
+    Raises:
+        subprocess.TimeoutExpired: it goes on after so many seconds.
+    """
+    return process.wait(seconds)
+
+
+def carry_out(part: Part, folder: Path, wait: Callable[["subprocess.Popen[bytes]", float], int] = wait_for) -> Outcome:
+    """Run a part to its end, or to its limit; it never raises for what the part does.
+
+    Args:
+        part: the part.
+        folder: where what it says goes.
+        wait: waits for a process for so many seconds; see `wait_for`.
+    """
     log = folder / f"{part.name}.log"
     begun, became = time.monotonic(), "done"
     with (
@@ -149,7 +169,7 @@ def carry_out(part: Part, folder: Path) -> Outcome:
         ) as process,
     ):
         try:
-            if code := process.wait(60 * part.minutes):
+            if code := wait(process, 60 * part.minutes):
                 became = f"exit code {code}"
         except subprocess.TimeoutExpired:
             became = f"ended after {part.minutes:g} minutes"
@@ -158,7 +178,7 @@ def carry_out(part: Part, folder: Path) -> Outcome:
     seconds, result = time.monotonic() - begun, None
     try:
         result = part.result()
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, LookupError, TypeError, UsageError) as error:
         became = f"no result ({error})" if became == "done" else became
     lines = log.read_text(errors="replace").splitlines()[-_TAIL:]
     return Outcome(part.name, " ".join(["python", *part.command]), became, round(seconds, 1), result, lines)
@@ -261,14 +281,14 @@ def main() -> int:
         print("gpu_report.py: torch finds no CUDA device; --tiny tries the parts on the CPU", file=sys.stderr)
         return 1
     device = torch.device("cpu" if args.tiny else "cuda")
-    out = record_file(args.out, f"gpu_report_{'tiny' if args.tiny else 'cuda'}")
-    folder = out.parent / f"{out.stem}_{time.strftime('%Y%m%d_%H%M%S')}"
+    out = record_file(args.out, f"gpu_report_{'tiny_' if args.tiny else ''}{time.strftime('%Y%m%d_%H%M%S')}")
+    folder = out.parent / f"{out.stem}_parts"
     everything = parts(folder, tiny=args.tiny)
     names = [part.name for part in everything]
     if strange := set(args.part) - set(names):
         print(f"gpu_report.py: no part {sorted(strange)[0]}: there are {', '.join(names)}", file=sys.stderr)
         return 2
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     outcomes = report([part for part in everything if part.name in (args.part or names)], device, out, folder)
     return 0 if all(outcome.became == "done" for outcome in outcomes) else 3
 

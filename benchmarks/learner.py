@@ -257,6 +257,8 @@ def main() -> int:
             for chance in ENDS:
                 rows.append(measure(replace(size, end_probability=chance), device, args.rounds, args.learner))
                 show(rows[-1])
+                so_far = {"rounds": args.rounds, "rows": [vars(row) for group in rows for row in group]}
+                out.write_text(json.dumps({"machine": machine, **so_far}, indent=2) + "\n")
         for size in STOCK_SIZES if not args.gpu else ():
             rows.append(measure(replace(size, end_probability=0.001), device, args.rounds, args.learner))
             show(rows[-1])

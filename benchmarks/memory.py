@@ -46,11 +46,11 @@ def main() -> int:
     rows: list[dict[str, Any]] = []
     for preset, num_envs in args.cases or (GPU_CASES if args.gpu else CPU_CASES):
         command = [sys.executable, __file__, "--case", preset, str(num_envs), *(["--gpu"] if args.gpu else [])]
-        ended = subprocess.run(command, capture_output=True, text=True, check=True)
+        ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         rows.append(json.loads(ended.stdout.splitlines()[-1]))
         print(rows[-1], flush=True)
-    if args.out:
-        args.out.write_text(json.dumps(rows, indent=2) + "\n")
+        if args.out:
+            args.out.write_text(json.dumps(rows, indent=2) + "\n")
     return 0
 
 

@@ -118,7 +118,7 @@ def main() -> int:
         torch.set_num_threads(cpu_preset().train.torch_threads)
 
     print(f"{'environments':>12} {'BipedEnv.step':>15} {'bare Genesis':>15} {'ratio':>7} {'lowest..highest':>17}")
-    rows = []
+    rows, out, machine = [], record_file(args.out, f"throughput_{device.type}"), describe_machine(device)
     for num_envs in args.sizes or (GPU_SIZES if args.gpu else SIZES):
         row = measure(replace(cpu_preset().env, num_envs=num_envs), device)
         rows.append(row)
@@ -127,9 +127,8 @@ def main() -> int:
             f"{row.ratio_low:>10.2f}..{row.ratio_high:.2f}",
             flush=True,
         )
-    out = record_file(args.out, f"throughput_{device.type}")
-    record = {"machine": describe_machine(device), "rounds": ROUNDS, "rows": [vars(row) for row in rows]}
-    out.write_text(json.dumps(record, indent=2) + "\n")
+        record = {"machine": machine, "rounds": ROUNDS, "rows": [vars(row) for row in rows]}
+        out.write_text(json.dumps(record, indent=2) + "\n")
     print(f"written to {out}")
     return 0
 

@@ -2,8 +2,9 @@
 
 A hundred tests start commands, and each command would import torch for two seconds. Such a process is one of its own
 in all else: its session, its signals, its pipes, its folder, its variables, its way to end. It shares with the others
-what an import decides: the seed of Python's hashes, and what the third parties whose modules are imported take from
-variables (see `PLAIN`). Modules of this project are not among them: each process imports those of its own path.
+what an import decides: the seed of Python's hashes, so that a test of equal bits in two processes needs `afresh`, and
+what the third parties whose modules are imported take from variables (see `PLAIN`). Modules of this project are not
+among them: each process imports those of its own path.
 """
 
 import contextlib
@@ -22,16 +23,17 @@ import sys
 import threading
 import uuid
 import warnings
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy
+
 MARK = "BIPED_TEST_PROCESS"
 """A variable by which what a process has started is found."""
-PLAIN = ("BIPED_", "WANDB_", "QD_", "GS_")
-"""Beginnings of the names of variables in which a process may differ from this one, besides Python's path to us.
-
-The last two are those of Genesis, which is not imported."""
+PLAIN = ("BIPED_", "WANDB_", "PYTEST_")
+"""Beginnings of the names of variables in which a process may differ from this one, besides Python's path to us."""
 _PATH = "PYTHONPATH"
 _IMPORTED = (
     "torch",
@@ -45,6 +47,10 @@ _IMPORTED = (
     "psutil",
 )
 _MOST_BYTES = 1 << 17
+_AT_START = dict(os.environ)
+"""The variables with which what takes long is imported."""
+_CAN = frozenset(("stdin", "stdout", "stderr", "cwd", "env", "text", "errors", "encoding", "start_new_session"))
+"""Options of `subprocess.Popen` that a fork can have."""
 _UNMARKED = "0" * len(uuid.uuid4().hex)
 
 
@@ -58,18 +64,12 @@ def can_begin(command: Sequence[str], env: Mapping[str, str], options: Mapping[s
     """
     program = [*command[1:], ""][0]
     is_ours = command[0] == sys.executable and (program == "-m" or program.endswith(".py"))
-    differing = {name for name, _ in set(env.items()) ^ set(os.environ.items())} - {_PATH}
+    differing = {name for name, _ in set(env.items()) ^ set(_AT_START.items())} - {_PATH}
     is_plain = all(name.startswith(PLAIN) for name in differing)
     has_only_ours = all((Path(folder) / "biped").is_dir() for folder in _python_path(env))
-    is_simple = not options.get("preexec_fn") and not options.get("pass_fds")
-    return (
-        sys.platform == "linux"
-        and "gpu_machine" not in sys.modules
-        and is_ours
-        and is_plain
-        and has_only_ours
-        and is_simple
-    )
+    is_simple = set(options) <= _CAN and options.get("start_new_session") and Path(options.get("cwd") or ".").is_dir()
+    is_here = sys.platform == "linux" and "gpu_machine" not in sys.modules
+    return bool(is_here and is_ours and is_plain and has_only_ours and is_simple)
 
 
 def _python_path(env: Mapping[str, str]) -> list[str]:
@@ -93,9 +93,14 @@ class Forked(subprocess.Popen[Any]):
         ends = places[9:15]  # two of each pipe
         pipes = [own if own != -1 else usual for usual, own in enumerate((ends[0], ends[3], ends[5]))]
         self._status, status = os.pipe()
-        request = {"command": list(args[1:]), "cwd": str(cwd or Path.cwd()), "env": dict(env)}
-        socket.send_fds(_template(), [json.dumps(request).encode()], [*pipes, status])
-        os.close(status)
+        self._closed = weakref.finalize(self, os.close, self._status)
+        request = json.dumps({"command": list(args[1:]), "cwd": str(cwd or Path.cwd()), "env": dict(env)}).encode()
+        if len(request) > _MOST_BYTES:
+            raise OSError(f"{len(request)} bytes of words and variables are more than a fork takes")
+        try:
+            socket.send_fds(_template(), [request], [*pipes, status])
+        finally:
+            os.close(status)
         self._close_pipe_fds(*ends)  # pyright: ignore[reportAttributeAccessIssue]
         self.pid = int(self._read_line())
         self._child_created = True
@@ -115,7 +120,7 @@ class Forked(subprocess.Popen[Any]):
         if wait_flags == os.WNOHANG and not select.select([self._status], [], [], 0)[0]:
             return 0, 0
         status = int(self._read_line())
-        os.close(self._status)
+        self._closed()
         return self.pid, status
 
     def _internal_poll(self, _deadstate: int | None = None, *_: Any) -> int | None:
@@ -136,7 +141,7 @@ class Forked(subprocess.Popen[Any]):
 def _template() -> socket.socket:
     """Return the way to the process that has imported what takes long, which this begins; it ends with this one."""
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    env = {name: text for name, text in os.environ.items() if name != _PATH} | {MARK: _UNMARKED}
+    env = {name: text for name, text in _AT_START.items() if name != _PATH} | {MARK: _UNMARKED}
     command = [sys.executable, __file__, str(its.fileno())]
     subprocess.Popen(command, env=env, pass_fds=[its.fileno()], stdin=subprocess.DEVNULL, start_new_session=True)
     its.close()
@@ -180,6 +185,7 @@ def _tell(pid: int, status: int, pipes: Sequence[int]) -> NoReturn:
 def _become(command: Sequence[str], cwd: str, env: Mapping[str, str]) -> None:
     """Run a command as a Python does that has just been started."""
     os.chdir(cwd)
+    numpy.random.seed()  # or all forks would draw the same
     os.environ.clear()
     os.environ.update(env)
     if MARK in env:

@@ -24,8 +24,10 @@ UNDRAWN = ("--set", "train.draw_overview=false")
 """Flags of a training whose page of curves nobody looks at: it takes as long as the training of a test."""
 
 _GPU_MACHINE = Path(__file__).with_name("gpu_machine")
-_SHELL = frozenset(os.environ)
-"""Names of the variables that there were before Genesis."""
+_SHELL = dict(os.environ)
+"""The variables that there were before the libraries."""
+_LEFT = ("QD_", "GS_", "MADRONA_", "TORCHINDUCTOR_", "KINETO_", "CUBLAS_", "LD_LIBRARY_PATH", "XDG_CACHE_HOME")
+"""Beginnings of the names of variables that Genesis, torch and we ourselves set in this process."""
 _KERNEL = 2
 """The parent of the kernel's threads, which never have an environment."""
 
@@ -44,12 +46,10 @@ def prepare() -> None:
 
 
 def environment(*path_first: Path) -> dict[str, str]:
-    """Return the environment of a fresh shell, with folders put first on Python's path.
-
-    Genesis leaves variables of its own in this process.
-    """
-    fresh = {name: value for name, value in os.environ.items() if name in _SHELL or name[:3] not in ("QD_", "GS_")}
-    return {**fresh, "PYTHONPATH": _path(*path_first)}
+    """Return the environment of a fresh shell, with folders put first on Python's path, and what a test has set."""
+    fresh = {name: value for name, value in os.environ.items() if not name.startswith(_LEFT)}
+    before = {name: value for name, value in _SHELL.items() if name.startswith(_LEFT)}
+    return {**fresh, **before, "PYTHONPATH": _path(*path_first)}
 
 
 def _path(*first: Path) -> str:
@@ -57,19 +57,22 @@ def _path(*first: Path) -> str:
 
 
 @contextlib.contextmanager
-def start(command: Sequence[str], env: dict[str, str] | None = None, **kwargs: Any) -> Iterator[Process]:
+def start(
+    command: Sequence[str], env: dict[str, str] | None = None, *, afresh: bool = False, **kwargs: Any
+) -> Iterator[Process]:
     """Start a process, and wait for its end; where the test fails, kill it, and all that it started in any case.
 
     Args:
         command: its words.
         env: its environment; None: a fresh shell's.
+        afresh: whether it may not be a fork, which shares Python's hashes with the others; see `tests.prefork`.
         kwargs: what else `subprocess.Popen` takes; by default pipes take what it says, and it is told nothing.
     """
     mark = uuid.uuid4().hex
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     marked = {**(environment() if env is None else env), MARK: mark}
     options = {"cwd": ROOT, "text": True, "start_new_session": True, **pipes, **kwargs}
-    with prefork.begin(command, env=marked, **options) as process:
+    with (subprocess.Popen if afresh else prefork.begin)(command, env=marked, **options) as process:
         try:
             yield process
             for pipe in (process.stdin, process.stdout, process.stderr):

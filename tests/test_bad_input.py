@@ -131,7 +131,9 @@ def test_a_model_of_another_shape_is_refused(logs: Path, tmp_path: Path, capsys:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-@pytest.mark.parametrize("flags", [["--preset", "gpu"], ["--preset", "smoke", "--device", "cuda"]])
+@pytest.mark.parametrize(
+    "flags", [["--preset", "gpu"], ["--preset", "gpu-fast"], ["--preset", "smoke", "--device", "cuda"]]
+)
 def test_cuda_asked_for_and_absent_is_exit_code_1(
     flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,6 +1,7 @@
 """The report on a GPU: its parts do not end each other, and all of them run here, as small as can be."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 
 from benchmarks import gpu_report
 from benchmarks.gpu_report import Part, figures_of, first_pass, report, rows_of
+from biped.base.errors import UsageError
 from tests.processes import ROOT, run, until
 
 CPU = torch.device("cpu")
@@ -19,20 +21,18 @@ def python(name: str, code: str, minutes: float = 10.0, **kwargs: object) -> Par
     return Part(name, ("-c", code), minutes, **kwargs)
 
 
-def test_each_part_goes_on_when_another_fails_or_takes_too_long(tmp_path: Path) -> None:
-    child = "[sys.executable, '-c', 'import time; time.sleep(1e6)']"
-    hangs = f"import subprocess, sys, time; print(subprocess.Popen({child}).pid, flush=True); time.sleep(1e6)"
+def test_each_part_goes_on_when_another_fails(tmp_path: Path) -> None:
     chosen = [
         python("fails", "print('so it ends'); raise SystemExit(5)"),
-        python("hangs", hangs, minutes=0.05),
         python("leaves nothing", "pass", result=lambda: json.loads((tmp_path / "none.json").read_text())),
+        python("leaves what is none", "pass", result=lambda: [][0]),
         python("works", "print('here')", result=lambda: [{"steps_per_s": 1234567.0, "name": "<b>"}]),
     ]
     outcomes = report(chosen, CPU, tmp_path / "report.json", tmp_path)
     became = {outcome.name: outcome.became for outcome in outcomes}
     assert became["fails"] == "exit code 5"
-    assert became["hangs"] == "ended after 0.05 minutes"
     assert became["leaves nothing"].startswith("no result (")
+    assert became["leaves what is none"].startswith("no result (")
     assert became["works"] == "done"
     assert outcomes[0].said == ["so it ends"]
     record = json.loads((tmp_path / "report.json").read_text())
@@ -42,8 +42,23 @@ def test_each_part_goes_on_when_another_fails_or_takes_too_long(tmp_path: Path) 
     assert "1,234,567" in text
     assert "&lt;b&gt;" in text
     assert "http" not in text
-    started = int(outcomes[1].said[0])
+
+
+def test_what_takes_too_long_is_ended_with_all_that_it_started_and_its_figures_are_kept(tmp_path: Path) -> None:
+    child = "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1e6)'])"
+    code = f"import subprocess, sys, time; open(sys.argv[1], 'w').write(str({child}.pid)); time.sleep(1e6)"
+    part = Part("hangs", ("-c", code, str(tmp_path / "pid")), 0.05, lambda: {"so far": 1})
+
+    def until_it_has_begun(process: "subprocess.Popen[bytes]", seconds: float) -> int:
+        until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+        raise subprocess.TimeoutExpired(process.args, seconds)
+
+    outcome = gpu_report.carry_out(part, tmp_path, until_it_has_begun)
+    assert (outcome.became, outcome.result) == ("ended after 0.05 minutes", {"so far": 1})
+    started = int((tmp_path / "pid").read_text())
     until(lambda: not psutil.pid_exists(started) or psutil.Process(started).status() == psutil.STATUS_ZOMBIE)
+    with pytest.raises(subprocess.TimeoutExpired):
+        gpu_report.wait_for(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(9)"]), 0.0)
 
 
 def test_the_first_pass_is_found_with_its_time(tmp_path: Path) -> None:
@@ -53,13 +68,14 @@ def test_the_first_pass_is_found_with_its_time(tmp_path: Path) -> None:
         {"step": 300, "time/time_elapsed": 3.0, "time/fps": 99.0, "gate/passed": 1.0, "gate/score": 1.0},
         {"step": 400, "time/time_elapsed": 4.0, "gate/passed": 1.0, "gate/score": 0.9},
     ]
-    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    torn = '\n{"step": 500, "gate/pas'
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)) + torn)
     found = first_pass(tmp_path)
     assert (found["first_pass_steps"], found["first_pass_seconds"], found["steps_per_s"]) == (300, 3.0, 99.0)
     assert [row["steps"] for row in found["evaluations"]] == [200, 300, 400]
-    (tmp_path / "metrics.jsonl").write_text(json.dumps(rows[1]))
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(rows[1]) + "\n")
     assert first_pass(tmp_path)["first_pass_steps"] is None
-    with pytest.raises(OSError):
+    with pytest.raises(UsageError):
         first_pass(tmp_path / "none")
 
 
@@ -82,12 +98,13 @@ def test_without_a_gpu_it_says_what_can_be_tried(tmp_path: Path) -> None:
         [sys.executable, "benchmarks/gpu_report.py", "--tiny", "--part", "all", "--out", str(tmp_path / "x.json")]
     )
     assert ended.returncode == 2
-    assert "there are tests, environment, training, learner, memory, profile" in ended.stderr
+    assert "there are environment, training, learner, profile, memory, tests" in ended.stderr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_on_a_gpu_it_takes_less_than_half_an_hour(tmp_path: Path) -> None:
-    assert sum(part.minutes for part in gpu_report.parts(tmp_path, tiny=False)) <= 30
+def test_on_a_gpu_it_takes_half_an_hour_at_most(tmp_path: Path) -> None:
+    grace = 2 * gpu_report._GRACE_S / 60
+    assert sum(part.minutes + grace for part in gpu_report.parts(tmp_path, tiny=False)) <= 30
 
 
 @pytest.mark.slow

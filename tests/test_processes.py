@@ -14,6 +14,7 @@ from tests.conftest import has_gpu
 from tests.prefork import MARK
 from tests.processes import PATIENCE_S, ROOT, environment, run, start, until, until_it_says
 
+CAN_FORK = sys.platform == "linux" and "gpu_machine" not in sys.modules
 ASKS = """
 import signal
 from biped.base.interrupts import SIGNALS
@@ -97,7 +98,7 @@ if HOW == "interrupted":
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only there")
+@pytest.mark.skipif(not CAN_FORK, reason="there processes are started")
 @pytest.mark.parametrize("form", ["script", "module"])
 @pytest.mark.parametrize("how", ["ends", "raise", "exit", "killed", "interrupted"])
 def test_a_fork_is_as_a_process_that_is_started(form: str, how: str, tmp_path: Path) -> None:
@@ -118,22 +119,20 @@ def test_a_fork_is_as_a_process_that_is_started(form: str, how: str, tmp_path: P
     assert ways[0]["ours"] == []
 
 
-def test_what_would_change_an_import_is_not_forked(tmp_path: Path) -> None:
-    env = environment()
+def test_what_would_change_an_import_is_not_forked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONPATH", raising=False)  # whose folders could hide what is imported
+    env, leads = environment(), {"start_new_session": True}
     script = [sys.executable, "biped_train.py"]
-    assert prefork.can_begin(script, env, {}) == (sys.platform == "linux")
-    assert prefork.can_begin(script, {**environment(ROOT), "WANDB_MODE": "offline"}, {}) == (sys.platform == "linux")
-    for command in (
-        ["sh", "x.py"],
-        [sys.executable, "-c", "pass"],
-        [sys.executable, "-W", "error", "x.py"],
-        script[:1],
-    ):
-        assert not prefork.can_begin(command, env, {})
+    assert prefork.can_begin(script, env, leads) == CAN_FORK
+    assert prefork.can_begin(script, {**environment(ROOT), "WANDB_MODE": "offline"}, leads) == CAN_FORK
+    others = ["sh", "x.py"], [sys.executable, "-c", "pass"], [sys.executable, "-W", "error", "x.py"], script[:1]
+    assert not any(prefork.can_begin(command, env, leads) for command in others)
     for change in ({"OMP_NUM_THREADS": "1"}, {"HOME": "/"}, {"PYTHONPATH": str(tmp_path)}):
-        assert not prefork.can_begin(script, {**env, **change}, {})
-    for option in ("preexec_fn", "pass_fds"):
-        assert not prefork.can_begin(script, env, {option: [1]})
+        assert not prefork.can_begin(script, {**env, **change}, leads)
+    for options in ({}, {**leads, "preexec_fn": None}, {**leads, "umask": 0o77}, {**leads, "cwd": tmp_path / "none"}):
+        assert not prefork.can_begin(script, env, options)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert not prefork.can_begin(script, environment(), leads), "the imports have not seen it"
 
 
 def is_running(pid: int) -> bool:

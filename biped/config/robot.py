@@ -172,8 +172,8 @@ class SimConfig(Section):
     max_collision_pairs: Count = 20
     """Upper bound of contact candidates per environment; only the feet and the ground collide."""
     performance_mode: bool | None = None
-    """Compile Genesis with static arrays: about a quarter faster, with a longer first build. None: on a GPU, and not in
-    a deterministic training. Without it on a GPU, Genesis takes half a gigabyte of scratch memory per scene."""
+    """Compile Genesis for one number of robots: about a quarter faster, with a longer first build. None: on a GPU
+    alone. There Genesis also tries two solvers as it runs and keeps the faster, so that a seed gives other numbers."""
     kernel_seed: Seed = 1
     """Genesis' own seed. It is part of the compiled kernels' cache key, so it stays fixed; `seed` seeds the run."""
 

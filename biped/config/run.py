@@ -110,7 +110,7 @@ class Config(Section):
                 f"policy.velocity_head learns from {missing[0]} of env.observation.critic, which does not list it: "
                 "list it there, or use --set policy.velocity_head=false"
             )
-        if self.train.deterministic and self.env.sim.performance_mode:
+        if self.train.deterministic and self.env.sim.performance_mode is not False:
             raise ConfigError("train.deterministic needs env.sim.performance_mode=false")
         if self.batch_size < 2:
             raise ConfigError(f"a minibatch of {self.batch_size} transition has no spread: use fewer ppo.n_minibatches")

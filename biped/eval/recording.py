@@ -1,7 +1,7 @@
 """The recording of an evaluation: the trajectory of one episode per environment, as arrays.
 
 Frames: `_w` is the world (z up), `_b` the base link (x forward, y left, z up). Feet are ordered left, right.
-No torch: what only draws a recording starts in a third of the time without it.
+No torch: what only draws a recording starts in a fifth of the time without it.
 """
 
 from dataclasses import dataclass, fields

@@ -2,8 +2,8 @@
 
 On a CPU the bfloat16 LSTM is oneDNN's, which lacks it for some instruction sets (such as AVX2 without AVX-512). A GPU
 before Ampere only emulates bfloat16, which is slower than single precision. On a GPU autocast runs an LSTM in float16,
-whatever is asked for, and most of its gradients are then too small for a number; so there `run_lstm` leaves autocast
-and casts. cuDNN has bfloat16 LSTMs since 9.13 (pytorch/pytorch#164411); with an older one torch runs cell by cell.
+whatever is asked for, and gradients below 6e-8 become zero; so there `run_lstm` leaves autocast and casts. cuDNN has
+bfloat16 LSTMs since 9.13 (pytorch/pytorch#164411); with an older one torch runs cell by cell.
 """
 
 import sys
@@ -44,12 +44,25 @@ def run_lstm(
         zeros = sequences.new_zeros(lstm.num_layers, sequences.shape[1], lstm.hidden_size)
         state = (zeros, zeros)
     with torch.autocast(sequences.device.type, enabled=False):
-        weights = [weight.bfloat16() for weight in lstm._flat_weights if weight is not None]
+        weights = _in_one_block(lstm)
         before = (state[0].bfloat16(), state[1].bfloat16())
         output, hidden, cell = torch.lstm(
             sequences.bfloat16(), before, weights, lstm.bias, lstm.num_layers, 0.0, lstm.training, False, False
         )
     return output, (hidden.to(state[0].dtype), cell.to(state[1].dtype))
+
+
+def _in_one_block(lstm: nn.LSTM) -> list[Tensor]:
+    """Return an LSTM's weights in bfloat16, as views of one block in cuDNN's order: matrices, then biases.
+
+    cuDNN would otherwise copy them into such a block in each call, and torch would say so.
+    """
+    weights = [weight for weight in lstm._flat_weights if weight is not None]
+    order = sorted(range(len(weights)), key=lambda place: weights[place].dim() == 1)
+    block = torch.cat([weights[place].flatten() for place in order]).bfloat16()
+    parts = block.split([weights[place].numel() for place in order])
+    views = dict(zip(order, parts, strict=True))
+    return [views[place].view(weight.shape) for place, weight in enumerate(weights)]
 
 
 def usable_precision(policy: RecurrentActorCriticPolicy, asked: Precision) -> Precision:

@@ -83,8 +83,7 @@ def estimate(config: Config, device: str) -> Need:
     transition = sum(groups.values()) + 2 * joints + 6
     state = 4 * policy.lstm_layers * policy.lstm_hidden_size  # hidden and cell, of actor and critic
     scenes = 2 if trials else 1
-    is_generic = env.sim.performance_mode is False or train.deterministic
-    scratch = scenes * SCRATCH_BYTES if device == "cuda" and is_generic else 0
+    scratch = scenes * SCRATCH_BYTES if device == "cuda" and env.sim.performance_mode is False else 0
     activations = 2 * (2 * sum(policy.hidden_sizes) + _LSTM_WIDTHS * policy.lstm_layers * policy.lstm_hidden_size)
     return Need(
         process=PROCESS_BYTES[device],

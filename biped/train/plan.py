@@ -32,6 +32,7 @@ MAY_CHANGE_ON_RESUME = (
     "train.stop_when_walking",
     "train.draw_overview",
     "train.deterministic",
+    "env.sim.performance_mode",
     "wandb.",
 )
 """Fields, or their prefixes, whose value may change when a run is continued."""

@@ -116,7 +116,7 @@ def build(plan: Plan) -> Training:
         MachineError: the simulator cannot be built on this machine.
     """
     config = plan.config
-    say(f"building {config.env.num_envs} robots (the first time on a machine this compiles for a minute or two)")
+    say(f"building {config.env.num_envs} robots (the first time this compiles for a minute or two)")
     with ending_at_once():
         env = BipedVecEnv(make_env(config.env, plan.device, sim=config.train.sim, seed=plan.seed))
         bench = EvaluationBench(config, plan.device) if config.train.eval_every_steps else None

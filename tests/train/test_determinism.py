@@ -46,3 +46,8 @@ def test_genesis_in_performance_mode_is_refused(tmp_path: Path, capsys: pytest.C
     flags = ["--log_dir", str(tmp_path), "--deterministic", "--set", "env.sim.performance_mode=true"]
     assert biped_train.main([*SMALL, *flags]) == 2
     assert "env.sim.performance_mode=false" in capsys.readouterr().err
+
+
+def test_what_judges_a_deterministic_run_has_genesis_out_of_performance_mode_too() -> None:
+    request = biped_train.as_request(biped_train.make_parser().parse_args(["--deterministic"]))
+    assert dict(request.settings)["env.sim.performance_mode"] is False
