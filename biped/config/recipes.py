@@ -44,6 +44,8 @@ class Recipe:
     """Module of the package robot_descriptions that has this very file; empty: none has."""
     content: Mapping[str, Any]
     """The sections of the robot's file."""
+    tuned: tuple[str, ...] = ()
+    """Paths of values that trainings have shown to be better than what follows from the robot's size."""
 
 
 def is_recipe(file: Path) -> bool:
@@ -66,7 +68,8 @@ def read_recipe(name: str) -> Recipe:
         raise ConfigError(f"there is no recipe {name}{suggestion(name, names())}")
     content = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     about = content.pop(ABOUT)
-    return Recipe(name=name, content=content, description=about.pop("robot_descriptions", ""), **about)
+    found = {"description": about.pop("robot_descriptions", ""), "tuned": tuple(about.pop("tuned", ()))}
+    return Recipe(name=name, content=content, **found, **about)
 
 
 def content_of(text: str) -> dict[str, Any]:
