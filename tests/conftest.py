@@ -174,7 +174,11 @@ def make(scene: Scene, env_config: EnvConfig) -> Callable[..., BipedEnv]:
 @pytest.fixture
 def quick_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the trainings of a search begin as what tests start does."""
-    monkeypatch.setattr(sweep, "subprocess", SimpleNamespace(**{**vars(subprocess), "Popen": prefork.begin}))
+
+    def begin(command: list[str], env: dict[str, str], **options: Any) -> "subprocess.Popen[Any]":
+        return prefork.begin(command, env=processes.without_what_is_left(env), **options)
+
+    monkeypatch.setattr(sweep, "subprocess", SimpleNamespace(**{**vars(subprocess), "Popen": begin}))
 
 
 @pytest.fixture(scope="session")

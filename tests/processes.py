@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +47,13 @@ def prepare() -> None:
 
 def environment(*path_first: Path) -> dict[str, str]:
     """Return the environment of a fresh shell, with folders put first on Python's path, and what a test has set."""
-    fresh = {name: value for name, value in os.environ.items() if not name.startswith(_LEFT)}
-    before = {name: value for name, value in _SHELL.items() if name.startswith(_LEFT)}
-    return {**fresh, **before, "PYTHONPATH": _path(*path_first)}
+    return {**without_what_is_left(os.environ), "PYTHONPATH": _path(*path_first)}
+
+
+def without_what_is_left(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return variables of this process as they would be in a fresh shell."""
+    fresh = {name: value for name, value in variables.items() if not name.startswith(_LEFT)}
+    return {**fresh, **{name: value for name, value in _SHELL.items() if name.startswith(_LEFT)}}
 
 
 def _path(*first: Path) -> str:
