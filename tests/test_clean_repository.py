@@ -21,6 +21,7 @@ from tests.test_docs import PAGES
 SHIPPED = ROOT / "assets" / "policies"
 NOT_TYPED = {
     "make install": "installs",
+    "python biped_train.py --preset cpu --sim mujoco --robot recipe:NAME": "needs somebody's model",
     "make gpu-report": "needs a GPU; see tests/test_gpu_report.py",
     "python biped_train.py --preset gpu-fast": "needs a GPU",
     "python biped_train.py --preset gpu -e": "needs a GPU",
@@ -70,7 +71,7 @@ def commands_of(text: str) -> Iterator[tuple[str, ...]]:
         for line in script.replace("\\\n", " ").splitlines():
             line = re.sub(r'"?\$\{[^}]*\}"?', "", line)
             line = re.sub(r"[][]", "", line) if script in inline else line
-            line = re.sub(r"\$\w+|\{1(,\d)+\}", "1", line)
+            line = re.sub(r"\$\w+|\{1(,\d+)+\}", "1", line)
             lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|")
             lexer.whitespace_split = True
             words: list[str] = []
