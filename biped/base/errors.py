@@ -20,6 +20,10 @@ class UsageError(Exception):
 class ConfigError(UsageError, ValueError):
     """A value is invalid in the configuration. The message is one line: what is wrong and what to do."""
 
+    def __init__(self, text: str = "") -> None:
+        """Say it in one line, whatever line breaks a user's name of a setting has."""
+        super().__init__(" ".join(text.splitlines()))
+
 
 class MachineError(Exception):
     """The request is valid, but this machine, its disk or its packages prevent it."""

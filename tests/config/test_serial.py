@@ -2,7 +2,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from biped.base.errors import ConfigError
@@ -84,6 +84,7 @@ def test_mistakes_are_refused_in_one_line(text: str, says: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@example("0\n0=0")
 @given(st.text(max_size=40))
 def test_any_text_is_a_setting_or_one_line(text: str) -> None:
     try:
