@@ -138,7 +138,7 @@ def first_pass(run: Path) -> dict[str, Any]:
     }
 
 
-def wait_for(process: "subprocess.Popen[bytes]", seconds: float) -> int:
+def wait_for(process: "subprocess.Popen[Any]", seconds: float) -> int:
     """Wait for a process and return its exit code.
 
     Raises:
@@ -147,7 +147,7 @@ def wait_for(process: "subprocess.Popen[bytes]", seconds: float) -> int:
     return process.wait(seconds)
 
 
-def carry_out(part: Part, folder: Path, wait: Callable[["subprocess.Popen[bytes]", float], int] = wait_for) -> Outcome:
+def carry_out(part: Part, folder: Path, wait: Callable[["subprocess.Popen[Any]", float], int] = wait_for) -> Outcome:
     """Run a part to its end, or to its limit; it never raises for what the part does.
 
     Args:
@@ -213,6 +213,8 @@ def page(machine: Mapping[str, Any], outcomes: Sequence[Outcome]) -> str:
 
     def table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         names = list(dict.fromkeys(name for row in rows for name in row))
+        if not names:
+            return
         yield f"<table><tr>{''.join(f'<th>{html.escape(name)}</th>' for name in names)}</tr>"
         for row in rows[:_SHOWN]:
             yield f"<tr>{''.join(f'<td>{html.escape(_text(row.get(name)))}</td>' for name in names)}</tr>"
@@ -226,8 +228,7 @@ def page(machine: Mapping[str, Any], outcomes: Sequence[Outcome]) -> str:
             mark = "good" if outcome.became == "done" else "bad"
             yield f"<h2>{html.escape(outcome.name)} <span class={mark}>{html.escape(outcome.became)}</span></h2>"
             yield f"<p><code>{html.escape(outcome.command)}</code>, {outcome.seconds:.0f} s</p>"
-            if figures := figures_of(outcome.result):
-                yield from table([figures])
+            yield from table([figures_of(outcome.result)])
             yield from table(rows_of(outcome.result))
             said = html.escape("\n".join(outcome.said))
             yield f"<details><summary>what it said</summary><pre>{said}</pre></details>"

@@ -93,11 +93,12 @@ def _update_of(name: str, size: Size, device: str) -> Callable[[], object] | Non
         return learners.rsl_rl(size, device)
     if name == "stock":
         return learners.stock(size, device).train
+    two_streams = name == "ours, two streams"
+    if two_streams and device == "cpu":
+        return None
     precision = "bf16" if name == "ours, bf16" else "fp32"
     model = learners.ours(size, device, precision, asymmetric=name == "ours, asymmetric")
-    model.two_streams = name == "ours, two streams"
-    if model.two_streams and device == "cpu":
-        return None
+    model.two_streams = two_streams
     return model.train if model.runs_in == precision else None
 
 

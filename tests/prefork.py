@@ -88,15 +88,15 @@ class Forked(subprocess.Popen[Any]):
     _waitpid_lock: threading.Lock
 
     def _execute_child(self, args: Sequence[str], *places: Any) -> None:
-        """Have the process begun that this one's begins as, and take its number."""
+        """Ask for a fork, and take its number."""
         cwd, env = places[4:6]
         ends = places[9:15]  # two of each pipe
         pipes = [own if own != -1 else usual for usual, own in enumerate((ends[0], ends[3], ends[5]))]
-        self._status, status = os.pipe()
-        self._closed = weakref.finalize(self, os.close, self._status)
         request = json.dumps({"command": list(args[1:]), "cwd": str(cwd or Path.cwd()), "env": dict(env)}).encode()
         if len(request) > _MOST_BYTES:
             raise OSError(f"{len(request)} bytes of words and variables are more than a fork takes")
+        self._status, status = os.pipe()
+        self._closed = weakref.finalize(self, os.close, self._status)
         try:
             socket.send_fds(_template(), [request], [*pipes, status])
         finally:

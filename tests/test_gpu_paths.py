@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 from torch import Tensor
 
@@ -19,6 +20,7 @@ from biped.config.run import Config
 from biped.config.task import EnvConfig
 from biped.env.env import BipedEnv, BipedVecEnv
 from biped.ppo.precision import Precision, autocast, run_lstm
+from biped.ppo.recurrent_ppo import DeviceRecurrentPPO
 from biped.train.learner import make_model
 from biped_config import cpu_preset, randomization_preset, smoke_preset
 from tests import processes, virtual_genesis
@@ -197,14 +199,20 @@ def places(waits: Counter[str]) -> Counter[str]:
     return found
 
 
-@pytest.mark.parametrize("name", LEARNERS)
-def test_a_rollout_and_an_update_stay_on_the_device_and_wait_where_it_is_written(name: str, gpu: VirtualCuda) -> None:
-    config = LEARNERS[name]
+def begun(config: Config) -> tuple[BipedVecEnv, DeviceRecurrentPPO, BaseCallback]:
+    """Return environments, a learner that logs nothing, and the callback for its rollouts, on a GPU."""
     env = BipedVecEnv(stub_env(config.env, CUDA))
     model = make_model(config, env, seed=0)
     model.set_logger(Logger(folder=None, output_formats=[]))
-    model.target_kl = 10.0 if name == "target KL" else None
     _, callback = model._setup_learn(1, None)
+    return env, model, callback
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_rollout_and_an_update_stay_on_the_device_and_wait_where_it_is_written(name: str, gpu: VirtualCuda) -> None:
+    config = LEARNERS[name]
+    env, model, callback = begun(config)
+    model.target_kl = 10.0 if name == "target KL" else None
     step = env.step_tensor
 
     def apart(actions: Tensor) -> Any:
@@ -232,10 +240,7 @@ def test_a_rollout_and_an_update_stay_on_the_device_and_wait_where_it_is_written
 
 def learned(config: Config) -> list[Tensor]:
     """Return the weights after a rollout and an update."""
-    env = BipedVecEnv(stub_env(config.env, CUDA))
-    model = make_model(config, env, seed=0)
-    model.set_logger(Logger(folder=None, output_formats=[]))
-    _, callback = model._setup_learn(1, None)
+    env, model, callback = begun(config)
     model.collect_rollouts(env, callback, model.rollout_buffer, model.n_steps)
     model.train()
     return [parameter.detach() for parameter in model.policy.parameters()]

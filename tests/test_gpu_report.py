@@ -12,7 +12,7 @@ import torch
 from benchmarks import gpu_report
 from benchmarks.gpu_report import Part, figures_of, first_pass, report, rows_of
 from biped.base.errors import UsageError
-from tests.processes import ROOT, run, until
+from tests.processes import ROOT, run, start, until
 
 CPU = torch.device("cpu")
 
@@ -57,8 +57,10 @@ def test_what_takes_too_long_is_ended_with_all_that_it_started_and_its_figures_a
     assert (outcome.became, outcome.result) == ("ended after 0.05 minutes", {"so far": 1})
     started = int((tmp_path / "pid").read_text())
     until(lambda: not psutil.pid_exists(started) or psutil.Process(started).status() == psutil.STATUS_ZOMBIE)
-    with pytest.raises(subprocess.TimeoutExpired):
-        gpu_report.wait_for(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(9)"]), 0.0)
+    with start([sys.executable, "-c", "import time; time.sleep(1e6)"]) as endless:
+        with pytest.raises(subprocess.TimeoutExpired):
+            gpu_report.wait_for(endless, 0.0)
+        endless.kill()
 
 
 def test_the_first_pass_is_found_with_its_time(tmp_path: Path) -> None:

@@ -41,14 +41,14 @@ def run_lstm(
     if precision == "fp32" or sequences.device.type == "cpu":
         return lstm(sequences, state)
     if state is None:
-        zeros = sequences.new_zeros(lstm.num_layers, sequences.shape[1], lstm.hidden_size)
+        shape = (lstm.num_layers, sequences.shape[1], lstm.hidden_size)
+        zeros = torch.zeros(shape, dtype=torch.float32, device=sequences.device)
         state = (zeros, zeros)
     with torch.autocast(sequences.device.type, enabled=False):
         weights = _in_one_block(lstm)
         before = (state[0].bfloat16(), state[1].bfloat16())
-        output, hidden, cell = torch.lstm(
-            sequences.bfloat16(), before, weights, lstm.bias, lstm.num_layers, 0.0, lstm.training, False, False
-        )
+        how = (lstm.bias, lstm.num_layers, lstm.dropout, lstm.training, lstm.bidirectional, lstm.batch_first)
+        output, hidden, cell = torch.lstm(sequences.bfloat16(), before, weights, *how)
     return output, (hidden.to(state[0].dtype), cell.to(state[1].dtype))
 
 
