@@ -38,7 +38,7 @@ CONFIGS = {"cpu": cpu_preset(), "gpu": gpu_preset(), "gpu-fast": gpu_fast_preset
 def test_the_network_is_counted_weight_by_weight(preset: str) -> None:
     config = CONFIGS[preset]
     config = replace(config, env=replace(config.env, num_envs=4))
-    model = make_model(config, BipedVecEnv(make_env(config.env, "cpu")), seed=1)
+    model = make_model(config, BipedVecEnv(make_env(config.env, "cpu", sim="mujoco")), seed=1)
     weights = sum(value.numel() for value in model.policy.parameters())
     assert estimate(config, "cpu").network == 4 * 10 * weights
     buffer = model.rollout_buffer.n_bytes
