@@ -16,6 +16,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 from torch import Tensor
 
+from biped.base.cuda_graph import CudaGraph
 from biped.config.run import Config
 from biped.config.task import EnvConfig
 from biped.env.env import BipedEnv, BipedVecEnv
@@ -144,6 +145,31 @@ def test_genesis_does_not_wait_either_but_for_its_own_look_for_errors(name: str)
     assert sum(seen["kernels"].values()) <= KERNELS_OF_GENESIS[name], seen["kernels"]
 
 
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_with_cuda_graphs_the_same_happens_in_few_launches(name: str, gpu: VirtualCuda) -> None:
+    """New commands, other command ranges, a restored state and a new episode reach the graph."""
+    cfg = ENVIRONMENTS[name]
+    plain, quick = (stub_env(cfg, CUDA, seed=3) for _ in range(2))
+    quick.use_graphs(CudaGraph)
+    watch_stub(gpu, quick)
+    actions = torch.randn(ROBOTS, 9, generator=torch.Generator(CUDA).manual_seed(5), device=CUDA)
+    for step in range(5 * STEPS):
+        for env in (plain, quick):
+            if step == 2 * STEPS:
+                env.hold_commands(torch.full((ROBOTS, 3), 0.3, device=CUDA))
+                env.command_share = 0.6
+            elif step == 3 * STEPS:
+                env.reset(seed=9)
+            elif step == 4 * STEPS:
+                env.set_state(plain.get_state())
+        wanted = list(leaves(plain.step(actions)))
+        with gpu.region("as graphs" if step > STEPS else "warming up") as seen:
+            found = list(leaves(quick.step(actions)))
+        assert all(torch.equal(a, b) for a, b in zip(wanted, found, strict=True)), step
+    assert seen.launched() / (4 * STEPS - 1) <= 50, seen.kernels.most_common(12)
+    assert {"waits": plain.end_rollout()} == {"waits": quick.end_rollout()}
+
+
 def test_draws_of_another_kind_of_device_are_refused_before_anything_is_restored() -> None:
     first, second = (stub_env(ENVIRONMENTS["full"], torch.device("cpu"), seed=seed) for seed in (1, 2))
     first.step(torch.ones(ROBOTS, 9))
@@ -257,6 +283,29 @@ def test_on_two_streams_the_same_is_learned_and_each_waits_for_the_other(monkeyp
     once = ["side waits for main", "on side", "on main", "main waits for side", "kept for main"]
     minibatches = small().ppo.n_epochs * small().ppo.n_minibatches
     assert VirtualStream.seen == once * minibatches
+
+
+@pytest.mark.parametrize("name", ["fp32", "bf16", "observations as they are", "without memory", "without a mirror"])
+def test_with_cuda_graphs_the_same_is_learned(name: str, gpu: VirtualCuda) -> None:
+    """Weights change between two replays, and are restored from a copy where an update is undone."""
+    found = []
+    for is_graphed in (False, True):
+        env, model, callback = begun(LEARNERS[name])
+        watch_stub(gpu, env.env)
+        if is_graphed:
+            env.env.use_graphs(CudaGraph)
+            model.use_graphs(CudaGraph)
+        for turn in range(3):
+            with gpu.region(f"rollout {turn}, {is_graphed}") as seen:
+                model.collect_rollouts(env, callback, model.rollout_buffer, model.n_steps)
+            model.train()
+            if turn == 1:
+                model._last_good.restore(model.policy, model.policy.optimizer, confirmed=False)
+        found.append([parameter.detach() for parameter in model.policy.parameters()])
+        if is_graphed:
+            assert places(seen.waits) == WAITS_OF_A_ROLLOUT
+            assert seen.launched() / model.n_steps <= 50, seen.kernels.most_common(12)
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
 def gradients(precision: Precision) -> Tensor:

@@ -27,6 +27,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.virtual_graph import VirtualGraph
+
 _parse_to = torch._C._nn._parse_to  # pyright: ignore[reportAttributeAccessIssue]
 CPU, CUDA, SECOND = torch.device("cpu"), torch.device("cuda", 0), torch.device("cuda", 1)
 _WAITS = """
@@ -139,7 +141,11 @@ class VirtualCuda(TorchFunctionMode):
 
     def __enter__(self) -> Self:
         """Answer for CUDA."""
-        for target, attribute, value in _answers():
+        graphs = [
+            (torch.cuda, "CUDAGraph", lambda: VirtualGraph(self.off, self.note_launch)),
+            (torch.cuda, "graph", VirtualGraph.capture),
+        ]
+        for target, attribute, value in (*_answers(), *graphs):
             self._patches.enter_context(mock.patch.object(target, attribute, value))
         self._patches.enter_context(self._watcher)
         return super().__enter__()
@@ -248,6 +254,8 @@ class VirtualCuda(TorchFunctionMode):
 
     def note_wait(self, what: str) -> None:
         """Note that the host waits here, and why."""
+        if VirtualGraph.capturing is not None:
+            raise RuntimeError(f"operation not permitted when stream is capturing: {what}")
         if not self._is_unseen:
             self._region.waits[f"{what} @ {_where()}"] += 1
 
@@ -290,12 +298,18 @@ class _Watcher(TorchDispatchMode):
         if device != CPU and not gpu._is_unseen:
             with torch._C.DisableTorchFunction():
                 gpu._see(func, tensors, places, args)
+        graph = VirtualGraph.capturing
+        if graph is not None:
+            with gpu.off():
+                graph.before(func, args, kwargs)
         out = func(*args, **kwargs)
         with torch._C.DisableTorchFunction():
             given = {tensor.untyped_storage()._cdata for tensor in tensors}
             fresh = [tensor for tensor in tensors_in(out) if tensor.untyped_storage()._cdata not in given]
             for tensor in fresh:
                 put(tensor, device)
+            if graph is not None:
+                graph.after(func, args, kwargs, out, fresh)
             is_number = func._schema.name == "aten::scalar_tensor"  # a Python number on its way to a kernel
             if device == CPU and not (tensors or gpu._is_unseen or is_number) and any(t.numel() for t in fresh):
                 gpu._region.on_the_cpu[f"{func._schema.name} @ {_where()}"] += 1

@@ -58,15 +58,16 @@ def with_settings(config: Config, settings: Sequence[tuple[str, Any]]) -> Config
 
 ROBOT_SECTIONS = ("robot", "termination", "reset", "reward", "gait", "control", "command", "sim")
 """Sections of the environment that a robot's file may set."""
-_MIRROR = "ppo.mirror"
-"""The one setting of the learner that a robot's file may set: whether the robot is symmetric."""
+_OF_LEARNING = ("ppo.mirror", "policy.initial_std")
+"""Settings of the learner that a robot's file may set: whether it is symmetric, and the noise that it is tried with."""
 
 
 def robot_settings(file: Path | None) -> list[tuple[str, Any]]:
     """Return the fields that a robot's file (`--robot`) sets, by path; an empty list without a file.
 
     The file is JSON: `{"robot": {...}, "termination": {...}, ...}`, sections of the environment with some of their
-    fields, and `"ppo": {"mirror": false}` for a robot that is not symmetric. `model_path` is relative to the file.
+    fields, `"ppo": {"mirror": false}` for a robot that is not symmetric, and `"policy": {"initial_std": 0.4}`, the
+    noise that it is tried with at first. `model_path` is relative to the file.
     `recipe:NAME=PATH` stands for a file of `biped.config.recipes`.
 
     Raises:
@@ -81,12 +82,13 @@ def robot_settings(file: Path | None) -> list[tuple[str, Any]]:
             content = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ConfigError(f"the robot's file {file} cannot be read ({str(error).splitlines()[0]})") from error
-    learner = flatten({"ppo": content.pop("ppo", {})}) if isinstance(content, dict) else {}
+    sections = ("ppo", "policy") if isinstance(content, dict) else ()
+    learner = flatten({name: content.pop(name, {}) for name in sections})
     strange = [name for name in content if name not in ROBOT_SECTIONS] if isinstance(content, dict) else [content]
-    if strange or not isinstance(content.get("robot"), dict) or set(learner) - {_MIRROR}:
+    if strange or not isinstance(content.get("robot"), dict) or set(learner) - set(_OF_LEARNING):
         raise ConfigError(
             f"the robot's file {file} must have a section robot, and may have {', '.join(ROBOT_SECTIONS[1:])}, "
-            f"and {_MIRROR}"
+            f"and {' and '.join(_OF_LEARNING)}"
         )
     model = content["robot"].get("model_path")
     if isinstance(model, str):

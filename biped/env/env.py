@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any
 
 import gymnasium
@@ -16,7 +15,9 @@ from biped.config.randomization import NoiseConfig
 from biped.config.task import EnvConfig
 from biped.env.groups import Observations, observation_space, unseen
 from biped.env.randomizer import Randomizer
+from biped.env.running import SNAPSHOT, SNAPSHOT_OF_STATS, Drive, Graph, graphed
 from biped.env.snapshot import attributes, pack, set_attributes, unpack
+from biped.env.starts import Starts
 from biped.env.vec_env import StableBaselinesVecEnv
 from biped.mdp.commands import CommandState, advance_commands, command_progress, is_moving, widened
 from biped.mdp.episode_stats import EpisodeStats, EpisodeSummary
@@ -24,15 +25,8 @@ from biped.mdp.gait import StepEvents, StepState, advance_phase, advance_steps, 
 from biped.mdp.observations import ObservationInputs, ObservationLayout
 from biped.mdp.rewards import RewardInputs, RewardModel, active_terms, compute_rewards
 from biped.mdp.terminations import check_terminations
-from biped.robot.rotations import quat_from_yaw, quat_rotate
-from biped.robot.state import BipedState, select_state, without_motion
+from biped.robot.state import BipedState, select_state
 from biped.sim.scene import ResetPose, Scene, make_scene
-
-_RUNNING = ("_phase", "_episode_steps", "_previous_action", "_state", "_steps", "_events", "_command")
-_SNAPSHOT: Mapping[str, str] = MappingProxyType({key: key for key in _RUNNING})
-"""Names in a checkpoint, which must not change, and the attributes with the running episodes; identical so far."""
-_SNAPSHOT_OF_STATS = MappingProxyType({"episode_return": "episode_return", "episode_length": "episode_length"})
-"""The same for the statistics."""
 
 
 class BipedEnv(VectorEnv):
@@ -79,10 +73,8 @@ class BipedEnv(VectorEnv):
         self._default_joint_pos = self._rewards.default_joint_pos_rad
         self._generator = torch.Generator(self.device)
         self._generator.manual_seed(seed)
-        self._lift = torch.tensor((0.0, 0.0, cfg.reset.clearance_m), device=self.device, dtype=torch.float32)
         self._all = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
-        self._standing = self._measure_standing()
-        self._at_rest = without_motion(self._standing)
+        self._starts = Starts(cfg, scene, self._default_joint_pos, self._generator)
         self._phase = torch.zeros(self.num_envs, device=self.device, dtype=torch.float32)
         self._episode_steps = torch.zeros(self.num_envs, device=self.device, dtype=torch.float32)
         self._max_episode_steps = round(cfg.termination.episode_s / cfg.sim.control_dt_s)
@@ -96,7 +88,13 @@ class BipedEnv(VectorEnv):
         self._shares = torch.zeros(self.num_envs, len(self.reward_names), device=self.device, dtype=torch.float32)
         self.command_share = 1.0
         """Share of the command ranges to draw from, around their middle; set by the curriculum."""
-        self._start(self._all, self._standing)
+        self._drive_robots, self._judge_step = self._drive, self._judge
+        self._start_everywhere()
+
+    def use_graphs(self, graph: Graph) -> None:
+        """Run what a step does before and after the simulator's part as a graph each, made by `graph`."""
+        self._drive_robots = graphed(self, self._drive, graph, self._generator)
+        self._judge_step = graphed(self, self._judge, graph, self._generator)
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -113,7 +111,7 @@ class BipedEnv(VectorEnv):
             self._generator.manual_seed(seed)
         self.stats.restart()
         self._events = StepEvents.none(self.num_envs, self.device)
-        self._start(self._all, self._standing)
+        self._start_everywhere()
         return self._observe(), {}
 
     def step(self, actions: Tensor | np.ndarray) -> tuple[Observations, Tensor, Tensor, Tensor, dict[str, Any]]:
@@ -130,52 +128,16 @@ class BipedEnv(VectorEnv):
         Raises:
             ValueError: the actions have another shape.
         """
-        cfg = self.cfg
-        actions = self._as_actions(actions)
-        refused = ~torch.isfinite(torch.cat((actions, self._command.velocity), dim=1)).all(dim=1)
-        actions = actions.clamp(-cfg.control.action_clip, cfg.control.action_clip).masked_fill(refused[:, None], 0.0)
-        force_w = self._randomizer.push(self._state, self.difficulty)
-        state = self.scene.step(self._randomizer.joint_targets(actions), force_w)
-        state = replace(state, error=state.error | refused)
-
-        dt_s = cfg.sim.control_dt_s
-        self._episode_steps = self._episode_steps + 1
-        self._phase = advance_phase(self._phase, cfg.gait.frequency_hz, dt_s)
-        self._steps, self._events = advance_steps(self._steps, state.foot_force_n, dt_s, cfg.gait)
-        ends = check_terminations(state, self._episode_steps, self._max_episode_steps, cfg.termination)
-        moving = is_moving(self._command.velocity, cfg.command)
-        achieved = torch.cat((state.base_lin_vel_b[:, :2], state.base_ang_vel_b[:, 2:]), dim=-1)
-        progress = command_progress(self._command.velocity, achieved, cfg.command)
-        rewards, shares = compute_rewards(
-            RewardInputs(
-                state=state,
-                command=self._command.velocity,
-                action=actions,
-                previous_action=self._previous_action,
-                phase=self._phase,
-                contacts=self._steps.contacts,
-                steps=self._events,
-                fell=ends.fell,
-                moving=moving,
-                progress=progress,
-            ),
-            self._rewards,
-        )
-        # Failed physics gives zero rewards and zero observations, so that no NaN spreads.
-        rewards, shares = rewards.masked_fill(ends.error, 0.0), shares.masked_fill(ends.error[:, None], 0.0)
-        returns, lengths = self.stats.add(rewards, shares, progress.clamp(-1.0, 1.0), moving & ~ends.error, ends)
-
-        self._state, self._previous_action, self._shares = state, actions, shares
-        self._randomizer.feel(self._steps.contacts, state)
-        final_obs = unseen(ends.error, self._observe())
-        self._start(ends.done, state)
-        infos = {
-            "final_obs": final_obs,
-            "_final_obs": ends.done,
-            "episode_return": returns,
-            "episode_length": lengths,
-        }
-        return self._observe(), rewards, ends.terminated, ends.truncated, infos
+        drive: Drive = self._drive_robots(self._as_actions(actions), self.difficulty)
+        if drive.jump is not None:
+            self.scene.set_base_velocity(*drive.jump, self._state.base_ang_vel_b)
+        state = self.scene.step(drive.joint_targets_rad, drive.force_w)
+        state = replace(state, error=state.error | drive.refused)
+        results, start = self._judge_step(state, drive.actions, self.command_share, self.difficulty)
+        observations, rewards, terminated, truncated, infos = results
+        self.stats.count(self.num_envs)
+        self._place(infos["_final_obs"], start)
+        return observations, rewards, terminated, truncated, infos
 
     def end_rollout(self, max_error_share: float = 1.0) -> EpisodeSummary:
         """Return the statistics since the last call, and widen the command ranges if the commands were followed well.
@@ -212,8 +174,8 @@ class BipedEnv(VectorEnv):
     def get_state(self) -> dict[str, Tensor]:
         """Return copies of everything that running episodes and future draws depend on, simulator state included."""
         return {
-            **pack(attributes(self, _SNAPSHOT)),
-            **pack(attributes(self.stats, _SNAPSHOT_OF_STATS)),
+            **pack(attributes(self, SNAPSHOT)),
+            **pack(attributes(self.stats, SNAPSHOT_OF_STATS)),
             **self._randomizer.get_state(),
             "generator": self._generator.get_state(),
             "command_share": torch.tensor(self.command_share, dtype=torch.float64),
@@ -229,14 +191,14 @@ class BipedEnv(VectorEnv):
         # Checked before anything is restored: a GPU's generator has a state of another size.
         if state["generator"].shape != self._generator.get_state().shape:
             raise RuntimeError("the random draws are those of another kind of device")
-        mine = unpack(attributes(self, _SNAPSHOT), state)
-        stats = unpack(attributes(self.stats, _SNAPSHOT_OF_STATS), state)
+        mine = unpack(attributes(self, SNAPSHOT), state)
+        stats = unpack(attributes(self.stats, SNAPSHOT_OF_STATS), state)
         self._randomizer.set_state(state)
         self.scene.set_state({name.removeprefix("scene."): v for name, v in state.items() if name.startswith("scene.")})
         self._generator.set_state(state["generator"].cpu())
         self.command_share = float(state["command_share"])
-        set_attributes(self, _SNAPSHOT, mine)
-        set_attributes(self.stats, _SNAPSHOT_OF_STATS, stats)
+        set_attributes(self, SNAPSHOT, mine)
+        set_attributes(self.stats, SNAPSHOT_OF_STATS, stats)
 
     @property
     def state(self) -> BipedState:
@@ -295,51 +257,79 @@ class BipedEnv(VectorEnv):
         """Differences between the robots, and disturbances."""
         return self._randomizer
 
+    def _drive(self, actions: Tensor, difficulty: float) -> Drive:
+        """Return what the simulator is told in a control step; a function of the running episodes."""
+        refused = ~torch.isfinite(torch.cat((actions, self._command.velocity), dim=1)).all(dim=1)
+        clip = self.cfg.control.action_clip
+        actions = actions.clamp(-clip, clip).masked_fill(refused[:, None], 0.0)
+        push = self._randomizer.push(self._state, difficulty)
+        return Drive(actions, refused, self._randomizer.joint_targets(actions), *push)
+
+    def _judge(
+        self, state: BipedState, actions: Tensor, command_share: float, difficulty: float
+    ) -> tuple[tuple[Observations, Tensor, Tensor, Tensor, dict[str, Any]], BipedState]:
+        """Return the results of a step, and the states in which episodes start where one ended."""
+        cfg = self.cfg
+        dt_s = cfg.sim.control_dt_s
+        self._episode_steps = self._episode_steps + 1
+        self._phase = advance_phase(self._phase, cfg.gait.frequency_hz, dt_s)
+        self._steps, self._events = advance_steps(self._steps, state.foot_force_n, dt_s, cfg.gait)
+        ends = check_terminations(state, self._episode_steps, self._max_episode_steps, cfg.termination)
+        moving = is_moving(self._command.velocity, cfg.command)
+        achieved = torch.cat((state.base_lin_vel_b[:, :2], state.base_ang_vel_b[:, 2:]), dim=-1)
+        progress = command_progress(self._command.velocity, achieved, cfg.command)
+        rewards, shares = compute_rewards(
+            RewardInputs(
+                state=state,
+                command=self._command.velocity,
+                action=actions,
+                previous_action=self._previous_action,
+                phase=self._phase,
+                contacts=self._steps.contacts,
+                steps=self._events,
+                fell=ends.fell,
+                moving=moving,
+                progress=progress,
+            ),
+            self._rewards,
+        )
+        # Failed physics gives zero rewards and zero observations, so that no NaN spreads.
+        rewards, shares = rewards.masked_fill(ends.error, 0.0), shares.masked_fill(ends.error[:, None], 0.0)
+        returns, lengths = self.stats.add(rewards, shares, progress.clamp(-1.0, 1.0), moving & ~ends.error, ends)
+
+        self._state, self._previous_action, self._shares = state, actions, shares
+        self._randomizer.feel(self._steps.contacts, state)
+        final_obs = unseen(ends.error, self._observe())
+        start = self._begin(ends.done, state, command_share, difficulty)
+        infos = {
+            "final_obs": final_obs,
+            "_final_obs": ends.done,
+            "episode_return": returns,
+            "episode_length": lengths,
+        }
+        return (self._observe(), rewards, ends.terminated, ends.truncated, infos), start
+
     def _as_actions(self, actions: Tensor | np.ndarray) -> Tensor:
         actions = torch.as_tensor(actions, dtype=torch.float32, device=self.device)
         if actions.shape != self.action_space.shape:
             raise ValueError(f"actions are {tuple(actions.shape)}, but must be {self.action_space.shape}")
         return actions
 
-    def _measure_standing(self) -> BipedState:
-        """Return the state of robots standing in the default pose, with the feet where the simulator has them."""
-        base_pos_w = torch.zeros(self.num_envs, 3, device=self.device, dtype=torch.float32)
-        base_pos_w[:, 2] = self.cfg.robot.default_base_height_m
-        upright = quat_from_yaw(torch.zeros(self.num_envs, device=self.device, dtype=torch.float32))
-        joint_pos_rad = self._default_joint_pos.expand(self.num_envs, -1)
-        self.scene.reset(self._all, ResetPose(base_pos_w, upright, joint_pos_rad))
-        standing = self.scene.step(joint_pos_rad)
-        return replace(standing, base_pos_w=base_pos_w, base_quat_w=upright, error=torch.zeros_like(standing.error))
-
-    def _draw_start(self) -> BipedState:
-        """Draw the state in which episodes start: at rest, any heading, near the default pose."""
-        reset, rest = self.cfg.reset, self._at_rest
-        draws = 2.0 * self._rand(*rest.joint_pos_rad.shape) - 1.0
-        yaw_rad = 2.0 * torch.pi * self._rand(self.num_envs)
-        quat = quat_from_yaw(yaw_rad)
-        base_pos_w = rest.base_pos_w + self._lift
-        return replace(
-            rest,
-            base_pos_w=base_pos_w,
-            base_quat_w=quat,
-            joint_pos_rad=self._default_joint_pos + reset.joint_noise_rad * draws,
-            # The feet of the default pose: joint noise moves them by millimetres; the first step reads their place.
-            foot_pos_w=base_pos_w[:, None] + quat_rotate(quat[:, None], rest.foot_pos_w - rest.base_pos_w[:, None]),
-        )
-
     def _rand(self, *shape: int) -> Tensor:
         """Draw uniformly from 0 to 1."""
         return torch.rand(*shape, generator=self._generator, device=self.device, dtype=torch.float32)
 
-    def _start(self, mask: Tensor, state: BipedState) -> None:
-        """Start new episodes where `mask` (num_envs,) is True; elsewhere `state` and the commands continue."""
+    def _start_everywhere(self) -> None:
+        start = self._begin(self._all, self._starts.standing, self.command_share, self.difficulty)
+        self._place(self._all, start)
+
+    def _begin(self, mask: Tensor, state: BipedState, command_share: float, difficulty: float) -> BipedState:
+        """Begin new episodes where `mask` is True, else continue from `state`; return start states for `_place`."""
         cfg = self.cfg
-        start = self._draw_start()
+        start = self._starts.draw()
         phase, late = self._rand(2, self.num_envs)
-        self._randomizer.begin(mask, late, self.difficulty)
+        self._randomizer.begin(mask, late, difficulty)
         start = self._randomizer.disturbed(start)
-        self.scene.reset(mask, ResetPose(start.base_pos_w, start.base_quat_w, start.joint_pos_rad))
-        self._randomizer.set_in_motion(mask, start)
         self._randomizer.start_sensors(mask, start)
         self._state = select_state(mask, start, state)
         self._phase = torch.where(mask, phase, self._phase)
@@ -347,8 +337,15 @@ class BipedEnv(VectorEnv):
         self._previous_action = torch.where(mask[:, None], 0.0, self._previous_action)
         self._steps = self._steps.reset(mask)
         self._command = advance_commands(
-            self._command, mask, cfg.sim.control_dt_s, cfg.command, self._generator, self.command_share
+            self._command, mask, cfg.sim.control_dt_s, cfg.command, self._generator, command_share
         )
+        return start
+
+    def _place(self, mask: Tensor, start: BipedState) -> None:
+        """Put the simulator's robots where episodes begin."""
+        self._randomizer.apply_draws()
+        self.scene.reset(mask, ResetPose(start.base_pos_w, start.base_quat_w, start.joint_pos_rad))
+        self._randomizer.set_in_motion(mask, start)
 
     def _observe(self) -> Observations:
         """Return the actor's observation, with sensor errors, and the critic's, from the true state."""

@@ -105,8 +105,6 @@ class Randomizer:
         if self._draws:
             fresh = sample_dynamics(random, cfg.robot, cfg.num_envs, self._generator, difficulty)
             self.dynamics = redrawn(self.dynamics, fresh, mask, random)
-            if self._applies_draws:
-                self._apply()
         again = mask & self._latency_by_share
         steps = torch.where(again, (late < cfg.control.latency_share).long(), self.dynamics.latency_steps)
         self.dynamics = replace(self.dynamics, latency_steps=steps)
@@ -153,6 +151,11 @@ class Randomizer:
             encoders = self._encoders or Encoders.initial(start)
             self._encoders = encoders.reset(mask, start, random.encoders, self._generator)
 
+    def apply_draws(self) -> None:
+        """Tell the scene of dynamics that are drawn per episode."""
+        if self._applies_draws:
+            self._apply()
+
     def set_in_motion(self, mask: Tensor, start: BipedState) -> None:
         """Set the initial velocity of the robots where `mask` (num_envs,) is True."""
         if self._has_start_motion:
@@ -171,21 +174,25 @@ class Randomizer:
         self._actuation = self._actuation.driven_to(targets, self.dynamics.backlash_rad)
         return self._actuation.joint_targets_rad
 
-    def push(self, state: BipedState, share: float) -> Tensor | None:
-        """Advance the push timers and push where due; return forces on the bases, (num_envs, 3), N in the world.
+    def push(self, state: BipedState, share: float) -> tuple[Tensor | None, tuple[Tensor, Tensor] | None]:
+        """Advance the push timers, and push where due.
 
         Args:
             state: the state before the control step.
             share: share of the pushes' full size.
+
+        Returns:
+            Forces on the bases, (num_envs, 3), N in the world; and where velocities jump, (num_envs,), bool, with the
+            velocities after that, (num_envs, 3), m/s in the world. None for a kind of push that is off.
         """
         if not self._has_pushes:
-            return None
+            return None, None
         cfg, dt_s = self._cfg.randomization.push, self._cfg.sim.control_dt_s
         self._pushes, jumps, change_w = self._pushes.advance(dt_s, cfg, share, self._generator)
-        if cfg.velocity_m_s:
-            vel_w = quat_rotate(state.base_quat_w, state.base_lin_vel_b)
-            self._scene.set_base_velocity(jumps, vel_w + change_w, state.base_ang_vel_b)
-        return self._pushes.force_w if cfg.force_n else None
+        force_w = self._pushes.force_w if cfg.force_n else None
+        if not cfg.velocity_m_s:
+            return force_w, None
+        return force_w, (jumps, quat_rotate(state.base_quat_w, state.base_lin_vel_b) + change_w)
 
     def feel(self, contacts: Tensor, state: BipedState) -> None:
         """Read the sensors at the true contacts (num_envs, 2), bool, and the true state of a control step."""
@@ -243,6 +250,14 @@ class Randomizer:
         """
         set_attributes(self, self._snapshot, unpack(attributes(self, self._snapshot), state))
         self._apply()
+
+    def running(self) -> dict[str, Any]:
+        """Return all that a step changes, but for the draws."""
+        return attributes(self, self._snapshot)
+
+    def set_running(self, running: Mapping[str, Any]) -> None:
+        """Set what `running` returned."""
+        set_attributes(self, self._snapshot, running)
 
     @property
     def _snapshot(self) -> Mapping[str, str]:

@@ -71,15 +71,19 @@ class EpisodeStats:
         returns = self.episode_return = self.episode_return + rewards
         lengths = self.episode_length = self.episode_length + 1
         done = ends.done
-        self._steps += len(rewards)
         ended = torch.stack((torch.ones_like(rewards), returns, lengths, *(getattr(ends, c) for c in CAUSES)), dim=1)
         walked = torch.stack((rewards, moving.float(), torch.where(moving, progress, 0.0)), dim=1)
         columns = (walked, torch.where(done[:, None], ended, 0.0), shares)
         self._sums += torch.cat(columns, dim=1).sum(dim=0)
-        self._max_return = torch.maximum(self._max_return, torch.where(done, returns, -torch.inf).amax())
+        # In place, so that a CUDA graph of this can be replayed.
+        torch.maximum(self._max_return, torch.where(done, returns, -torch.inf).amax(), out=self._max_return)
         self.episode_return = torch.where(done, 0.0, returns)
         self.episode_length = torch.where(done, 0.0, lengths)
         return returns, lengths
+
+    def count(self, steps: int) -> None:
+        """Count control steps of robots, all of them together, after `add`."""
+        self._steps += steps
 
     def restart(self) -> None:
         """Restart every episode; the sums collected so far are kept."""

@@ -176,15 +176,15 @@ class DeviceRolloutBuffer:
         means: Tensor | None = None,
     ) -> None:
         """Store one step: (n_envs, ...) each."""
-        for target, source in zip(_leaves(self.observations), _leaves(observations), strict=True):
-            target[self.pos].copy_(source.reshape(target.shape[1:]))
-        self.actions[self.pos].copy_(actions.reshape(self.actions.shape[1:]))
-        self.rewards[self.pos].copy_(rewards)
-        self.episode_starts[self.pos].copy_(episode_starts)
-        self.values[self.pos].copy_(values)
-        self.log_probs[self.pos].copy_(log_probs)
+        stored = [*_leaves(self.observations), self.actions, self.rewards, self.values, self.log_probs]
+        targets = [tensor[self.pos] for tensor in stored]
+        step = [*_leaves(observations), actions, rewards, values, log_probs]
+        sources = [source.reshape(target.shape) for target, source in zip(targets, step, strict=True)]
         if self.means is not None and means is not None:
-            self.means[self.pos].copy_(means)
+            targets, sources = [*targets, self.means[self.pos]], [*sources, means]
+        # One kernel on a GPU, where all are of one type.
+        torch._foreach_copy_(targets, sources)  # pyright: ignore[reportPrivateImportUsage]
+        self.episode_starts[self.pos].copy_(episode_starts)
         self.pos += 1
         self.full = self.pos == self.buffer_size
 

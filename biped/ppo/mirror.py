@@ -78,23 +78,27 @@ class Mirror:
         return {name: reflect.where(chosen, observations[name]) for name, reflect in self.observations.items()}
 
 
-class MirrorMemory:
-    """The LSTM states of a policy whose observations so far are all mirrored."""
+@torch.no_grad()
+def advance_mirrored(
+    mirror: Mirror,
+    policy: RecurrentActorCriticPolicy,
+    observations: Observations,
+    episode_starts: Tensor,
+    states: RNNStates,
+    precision: Precision = "fp32",
+) -> RNNStates:
+    """Return the LSTM states of a policy whose observations so far are all mirrored, after one step more.
 
-    def __init__(self, mirror: Mirror, states: RNNStates) -> None:
-        """Start with `states`, (layers, n_envs, lstm_hidden_size) each."""
-        self._mirror, self.states = mirror, states
-
-    @torch.no_grad()
-    def see(
-        self,
-        policy: RecurrentActorCriticPolicy,
-        observations: Observations,
-        episode_starts: Tensor,
-        precision: Precision = "fp32",
-    ) -> None:
-        """Advance by one step: observations (n_envs, width), or groups of them, and episode starts (n_envs,), bool."""
-        before = forget_where(episode_starts, self.states)
+    Args:
+        mirror: the symmetry.
+        policy: the networks.
+        observations: the original observations (n_envs, width), or groups of them.
+        episode_starts: (n_envs,), bool.
+        states: the states before the step, (layers, n_envs, lstm_hidden_size) each.
+        precision: precision of the networks.
+    """
+    before = forget_where(episode_starts, states)
+    with unchecked_distributions():
         step = single_steps(len(episode_starts))
-        with unchecked_distributions():
-            *_, self.states = evaluate_sequences(policy, self._mirror.see(observations), step, before, precision)
+        *_, after = evaluate_sequences(policy, mirror.see(observations), step, before, precision)
+    return after

@@ -26,26 +26,23 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from biped.ppo.buffer import DeviceRolloutBuffer, map_observations
-from biped.ppo.env_edge import EndedEpisodes, Step, clip_bounds, edge_of, to_device
+from biped.ppo.env_edge import EndedEpisodes, clip_bounds, edge_of, to_device
 from biped.ppo.gradients import APPROX_KL, KL, TOTAL, USED, PpoGradient, summarise
 from biped.ppo.guard import TOLERATED_IN_A_ROW, LastGood, StepGuard
 from biped.ppo.host_view import HostArray
 from biped.ppo.kl_schedule import KlSchedule, next_learning_rate
 from biped.ppo.losses import explained_variance
-from biped.ppo.mirror import Mirror, MirrorMemory
+from biped.ppo.mirror import Mirror
 from biped.ppo.normalizer import Observer
 from biped.ppo.precision import Precision, usable_precision
 from biped.ppo.recurrent_pass import (
     Observations,
     are_independent,
-    evaluate_critic,
-    evaluate_sequences,
-    forget_where,
     single_precision,
-    single_steps,
     unchecked_distributions,
     without_non_finite,
 )
+from biped.ppo.sampling import CutOffs, Graph, Sample, Sampler
 from biped.ppo.side_by_side import SideBySide
 
 GIVE_UP_AFTER = 10
@@ -123,7 +120,8 @@ class DeviceRecurrentPPO(RecurrentPPO):
         lstm = self.policy.lstm_actor
         zeros = torch.zeros(lstm.num_layers, self.n_envs, lstm.hidden_size, device=self.device, dtype=torch.float32)
         self._last_lstm_states = RNNStates((zeros, zeros), (zeros, zeros))
-        self._in_mirror = None if self.mirror is None else MirrorMemory(self.mirror, self._last_lstm_states)
+        self._mirrored_states = None if self.mirror is None else self._last_lstm_states
+        self._sampler = Sampler(self.policy, self.n_envs, self.runs_in, self.mirror)
         self.rollout_buffer = DeviceRolloutBuffer(
             self.n_steps,
             self.n_envs,
@@ -161,8 +159,8 @@ class DeviceRecurrentPPO(RecurrentPPO):
         self._last_obs = to_device(self._last_obs, self.device)
         self._last_episode_starts = cast("Any", torch.as_tensor(self._last_episode_starts, device=self.device))
         assert self._last_lstm_states is not None
-        ended, in_mirror = EndedEpisodes(), self._in_mirror
-        rollout_buffer.begin(self._last_lstm_states, self._log_std(), in_mirror and in_mirror.states)
+        ended, cut_offs = EndedEpisodes(), CutOffs(self._sampler, rollout_buffer.rewards, self.gamma)
+        rollout_buffer.begin(self._last_lstm_states, self._log_std(), self._mirrored_states)
         if self.use_sde:
             self.policy.reset_noise(env.num_envs)
         callback.on_rollout_start()
@@ -171,14 +169,13 @@ class DeviceRecurrentPPO(RecurrentPPO):
                 if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
                     self.policy.reset_noise(env.num_envs)
                 obs_tensor, episode_starts = self._last_obs, cast("Tensor", self._last_episode_starts)
-                actions, values, log_probs, means, lstm_states = self._act(obs_tensor, episode_starts)
-                if in_mirror is not None:
-                    in_mirror.see(self.policy, obs_tensor, episode_starts, self.runs_in)
+                actions, values, log_probs, means, lstm_states, mirrored = self._act(obs_tensor, episode_starts)
                 clipped_actions = actions if self._bounds is None else actions.clamp(*self._bounds)
                 step = edge.step(clipped_actions)
                 self.num_timesteps += env.num_envs
                 # Must come before the callback, which may end the rollout: the next one continues from here.
                 self._last_obs, self._last_lstm_states = step.observations, lstm_states
+                self._mirrored_states = mirrored
                 self._last_episode_starts = cast("Any", step.dones)
                 if isinstance(step.infos, list):
                     self._update_info_buffer(step.infos, step.returned["dones"])
@@ -188,46 +185,26 @@ class DeviceRecurrentPPO(RecurrentPPO):
                 callback.update_locals({**locals(), **on_host, **step.returned})
                 if not callback.on_step():
                     return False
-                rewards = self._bootstrapped(step, lstm_states)
-                rollout_buffer.add(obs_tensor, actions, rewards, episode_starts, values, log_probs, means)
+                cut_offs.note(rollout_buffer.pos, step, lstm_states)
+                rollout_buffer.add(obs_tensor, actions, step.rewards, episode_starts, values, log_probs, means)
         finally:
             self._drain(ended)
-        last_values = self._values(self._last_obs, self._last_lstm_states)  # unused where an episode ended
+        cut_offs.pay()
+        last_values = self._sampler.values(self._last_obs, self._last_lstm_states.vf)  # unused where an episode ended
         last_dones = cast("Tensor", self._last_episode_starts)
         rollout_buffer.compute_returns_and_advantage(last_values, last_dones, self.gamma, self.gae_lambda)
         callback.on_rollout_end()
         return True
 
-    @torch.no_grad()
-    def _act(
-        self, observations: Observations, episode_starts: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, RNNStates]:
-        """Sample actions; return them with values, log-probabilities, the Gaussian's means, and the next states."""
+    def _act(self, observations: Observations, episode_starts: Tensor) -> Sample:
+        """Sample actions, given everything that was observed before."""
         assert self._last_lstm_states is not None
-        with unchecked_distributions():
-            distribution, values, states = evaluate_sequences(
-                self.policy,
-                observations,
-                single_steps(self.n_envs),
-                forget_where(episode_starts, self._last_lstm_states),
-                self.runs_in,
-            )
-            flat = distribution.get_actions()
-            means = distribution.distribution.mean if type(distribution) is DiagGaussianDistribution else None
-            actions = flat.view(-1, *(self.action_space.shape or ()))
-            return actions, values, distribution.log_prob(flat), means, states
+        return self._sampler(observations, episode_starts, self._last_lstm_states, self._mirrored_states)
 
-    def _bootstrapped(self, step: Step, states: RNNStates) -> Tensor:
-        """Return the step's rewards, plus the value lost to time-outs: Pardo et al. 2018, equation 6."""
-        if step.truncated is None:
-            return step.rewards
-        cut_off = self._values(step.final_observations, states)
-        return step.rewards + torch.where(step.truncated, self.gamma * cut_off, 0.0)
-
-    @torch.no_grad()
-    def _values(self, observations: Observations, states: RNNStates) -> Tensor:
-        """Return the values (n_envs,) of observations, given the LSTM `states` before them."""
-        return evaluate_critic(self.policy, observations, single_steps(self.n_envs), states.vf, self.runs_in)[0]
+    def use_graphs(self, graph: Graph) -> None:
+        """Act in rollouts as a graph, made by `graph` of a function of tensors, such as a CUDA graph."""
+        if not self.use_sde:
+            self._sampler.use_graph(graph)
 
     def _drain(self, ended: EndedEpisodes) -> None:
         """Pass the episodes of a rollout to Stable-Baselines3's statistics."""
@@ -335,8 +312,8 @@ class DeviceRecurrentPPO(RecurrentPPO):
         self._last_good.restore(self.policy, self.policy.optimizer, confirmed=self._undone_in_a_row > 1)
         assert self._last_lstm_states is not None
         self._last_lstm_states = without_non_finite(self._last_lstm_states)
-        if self._in_mirror is not None:
-            self._in_mirror.states = without_non_finite(self._in_mirror.states)
+        if self._mirrored_states is not None:
+            self._mirrored_states = without_non_finite(self._mirrored_states)
         if self._undone_in_a_row >= GIVE_UP_AFTER:
             raise FloatingPointError(
                 f"loss or gradient was not finite in {GIVE_UP_AFTER} updates in a row, at ever smaller learning rates: "
@@ -396,5 +373,13 @@ class DeviceRecurrentPPO(RecurrentPPO):
 
     def _excluded_save_params(self) -> list[str]:
         # Excludes copies of the weights, and tensors on a device that another machine may not have.
-        on_device = ("_last_obs", "_last_episode_starts", "_last_good", "_bounds", "mirror", "_in_mirror", "runs_in")
-        return [*super()._excluded_save_params(), *on_device, "should_break_off", "two_streams"]
+        on_device = (
+            "_last_obs",
+            "_last_episode_starts",
+            "_last_good",
+            "_bounds",
+            "mirror",
+            "_mirrored_states",
+            "runs_in",
+        )
+        return [*super()._excluded_save_params(), *on_device, "should_break_off", "two_streams", "_sampler"]

@@ -32,8 +32,8 @@ def learner_state(model: DeviceRecurrentPPO) -> dict[str, Tensor]:
         state |= {_observed(name): group.clone() for name, group in groups.items()}
         state["episode_starts"] = torch.as_tensor(model._last_episode_starts).clone()
         state |= _lstm("lstm", states)
-        if model._in_mirror is not None:
-            state |= _lstm("mirror", model._in_mirror.states)
+        if model._mirrored_states is not None:
+            state |= _lstm("mirror", model._mirrored_states)
     return state
 
 
@@ -55,8 +55,8 @@ def restore_learner(model: DeviceRecurrentPPO, state: Mapping[str, Tensor]) -> N
         model._last_obs = cast("Any", seen if isinstance(space, spaces.Dict) else seen[""])
         model._last_episode_starts = cast("Any", state["episode_starts"].to(model.device))
         model._last_lstm_states = _unlstm("lstm", state, mine)
-        if model._in_mirror is not None:
-            model._in_mirror.states = _unlstm("mirror", state, mine)
+        if model._mirrored_states is not None:
+            model._mirrored_states = _unlstm("mirror", state, mine)
     restore_random(state)
 
 

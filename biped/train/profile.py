@@ -23,6 +23,7 @@ from biped.base.errors import say, warn
 from biped.base.files import whole_folder
 from biped.env import env as environment
 from biped.env.env import BipedEnv
+from biped.ppo.sampling import Sampler
 from biped.train.callback import Part, Row
 
 STEP, SIMULATION, READING, REWARDS, OBSERVATIONS = "step", "simulation", "reading", "rewards", "observations"
@@ -79,7 +80,8 @@ def places(env: BipedEnv, learner: type) -> list[Place]:
         Place(scene, "_read_state", READING),
         Place(environment, "compute_rewards", REWARDS),
         Place(env, "_observe", OBSERVATIONS),
-        *(Place(learner, name, INFERENCE) for name in ("_act", "_values")),
+        Place(learner, "_act", INFERENCE),
+        Place(Sampler, "values", INFERENCE),
         Place(learner, "train", UPDATE),
     ]
 

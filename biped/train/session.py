@@ -15,6 +15,7 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
 from biped.base.command_line import ending_at_once, run_flags, typed
+from biped.base.cuda_graph import CudaGraph
 from biped.base.errors import MachineError, UsageError, disk_error, is_out_of_memory, say, warn
 from biped.base.interrupts import Interrupted, Interrupts
 from biped.base.machine import keep_freed_memory
@@ -127,6 +128,9 @@ def build(plan: Plan) -> Training:
     model = make_model(config, env, plan.seed)
     training = Training(env, bench, model, TrainingState(model, env.env))
     _restore(plan, training)
+    if config.train.cuda_graphs and env.env.device.type == "cuda":
+        env.env.use_graphs(CudaGraph)
+        model.use_graphs(CudaGraph)
     return training
 
 

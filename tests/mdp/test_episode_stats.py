@@ -31,6 +31,7 @@ def test_sums_over_episodes_by_hand() -> None:
     assert returns.tolist() == [1.0, 4.0, 6.0]
     assert lengths.tolist() == [2, 2, 2]
     stats.add(rewards, shares, ZEROS, NOBODY, ends(tilt=[True, False, False]))
+    stats.count(3 * 3)
 
     summary = stats.drain()
     assert summary.episodes == 3

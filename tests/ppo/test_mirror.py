@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from biped.ppo.acting import DeterministicActor
 from biped.ppo.buffer import DeviceRolloutBuffer, _random_half
-from biped.ppo.mirror import Mirror, MirrorMemory, Reflection
+from biped.ppo.mirror import Mirror, Reflection, advance_mirrored
 from biped.ppo.recurrent_pass import evaluate_sequences
 from biped.ppo.sequences import Block
 from tests.ppo.tasks import boxed, cart_poles, learn, learner
@@ -83,19 +83,19 @@ def test_the_memory_is_that_of_a_policy_that_saw_everything_in_the_mirror() -> N
     model = learner(make_vec_env(Task, 2))
     lstm = model.policy.lstm_actor
     zeros = torch.zeros(lstm.num_layers, 2, lstm.hidden_size)
-    memory = MirrorMemory(SWAP, RNNStates((zeros, zeros), (zeros, zeros)))
+    memory = RNNStates((zeros, zeros), (zeros, zeros))
     seen = torch.rand(5, 2, 3)
     starts = torch.zeros(5, 2, dtype=torch.bool)
     starts[2, 1] = True
     for step in range(5):
-        memory.see(model.policy, seen[step], starts[step])
+        memory = advance_mirrored(SWAP, model.policy, seen[step], starts[step], memory)
     # Of the first robot all five steps, of the second those from its episode's start on.
     for robot, first in ((0, 0), (1, 2)):
         mirrored = SWAP.observations(seen[first:, robot])
         one = RNNStates(*[(zeros[:, :1], zeros[:, :1])] * 2)
         *_, states = evaluate_sequences(model.policy, mirrored, (Block(5 - first, 1),), one)
-        torch.testing.assert_close(memory.states.pi[0][:, robot], states.pi[0][:, 0])
-        torch.testing.assert_close(memory.states.vf[1][:, robot], states.vf[1][:, 0])
+        torch.testing.assert_close(memory.pi[0][:, robot], states.pi[0][:, 0])
+        torch.testing.assert_close(memory.vf[1][:, robot], states.vf[1][:, 0])
 
 
 def test_one_environment_is_sometimes_seen_in_the_mirror_and_sometimes_not() -> None:
