@@ -4,9 +4,10 @@
     python benchmarks/throughput.py --gpu      and 4096 and 16384, on the GPU
 
 The bare loop sets joint targets and steps the simulator; it reads no state, resets no robot and computes no reward.
-Both loops get the same small actions, under which every robot stands, because a robot lying on its side has other
-contacts and takes another time. The loops take turns, and ratios compare neighbouring turns, so that slow changes of
-the machine's speed do not matter. Prints a table and writes JSON.
+On a GPU a third loop steps the environment as CUDA graphs. All loops get the same small actions, under which every
+robot stands, because a robot lying on its side has other contacts and takes another time. The loops take turns, and
+ratios compare neighbouring turns, so that slow changes of the machine's speed do not matter. Prints a table and writes
+JSON.
 """
 
 import argparse
@@ -24,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.machine import describe_machine, record_file
 from biped.base.command_line import path_name
+from biped.base.cuda_graph import CudaGraph
 from biped.config.task import EnvConfig
 from biped.env.env import BipedEnv
 from biped.sim.genesis_scene import GenesisScene
@@ -53,6 +55,8 @@ class Row:
     """Lowest of those ratios."""
     ratio_high: float
     """Highest of those ratios."""
+    graph_steps_per_s: float | None
+    """Rate of `BipedEnv.step` as CUDA graphs, median of the turns (1/s); None on the CPU."""
 
 
 def seconds_per_step(loop: Callable[[int], object], steps: int, device: torch.device) -> float:
@@ -87,19 +91,27 @@ def measure(cfg: EnvConfig, device: torch.device) -> Row:
         scene.advance(targets[step % len(targets)])
 
     env.reset(seed=0)
-    for loop in (full, bare):
+    loops = [full, bare]
+    if device.type == "cuda":
+        quick = BipedEnv(cfg, scene)
+        quick.use_graphs(CudaGraph)
+        quick.reset(seed=0)
+        loops += [lambda step: quick.step(actions[step % len(actions)])]
+    for loop in loops:
         seconds_per_step(loop, 25, device)
     steps = max(10, int(TURN_S / seconds_per_step(full, 10, device)))
-    turns = [(seconds_per_step(full, steps, device), seconds_per_step(bare, steps, device)) for _ in range(ROUNDS)]
-    ratios = [bare_s / full_s for full_s, bare_s in turns]
+    turns = [[seconds_per_step(loop, steps, device) for loop in loops] for _ in range(ROUNDS)]
+    ratios = [bare_s / full_s for full_s, bare_s, *_ in turns]
+    rates = [cfg.num_envs / statistics.median(turn) for turn in zip(*turns, strict=True)]
     scene.close()
     return Row(
         num_envs=cfg.num_envs,
-        env_steps_per_s=cfg.num_envs / statistics.median(full_s for full_s, _ in turns),
-        bare_steps_per_s=cfg.num_envs / statistics.median(bare_s for _, bare_s in turns),
+        env_steps_per_s=rates[0],
+        bare_steps_per_s=rates[1],
         ratio=statistics.median(ratios),
         ratio_low=min(ratios),
         ratio_high=max(ratios),
+        graph_steps_per_s=rates[2] if len(rates) > 2 else None,
     )
 
 
@@ -117,14 +129,16 @@ def main() -> int:
     if not args.gpu:
         torch.set_num_threads(cpu_preset().train.torch_threads)
 
-    print(f"{'environments':>12} {'BipedEnv.step':>15} {'bare Genesis':>15} {'ratio':>7} {'lowest..highest':>17}")
+    columns = f"{'BipedEnv.step':>15} {'bare Genesis':>15} {'ratio':>7} {'lowest..highest':>17} {'as graphs':>15}"
+    print(f"{'environments':>12} {columns}")
     rows, out, machine = [], record_file(args.out, f"throughput_{device.type}"), describe_machine(device)
     for num_envs in args.sizes or (GPU_SIZES if args.gpu else SIZES):
         row = measure(replace(cpu_preset().env, num_envs=num_envs), device)
         rows.append(row)
+        graphs = "-" if row.graph_steps_per_s is None else f"{row.graph_steps_per_s:,.0f}/s"
         print(
             f"{row.num_envs:>12,} {row.env_steps_per_s:>13,.0f}/s {row.bare_steps_per_s:>13,.0f}/s {row.ratio:>7.2f} "
-            f"{row.ratio_low:>10.2f}..{row.ratio_high:.2f}",
+            f"{row.ratio_low:>10.2f}..{row.ratio_high:.2f}     {graphs:>15}",
             flush=True,
         )
         record = {"machine": machine, "rounds": ROUNDS, "rows": [vars(row) for row in rows]}

@@ -116,6 +116,37 @@ def test_a_deterministic_training_gives_the_same_bits_each_time(tmp_path) -> Non
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+GRAPHS = """
+from dataclasses import replace
+
+import torch
+from biped.base.cuda_graph import CudaGraph
+from biped.env.env import BipedEnv
+from biped_config import randomization_preset, smoke_preset
+from tests.stub_scene import StubScene
+
+device = torch.device("cuda")
+cfg = replace(smoke_preset().env, randomization=randomization_preset("full"))
+plain, quick = (BipedEnv(cfg, StubScene(cfg, device), seed=3) for _ in range(2))
+quick.use_graphs(CudaGraph)
+for step in range(60):
+    if step == 30:
+        plain.command_share = quick.command_share = 0.6
+    actions = torch.randn(cfg.num_envs, 9, generator=torch.Generator(device).manual_seed(step), device=device)
+    wanted, found = plain.step(actions), quick.step(actions)
+    for one, other in zip((*wanted[0].values(), *wanted[1:4]), (*found[0].values(), *found[1:4]), strict=True):
+        assert torch.equal(one, other), step
+"""
+
+
+@pytest.mark.gpu
+def test_a_step_as_cuda_graphs_gives_the_bits_of_one_without(tmp_path) -> None:
+    ended = run([sys.executable, "-c", GRAPHS], check=True)
+    assert "cannot be a CUDA graph" not in ended.stderr
+    command = [sys.executable, "biped_train.py", "--preset", "smoke", "--device", "cuda", "--log_dir", str(tmp_path)]
+    assert "cannot be a CUDA graph" not in run([*command, "--set", "train.cuda_graphs=true"], check=True).stderr
+
+
 RESUME = """
 from dataclasses import replace
 
