@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,6 +66,9 @@ class StubScene:
     def reset(self, mask: Tensor, pose: ResetPose) -> None:
         """Look at the pose."""
         self._expect(mask, pose.base_pos_w, pose.base_quat_w, pose.joint_pos_rad)
+
+    def use_graph(self, graph: Any) -> None:
+        """Do nothing."""
 
     def get_state(self) -> dict[str, Tensor]:
         """Return what the next draws depend on."""

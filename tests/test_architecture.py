@@ -115,6 +115,7 @@ HOT_PATH = {
     "biped/base/cuda_graph.py": None,
     **{f"biped/robot/{name}.py": None for name in ("state", "rotations", "actuators", "dynamics")},
     "biped/sim/genesis_scene.py": {"step", "advance", "_read_state"},
+    "biped/sim/genesis_state.py": None,
     **{f"biped/mdp/{path.name}": None for path in (ROOT / "biped" / "mdp").glob("*.py")},
     "biped/ppo/recurrent_pass.py": None,
     "biped/ppo/losses.py": None,

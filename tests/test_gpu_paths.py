@@ -65,6 +65,8 @@ KERNELS_OF_A_STEP = {
 """At most so many per control step, the stub's own left out."""
 KERNELS_OF_GENESIS = {"alike": 13, "full, drawn at each reset": 19}
 """At most so many of Genesis's own."""
+LAUNCHES_IN_GENESIS = {"alike": 65, "full, drawn at each reset": 171}
+"""With CUDA graphs, at most so many per control step in all, with Genesis's own kernels, getters and setters."""
 LAUNCHES_WITH_GRAPHS = {"environment": 23, "environment and learner": 38}
 """At most so many per control step, the simulator's left out; a graph is one."""
 
@@ -145,6 +147,8 @@ def test_genesis_does_not_wait_either_but_for_its_own_look_for_errors(name: str)
     looks = -(-virtual_genesis.STEPS * PLAIN.sim.substeps // 10)
     assert sum(seen["waits"].values()) <= looks, seen["waits"]
     assert sum(seen["kernels"].values()) <= KERNELS_OF_GENESIS[name], seen["kernels"]
+    assert seen["same"], "as CUDA graphs it goes another way"
+    assert seen["launches"] <= LAUNCHES_IN_GENESIS[name]
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)

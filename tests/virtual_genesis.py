@@ -14,6 +14,7 @@ from unittest import mock
 
 import torch
 
+from biped.base.cuda_graph import CudaGraph
 from biped.env.env import make_env
 from biped.sim.quick_import import knowing_frozen_files
 from tests.virtual_device import CPU, CUDA, VirtualCuda, place_of, put, tensors_in
@@ -78,20 +79,35 @@ def virtual_genesis(gpu: VirtualCuda) -> Iterator[None]:
 
 
 def watch(name: str) -> dict[str, Any]:
-    """Return waits, what was made on the CPU, and Genesis's kernels per step, of an environment of `test_gpu_paths`."""
-    from tests.test_gpu_paths import ENVIRONMENTS, ROBOTS
+    """Return waits, what was made on the CPU, and Genesis's kernels per step, of an environment of `test_gpu_paths`;
+    and of the same as CUDA graphs, whether it gives the same bits, and all launches per step.
+    """
+    from tests.test_gpu_paths import ENVIRONMENTS, ROBOTS, leaves
 
     with VirtualCuda() as gpu, virtual_genesis(gpu):
-        env = make_env(ENVIRONMENTS[name], CUDA)
-        env.reset(seed=0)
-        actions = torch.zeros(ROBOTS, len(env.cfg.robot.joint_names), device=CUDA)
-        env.step(actions)
-        with gpu.region("steps") as seen:
-            for _ in range(STEPS):
-                result = env.step(actions)
-        finite = bool(torch.isfinite(result[1]).all().cpu())
+        plain, quick = (make_env(ENVIRONMENTS[name], CUDA, seed=3) for _ in range(2))
+        quick.use_graphs(CudaGraph)
+        for env in (plain, quick):
+            env.reset(seed=0)
+        actions = torch.zeros(ROBOTS, len(plain.cfg.robot.joint_names), device=CUDA)
+        same, finite = True, True
+        for step in range(2 * STEPS):
+            counts = step >= STEPS
+            with gpu.region("steps" if counts else "before") as seen:
+                wanted = list(leaves(plain.step(actions)[:4]))
+            with gpu.region("graphs" if counts else "before") as graphs:
+                found = list(leaves(quick.step(actions)[:4]))
+            same &= all(bool((one == other).all().cpu()) for one, other in zip(wanted, found, strict=True))
+            finite &= all(bool(torch.isfinite(part).all().cpu()) for part in wanted)
     of_genesis = {kernel: count / STEPS for kernel, count in seen.kernels.items() if kernel.startswith("genesis.")}
-    return {"waits": dict(seen.waits), "on_the_cpu": dict(seen.on_the_cpu), "kernels": of_genesis, "finite": finite}
+    return {
+        "waits": dict(seen.waits),
+        "on_the_cpu": dict(seen.on_the_cpu),
+        "kernels": of_genesis,
+        "finite": finite,
+        "same": same,
+        "launches": graphs.launched() / STEPS,
+    }
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ class TrainConfig(Section):
     deterministic: bool = False
     """Use only algorithms that add in a fixed order, so that a GPU gives the same bits each time; slower."""
     cuda_graphs: bool = False
-    """On a GPU, launch the kernels of a step as three CUDA graphs; off until somebody has measured it."""
+    """On a GPU, launch the kernels of a step as four CUDA graphs; off until somebody has measured it."""
     torch_threads: Annotated[int, Field(ge=0, le=1024)] = 0
     """CPU threads of torch; 0: torch's own choice. With 1, actor and critic are updated in parallel, on a core each."""
     checkpoint_every_steps: Count = 10_000_000

@@ -95,6 +95,7 @@ class BipedEnv(VectorEnv):
         """Run what a step does before and after the simulator's part as a graph each, made by `graph`."""
         self._drive_robots = graphed(self, self._drive, graph, self._generator)
         self._judge_step = graphed(self, self._judge, graph, self._generator)
+        self.scene.use_graph(graph)
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None

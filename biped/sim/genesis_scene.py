@@ -2,8 +2,7 @@
 
 import importlib
 import sys
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,12 @@ from torch import Tensor
 from biped.base.errors import MachineError, first_line
 from biped.config.robot import SimConfig
 from biped.config.task import EnvConfig
-from biped.robot.actuators import Motors, pd_torque
+from biped.robot.actuators import Motors
 from biped.robot.dynamics import DynamicsSample
 from biped.robot.model import model_file
-from biped.robot.rotations import quat_rotate, quat_rotate_inverse
-from biped.robot.state import GRAVITY_DIRECTION_W, GRAVITY_M_S2, BipedState, non_finite
+from biped.robot.state import GRAVITY_DIRECTION_W, GRAVITY_M_S2, BipedState
 from biped.sim.generators import keeping_generators
+from biped.sim.genesis_state import Readings, as_state
 from biped.sim.kernel_cache import CACHE_REMEDY, choose_cache, is_of_the_disk, is_specialised
 from biped.sim.kernel_news import KernelNews
 from biped.sim.mujoco_robot import genesis_file
@@ -155,8 +154,9 @@ class GenesisScene:
         self._gravity_w = torch.tensor(GRAVITY_DIRECTION_W, device=self.device, dtype=torch.float32).expand(
             self.num_envs, 3
         )
-        self._sole_offset = torch.tensor(cfg.robot.sole_offsets_m, device=self.device, dtype=torch.float32).expand(
-            self.num_envs, 2, 3
+        offsets = torch.tensor(cfg.robot.sole_offsets_m, device=self.device, dtype=torch.float32)
+        self._as_state: Callable[..., BipedState] = partial(
+            as_state, motors=self._motors, sole_offset=offsets.expand(self.num_envs, 2, 3)
         )
 
     def _build(self, model: Path, camera: bool, viewer: bool) -> None:
@@ -298,28 +298,26 @@ class GenesisScene:
         )
 
     def _read_state(self) -> BipedState:
-        robot = self._robot
-        quat = robot.get_quat()
-        vectors_w = torch.stack((robot.get_vel(), robot.get_ang(), self._gravity_w), dim=1)
-        lin_vel_b, ang_vel_b, gravity_b = quat_rotate_inverse(quat[:, None], vectors_w).unbind(dim=1)
-        sole_w = quat_rotate(robot.get_links_quat()[:, self._feet], self._sole_offset)
-        joint_pos, joint_vel = robot.get_dofs_position(self._dofs), robot.get_dofs_velocity(self._dofs)
-        state = BipedState(
-            base_pos_w=robot.get_pos(),
-            base_quat_w=quat,
-            base_lin_vel_b=lin_vel_b,
-            base_ang_vel_b=ang_vel_b,
-            projected_gravity_b=gravity_b,
-            joint_pos_rad=joint_pos,
-            joint_vel_rad_s=joint_vel,
-            joint_torque_nm=pd_torque(self._targets, joint_pos, joint_vel, self._motors, self._sample),
-            foot_pos_w=robot.get_links_pos()[:, self._feet] + sole_w,
-            foot_vel_w=robot.get_links_vel()[:, self._feet]
-            + torch.linalg.cross(robot.get_links_ang()[:, self._feet], sole_w),
-            foot_force_n=robot.get_links_net_contact_force()[:, self._feet, 2],
+        robot, feet = self._robot, self._feet
+        readings = Readings(
+            base_pos=robot.get_pos(),
+            base_quat=robot.get_quat(),
+            base_vel=robot.get_vel(),
+            base_ang_vel=robot.get_ang(),
+            joint_pos=robot.get_dofs_position(self._dofs),
+            joint_vel=robot.get_dofs_velocity(self._dofs),
+            feet_pos=robot.get_links_pos()[:, feet],
+            feet_quat=robot.get_links_quat()[:, feet],
+            feet_vel=robot.get_links_vel()[:, feet],
+            feet_ang_vel=robot.get_links_ang()[:, feet],
+            feet_force=robot.get_links_net_contact_force()[:, feet, 2],
             error=self._solver.get_error_envs_mask(),
         )
-        return replace(state, error=state.error | non_finite(state))
+        return self._as_state(readings, self._targets, self._gravity_w, self._sample)
+
+    def use_graph(self, graph: Callable[..., Callable[..., Any]]) -> None:
+        """Compute the state as a graph; see `Scene.use_graph`."""
+        self._as_state = graph(self._as_state, [])
 
     def get_state(self) -> dict[str, Tensor]:
         """Return copies of everything that the next steps depend on, solver warm start and contact cache included."""

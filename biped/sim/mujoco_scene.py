@@ -5,7 +5,7 @@ Todorov, Erez and Tassa 2012, "MuJoCo: A physics engine for model-based control"
 
 import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -201,6 +201,9 @@ class MujocoScene:
             foot_force_n=-force_w[..., 2],  # the sensor gives the foot's force on the ground
             error=~(is_finite & is_slow),
         )
+
+    def use_graph(self, graph: Callable[..., Callable[..., Any]]) -> None:
+        """Do nothing: MuJoCo's results are no tensors."""
 
     def get_state(self) -> dict[str, Tensor]:
         """Return copies of everything that the next steps depend on."""

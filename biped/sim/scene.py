@@ -1,9 +1,9 @@
 """The scene protocol: the environment's only interface to a simulator."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -89,6 +89,14 @@ class Scene(Protocol):
 
         Raises:
             KeyError, RuntimeError: it belongs to another simulator, robot or number of robots.
+        """
+        ...
+
+    def use_graph(self, graph: Callable[..., Callable[..., Any]]) -> None:
+        """Compute what follows from the simulator's results as a graph, if that is done by tensors at all.
+
+        Args:
+            graph: makes a graph of a function of tensors, and of the generators that it draws from.
         """
         ...
 
