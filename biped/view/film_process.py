@@ -62,7 +62,7 @@ class Job:
 
 
 def highest_point_m(model: Any, cfg: EnvConfig) -> float:
-    """Return the height of the top of the balls around a robot's shapes when it stands in its default pose (m).
+    """Return the height of the top of the boxes around a robot's shapes when it stands in its default pose (m).
 
     Args:
         model: the robot as a `mujoco.MjModel`.
@@ -76,7 +76,9 @@ def highest_point_m(model: Any, cfg: EnvConfig) -> float:
         data.joint(name).qpos[0] = angle
     mujoco.mj_kinematics(model, data)
     of_robot = model.geom_bodyid > 0
-    return float((data.geom_xpos[of_robot, 2] + model.geom_rbound[of_robot]).max())
+    box, up_b = model.geom_aabb[of_robot], data.geom_xmat[of_robot, 6:]
+    middle_m = data.geom_xpos[of_robot, 2] + (up_b * box[:, :3]).sum(axis=1)
+    return float((middle_m + (np.abs(up_b) * box[:, 3:]).sum(axis=1)).max())
 
 
 class Stage:
