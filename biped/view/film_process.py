@@ -76,9 +76,10 @@ def highest_point_m(model: Any, cfg: EnvConfig) -> float:
         data.joint(name).qpos[0] = angle
     mujoco.mj_kinematics(model, data)
     of_robot = model.geom_bodyid > 0
-    box, up_b = model.geom_aabb[of_robot], data.geom_xmat[of_robot, 6:]
-    middle_m = data.geom_xpos[of_robot, 2] + (up_b * box[:, :3]).sum(axis=1)
-    return float((middle_m + (np.abs(up_b) * box[:, 3:]).sum(axis=1)).max())
+    centre, half = np.split(model.geom_aabb[of_robot], 2, axis=1)
+    up = data.geom_xmat.reshape(-1, 3, 3)[of_robot, 2]
+    middle_m = data.geom_xpos[of_robot, 2] + (up * centre).sum(axis=1)
+    return float((middle_m + (np.abs(up) * half).sum(axis=1)).max())
 
 
 class Stage:
