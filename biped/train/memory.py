@@ -14,6 +14,7 @@ from biped.base.machine import MIB, free_bytes, gib
 from biped.config.run import Config
 from biped.env.groups import estimate_scales
 from biped.mdp.observations import group_widths
+from biped.ppo.sampling import AT_ONCE_BYTES
 
 PROCESS_BYTES = {"cpu": 750 * MIB, "cuda": 1024 * MIB}
 """Genesis, its kernels and, on a GPU, CUDA's context, without robots; the GPU's value is not measured."""
@@ -38,6 +39,8 @@ _UPDATE_FACTOR = 2.8
 """Peak memory of an update divided by its activations, because of their gradients."""
 _LSTM_WIDTHS = 8
 """Numbers that one LSTM cell stores for its gradient: four gates, cell, its tanh, output, input."""
+_CUT_OFF_COPIES = 3
+"""On a GPU, what is kept of cut-off episodes for their values: as it is, in one batch, and that batch's activations."""
 _RECORDED_BYTES = 432
 """Recording of one step of one robot in an evaluation, including the copy made at its end."""
 _GRAIN = 64
@@ -84,11 +87,13 @@ def estimate(config: Config, device: str) -> Need:
     state = 4 * policy.lstm_layers * policy.lstm_hidden_size  # hidden and cell, of actor and critic
     scenes = 2 if trials else 1
     scratch = scenes * SCRATCH_BYTES if device == "cuda" and env.sim.performance_mode is False else 0
+    kept = _FLOAT * ppo.n_steps * env.num_envs * (widths[1] + state // 2)
+    cut_offs = _CUT_OFF_COPIES * min(AT_ONCE_BYTES, kept) if device == "cuda" else 0
     activations = 2 * (2 * sum(policy.hidden_sizes) + _LSTM_WIDTHS * policy.lstm_layers * policy.lstm_hidden_size)
     return Need(
         process=PROCESS_BYTES[device],
         robots=scratch + ROBOT_BYTES * (env.num_envs + trials) + _RECORDED_BYTES * trials * trial_steps,
-        rollout=_FLOAT * env.num_envs * (ppo.n_steps * transition + _STATE_COPIES * state),
+        rollout=_FLOAT * env.num_envs * (ppo.n_steps * transition + _STATE_COPIES * state) + cut_offs,
         network=_FLOAT * _COPIES * weights,
         update=round(_FLOAT * config.batch_size * (activations * _UPDATE_FACTOR + transition)),
     )
