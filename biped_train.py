@@ -153,7 +153,7 @@ def as_request(args: argparse.Namespace, command: Sequence[str] = ()) -> TrainRe
     choose = args.num_envs == AUTO
     flags = [(path, getattr(args, name)) for name, path in FLAG_SETTINGS.items() if name != "num_envs" or not choose]
     settings = [
-        *robot_settings(args.robot),
+        *robot_settings(args.robot, PRESETS[args.preset]().policy if args.preset in PRESETS else None),
         *([("env.sim.performance_mode", False)] if args.deterministic else []),
         *((path, value) for path, value in flags if value is not None and value is not False),
         *(parse_setting(text) for text in args.set),

@@ -93,8 +93,8 @@ def measure(cfg: EnvConfig, device: torch.device) -> Row:
     env.reset(seed=0)
     loops = [full, bare]
     if device.type == "cuda":
-        quick = BipedEnv(cfg, scene)
-        quick.use_graphs(CudaGraph)
+        quick = BipedEnv(cfg, GenesisScene(cfg, device))
+        quick.use_graphs(CudaGraph)  # the scene's part too, so that it has one of its own
         quick.reset(seed=0)
         loops += [lambda step: quick.step(actions[step % len(actions)])]
     for loop in loops:

@@ -102,6 +102,7 @@ def watch(name: str) -> dict[str, Any]:
     of_genesis = {kernel: count / STEPS for kernel, count in seen.kernels.items() if kernel.startswith("genesis.")}
     return {
         "waits": dict(seen.waits),
+        "waits_of_graphs": dict(graphs.waits),
         "on_the_cpu": dict(seen.on_the_cpu),
         "kernels": of_genesis,
         "finite": finite,

@@ -5,7 +5,8 @@ A capture notes every operation with its tensors, and a replay runs them again o
 - a capture leaves no trace: what it changed in place, and what it drew, is taken back, and what it made is garbage;
 - a wait of the host within a capture is an error, and so is a draw from a generator that is not registered.
 
-Not seen: memory of intermediate results that a graph uses twice, and libraries that cannot be captured.
+Not seen: memory of intermediate results that a graph uses twice, libraries that cannot be captured, and what a capture
+that failed leaves behind.
 """
 
 import contextlib

@@ -41,7 +41,7 @@ class CudaGraph:
         tensors = list(tensors_of(inputs))
         signature = _signature(inputs)
         if self._graph is None or signature != self._captured_for:
-            self._graph = None  # frees the memory of the last one first
+            self._graph, self._results, self._inputs = None, None, []  # frees the memory of the last one first
             if not self._capture(inputs):
                 return self._function(*inputs)
             self._captured_for = signature
@@ -59,16 +59,26 @@ class CudaGraph:
         for generator in self._generators:
             graph.register_generator_state(generator)
         try:
-            # Other threads may use the device meanwhile; only what this one does belongs to the graph.
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            # A capture that fails would leave its own stream behind as the current one. Other threads may use the
+            # device meanwhile; only what this one does belongs to the graph.
+            with (
+                torch.cuda.stream(torch.cuda.current_stream()),
+                torch.cuda.graph(graph, capture_error_mode="thread_local"),
+            ):
                 self._results = self._function(*static)
         except RuntimeError as error:
             self._works = False
-            name = getattr(self._function, "__qualname__", "a function")
-            print(f"{name} cannot be a CUDA graph, and runs without one: {first_line(error)}", file=sys.stderr)
+            # The end of a capture raises too, after what went wrong in it.
+            cause = error.__context__ if isinstance(error.__context__, RuntimeError) else error
+            what = f"{_name(self._function)} cannot be a CUDA graph, and runs without one"
+            print(f"{what}: {first_line(cause)}", file=sys.stderr)
             return False
         self._graph, self._inputs = graph, list(tensors_of(static))
         return True
+
+
+def _name(function: Any) -> str:
+    return getattr(getattr(function, "func", function), "__qualname__", "a function")
 
 
 def tensors_of(tree: Any) -> Iterator[Tensor]:

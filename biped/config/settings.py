@@ -11,6 +11,7 @@ from typing import Any
 
 from biped.base.errors import ConfigError
 from biped.base.files import REPOSITORY
+from biped.config.learning import PolicyConfig
 from biped.config.randomization import RandomizationConfig
 from biped.config.recipes import content_of, is_recipe
 from biped.config.run import Config
@@ -62,13 +63,14 @@ _OF_LEARNING = ("ppo.mirror", "policy.initial_std")
 """Settings of the learner that a robot's file may set: whether it is symmetric, and the noise that it is tried with."""
 
 
-def robot_settings(file: Path | None) -> list[tuple[str, Any]]:
+def robot_settings(file: Path | None, policy: PolicyConfig | None = None) -> list[tuple[str, Any]]:
     """Return the fields that a robot's file (`--robot`) sets, by path; an empty list without a file.
 
     The file is JSON: `{"robot": {...}, "termination": {...}, ...}`, sections of the environment with some of their
     fields, `"ppo": {"mirror": false}` for a robot that is not symmetric, and `"policy": {"initial_std": 0.4}`, the
     noise that it is tried with at first. `model_path` is relative to the file.
-    `recipe:NAME=PATH` stands for a file of `biped.config.recipes`.
+    `recipe:NAME=PATH` stands for a file of `biped.config.recipes`. The noise is kept within the bounds of the preset's
+    `policy`, if one is given.
 
     Raises:
         ConfigError: the file cannot be read, or is not a robot's file, or there is no such recipe or model.
@@ -88,11 +90,13 @@ def robot_settings(file: Path | None) -> list[tuple[str, Any]]:
     if strange or not isinstance(content.get("robot"), dict) or set(learner) - set(_OF_LEARNING):
         raise ConfigError(
             f"the robot's file {file} must have a section robot, and may have {', '.join(ROBOT_SECTIONS[1:])}, "
-            f"and {' and '.join(_OF_LEARNING)}"
+            f"{' and '.join(_OF_LEARNING)}"
         )
     model = content["robot"].get("model_path")
     if isinstance(model, str):
         content["robot"]["model_path"] = _from_repository(file.parent / expanded(model))
+    if policy is not None and isinstance(noise := learner.get("policy.initial_std"), int | float):
+        learner["policy.initial_std"] = min(max(noise, policy.min_std), policy.max_std)
     return [*as_settings(content), *learner.items()]
 
 

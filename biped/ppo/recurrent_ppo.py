@@ -121,7 +121,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
         zeros = torch.zeros(lstm.num_layers, self.n_envs, lstm.hidden_size, device=self.device, dtype=torch.float32)
         self._last_lstm_states = RNNStates((zeros, zeros), (zeros, zeros))
         self._mirrored_states = None if self.mirror is None else self._last_lstm_states
-        self._sampler = Sampler(self.policy, self.n_envs, self.runs_in, self.mirror)
+        self._sampler = Sampler(lambda: self.policy, self.n_envs, self.runs_in, self.mirror)
         self.rollout_buffer = DeviceRolloutBuffer(
             self.n_steps,
             self.n_envs,
@@ -185,8 +185,8 @@ class DeviceRecurrentPPO(RecurrentPPO):
                 callback.update_locals({**locals(), **on_host, **step.returned})
                 if not callback.on_step():
                     return False
-                cut_offs.note(rollout_buffer.pos, step, lstm_states)
                 rollout_buffer.add(obs_tensor, actions, step.rewards, episode_starts, values, log_probs, means)
+                cut_offs.note(rollout_buffer.pos - 1, step, lstm_states)
         finally:
             self._drain(ended)
         cut_offs.pay()

@@ -27,6 +27,8 @@ Graph = Callable[[Callable[..., Any], Sequence[torch.Generator]], Callable[..., 
 """Makes a graph of a function of tensors, and of the generators that it draws from."""
 AT_ONCE_BYTES = 512 * 2**20
 """Size of what is kept of cut-off episodes before their values are computed."""
+AT_ONCE_ROWS = 2**15
+"""Most values that are computed by one call: libraries for GPUs have bounds on the size of a batch."""
 
 
 class Sample(NamedTuple):
@@ -50,10 +52,14 @@ class Sampler:
     """Samples the actions of a recurrent policy, for a batch of environments."""
 
     def __init__(
-        self, policy: RecurrentActorCriticPolicy, n_envs: int, precision: Precision, mirror: Mirror | None = None
+        self,
+        policy_now: Callable[[], RecurrentActorCriticPolicy],
+        n_envs: int,
+        precision: Precision,
+        mirror: Mirror | None = None,
     ) -> None:
-        """Each call uses the current weights of `policy`; `mirror` is a symmetry of the task."""
-        self._policy, self._n_envs, self._mirror = policy, n_envs, mirror
+        """Each call uses the policy that `policy_now` returns; `mirror` is a symmetry of the task."""
+        self._policy_now, self._n_envs, self._mirror = policy_now, n_envs, mirror
         self._precision: Precision = precision
         self._sample: Callable[..., Sample] = self._evaluate
 
@@ -78,9 +84,10 @@ class Sampler:
     def _evaluate(
         self, observations: Observations, episode_starts: Tensor, states: RNNStates, mirrored: RNNStates | None
     ) -> Sample:
+        policy = self._policy_now()
         with unchecked_distributions():
             distribution, values, after = evaluate_sequences(
-                self._policy,
+                policy,
                 observations,
                 single_steps(self._n_envs),
                 forget_where(episode_starts, states),
@@ -88,47 +95,53 @@ class Sampler:
             )
             flat = distribution.get_actions()
             means = distribution.distribution.mean if type(distribution) is DiagGaussianDistribution else None
-            actions = flat.view(-1, *(self._policy.action_space.shape or ()))
+            actions = flat.view(-1, *(policy.action_space.shape or ()))
             log_probs = distribution.log_prob(flat)
         if self._mirror is not None and mirrored is not None:
-            mirrored = advance_mirrored(
-                self._mirror, self._policy, observations, episode_starts, mirrored, self._precision
-            )
+            mirrored = advance_mirrored(self._mirror, policy, observations, episode_starts, mirrored, self._precision)
         return Sample(actions, values, log_probs, means, after, mirrored)
 
     @torch.no_grad()
     def values(self, observations: Observations, state: LstmState) -> Tensor:
         """Return the values (n,) of observations (n, ...), given the critic's LSTM state before them."""
         steps = single_steps(state[0].shape[1])
-        return evaluate_critic(self._policy, observations, steps, state, self._precision)[0]
+        return evaluate_critic(self._policy_now(), observations, steps, state, self._precision)[0]
 
 
 class CutOffs:
     """Adds the value that an episode loses when it is cut off to its last reward: Pardo et al. 2018, equation 6.
 
-    The values of a whole rollout are computed together, or of as many steps as fit into `at_once_bytes`. On a CPU only
+    The values of a whole rollout are computed together, or of as many steps as fit into `AT_ONCE_BYTES`. On a CPU only
     those of the episodes that were cut off are.
     """
 
-    def __init__(self, sampler: Sampler, rewards: Tensor, gamma: float, at_once_bytes: int = AT_ONCE_BYTES) -> None:
+    def __init__(self, sampler: Sampler, rewards: Tensor, gamma: float) -> None:
         """Add to `rewards`, (n_steps, n_envs), with the discount factor `gamma`."""
-        self._sampler, self._rewards, self._gamma, self._limit = sampler, rewards, gamma, at_once_bytes
+        self._sampler, self._rewards, self._gamma = sampler, rewards, gamma
         self._bytes = 0
         self._steps: list[tuple[Tensor, Tensor, Observations, LstmState]] = []
 
     def note(self, position: int, step: Step, states: RNNStates) -> None:
-        """Keep what the values of a step need: the last observations, and the LSTM states before them."""
+        """Keep what the values of a step need: the last observations, and the LSTM states before them.
+
+        Args:
+            position: the step's row of the rewards, which has its reward already.
+            step: the results of the step.
+            states: LSTM states before its last observations.
+        """
         if step.truncated is None:
             return
-        row, final, state = self._rewards[position], step.final_observations, states.vf
-        cut = step.truncated
+        row, cut, state = self._rewards[position], step.truncated, states.vf
         if row.device.type == "cpu":
-            rows = cut.nonzero()[:, 0]
-            final = map_observations(lambda tensor: tensor.index_select(0, rows), final)
-            state, cut = tuple(part.index_select(1, rows) for part in state), rows
+            cut = cut.nonzero()[:, 0]
+            final = map_observations(lambda tensor: tensor.index_select(0, cut), step.final_observations)
+            state = tuple(part.index_select(1, cut) for part in state)
+        else:
+            # An environment may use the memory again in its next step.
+            final = map_observations(lambda tensor: tensor.clone(), step.final_observations)
         self._steps.append((row, cut, final, state))
         self._bytes += sum(part.nbytes for part in (*state, *_leaves(final)))
-        if self._bytes >= self._limit:
+        if self._bytes >= AT_ONCE_BYTES:
             self.pay()
 
     def pay(self) -> None:
@@ -137,8 +150,10 @@ class CutOffs:
             return
         rows, cuts, finals, states = zip(*self._steps, strict=True)
         self._steps, self._bytes = [], 0
-        hidden, cell = (torch.cat([state[part] for state in states], dim=1) for part in range(2))
-        lost = self._gamma * self._sampler.values(_together(finals), (hidden, cell))
+        parts = [torch.cat([state[part] for state in states], dim=1).split(AT_ONCE_ROWS, dim=1) for part in range(2)]
+        batches = zip(_in_parts(_together(finals)), *parts, strict=True)
+        values = [self._sampler.values(final, (h.contiguous(), c.contiguous())) for final, h, c in batches]
+        lost = self._gamma * torch.cat(values)
         for row, cut, value in zip(rows, cuts, lost.split([len(cut) for cut in cuts]), strict=True):
             if cut.dtype == torch.bool:
                 row.add_(torch.where(cut, value, 0.0))
@@ -150,6 +165,13 @@ def _together(observations: Sequence[Observations]) -> Observations:
     if isinstance(observations[0], dict):
         return {name: torch.cat([groups[name] for groups in observations]) for name in observations[0]}
     return torch.cat(list(observations))
+
+
+def _in_parts(observations: Observations) -> list[Observations]:
+    if isinstance(observations, dict):
+        names, parts = list(observations), [group.split(AT_ONCE_ROWS) for group in observations.values()]
+        return [dict(zip(names, part, strict=True)) for part in zip(*parts, strict=True)]
+    return list(observations.split(AT_ONCE_ROWS))
 
 
 def _leaves(observations: Observations) -> list[Tensor]:

@@ -155,9 +155,8 @@ class GenesisScene:
             self.num_envs, 3
         )
         offsets = torch.tensor(cfg.robot.sole_offsets_m, device=self.device, dtype=torch.float32)
-        self._as_state: Callable[..., BipedState] = partial(
-            as_state, motors=self._motors, sole_offset=offsets.expand(self.num_envs, 2, 3)
-        )
+        self._eager_state = partial(as_state, motors=self._motors, sole_offset=offsets.expand(self.num_envs, 2, 3))
+        self._as_state: Callable[..., BipedState] = self._eager_state
 
     def _build(self, model: Path, camera: bool, viewer: bool) -> None:
         gs, sim = self._gs, self._cfg.sim
@@ -317,7 +316,7 @@ class GenesisScene:
 
     def use_graph(self, graph: Callable[..., Callable[..., Any]]) -> None:
         """Compute the state as a graph; see `Scene.use_graph`."""
-        self._as_state = graph(self._as_state, [])
+        self._as_state = graph(self._eager_state, [])
 
     def get_state(self) -> dict[str, Tensor]:
         """Return copies of everything that the next steps depend on, solver warm start and contact cache included."""

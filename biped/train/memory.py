@@ -1,6 +1,6 @@
 """An estimate of a training's memory, the memory available, and how many environments fit.
 
-The estimate is linear in the number of environments. Its slope is computed from the configuration, except for the
+The estimate grows with the number of environments. Its slope is computed from the configuration, except for the
 simulator's share, which was measured (`benchmarks/memory.py` compares the estimate with the actual use).
 """
 
@@ -39,8 +39,9 @@ _UPDATE_FACTOR = 2.8
 """Peak memory of an update divided by its activations, because of their gradients."""
 _LSTM_WIDTHS = 8
 """Numbers that one LSTM cell stores for its gradient: four gates, cell, its tanh, output, input."""
-_CUT_OFF_COPIES = 3
-"""On a GPU, what is kept of cut-off episodes for their values: as it is, in one batch, and that batch's activations."""
+_CUT_OFF_COPIES = 4
+"""On a GPU, what is kept of cut-off episodes for their values: as it is, in one batch, and that batch's new states and
+activations."""
 _RECORDED_BYTES = 432
 """Recording of one step of one robot in an evaluation, including the copy made at its end."""
 _GRAIN = 64
@@ -87,7 +88,7 @@ def estimate(config: Config, device: str) -> Need:
     state = 4 * policy.lstm_layers * policy.lstm_hidden_size  # hidden and cell, of actor and critic
     scenes = 2 if trials else 1
     scratch = scenes * SCRATCH_BYTES if device == "cuda" and env.sim.performance_mode is False else 0
-    kept = _FLOAT * ppo.n_steps * env.num_envs * (widths[1] + state // 2)
+    kept = _FLOAT * ppo.n_steps * env.num_envs * (sum(groups.values()) + state // 2)
     cut_offs = _CUT_OFF_COPIES * min(AT_ONCE_BYTES, kept) if device == "cuda" else 0
     activations = 2 * (2 * sum(policy.hidden_sizes) + _LSTM_WIDTHS * policy.lstm_layers * policy.lstm_hidden_size)
     return Need(
@@ -114,12 +115,18 @@ def largest_num_envs(config: Config, device: str, available: float) -> int:
 
     The number is a multiple of 64 if it is large enough, and always divisible by the number of minibatches.
     """
-    few, many = (
-        estimate(_with_num_envs(config, scale * config.ppo.n_minibatches), device).total for scale in (2, 1002)
-    )
-    per_env = (many - few) / (1000 * config.ppo.n_minibatches)
-    most = int((available - few) / per_env) + 2 * config.ppo.n_minibatches
-    return _floor(most, config.ppo.n_minibatches)
+    batches = config.ppo.n_minibatches
+
+    def fits(count: int) -> bool:
+        return estimate(_with_num_envs(config, count * batches), device).total <= available
+
+    few, many = 0, 1
+    while fits(many):
+        few, many = many, 2 * many
+    while many - few > 1:
+        middle = (few + many) // 2
+        few, many = (middle, many) if fits(middle) else (few, middle)
+    return _floor(few * batches, batches)
 
 
 def _floor(count: int, divisor: int) -> int:

@@ -128,10 +128,17 @@ def build(plan: Plan) -> Training:
     model = make_model(config, env, plan.seed)
     training = Training(env, bench, model, TrainingState(model, env.env))
     _restore(plan, training)
-    if config.train.cuda_graphs and env.env.device.type == "cuda":
-        env.env.use_graphs(CudaGraph)
-        model.use_graphs(CudaGraph)
+    if config.train.cuda_graphs:
+        _use_graphs(env, model)
     return training
+
+
+def _use_graphs(env: BipedVecEnv, model: DeviceRecurrentPPO) -> None:
+    if env.env.device.type != "cuda":
+        warn("train.cuda_graphs: there are none on the CPU, so that the training runs without")
+        return
+    env.env.use_graphs(CudaGraph)
+    model.use_graphs(CudaGraph)
 
 
 def record_launch(run: RunDirectory, plan: Plan) -> None:

@@ -9,12 +9,14 @@ import pytest
 
 from biped.__main__ import main
 from biped.base.errors import ConfigError
+from biped.base.files import REPOSITORY
 from biped.config import recipes
 from biped.config.recipes import names, read_recipe
 from biped.config.run import Config
 from biped.config.scale import Scale, scaled_sections
 from biped.config.serial import flatten
 from biped.config.settings import robot_settings, with_settings
+from biped_config import PRESETS
 from tests import mini_robot
 from tests.mini_robot import mjcf
 
@@ -109,3 +111,10 @@ def test_what_is_missing_of_a_recipe_is_said_in_one_line(text: str, said: str) -
         robot_settings(Path(text))
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_takes_a_robot_that_says_with_how_much_noise_to_begin(preset: str) -> None:
+    before = PRESETS[preset]()
+    strider = robot_settings(REPOSITORY / "assets" / "strider" / "robot.json", before.policy)
+    assert with_settings(before, strider).policy.initial_std == min(0.4, before.policy.max_std)

@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import biped_train
@@ -61,14 +61,15 @@ def test_a_gpu_needs_room_for_the_scratch_of_each_scene_that_is_not_in_performan
     assert robots(alone, "cuda", False) - robots(alone, "cuda", None) == 472_000_000
 
 
-@given(preset=st.sampled_from(sorted(CONFIGS)), gib=st.floats(0.0, 200.0))
-def test_the_largest_number_fits_and_the_next_does_not(preset: str, gib: float) -> None:
+@given(preset=st.sampled_from(sorted(CONFIGS)), gib=st.floats(0.0, 200.0), device=st.sampled_from(["cpu", "cuda"]))
+@example(preset="gpu", gib=5.0, device="cuda")
+def test_the_largest_number_fits_and_the_next_does_not(preset: str, gib: float, device: str) -> None:
     config, available = CONFIGS[preset], gib * GIB
-    most = largest_num_envs(config, "cpu", available)
+    most = largest_num_envs(config, device, available)
     step = 64 if most >= 64 else config.ppo.n_minibatches
 
     def total(num_envs: int) -> int:
-        return estimate(replace(config, env=replace(config.env, num_envs=num_envs)), "cpu").total
+        return estimate(replace(config, env=replace(config.env, num_envs=num_envs)), device).total
 
     assert most % config.ppo.n_minibatches == 0
     assert not most or total(most) <= available + 4096
