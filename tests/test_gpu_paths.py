@@ -67,12 +67,7 @@ KERNELS_OF_GENESIS = {"alike": 13, "full, drawn at each reset": 19}
 """At most so many of Genesis's own."""
 LAUNCHES_IN_GENESIS = {"alike": 65, "full, drawn at each reset": 171}
 """With CUDA graphs, at most so many per control step in all, with Genesis's own kernels, getters and setters."""
-LAUNCHES_WITH_GRAPHS = {
-    "alike": 17,
-    "full, drawn at each reset": 23,
-    "foot switches": 23,
-    "environment and learner": 38,
-}
+LAUNCHES_WITH_GRAPHS = {"alike": 17, "full, drawn at each reset": 23, "foot switches": 23, "with the learner": 40}
 """At most so many per control step, the simulator's left out; a graph is one."""
 
 
