@@ -91,10 +91,11 @@ def measure(cfg: EnvConfig, device: torch.device) -> Row:
         scene.advance(targets[step % len(targets)])
 
     env.reset(seed=0)
-    loops = [full, bare]
+    loops, scenes = [full, bare], [scene]
     if device.type == "cuda":
-        quick = BipedEnv(cfg, GenesisScene(cfg, device))
-        quick.use_graphs(CudaGraph)  # the scene's part too, so that it has one of its own
+        scenes += [GenesisScene(cfg, device)]  # its own, because a part of the scene becomes a graph too
+        quick = BipedEnv(cfg, scenes[-1])
+        quick.use_graphs(CudaGraph)
         quick.reset(seed=0)
         loops += [lambda step: quick.step(actions[step % len(actions)])]
     for loop in loops:
@@ -103,7 +104,8 @@ def measure(cfg: EnvConfig, device: torch.device) -> Row:
     turns = [[seconds_per_step(loop, steps, device) for loop in loops] for _ in range(ROUNDS)]
     ratios = [bare_s / full_s for full_s, bare_s, *_ in turns]
     rates = [cfg.num_envs / statistics.median(turn) for turn in zip(*turns, strict=True)]
-    scene.close()
+    for built in scenes:
+        built.close()
     return Row(
         num_envs=cfg.num_envs,
         env_steps_per_s=rates[0],

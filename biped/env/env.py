@@ -15,7 +15,7 @@ from biped.config.randomization import NoiseConfig
 from biped.config.task import EnvConfig
 from biped.env.groups import Observations, observation_space, unseen
 from biped.env.randomizer import Randomizer
-from biped.env.running import SNAPSHOT, SNAPSHOT_OF_STATS, Drive, Graph, graphed
+from biped.env.running import SNAPSHOT, SNAPSHOT_OF_STATS, Drive, graphed
 from biped.env.snapshot import attributes, pack, set_attributes, unpack
 from biped.env.starts import Starts
 from biped.env.vec_env import StableBaselinesVecEnv
@@ -26,7 +26,7 @@ from biped.mdp.observations import ObservationInputs, ObservationLayout
 from biped.mdp.rewards import RewardInputs, RewardModel, active_terms, compute_rewards
 from biped.mdp.terminations import check_terminations
 from biped.robot.state import BipedState, select_state
-from biped.sim.scene import ResetPose, Scene, make_scene
+from biped.sim.scene import Graph, ResetPose, Scene, make_scene
 
 
 class BipedEnv(VectorEnv):
@@ -316,10 +316,6 @@ class BipedEnv(VectorEnv):
             raise ValueError(f"actions are {tuple(actions.shape)}, but must be {self.action_space.shape}")
         return actions
 
-    def _rand(self, *shape: int) -> Tensor:
-        """Draw uniformly from 0 to 1."""
-        return torch.rand(*shape, generator=self._generator, device=self.device, dtype=torch.float32)
-
     def _start_everywhere(self) -> None:
         start = self._begin(self._all, self._starts.standing, self.command_share, self.difficulty)
         self._place(self._all, start)
@@ -328,7 +324,7 @@ class BipedEnv(VectorEnv):
         """Begin new episodes where `mask` is True, else continue from `state`; return start states for `_place`."""
         cfg = self.cfg
         start = self._starts.draw()
-        phase, late = self._rand(2, self.num_envs)
+        phase, late = torch.rand(2, self.num_envs, generator=self._generator, device=self.device, dtype=torch.float32)
         self._randomizer.begin(mask, late, difficulty)
         start = self._randomizer.disturbed(start)
         self._randomizer.start_sensors(mask, start)

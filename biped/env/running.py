@@ -1,6 +1,6 @@
 """The running episodes as a value: what a control step changes, taken out of the environment and put back."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from biped.env.snapshot import attributes, set_attributes
+from biped.sim.scene import Graph
 
 _RUNNING = ("_phase", "_episode_steps", "_previous_action", "_state", "_steps", "_events", "_command")
 SNAPSHOT: Mapping[str, str] = MappingProxyType({key: key for key in _RUNNING})
@@ -17,8 +18,6 @@ SNAPSHOT_OF_STATS = MappingProxyType({"episode_return": "episode_return", "episo
 """The same for the statistics."""
 _CHANGED = MappingProxyType({**SNAPSHOT, "_shares": "_shares"})
 """All of the environment's own attributes that a step sets."""
-Graph = Callable[[Callable[..., Any], Sequence[torch.Generator]], Callable[..., Any]]
-"""Makes a graph of a function of tensors, and of the generators that it draws from; `biped.base.cuda_graph`."""
 
 
 @dataclass(frozen=True)

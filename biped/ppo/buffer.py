@@ -146,7 +146,7 @@ class DeviceRolloutBuffer:
     @property
     def n_bytes(self) -> int:
         """Size of all tensors in bytes, including the LSTM states."""
-        tensors: list[Tensor | None] = [*_leaves(self.observations), self.actions, self.means, self.episode_starts]
+        tensors: list[Tensor | None] = [*leaves(self.observations), self.actions, self.means, self.episode_starts]
         tensors += [self.rewards, self.values, self.log_probs, self.advantages, self.returns]
         for states in (self.initial_states, self.mirrored_states):
             tensors += [] if states is None else [*states.pi, *states.vf]
@@ -176,9 +176,9 @@ class DeviceRolloutBuffer:
         means: Tensor | None = None,
     ) -> None:
         """Store one step: (n_envs, ...) each."""
-        stored = [*_leaves(self.observations), self.actions, self.rewards, self.values, self.log_probs]
+        stored = [*leaves(self.observations), self.actions, self.rewards, self.values, self.log_probs]
         targets = [tensor[self.pos] for tensor in stored]
-        step = [*_leaves(observations), actions, rewards, values, log_probs]
+        step = [*leaves(observations), actions, rewards, values, log_probs]
         sources = [source.reshape(target.shape) for target, source in zip(targets, step, strict=True)]
         if self.means is not None and means is not None:
             targets, sources = [*targets, self.means[self.pos]], [*sources, means]
@@ -302,7 +302,8 @@ def _check_mirror(mirror: Mirror, observation_space: spaces.Space, action_space:
             raise ValueError(f"mirror: {what} must be {axes} of {width} numbers, but are {space}")
 
 
-def _leaves(observations: Observations) -> list[Tensor]:
+def leaves(observations: Observations) -> list[Tensor]:
+    """Return the tensors of an observation, in an order that does not depend on that of a dictionary."""
     # Sorted by key: an environment may order its entries differently from its space.
     return [observations[key] for key in sorted(observations)] if isinstance(observations, dict) else [observations]
 

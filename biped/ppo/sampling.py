@@ -9,7 +9,7 @@ from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.distributions import DiagGaussianDistribution
 from torch import Tensor
 
-from biped.ppo.buffer import map_observations
+from biped.ppo.buffer import leaves, map_observations
 from biped.ppo.env_edge import Step
 from biped.ppo.mirror import Mirror, advance_mirrored
 from biped.ppo.precision import Precision
@@ -140,7 +140,7 @@ class CutOffs:
             # An environment may use the memory again in its next step.
             final = map_observations(lambda tensor: tensor.clone(), step.final_observations)
         self._steps.append((row, cut, final, state))
-        self._bytes += sum(part.nbytes for part in (*state, *_leaves(final)))
+        self._bytes += sum(part.nbytes for part in (*state, *leaves(final)))
         if self._bytes >= AT_ONCE_BYTES:
             self.pay()
 
@@ -150,9 +150,13 @@ class CutOffs:
             return
         rows, cuts, finals, states = zip(*self._steps, strict=True)
         self._steps, self._bytes = [], 0
-        parts = [torch.cat([state[part] for state in states], dim=1).split(AT_ONCE_ROWS, dim=1) for part in range(2)]
-        batches = zip(_in_parts(_together(finals)), *parts, strict=True)
-        values = [self._sampler.values(final, (h.contiguous(), c.contiguous())) for final, h, c in batches]
+        final = _together(finals)
+        hidden, cell = (torch.cat([state[part] for state in states], dim=1) for part in range(2))
+        values = []
+        for first in range(0, hidden.shape[1], AT_ONCE_ROWS):
+            some = slice(first, first + AT_ONCE_ROWS)
+            state = hidden[:, some].contiguous(), cell[:, some].contiguous()
+            values.append(self._sampler.values(map_observations(lambda tensor, some=some: tensor[some], final), state))
         lost = self._gamma * torch.cat(values)
         for row, cut, value in zip(rows, cuts, lost.split([len(cut) for cut in cuts]), strict=True):
             if cut.dtype == torch.bool:
@@ -165,14 +169,3 @@ def _together(observations: Sequence[Observations]) -> Observations:
     if isinstance(observations[0], dict):
         return {name: torch.cat([groups[name] for groups in observations]) for name in observations[0]}
     return torch.cat(list(observations))
-
-
-def _in_parts(observations: Observations) -> list[Observations]:
-    if isinstance(observations, dict):
-        names, parts = list(observations), [group.split(AT_ONCE_ROWS) for group in observations.values()]
-        return [dict(zip(names, part, strict=True)) for part in zip(*parts, strict=True)]
-    return list(observations.split(AT_ONCE_ROWS))
-
-
-def _leaves(observations: Observations) -> list[Tensor]:
-    return list(observations.values()) if isinstance(observations, dict) else [observations]

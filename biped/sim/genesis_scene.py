@@ -24,7 +24,7 @@ from biped.sim.kernel_cache import CACHE_REMEDY, choose_cache, is_of_the_disk, i
 from biped.sim.kernel_news import KernelNews
 from biped.sim.mujoco_robot import genesis_file
 from biped.sim.quick_import import knowing_frozen_files
-from biped.sim.scene import ResetPose
+from biped.sim.scene import Graph, ResetPose
 from biped.sim.terrain import make_terrain
 from biped.sim.window import ROW, SPACING_M
 
@@ -314,7 +314,7 @@ class GenesisScene:
         )
         return self._as_state(readings, self._targets, self._gravity_w, self._sample)
 
-    def use_graph(self, graph: Callable[..., Callable[..., Any]]) -> None:
+    def use_graph(self, graph: Graph) -> None:
         """Compute the state as a graph; see `Scene.use_graph`."""
         self._as_state = graph(self._eager_state, [])
 

@@ -5,7 +5,7 @@ Todorov, Erez and Tassa 2012, "MuJoCo: A physics engine for model-based control"
 
 import copy
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from biped.sim.mujoco_file import import_mujoco
 from biped.sim.mujoco_model import CAMERA_RESOLUTION, FOOT_SENSORS, ModelBuilder
 from biped.sim.mujoco_robot import robot_spec
 from biped.sim.mujoco_window import MujocoWindow
-from biped.sim.scene import ResetPose, as_slice
+from biped.sim.scene import Graph, ResetPose, as_slice
 
 BASE_QPOS, BASE_QVEL = 7, 6
 """Entries before the joints in the generalised position and velocity: the free joint of the base."""
@@ -202,7 +202,7 @@ class MujocoScene:
             error=~(is_finite & is_slow),
         )
 
-    def use_graph(self, graph: Callable[..., Callable[..., Any]]) -> None:
+    def use_graph(self, graph: Graph) -> None:
         """Do nothing: MuJoCo's results are no tensors."""
 
     def get_state(self) -> dict[str, Tensor]:

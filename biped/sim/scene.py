@@ -1,7 +1,7 @@
 """The scene protocol: the environment's only interface to a simulator."""
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,6 +16,10 @@ from biped.sim.window import Window
 
 SCENES = {"genesis": "biped.sim.genesis_scene:GenesisScene", "mujoco": "biped.sim.mujoco_scene:MujocoScene"}
 """Simulator name to class; the module is imported on demand."""
+
+
+Graph = Callable[[Callable[..., Any], Sequence[torch.Generator]], Callable[..., Any]]
+"""Makes a graph of a function of tensors, and of the generators that it draws from; `biped.base.cuda_graph`."""
 
 
 @dataclass(frozen=True)
@@ -92,12 +96,8 @@ class Scene(Protocol):
         """
         ...
 
-    def use_graph(self, graph: Callable[..., Callable[..., Any]]) -> None:
-        """Compute what follows from the simulator's results as a graph, if that is done by tensors at all.
-
-        Args:
-            graph: makes a graph of a function of tensors, and of the generators that it draws from.
-        """
+    def use_graph(self, graph: Graph) -> None:
+        """Compute what follows from the simulator's results as a graph, if that is done by tensors at all."""
         ...
 
     def render(self) -> np.ndarray:

@@ -45,6 +45,8 @@ activations."""
 _RECORDED_BYTES = 432
 """Recording of one step of one robot in an evaluation, including the copy made at its end."""
 _GRAIN = 64
+_MOST_ROBOTS = 10_000_000
+"""The upper bound of `env.num_envs`."""
 
 
 @dataclass(frozen=True)
@@ -120,9 +122,7 @@ def largest_num_envs(config: Config, device: str, available: float) -> int:
     def fits(count: int) -> bool:
         return estimate(_with_num_envs(config, count * batches), device).total <= available
 
-    few, many = 0, 1
-    while fits(many):
-        few, many = many, 2 * many
+    few, many = 0, _MOST_ROBOTS // batches + 1
     while many - few > 1:
         middle = (few + many) // 2
         few, many = (middle, many) if fits(middle) else (few, middle)

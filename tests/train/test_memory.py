@@ -76,6 +76,10 @@ def test_the_largest_number_fits_and_the_next_does_not(preset: str, gib: float, 
     assert total(most + step) > available - 4096
 
 
+def test_no_more_robots_are_advised_than_a_configuration_may_have() -> None:
+    assert 9_000_000 < largest_num_envs(CONFIGS["cpu"], "cpu", 4000 * GIB) <= 10_000_000
+
+
 def test_what_does_not_fit_is_refused_before_it_is_built(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
