@@ -15,15 +15,12 @@ from biped.base.files import REPOSITORY
 from biped.config.robot import RobotConfig
 from biped.config.run import Config
 from biped.config.task import EnvConfig
+from biped.deploy.contract_file import FORMAT, VERSION
 from biped.env.groups import estimate_scales
 from biped.mdp.observations import MEASURED, TERMS, ObservationLayout, ObservationTerm
 
-FORMAT, VERSION = "biped-policy-contract", 2
-"""Name and version of the JSON format; the version rises when a field changes its meaning or is removed."""
 PACKAGE = "biped-walking"
 """Name of the package that writes the contract."""
-METADATA_KEY = "contract"
-"""Key of the JSON in the ONNX file's metadata."""
 INPUTS, OUTPUTS = ("obs", "h", "c"), ("action", "h_out", "c_out", "estimate")
 """Names of the policy's tensors, in order; a policy without a velocity head lacks the last."""
 LARGEST_SUM = 1e12

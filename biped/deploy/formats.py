@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from biped.base.errors import MachineError
-from biped.deploy.contract import INPUTS, METADATA_KEY
+from biped.deploy.contract import INPUTS
+from biped.deploy.contract_file import METADATA_KEY
 from biped.deploy.network import PolicyStep
 
 ONNX_FILE, TORCHSCRIPT_FILE, CONTRACT_FILE = "policy.onnx", "policy.pt", "contract.json"

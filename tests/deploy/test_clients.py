@@ -17,7 +17,8 @@ import pytest
 
 from biped.config.run import Config
 from biped.config.settings import with_settings
-from biped.deploy.contract import METADATA_KEY, Provenance, build_contract, scales_of_head
+from biped.deploy.contract import Provenance, build_contract, scales_of_head
+from biped.deploy.contract_file import METADATA_KEY
 from biped.deploy.export import ONNX_FILE, TORCHSCRIPT_FILE
 from biped.deploy.formats import (
     OPSET,

@@ -27,7 +27,8 @@ from biped.config.robot import ControlConfig
 from biped.config.run import Config
 from biped.config.serial import to_json
 from biped.config.settings import robot_settings, with_settings
-from biped.deploy.contract import METADATA_KEY, Provenance, build_contract, scales_of_head
+from biped.deploy.contract import Provenance, build_contract, scales_of_head
+from biped.deploy.contract_file import METADATA_KEY
 from biped.deploy.export import (
     ONNX_FILE,
     TORCHSCRIPT_FILE,
