@@ -3,6 +3,7 @@
 `serve` is fit to be the target of a process that `multiprocessing` spawns; `SimulatedRobot` starts and ends one.
 """
 
+import contextlib
 import heapq
 import multiprocessing
 import os
@@ -228,10 +229,8 @@ class SimulatedRobot:
 
     def close(self) -> None:
         """End the process."""
-        try:
+        with contextlib.suppress(OSError):
             self._connection.send(("stop",))
-        except OSError:
-            pass
         self._connection.close()
         self._process.join(5.0)
         if self._process.is_alive():

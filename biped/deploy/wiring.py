@@ -111,7 +111,7 @@ class Wiring:
         known = {joint.joint: joint for joint in self.joints}
         for name in known:
             if name not in names:
-                raise UsageError(f"the wiring has a joint {name}, and the policy has none{_suggestion(name, names)}")
+                raise UsageError(f"the wiring has a joint {name}, and the policy has none{suggestion(name, names)}")
         if missing := [name for name in names if name not in known]:
             raise UsageError(f"the wiring has no servo for {', '.join(missing)}: run biped_run.py --wire")
         return Wiring(self.port, self.baud, tuple(known[name] for name in names))
@@ -209,7 +209,7 @@ def typed(value: Any, kind: type | tuple[type, ...], name: str) -> Any:
 def _exactly(raw: Mapping[str, Any], names: Sequence[str], where: str) -> None:
     for name in raw:
         if name not in names:
-            raise UsageError(f"there is no {where}{name}{_suggestion(name, names)}")
+            raise UsageError(f"there is no {where}{name}{suggestion(name, names)}")
     if missing := [name for name in names if name not in raw]:
         raise UsageError(f"{where}{missing[0]} is missing")
 
@@ -235,7 +235,8 @@ def _check(wiring: Wiring) -> None:
             )
 
 
-def _suggestion(name: str, known: Iterable[str]) -> str:
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return the end of a message about an unknown name: the closest known one, or all of them."""
     known = list(known)
     close = difflib.get_close_matches(str(name), known, n=1)
     return f": did you mean {close[0]}?" if close else f": choose from {', '.join(known)}"
