@@ -1,0 +1,236 @@
+"""IMUs: one on a serial line, and ROS 2's topic; the orientation filter is x-io's Fusion."""
+
+import importlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from biped.base.errors import MachineError, UsageError
+from biped.deploy.hardware import Array, BusError, ImuReading
+
+_FRAME_BYTES, _HEADER, _ACCELERATION, _ANGULAR_VELOCITY = 11, 0x55, 0x51, 0x52
+_ACCELERATION_G, _ANGULAR_VELOCITY_DEG_S = 16.0 / 32768, 2000.0 / 32768
+_WAIT_S = 1.0
+"""How long the first measurement may take (s)."""
+FILTER_GAIN = 0.5
+"""How much the filter trusts the accelerometer: Fusion's own default, a time constant of some 2 s."""
+ACCELERATION_REJECTION_DEG = 10.0
+"""Error of the accelerometer's direction beyond which the filter leaves it out (degrees): steps shake the trunk."""
+
+
+def mount(axes: str) -> Array:
+    """Return the rotation (3, 3) from the sensor's frame into the base frame.
+
+    Args:
+        axes: which of the sensor's axes point forward, left and up, such as "+x+y+z" or "+y-x+z".
+
+    Raises:
+        UsageError: it is none, or a left-handed one, which no mounting has.
+    """
+    rotation = np.zeros((3, 3))
+    if len(axes) == 6:
+        for row, (sign, axis) in enumerate(zip(axes[::2], axes[1::2], strict=True)):
+            if sign in "+-" and axis in "xyz":
+                rotation[row, "xyz".index(axis)] = 1.0 if sign == "+" else -1.0
+    if not math.isclose(np.linalg.det(rotation), 1.0):
+        raise UsageError(
+            f"imu.axes: {axes!r} is no mounting: name the sensor's axes that point forward, left and up, such as +x+y+z"
+        )
+    return rotation
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One measurement in the sensor's frame."""
+
+    acceleration_g: Array
+    """Specific force, (3,), g; (0, 0, 1) for a sensor that lies still, z up."""
+    ang_vel_deg_s: Array
+    """Angular velocity, (3,), degrees per second."""
+
+
+class WitDecoder:
+    """Frames of WitMotion's serial protocol as samples.
+
+    A frame is 0x55, its kind, four 16-bit numbers with the low byte first, and the sum of the ten bytes before. Kinds
+    0x51 and 0x52 are acceleration (full scale 16 g) and angular velocity (2000 degrees per second); the fourth number
+    is a temperature. Source: WitMotion, WT901 data sheet v20-0702, sections 5.1.2 and 5.1.3.
+    """
+
+    def __init__(self) -> None:
+        """Begin without a byte."""
+        self._bytes = bytearray()
+        self._acceleration_g: Array | None = None
+
+    def feed(self, received: bytes) -> Iterator[Sample]:
+        """Take bytes, and yield the samples that they complete; what has a wrong sum is skipped."""
+        self._bytes += received
+        while len(self._bytes) >= _FRAME_BYTES:
+            frame = self._bytes[:_FRAME_BYTES]
+            if frame[0] != _HEADER or sum(frame[:-1]) & 0xFF != frame[-1]:
+                del self._bytes[0]
+                continue
+            del self._bytes[:_FRAME_BYTES]
+            numbers = np.frombuffer(bytes(frame[2:8]), "<i2").astype(float)
+            if frame[1] == _ACCELERATION:
+                self._acceleration_g = numbers * _ACCELERATION_G
+            elif frame[1] == _ANGULAR_VELOCITY and self._acceleration_g is not None:
+                yield Sample(self._acceleration_g, numbers * _ANGULAR_VELOCITY_DEG_S)
+
+
+class Attitude:
+    """The direction of gravity from acceleration and angular velocity.
+
+    Madgwick 2014, "AHRS algorithms and calibration solutions to facilitate new applications using low-cost MEMS",
+    chapter 7, as x-io's Fusion has it. The gyroscope's bias is learned while the robot is still.
+    """
+
+    def __init__(self, rate_hz: float) -> None:
+        """Prepare for samples at a rate (Hz).
+
+        Raises:
+            MachineError: Fusion is not installed.
+        """
+        try:
+            fusion: Any = importlib.import_module("imufusion")
+        except ImportError as error:
+            raise MachineError("imufusion is not installed: pip install 'biped-walking[robot]'") from error
+        self._filter, self._bias = fusion.Ahrs(), fusion.Bias()
+        settings, still = fusion.AhrsSettings(), fusion.BiasSettings()
+        settings.sample_rate = still.sample_rate = rate_hz
+        settings.gain, settings.acceleration_rejection = FILTER_GAIN, ACCELERATION_REJECTION_DEG
+        settings.gyroscope_range = 2000.0
+        self._filter.set_settings(settings)
+        self._bias.set_settings(still)
+
+    def update(self, sample: Sample) -> tuple[Array, Array]:
+        """Take one sample; return gravity's direction (3,) and the angular velocity (3,), rad/s, sensor frame."""
+        ang_vel_deg_s = self._bias.update(sample.ang_vel_deg_s)
+        self._filter.update_no_magnetometer(ang_vel_deg_s, sample.acceleration_g)
+        up = np.asarray(self._filter.get_gravity(), float)
+        return -up, np.radians(np.asarray(ang_vel_deg_s, float))
+
+
+class SerialImu:
+    """An IMU of WitMotion's protocol on a serial line."""
+
+    def __init__(
+        self,
+        port: str,
+        *,
+        baud: int = 230400,
+        rate_hz: float = 200.0,
+        axes: str = "+x+y+z",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Open the line, and wait for the first measurement.
+
+        Args:
+            port: such as /dev/ttyUSB1.
+            baud: its speed.
+            rate_hz: how often the sensor is set to measure (Hz).
+            axes: how it is mounted; see `mount`.
+            clock: returns the time (s).
+
+        Raises:
+            UsageError: `axes` is no mounting.
+            MachineError: there is no such line, or nothing that measures on it.
+        """
+        self._to_base, self._clock, self._port = mount(axes), clock, port
+        try:
+            serial: Any = importlib.import_module("serial")
+        except ImportError as error:
+            raise MachineError("pyserial is not installed: pip install 'biped-walking[robot]'") from error
+        self._attitude, self._decoder = Attitude(rate_hz), WitDecoder()
+        try:
+            self._line = serial.Serial(port, baud, timeout=0)
+        except (OSError, ValueError) as error:
+            raise MachineError(f"cannot open the IMU at {port} ({error}): see imu.port of the wiring") from error
+        self.samples = 0
+        """How many measurements have come."""
+        self._newest: tuple[Array, Array] | None = None
+        self._newest_s = clock()
+        self._wait()
+
+    def _wait(self) -> None:
+        end_s = self._clock() + _WAIT_S
+        while self._newest is None:
+            if self._clock() > end_s:
+                self._line.close()
+                raise MachineError(f"the IMU at {self._port} sends nothing: see its cable, and imu.baud of the wiring")
+            time.sleep(0.005)
+            self._receive()
+
+    def _receive(self) -> None:
+        try:
+            waiting = self._line.in_waiting
+            received = self._line.read(waiting) if waiting else b""
+        except OSError as error:
+            raise BusError(f"the IMU at {self._port} has gone ({error})") from error
+        for sample in self._decoder.feed(received):
+            self._newest, self._newest_s = self._attitude.update(sample), self._clock()
+            self.samples += 1
+
+    def read(self) -> ImuReading:
+        """Return the newest measurement; see `Imu.read`."""
+        self._receive()
+        assert self._newest is not None, "the constructor waits for one"
+        gravity, ang_vel = self._newest
+        return ImuReading(self._to_base @ gravity, self._to_base @ ang_vel, self._clock() - self._newest_s)
+
+    def close(self) -> None:
+        """Close the line."""
+        self._line.close()
+
+
+class RosImu:
+    """ROS 2's `sensor_msgs/Imu`, whose driver has filtered already; its frame is the base frame (REP 145)."""
+
+    def __init__(self, topic: str = "imu/data", clock: Callable[[], float] = time.monotonic) -> None:
+        """Subscribe, and wait for the first message.
+
+        Raises:
+            MachineError: there is no ROS 2, or nobody publishes.
+        """
+        try:
+            self._ros: Any = importlib.import_module("rclpy")
+            message: Any = importlib.import_module("sensor_msgs.msg")
+        except ImportError as error:
+            raise MachineError("rclpy is not installed: source your ROS 2, or use a serial IMU") from error
+        self._clock, self._newest, self._newest_s = clock, None, clock()
+        self._ros.init()
+        self._node = self._ros.create_node("biped_run")
+        self._node.create_subscription(message.Imu, topic, self._take, 1)
+        end_s = clock() + _WAIT_S
+        while self._newest is None:
+            if clock() > end_s:
+                self.close()
+                raise MachineError(f"nobody publishes sensor_msgs/Imu on {topic}: start the IMU's driver")
+            self._ros.spin_once(self._node, timeout_sec=0.05)
+
+    def _take(self, message: Any) -> None:
+        turn, rate = message.orientation, message.angular_velocity
+        gravity_b = gravity_of(np.array((turn.w, turn.x, turn.y, turn.z)))
+        self._newest, self._newest_s = (gravity_b, np.array((rate.x, rate.y, rate.z))), self._clock()
+
+    def read(self) -> ImuReading:
+        """Return the newest message; see `Imu.read`."""
+        self._ros.spin_once(self._node, timeout_sec=0.0)
+        assert self._newest is not None, "the constructor waits for one"
+        gravity_b, ang_vel_b = self._newest
+        return ImuReading(gravity_b, ang_vel_b, self._clock() - self._newest_s)
+
+    def close(self) -> None:
+        """Leave ROS."""
+        self._node.destroy_node()
+        self._ros.shutdown()
+
+
+def gravity_of(quat_w: Array) -> Array:
+    """Return gravity's direction (3,) in the frame whose orientation in the world is `quat_w` (4,), wxyz."""
+    w, x, y, z = quat_w
+    return np.array((2.0 * (w * y - x * z), -2.0 * (y * z + w * x), 2.0 * (x * x + y * y) - 1.0))

@@ -1,0 +1,207 @@
+"""A run on a robot: limp, checked, slowly to the default pose, a step every 20 ms, and limp at the end, whatever comes."""
+
+import os
+import signal
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from biped.deploy.run_log import PHASES, RunLog
+from biped.deploy.runtime import ENDED, POSE_RATE_RAD_S, Deadlines
+from tests.deploy.still_robot import StillRobot
+
+
+def walking_robot() -> StillRobot:
+    return StillRobot()
+
+
+def phases(log: RunLog) -> list[str]:
+    """The phases that a run went through, each once, in order."""
+    seen = [PHASES[index] for index in log["phase"]]
+    return [phase for index, phase in enumerate(seen) if index == 0 or phase != seen[index - 1]]
+
+
+def test_a_run_is_limp_then_goes_to_the_pose_then_walks_and_ends_limp() -> None:
+    robot = walking_robot()
+    outcome = robot.runtime().run(seconds=2.0)
+    assert outcome.is_safe
+    assert outcome.ended == "ended after 2 s"
+    assert phases(outcome.log) == ["limp", "to pose", "walking"]
+    assert not robot.is_stiff
+    assert int(outcome.log.during("walking").sum()) == 100
+
+
+def test_steps_are_twenty_milliseconds_apart_though_each_takes_time() -> None:
+    robot = walking_robot()
+    log = robot.runtime().run(seconds=3.0).log
+    walking = log["time_s"][log.during("walking")]
+    np.testing.assert_allclose(np.diff(walking), 0.02, atol=1e-9)
+
+
+def test_the_way_to_the_pose_is_no_faster_than_its_rate_and_ends_there() -> None:
+    robot = walking_robot()
+    robot.runtime().run(seconds=0.1)
+    to_pose = np.array([target for _, target in robot.sent[:-5]])
+    steps = np.abs(np.diff(to_pose, axis=0)).max()
+    assert steps <= POSE_RATE_RAD_S * 0.02 + 1e-12
+    assert steps > 0.9 * POSE_RATE_RAD_S * 0.02
+    assert np.allclose(to_pose[-1], robot.controller.contract.default_pose_rad)
+
+
+def test_nothing_is_stiff_or_sent_before_the_key_is_held() -> None:
+    robot = walking_robot()
+    robot.is_held = False
+    robot.after(5.0, lambda: os.kill(os.getpid(), signal.SIGINT))
+    outcome = robot.runtime().run()
+    assert outcome.is_safe
+    assert outcome.ended == ENDED
+    assert robot.sent == []
+    assert robot.limp_since_s == -np.inf
+    assert phases(outcome.log) == ["limp"]
+
+
+def test_letting_go_of_the_key_stops_the_way_to_the_pose_and_makes_a_walking_robot_stand() -> None:
+    robot = walking_robot()
+    robot.after(1.2, lambda: setattr(robot, "is_held", False))
+    robot.after(2.2, lambda: setattr(robot, "is_held", True))
+    robot.after(4.0, lambda: setattr(robot, "is_held", False))
+    log = robot.runtime().run(seconds=3.0).log
+    to_pose = log["target_rad"][log.during("to pose")]
+    assert (np.abs(np.diff(to_pose, axis=0)).max(axis=1) == 0.0).sum() >= 45, "it waited for a second on the way"
+    released = log["time_s"] > 4.1
+    assert log["command"][released].any() == np.False_
+    assert np.isfinite(log["action"][released]).all(), "the policy stands; it is not switched off"
+
+
+def faults() -> dict[str, tuple[Callable[[StillRobot], object], str]]:
+    """What goes wrong after five seconds, and what the reason must say."""
+    tilted = np.array((np.sin(0.9), 0.0, -np.cos(0.9)))
+    return {
+        "tilt": (lambda r: setattr(r, "gravity_b", tilted), "0.90 rad from upright"),
+        "one servo silent": (lambda r: r.silent.__setitem__(2, True), "no answer from left_knee"),
+        "bus silent": (lambda r: r.silent.fill(True), "no answer from left_hip_roll, "),
+        "bus gone": (lambda r: setattr(r, "has_gone", True), "has gone"),
+        "late loop": (lambda r: setattr(r, "now_s", r.now_s + 0.09), "ms late"),
+        "hot": (lambda r: setattr(r, "temperature_c", 75.0), "is at 75 °C"),
+        "IMU silent": (lambda r: setattr(r, "imu_age_s", 0.2), "IMU has been silent for 200 ms"),
+        "voltage": (lambda r: setattr(r, "voltage_v", 9.0), "supply has fallen to 9.0 V"),
+        "hardware error": (lambda r: setattr(r, "fault", 32), "hardware error 32"),
+        "beyond its limits": (lambda r: setattr(r, "pos_rad", r.pos_rad + 9.0), "beyond its limits"),
+    }
+
+
+@pytest.mark.parametrize("name", faults())
+def test_every_fault_is_limp_within_a_tenth_of_a_second_and_says_why(name: str) -> None:
+    robot, when_s = walking_robot(), []
+    cause, reason = faults()[name]
+
+    def happen() -> None:
+        # A position that is too far must be read before the next target puts the servo right again.
+        when_s.append(robot.now_s)
+        cause(robot)
+
+    robot.after(5.0, happen)
+    outcome = robot.runtime().run(seconds=20.0)
+    assert not outcome.is_safe
+    assert reason in outcome.ended
+    assert "\n" not in outcome.ended
+    assert not robot.is_stiff
+    # A loop that is late cannot have seen it earlier than it woke up.
+    cause_s = when_s[0] + (0.09 if name == "late loop" else 0.0)
+    assert robot.limp_since_s - cause_s <= 0.1
+
+
+def test_a_current_that_lasts_stops_the_robot_within_a_tenth_of_a_second_of_being_too_much() -> None:
+    robot = walking_robot()
+    robot.after(5.0, lambda: setattr(robot, "current_a", 2.4))
+    outcome = robot.runtime(current_window_s=0.05).run(seconds=20.0)
+    assert "2.3 A" in outcome.ended or "2.4 A" in outcome.ended
+    assert robot.limp_since_s - 105.0 < 0.5
+
+
+def test_a_reading_lost_now_and_then_stops_nothing() -> None:
+    robot = walking_robot()
+    for k in range(40):
+        robot.after(3.0 + 0.1 * k, lambda: robot.silent.fill(True))
+        robot.after(3.05 + 0.1 * k, lambda: robot.silent.fill(False))
+    outcome = robot.runtime().run(seconds=5.0)
+    assert outcome.is_safe
+    lost = np.isnan(outcome.log["pos_rad"]).any(axis=1)
+    assert lost.sum() > 40
+    assert np.isfinite(outcome.log["target_rad"][lost]).all(), "what is lost is held, not sent as NaN"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_end_limp_with_the_log_and_leave_the_handlers_as_they_were(number: signal.Signals) -> None:
+    robot, before = walking_robot(), signal.getsignal(number)
+    robot.after(4.0, lambda: os.kill(os.getpid(), number))
+    outcome = robot.runtime().run()
+    assert outcome.is_safe
+    assert not robot.is_stiff
+    assert robot.limp_since_s - 104.0 <= 0.1
+    assert len(outcome.log) > 100
+    assert signal.getsignal(number) == before
+
+
+def test_a_crash_of_the_program_is_limp_too() -> None:
+    robot = walking_robot()
+
+    def break_it(_: float) -> None:
+        raise ZeroDivisionError
+
+    robot.after(4.0, lambda: break_it(0.0))
+    with pytest.raises(ZeroDivisionError):
+        robot.runtime().run()
+    assert not robot.is_stiff
+    assert robot.limp_since_s > 0.0
+
+
+def test_heat_lets_the_robot_crouch_first_if_that_is_wished() -> None:
+    robot = walking_robot()
+    robot.after(5.0, lambda: setattr(robot, "temperature_c", 75.0))
+    outcome = robot.runtime(crouches=True).run()
+    assert not outcome.is_safe
+    assert phases(outcome.log)[-1] == "crouching"
+    np.testing.assert_allclose(outcome.log["target_rad"][-1], 2.0 * robot.controller.contract.default_pose_rad)
+    assert not robot.is_stiff
+
+
+def test_what_is_wrong_at_the_start_is_all_said_and_nothing_moves() -> None:
+    robot = walking_robot()
+    robot.voltage_v, robot.temperature_c = 9.0, 80.0
+    outcome = robot.runtime().run()
+    assert not outcome.is_safe
+    assert [line for line in robot.said if line.startswith("not ready")] == [
+        "not ready: the supply has 9.0 V, less than 10.0 V: charge the battery",
+        "not ready: left_hip_roll is at 80 °C: let it cool",
+    ]
+    assert robot.sent == []
+    assert robot.limp_since_s == -np.inf
+
+
+def test_an_excitation_is_played_as_given_and_ends_where_the_key_is_let_go() -> None:
+    robot = walking_robot()
+    targets = robot.controller.contract.default_pose_rad + 0.1 * np.sin(np.arange(200)[:, None] * np.ones(9) / 7.0)
+    outcome = robot.runtime().run(excitation=targets)
+    assert outcome.is_safe
+    np.testing.assert_allclose(outcome.log["target_rad"][outcome.log.during("exciting")], targets, atol=1e-6)
+    robot = walking_robot()
+    robot.after(4.0, lambda: setattr(robot, "is_held", False))
+    outcome = robot.runtime().run(excitation=targets)
+    assert outcome.ended == "the key was let go"
+    assert 10 < outcome.log.during("exciting").sum() < 190
+
+
+def test_a_step_that_was_late_is_not_made_up_for() -> None:
+    now = [0.0]
+    deadlines = Deadlines(0.02, lambda: now[0], lambda s: now.__setitem__(0, now[0] + s))
+    assert deadlines.wait() == 0.0
+    now[0] += 0.05
+    assert deadlines.wait() == pytest.approx(0.03)
+    began = now[0]
+    deadlines.wait()
+    assert now[0] - began == pytest.approx(0.0, abs=0.021)
+    before = now[0]
+    deadlines.wait()
+    assert now[0] - before == pytest.approx(0.02)
