@@ -16,7 +16,7 @@ import torch
 
 from biped.base.command_line import OneLineParser, add_run_flags, exit_code, path_name
 from biped.config.settings import with_settings
-from biped.deploy.contract import Provenance, build_contract, scales_of_head
+from biped.deploy.contract import NAMES, Provenance, build_contract, scales_of_head
 from biped.deploy.export import check_out, export_policy
 from biped.deploy.network import PolicyStep
 from biped.deploy.parity import parity_config, record_reference
@@ -35,6 +35,8 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add_run_flags(parser, DEFAULT_EXP_NAME)
     add("--out", type=path_name, metavar="DIR", help="folder of the files (default export in the run's folder)")
+    about_names = "what the ONNX file calls its tensors: rsl_rl for programs made for its exports (default biped)"
+    add("--names", choices=sorted(NAMES), default="biped", help=about_names)
     return parser
 
 
@@ -56,10 +58,11 @@ def run_export(args: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     env = make_env(parity_config(config.env), "cpu", sim="mujoco")
     model = load_model(config, BipedVecEnv(env), path)
-    scales = scales_of_head(config)
+    names = NAMES[args.names]
+    scales = scales_of_head(config, names)
     episodes = record_reference(model.policy, env, scales)
     env.close()
-    contract = build_contract(config, Provenance.of(path, model.num_timesteps))
+    contract = build_contract(config, Provenance.of(path, model.num_timesteps), names)
     if args.out is None:
         place.make_folder()
     export_policy(PolicyStep(model.policy, config.env.control.action_clip, scales), contract, episodes, out)

@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.machine import describe_machine
 from biped.base.command_line import path_name, whole_number
+from biped.deploy.contract import Provenance, build_contract
 from biped.deploy.export import ONNX_FILE, TORCHSCRIPT_FILE
 from biped.deploy.formats import (
     Memory,
@@ -79,12 +80,13 @@ def measure(preset: str, rounds: int) -> dict[str, Any]:
     policy = make_model(config, BipedVecEnv(env), seed=0).policy
     env.close()
     network = PolicyStep(policy, config.env.control.action_clip)
+    contract = build_contract(config, Provenance("", "", 0))
     width, layers, hidden = env.layout.width, config.policy.lstm_layers, config.policy.lstm_hidden_size
     observations = np.random.default_rng(0).normal(size=(STEPS, 1, width)).astype(np.float32)
     empty = np.zeros((layers, 1, hidden), np.float32)
     with tempfile.TemporaryDirectory() as folder:
-        write_onnx(network, "{}", Path(folder) / ONNX_FILE)
-        write_torchscript(network, "{}", Path(folder) / TORCHSCRIPT_FILE)
+        write_onnx(network, contract, Path(folder) / ONNX_FILE)
+        write_torchscript(network, contract, Path(folder) / TORCHSCRIPT_FILE)
         formats = {
             "ONNX": _stepper(open_onnx(Path(folder) / ONNX_FILE), (empty, empty)),
             "TorchScript": _stepper(open_torchscript(Path(folder) / TORCHSCRIPT_FILE), (empty, empty)),

@@ -6,9 +6,10 @@
 import hashlib
 import importlib.metadata
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from types import MappingProxyType
 from typing import Any
 
 from biped.base.files import REPOSITORY
@@ -21,14 +22,44 @@ from biped.mdp.observations import MEASURED, TERMS, ObservationLayout, Observati
 
 PACKAGE = "biped-walking"
 """Name of the package that writes the contract."""
-INPUTS, OUTPUTS = ("obs", "h", "c"), ("action", "h_out", "c_out", "estimate")
-"""Names of the policy's tensors, in order; a policy without a velocity head lacks the last."""
+ESTIMATE = "estimate"
+"""Name of the output that a policy without a velocity head lacks."""
 LARGEST_SUM = 1e12
 """Largest sum of the magnitudes of an observation, or of a memory, for which no sum in the network overflows."""
 MAX_HELD_S = 0.1
 """How long a robot may continue without a valid observation (s)."""
 
 _XYZ = ("x", "y", "z")
+
+
+@dataclass(frozen=True)
+class TensorNames:
+    """Names and shapes that a runtime expects of an ONNX file."""
+
+    inputs: tuple[str, str, str]
+    """Of observation, hidden state and cell state."""
+    outputs: tuple[str, ...]
+    """Of the action, both states and, where the runtime takes one, the estimate."""
+    any_batch: bool
+    """Whether the size of the batch is left open; it is 1 otherwise."""
+
+    @property
+    def has_estimate(self) -> bool:
+        """Whether the velocity head's guess is among the outputs."""
+        return ESTIMATE in self.outputs
+
+
+OURS = TensorNames(("obs", "h", "c"), ("action", "h_out", "c_out", ESTIMATE), any_batch=True)
+"""Names that this project has always used."""
+RSL_RL = TensorNames(("obs", "h_in", "c_in"), ("actions", "h_out", "c_out"), any_batch=False)
+"""As rsl_rl exports an LSTM (`_OnnxRNNModel` in rsl_rl/models/rnn_model.py, version 5).
+
+Three outputs and a batch of one, because its users' programs unpack three and take sizes from the file: Unitree's
+`OrtRunner` (unitree_rl_mjlab, deploy/include/isaaclab/algorithms/algorithms.h) multiplies a shape's numbers, of which
+an open one is -1.
+"""
+NAMES: Mapping[str, TensorNames] = MappingProxyType({"biped": OURS, "rsl_rl": RSL_RL})
+"""What `--names` of `biped_export.py` may be."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +83,13 @@ class Provenance:
         return cls(model.name, hashlib.sha256(model.read_bytes()).hexdigest(), trained_steps)
 
 
-def build_contract(config: Config, provenance: Provenance) -> dict[str, Any]:
+def build_contract(config: Config, provenance: Provenance, names: TensorNames = OURS) -> dict[str, Any]:
     """Return the contract as builtin types, ready for JSON.
 
     Args:
         config: the configuration that the policy was trained with.
         provenance: the origin of the policy.
+        names: what the tensors of the ONNX file are called.
     """
     env = config.env
     layout = ObservationLayout.build(env)
@@ -70,10 +102,10 @@ def build_contract(config: Config, provenance: Provenance) -> dict[str, Any]:
             "units": "SI: m, rad, s, N, kg",
             "feet": "left, then right",
         },
-        "policy": _policy(config, layout),
+        "policy": _policy(config, layout, names),
         "sensors": _sensors(layout),
         "observation": _observation(layout, env),
-        "estimate": _estimate(config),
+        "estimate": _estimate(config, names),
         "command": _command(env),
         "gait_clock": _gait_clock(env),
         "foot_contact": _foot_contact(env) if "foot_contact" in layout.slices() else None,
@@ -95,22 +127,27 @@ def build_contract(config: Config, provenance: Provenance) -> dict[str, Any]:
     }
 
 
-def _policy(config: Config, layout: ObservationLayout) -> dict[str, Any]:
+def _policy(config: Config, layout: ObservationLayout, named: TensorNames) -> dict[str, Any]:
     state = [config.policy.lstm_layers, 1, config.policy.lstm_hidden_size]
+    _, hidden, cell = named.inputs
     joints = len(config.env.robot.joint_names)
+
+    def axis_of(shape: list[int]) -> int | None:
+        return int(shape is state) if named.any_batch else None
 
     def tensors(names: Sequence[str], *shapes: list[int]) -> list[dict[str, Any]]:
         return [
-            {"name": name, "shape": shape, "dtype": "float32", "batch_axis": 1 if shape is state else 0}
+            {"name": name, "shape": shape, "dtype": "float32", "batch_axis": axis_of(shape)}
             for name, shape in zip(names, shapes, strict=False)
         ]
 
-    scales = scales_of_head(config)
+    scales = scales_of_head(config, named)
     estimates = [] if scales is None else [[1, len(scales)]]
     return {
-        "inputs": tensors(INPUTS, [1, layout.width], state, state),
-        "outputs": tensors(OUTPUTS, [1, joints], state, state, *estimates),
-        "recurrence": "h and c are zeros in the first step; each later step gets h_out and c_out of the step before",
+        "inputs": tensors(named.inputs, [1, layout.width], state, state),
+        "outputs": tensors(named.outputs, [1, joints], state, state, *estimates),
+        "recurrence": f"{hidden} and {cell} are zeros in the first step; each later step gets h_out and c_out of the "
+        "step before",
         "deterministic": True,
         "normalizer_inside": config.policy.normalize_observations,
         "clips_actions": True,
@@ -118,8 +155,9 @@ def _policy(config: Config, layout: ObservationLayout) -> dict[str, Any]:
             "largest_sum": LARGEST_SUM,
             "max_held_steps": max(1, round(MAX_HELD_S / config.env.sim.control_dt_s)),
             "rule": "an observation with a number that is not finite, or whose magnitudes sum to more than "
-            "largest_sum, is held: h_out and c_out are h and c, and the action is that of the step before, or of an "
-            "empty memory in the first step; an h or c that is so counts as zeros, both of them. Look for such "
+            f"largest_sum, is held: h_out and c_out are {hidden} and {cell}, and the action is that of the step "
+            f"before, or of an empty memory in the first step; an {hidden} or {cell} that is so counts as zeros, both "
+            "of them. Look for such "
             "numbers before clips and comparisons, which hide them, and pass them on as NaN. After max_held_steps "
             "such steps in a row, stop the robot",
         },
@@ -137,13 +175,13 @@ def _sensors(layout: ObservationLayout) -> dict[str, Any]:
     }
 
 
-def scales_of_head(config: Config) -> tuple[float, ...] | None:
-    """Return the training scale of each number of the velocity head; None without such a head."""
-    return estimate_scales(config.env) if config.policy.velocity_head else None
+def scales_of_head(config: Config, names: TensorNames = OURS) -> tuple[float, ...] | None:
+    """Return the training scale of each number of the velocity head; None without one, or if it is left out."""
+    return estimate_scales(config.env) if config.policy.velocity_head and names.has_estimate else None
 
 
-def _estimate(config: Config) -> dict[str, Any] | None:
-    if not config.policy.velocity_head:
+def _estimate(config: Config, names: TensorNames) -> dict[str, Any] | None:
+    if scales_of_head(config, names) is None:
         return None
     return {
         "elements": ["forward m/s", "left m/s", "up m/s", "height m"],

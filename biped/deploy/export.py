@@ -3,7 +3,6 @@
 Files are written to the output folder only if both formats match PyTorch (`biped.deploy.parity`).
 """
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from biped.deploy.formats import (
     CONTRACT_FILE,
     ONNX_FILE,
     TORCHSCRIPT_FILE,
+    contract_text,
     open_onnx,
     open_torchscript,
     write_onnx,
@@ -40,7 +40,7 @@ def export_policy(
 
     Args:
         network: the policy to export.
-        contract: the contract, stored in each file.
+        contract: the contract, stored in each file; it names the tensors of the ONNX file.
         episodes: PyTorch's observations and actions, as reference.
         out: the folder; made if its parent exists. Files of an earlier export are replaced, all or none.
         say: receives the parity table.
@@ -52,13 +52,12 @@ def export_policy(
         UsageError: `out` cannot be used as a folder.
         MachineError: the disk is full, a package is missing, or a format differs from PyTorch.
     """
-    text = json.dumps(contract, indent=2) + "\n"
     check_out(out)
     try:
         with whole_folder(out) as folder:
-            write_onnx(network, text, folder / ONNX_FILE)
-            write_torchscript(network, text, folder / TORCHSCRIPT_FILE)
-            (folder / CONTRACT_FILE).write_text(text, encoding="utf-8")
+            write_onnx(network, contract, folder / ONNX_FILE)
+            write_torchscript(network, contract, folder / TORCHSCRIPT_FILE)
+            (folder / CONTRACT_FILE).write_text(contract_text(contract), encoding="utf-8")
             lines = (
                 compare("ONNX", episodes, open_onnx(folder / ONNX_FILE)),
                 compare("TorchScript", episodes, open_torchscript(folder / TORCHSCRIPT_FILE)),

@@ -3,10 +3,11 @@
 import contextlib
 import importlib
 import io
+import json
 import logging
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from biped.base.errors import MachineError
-from biped.deploy.contract import INPUTS
 from biped.deploy.contract_file import METADATA_KEY
 from biped.deploy.network import PolicyStep
+from biped.deploy.peers import plain_metadata
 
 ONNX_FILE, TORCHSCRIPT_FILE, CONTRACT_FILE = "policy.onnx", "policy.pt", "contract.json"
 """The files of an export."""
@@ -26,8 +27,15 @@ OPSET = 18
 17, its `Split` is no longer valid ONNX."""
 
 
-def write_onnx(network: PolicyStep, contract: str, path: Path) -> None:
-    """Write the network as ONNX for any batch size, with the contract's JSON in its metadata.
+def contract_text(contract: Mapping[str, Any]) -> str:
+    """Return the contract as JSON, the same in each file."""
+    return json.dumps(contract, indent=2) + "\n"
+
+
+def write_onnx(network: PolicyStep, contract: Mapping[str, Any], path: Path) -> None:
+    """Write the network as ONNX, with the contract's JSON and other projects' keys in its metadata.
+
+    The contract says what the tensors are called, and whether any batch size is allowed.
 
     Raises:
         MachineError: a package is missing.
@@ -35,15 +43,16 @@ def write_onnx(network: PolicyStep, contract: str, path: Path) -> None:
     """
     onnx = _imported("onnx")
     _imported("onnxscript")
-    batch = torch.export.Dim("batch")
-    shapes = dict(zip(INPUTS, ({0: batch}, {1: batch}, {1: batch}), strict=True))
+    inputs, outputs = contract["policy"]["inputs"], contract["policy"]["outputs"]
+    batch, axes = torch.export.Dim("batch"), [part["batch_axis"] for part in inputs]
+    is_open = None not in axes
     with _quiet():
         program = torch.onnx.export(
             network,
-            network.example(),
-            input_names=list(INPUTS),
-            output_names=list(network.outputs),
-            dynamic_shapes=shapes,
+            network.example(2 if is_open else 1),
+            input_names=[part["name"] for part in inputs],
+            output_names=[part["name"] for part in outputs][: network.num_outputs],
+            dynamic_shapes=tuple({axis: batch} for axis in axes) if is_open else None,
             dynamo=True,
             opset_version=OPSET,
             external_data=False,
@@ -56,14 +65,14 @@ def write_onnx(network: PolicyStep, contract: str, path: Path) -> None:
     for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
-    onnx.helper.set_model_props(model, {METADATA_KEY: contract})
+    onnx.helper.set_model_props(model, {METADATA_KEY: contract_text(contract), **plain_metadata(contract)})
     # The exporter sets a newer IR version only for these notes, which are removed above.
     model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import)
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString())
 
 
-def write_torchscript(network: PolicyStep, contract: str, path: Path) -> None:
+def write_torchscript(network: PolicyStep, contract: Mapping[str, Any], path: Path) -> None:
     """Write the network as TorchScript for any batch size, with the contract's JSON as an extra file.
 
     Raises:
@@ -72,7 +81,9 @@ def write_torchscript(network: PolicyStep, contract: str, path: Path) -> None:
     written, bare = io.BytesIO(), io.BytesIO()
     with _quiet(), torch.no_grad():
         traced: Any = torch.jit.trace(network, network.example(), check_trace=False)
-        torch.jit.save(torch.jit.freeze(traced), written, _extra_files={CONTRACT_FILE: contract.encode()})
+        torch.jit.save(
+            torch.jit.freeze(traced), written, _extra_files={CONTRACT_FILE: contract_text(contract).encode()}
+        )
     with zipfile.ZipFile(written) as source, zipfile.ZipFile(bare, "w", zipfile.ZIP_STORED) as target:
         for member in source.infolist():
             # The source lines of each operation, with paths of this machine; loading does not need them.
@@ -136,9 +147,10 @@ def open_onnx(path: Path) -> Step:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors only; it would warn about missing GPUs
     session = runtime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    names = [part.name for part in session.get_inputs()]
 
     def step(observation: Numbers, memory: Memory) -> Stepped:
-        return _stepped(session.run(None, dict(zip(INPUTS, (observation, *memory), strict=True))))
+        return _stepped(session.run(None, dict(zip(names, (observation, *memory), strict=True))))
 
     return step
 

@@ -8,7 +8,7 @@ import torch
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from torch import Tensor, nn
 
-from biped.deploy.contract import LARGEST_SUM, OUTPUTS
+from biped.deploy.contract import LARGEST_SUM
 from biped.ppo.estimator import Estimator
 from biped.ppo.policy import MlpExtractor, MlpIntoLstmPolicy
 
@@ -86,15 +86,15 @@ class PolicyStep(nn.Module):
         return action, *states, self.estimator(output) / self.estimate_scales
 
     @property
-    def outputs(self) -> tuple[str, ...]:
-        """Names of the tensors that `forward` returns."""
-        return OUTPUTS if self.estimator is not None else OUTPUTS[:-1]
+    def num_outputs(self) -> int:
+        """Number of tensors that `forward` returns."""
+        return 3 if self.estimator is None else 4
 
-    def example(self) -> tuple[Tensor, Tensor, Tensor]:
+    def example(self, batch: int = 2) -> tuple[Tensor, Tensor, Tensor]:
         """Return example inputs for exporters: a batch of two, because they treat a batch of one as fixed."""
         width = next(self.extractor.parameters()).shape[1]
-        state = torch.zeros(self.lstm.num_layers, 2, self.lstm.hidden_size, dtype=torch.float32)
-        return torch.zeros(2, width, dtype=torch.float32), state, state.clone()
+        state = torch.zeros(self.lstm.num_layers, batch, self.lstm.hidden_size, dtype=torch.float32)
+        return torch.zeros(batch, width, dtype=torch.float32), state, state.clone()
 
 
 def _is_finite(numbers: Tensor, dims: tuple[int, ...]) -> Tensor:

@@ -67,9 +67,8 @@ class Files:
 def written(folder: Path, config: Config, policy: Any) -> Files:
     contract = build_contract(config, Provenance("model.zip", "0" * 64, 0))
     network = PolicyStep(policy, config.env.control.action_clip, scales_of_head(config))
-    text = json.dumps(contract)
-    write_onnx(network, text, folder / ONNX_FILE)
-    write_torchscript(network, text, folder / TORCHSCRIPT_FILE)
+    write_onnx(network, contract, folder / ONNX_FILE)
+    write_torchscript(network, contract, folder / TORCHSCRIPT_FILE)
     return Files(folder, config, contract)
 
 

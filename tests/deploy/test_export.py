@@ -183,7 +183,7 @@ def test_each_robot_is_reset_by_its_time_out_and_in_mid_episode(episodes: Episod
 def test_both_formats_and_the_file_hold_one_contract(shipped: Exported) -> None:
     text = (shipped.folder / CONTRACT_FILE).read_text()
     model = onnx.load(str(shipped.folder / ONNX_FILE))
-    assert {prop.key: prop.value for prop in model.metadata_props} == {METADATA_KEY: text}
+    assert {prop.key: prop.value for prop in model.metadata_props}[METADATA_KEY] == text
     extra = {CONTRACT_FILE: ""}
     torch.jit.load(str(shipped.folder / TORCHSCRIPT_FILE), _extra_files=extra)
     found = extra[CONTRACT_FILE]
@@ -353,7 +353,7 @@ def test_files_of_an_earlier_export_outlive_one_that_fails(
     network.head.bias.data += 2e-5
     before = shutil.copytree(shipped.folder, tmp_path / "before")
     with pytest.raises(MachineError):
-        export_policy(network, {"format": "another"}, episodes, before, say=lambda _: None)
+        export_policy(network, {**shipped.contract, "format": "another"}, episodes, before, say=lambda _: None)
     assert sorted(file.name for file in before.iterdir()) == FILES
     for name in FILES:
         assert (before / name).read_bytes() == (shipped.folder / name).read_bytes()
@@ -379,7 +379,9 @@ def test_a_disk_that_takes_no_more_is_said_and_nothing_is_left(
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))  # less than either format takes
     try:
         with pytest.raises(MachineError, match=r"^cannot write .* use another --out$"):
-            export_policy(PolicyStep(shipped.model.policy, 4.0), {}, episodes, tmp_path / "new", say=lambda _: None)
+            export_policy(
+                PolicyStep(shipped.model.policy, 4.0), shipped.contract, episodes, tmp_path / "new", say=lambda _: None
+            )
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert not (tmp_path / "new").exists()
@@ -391,7 +393,9 @@ def test_a_package_that_is_missing_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MachineError, match=rf"^{package} cannot be imported .*install_genesis\.sh"):
-        export_policy(PolicyStep(shipped.model.policy, 4.0), {}, episodes, tmp_path / "new", say=lambda _: None)
+        export_policy(
+            PolicyStep(shipped.model.policy, 4.0), shipped.contract, episodes, tmp_path / "new", say=lambda _: None
+        )
     assert not (tmp_path / "new").exists()
 
 
