@@ -5,6 +5,7 @@
     python -m biped check-robot FILE              problems of a robot, from its robot.json or its model
     python -m biped curves logs/NAME              draw a run on one page
     python -m biped average logs/NAME             write the mean of a run's last checkpoints
+    python -m biped replay LOG                    a robot's run beside what both simulators make of its targets
     python -m biped metrics                       the table of metrics, as docs/metrics.md
     python -m biped config --schema               the configuration's JSON Schema, for editors
 
@@ -25,8 +26,11 @@ from biped.base.command_line import (
     folder_name,
     path_name,
     picture_name,
+    positive_number,
     whole_number,
+    whole_or_none,
 )
+from biped.base.errors import UsageError
 
 Run = Callable[[argparse.Namespace], int | None]
 """Carries out a command; it imports what it needs only when called."""
@@ -61,10 +65,25 @@ def make_parser() -> argparse.ArgumentParser:
     mean = add("average", average, "Write the mean of a run's last checkpoints to average_model.zip.")
     mean.add_argument("run_folder", type=folder_name, metavar="logs/NAME", help="the run's directory")
     mean.add_argument("--last", type=whole_number, metavar="N", help="number of checkpoints (default 5)")
+    _add_replay(add("replay", replay, "Replay a robot's run in simulation, open loop, and show both on a page."))
     add("metrics", print_metrics, "Print the table of metrics as a page.")
     config = add("config", print_config, "Print the configuration's defaults, or its schema.")
     config.add_argument("--schema", action="store_true", help="the JSON Schema of config.json")
     return parser
+
+
+def _add_replay(command: argparse.ArgumentParser) -> None:
+    """Add the flags of `replay`."""
+    add = command.add_argument
+    add("log", type=path_name, metavar="LOG", help="a log of biped_run.py")
+    add("--sim", choices=("genesis", "mujoco", "both"), default="both", help="where (default both)")
+    add("--robot", type=path_name, metavar="FILE", help="robot.json (default the robot in assets that fits the log)")
+    add("--window", type=positive_number, default=1.0, metavar="S", help="time until it starts anew (default 1.0 s)")
+    add(
+        "--late", type=whole_or_none, default=0, metavar="STEPS", help="control steps that targets are late (default 0)"
+    )
+    add("--phases", nargs="+", default=["standing", "walking"], metavar="PHASE", help="(default standing walking)")
+    add("--out", type=path_name, metavar="DIR", help="a new folder (default LOG_replay beside the log)")
 
 
 def check_machine(_: argparse.Namespace) -> int:
@@ -145,6 +164,28 @@ def average(args: argparse.Namespace) -> None:
 
     path, of = average_run(RunDirectory(args.run_folder), args.last or LAST)
     print(f"{path}: the mean of {', '.join(checkpoint.name for checkpoint in of)}")
+
+
+def replay(args: argparse.Namespace) -> None:
+    """Replay a log.
+
+    Raises:
+        UsageError: there is no such log, no robot that fits it, or no free folder.
+        MachineError: no simulator can be used, or the disk refuses the write.
+    """
+    from biped.deploy.run_log import PHASES, RunLog
+    from biped.deploy.trained_robot import env_of
+    from biped.eval.replay import Measured
+    from biped.view.replay import SIMS, ReplayRequest, check_out, replay_all, write
+
+    if strange := [phase for phase in args.phases if phase not in PHASES]:
+        raise UsageError(f"--phases: there is no phase {strange[0]}, only {', '.join(PHASES)}")
+    sims = SIMS if args.sim == "both" else (args.sim,)
+    request = ReplayRequest(args.log, sims, args.window, args.late, args.out)
+    check_out(request)
+    log = RunLog.load(args.log)
+    measured = Measured.of(log.columns, log.policy.dt_s, log.during(*args.phases))
+    write(replay_all(env_of(log.contract, args.robot), measured, request), request, log.about)
 
 
 def print_metrics(_: argparse.Namespace) -> None:

@@ -64,6 +64,21 @@ def whole_or_none(text: str) -> int:
     return _whole(text, 0, "of at least 0")
 
 
+def positive_number(text: str) -> float:
+    """Read a number above 0.
+
+    Raises:
+        argparse.ArgumentTypeError: it is not one.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0.0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+
+
 def _whole(text: str, least: int, rule: str) -> int:
     try:
         value = float(text) if "e" in text.lower() else int(text)

@@ -30,3 +30,16 @@ def leaning(quat: Tensor, roll_rad: Tensor, pitch_rad: Tensor) -> Tensor:
     w, z = quat[:, 0], quat[:, 3]
     a, b = 0.5 * roll_rad, 0.5 * pitch_rad
     return torch.nn.functional.normalize(torch.stack((w, w * a - z * b, w * b + z * a, z), dim=-1), dim=-1)
+
+
+def quat_from_gravity(gravity_b: Tensor) -> Tensor:
+    """Return quaternions (n, 4), wxyz, under which gravity has these directions (n, 3) in the base frame.
+
+    The heading is left open by gravity; of all such rotations this is the smallest. Upside down, it is half a turn
+    about the x axis.
+    """
+    x, y, z = torch.nn.functional.normalize(gravity_b, dim=-1).unbind(dim=-1)
+    quat = torch.stack((1.0 - z, -y, x, torch.zeros_like(x)), dim=-1)
+    over = torch.zeros_like(quat)
+    over[..., 1] = 1.0
+    return torch.nn.functional.normalize(torch.where((1.0 - z)[..., None] < 1e-6, over, quat), dim=-1)

@@ -287,7 +287,7 @@ class GenesisScene:
         self._scene.step()
 
     def reset(self, mask: Tensor, pose: ResetPose) -> None:
-        """Reset the robots where `mask` (num_envs,) is True to their pose, at rest, and clear their errors."""
+        """Reset the robots where `mask` (num_envs,) is True to their pose, and clear their errors."""
         # On the CPU, reading the mask causes no stall, and most steps reset no robot.
         if self.device.type == "cpu" and not mask.any():
             return
@@ -295,6 +295,10 @@ class GenesisScene:
         self._robot.set_qpos(
             qpos.index_select(1, self._qpos_order), envs_idx=mask, zero_velocity=True, skip_forward=True
         )
+        if pose.joint_vel_rad_s is not None:
+            before = self._robot.get_dofs_velocity(self._dofs)
+            velocity = torch.where(mask[:, None], pose.joint_vel_rad_s, before)
+            self._robot.set_dofs_velocity(velocity, self._dofs, skip_forward=True)
 
     def _read_state(self) -> BipedState:
         robot, feet = self._robot, self._feet

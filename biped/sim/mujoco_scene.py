@@ -134,11 +134,13 @@ class MujocoScene:
         self._state = self._states[:, -1].copy()
 
     def reset(self, mask: Tensor, pose: ResetPose) -> None:
-        """Reset the robots where `mask` (num_envs,) is True to their pose, at rest, and clear their errors."""
+        """Reset the robots where `mask` (num_envs,) is True to their pose, and clear their errors."""
         chosen = mask.numpy()
         state = np.zeros((int(chosen.sum()), self._state.shape[1]))
         state[:, self._base_qpos] = torch.cat((pose.base_pos_w, pose.base_quat_w), dim=1).numpy()[chosen]
         state[:, self._qpos] = pose.joint_pos_rad.numpy()[chosen]
+        if pose.joint_vel_rad_s is not None:
+            state[:, self._qvel] = pose.joint_vel_rad_s.numpy()[chosen]
         self._state[chosen] = state
 
     def set_base_velocity(self, mask: Tensor, lin_vel_w: Tensor, ang_vel_b: Tensor) -> None:

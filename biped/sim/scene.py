@@ -24,7 +24,7 @@ Graph = Callable[[Callable[..., Any], Sequence[torch.Generator]], Callable[..., 
 
 @dataclass(frozen=True)
 class ResetPose:
-    """Poses in which episodes start; velocities start at zero."""
+    """Poses in which robots start; the base starts at rest."""
 
     base_pos_w: Tensor
     """Position of the base, (num_envs, 3), m."""
@@ -32,6 +32,8 @@ class ResetPose:
     """Orientation of the base, (num_envs, 4), wxyz."""
     joint_pos_rad: Tensor
     """Joint positions, (num_envs, num_joints), rad."""
+    joint_vel_rad_s: Tensor | None = None
+    """Joint velocities, (num_envs, num_joints), rad/s; None: at rest."""
 
 
 class Scene(Protocol):
@@ -78,7 +80,7 @@ class Scene(Protocol):
         ...
 
     def reset(self, mask: Tensor, pose: ResetPose) -> None:
-        """Reset the robots where `mask` (num_envs,) is True to their pose, at rest, and clear their errors.
+        """Reset the robots where `mask` (num_envs,) is True to their pose, and clear their errors.
 
         The next `step` starts from there.
         """

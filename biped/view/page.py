@@ -22,8 +22,8 @@ from biped.config.serial import (
 )
 from biped.runs.directory import RunDirectory
 
-TEMPLATE = Path(__file__).with_name("page.html")
-"""The template of the page."""
+TEMPLATE, STYLE = Path(__file__).with_name("page.html"), Path(__file__).with_name("page.css")
+"""The template of the page, and how every page looks."""
 _KINDS = {".png": "image/png", ".mp4": "video/mp4", ".gif": "image/gif"}
 
 
@@ -131,9 +131,9 @@ def write_report(
     """
     first, several = subjects[0], len(subjects) > 1
     compared, names = _differences(subjects, presets)
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     try:
-        page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        page = rendered(
+            TEMPLATE,
             title=" and ".join(subject.name for subject in subjects),
             subtitle=_subtitle(first) if not several else f"{len(subjects)} runs side by side",
             runs=[_as_run(subject) for subject in subjects],
@@ -146,9 +146,21 @@ def write_report(
             difference_names=names,
             versions=_versions(subjects),
         )
-        write_whole(out, page.encode(errors="replace"))  # file names may not encode
+        write_whole(out, page)
     except OSError as error:
         raise disk_error(error.filename or out, error, "--report") from error
+
+
+def rendered(template: Path, **values: Any) -> bytes:
+    """Return a page from its template.
+
+    Raises:
+        OSError: the template cannot be read.
+    """
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    style = STYLE.read_text(encoding="utf-8")
+    page = environment.from_string(template.read_text(encoding="utf-8")).render(style=style, **values)
+    return page.encode(errors="replace")  # file names may not encode
 
 
 def embedded(file: Path) -> str:
