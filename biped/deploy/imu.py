@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 
 from biped.base.errors import MachineError, UsageError
-from biped.deploy.hardware import Array, BusError, ImuReading
+from biped.deploy.hardware import Array, BusError, Imu, ImuReading
+from biped.deploy.wiring import ImuWiring
 
 _FRAME_BYTES, _HEADER, _ACCELERATION, _ANGULAR_VELOCITY = 11, 0x55, 0x51, 0x52
 _ACCELERATION_G, _ANGULAR_VELOCITY_DEG_S = 16.0 / 32768, 2000.0 / 32768
 _WAIT_S = 1.0
 """How long the first measurement may take (s)."""
+ROS = "ros2:"
+"""How the source of an IMU begins whose driver is ROS 2's."""
 FILTER_GAIN = 0.5
 """How much the filter trusts the accelerometer: Fusion's own default, a time constant of some 2 s."""
 ACCELERATION_REJECTION_DEG = 10.0
@@ -41,6 +44,18 @@ def mount(axes: str) -> Array:
             f"imu.axes: {axes!r} is no mounting: name the sensor's axes that point forward, left and up, such as +x+y+z"
         )
     return rotation
+
+
+def open_imu(wiring: ImuWiring) -> Imu:
+    """Open the IMU that a wiring names.
+
+    Raises:
+        UsageError: its axes are no mounting.
+        MachineError: it is not there, or sends nothing.
+    """
+    if wiring.source.startswith(ROS):
+        return RosImu(wiring.source.removeprefix(ROS) or "imu/data")
+    return SerialImu(wiring.source, baud=wiring.baud, rate_hz=wiring.rate_hz, axes=wiring.axes)
 
 
 @dataclass(frozen=True)

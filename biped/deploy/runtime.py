@@ -149,12 +149,18 @@ class Runtime:
         read_s = np.array([step.row["read_s"] for step in seen])
         return list(obstacles(self._contract, self._limits, seen[-1].joints, seen[-1].imu, read_s))
 
-    def run(self, seconds: float = np.inf, excitation: Array | None = None) -> Outcome:
+    def run(
+        self,
+        seconds: float = np.inf,
+        excitation: Array | None = None,
+        at_pose: Callable[[], None] | None = None,
+    ) -> Outcome:
         """Check the robot, bring it to the default pose, and let it walk while the person holds the key.
 
         Args:
             seconds: how long the policy may run (s).
             excitation: joint targets (num_steps, num_joints), rad, to play in place of the policy.
+            at_pose: called once the robot is in the default pose.
 
         Returns:
             How it ended. The servos are limp then, and a fault on the way is in it, not raised.
@@ -163,6 +169,8 @@ class Runtime:
         with self._listening():
             try:
                 self._start()
+                if at_pose is not None and excitation is None:
+                    at_pose()
                 self._play(excitation) if excitation is not None else self._walk(seconds)
             except _EndError as end:
                 ended, is_safe = end.stop.reason, end.is_safe

@@ -3,7 +3,7 @@
 import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,36 @@ class JointWiring:
 
 
 @dataclass(frozen=True)
+class ImuWiring:
+    """Where the IMU is, and how it is mounted."""
+
+    source: str
+    """Its serial line, such as /dev/ttyUSB1; or ros2:TOPIC for a driver of ROS 2."""
+    axes: str = "+x+y+z"
+    """Which of its axes point forward, left and up; see `biped.deploy.imu.mount`. A ROS 2 driver has turned them."""
+    baud: int = 230400
+    """Speed of the line (bit/s)."""
+    rate_hz: float = 200.0
+    """How often it is set to measure (Hz)."""
+
+    @classmethod
+    def of(cls, raw: Any) -> "ImuWiring":
+        """Read the entry `imu`.
+
+        Raises:
+            UsageError: a word is missing, unknown or of the wrong kind.
+        """
+        if not isinstance(raw, Mapping):
+            raise UsageError("imu must have names and values")
+        _exactly({**asdict(cls("")), **raw}, [item.name for item in fields(cls)], "imu.")
+        kinds: Mapping[str, Any] = {"source": str, "axes": str, "baud": int, "rate_hz": (int, float)}
+        read = cls(**{name: typed(value, kinds[name], f"imu.{name}") for name, value in raw.items()})
+        if read.baud <= 0 or not 10.0 <= read.rate_hz <= 10_000.0:
+            raise UsageError("imu.baud must be above 0, and imu.rate_hz from 10 to 10000")
+        return read
+
+
+@dataclass(frozen=True)
 class Wiring:
     """The servos of a robot, one entry per joint."""
 
@@ -58,6 +88,8 @@ class Wiring:
     """Its rate (bit/s)."""
     joints: tuple[JointWiring, ...]
     """One per joint."""
+    imu: ImuWiring | None = None
+    """The IMU; None where the file does not say."""
 
     def __post_init__(self) -> None:
         """Check it.
@@ -114,12 +146,13 @@ class Wiring:
                 raise UsageError(f"the wiring has a joint {name}, and the policy has none{suggestion(name, names)}")
         if missing := [name for name in names if name not in known]:
             raise UsageError(f"the wiring has no servo for {', '.join(missing)}: run biped_run.py --wire")
-        return Wiring(self.port, self.baud, tuple(known[name] for name in names))
+        return replace(self, joints=tuple(known[name] for name in names))
 
     def as_json(self) -> dict[str, Any]:
         """Return what the file has."""
         joints = [asdict(joint) for joint in self.joints]
-        return {"format": FORMAT, "version": VERSION, "port": self.port, "baud": self.baud, "joints": joints}
+        raw = {"format": FORMAT, "version": VERSION, "port": self.port, "baud": self.baud, "joints": joints}
+        return raw if self.imu is None else {**raw, "imu": asdict(self.imu)}
 
     def save(self, path: Path) -> None:
         """Write the file completely or not at all.
@@ -156,11 +189,12 @@ class Wiring:
             raise UsageError("it is no wiring of biped_run.py --wire")
         if raw.get("version") != VERSION:
             raise UsageError(f"it is of version {raw.get('version')}, and this program understands version {VERSION}")
-        _exactly(raw, ("format", "version", "port", "baud", "joints"), "")
+        _exactly({"imu": None, **raw}, ("format", "version", "port", "baud", "joints", "imu"), "")
         if not isinstance(raw["joints"], list) or not raw["joints"]:
             raise UsageError("joints must be a list with an entry per joint")
         joints = tuple(joint_of(entry, index) for index, entry in enumerate(raw["joints"]))
-        return cls(typed(raw["port"], str, "port"), typed(raw["baud"], int, "baud"), joints)
+        imu = None if raw.get("imu") is None else ImuWiring.of(raw["imu"])
+        return cls(typed(raw["port"], str, "port"), typed(raw["baud"], int, "baud"), joints, imu)
 
 
 def read_json(path: Path) -> Any:

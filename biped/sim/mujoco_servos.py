@@ -122,7 +122,7 @@ class MujocoServos:
         mounting: Mounting,
         wear: Wear = Wear(),
         *,
-        hanging: bool = False,  # noqa: B008
+        hanging: bool = False,
     ) -> None:
         """Build the robot, in its default pose and at rest, its base held.
 

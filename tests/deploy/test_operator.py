@@ -54,7 +54,7 @@ def test_without_a_terminal_nobody_could_let_go(monkeypatch: pytest.MonkeyPatch,
     file.write_text(" ")
     with file.open() as stdin:
         monkeypatch.setattr(sys, "stdin", stdin)
-        with pytest.raises(UsageError, match="^nobody holds the dead-man's key: "):
+        with pytest.raises(UsageError, match=r"^nobody holds the dead-man's key: "):
             Keyboard(RULE, np.zeros(3))
 
 

@@ -1,4 +1,4 @@
-"""A run on a robot: limp, checked, slowly to the default pose, a step every 20 ms, and limp at the end, whatever comes."""
+"""A run on a robot: limp, checked, slowly to the default pose, a step every 20 ms, and limp at the end."""
 
 import os
 import signal

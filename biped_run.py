@@ -1,0 +1,287 @@
+"""Run a policy on a robot: servos on a Dynamixel bus, an IMU, and a person who holds the dead-man's key.
+
+    python biped_run.py policy.onnx --wire wiring.json --port /dev/ttyUSB0     find out how the robot is wired
+    python biped_run.py policy.onnx --wiring wiring.json --check               look at the limp robot; nothing moves
+    python biped_run.py policy.onnx --wiring wiring.json                       walk while the space bar is held
+    python biped_run.py policy.onnx --wiring wiring.json --excite 60           move the joints of the hanging robot
+    python biped_run.py policy.onnx --simulate --command 0.3 0 0 --seconds 60  the same on a robot that MuJoCo plays
+
+All that it needs to know of the policy is in the ONNX file (biped_export.py). Each run leaves a log in logs/robot.
+docs/to-the-robot.md is the way there. Exit codes: 0 ended by the person or the time, 1 stopped, not ready or a device
+is missing, 2 wrong usage.
+"""
+
+import argparse
+import contextlib
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from biped.base.command_line import DONE, LOGS, MACHINE, OneLineParser, exit_code, path_name, whole_number
+from biped.base.errors import MachineError, UsageError, disk_error
+from biped.deploy.contract_file import PolicyContract
+from biped.deploy.controller import Controller, OnnxPolicy
+from biped.deploy.imu import open_imu
+from biped.deploy.operator import KEYS, Gamepad, Keyboard, Operator, Script
+from biped.deploy.runtime import Body, Outcome, Runtime
+from biped.deploy.safety import Limits
+from biped.deploy.servo_bus import DynamixelBus
+from biped.deploy.servos import DynamixelServos
+from biped.deploy.simulated_bus import Trouble
+from biped.deploy.simulated_robot import SimulatedBody, how_it_walked
+from biped.deploy.wiring import ImuWiring, Wiring
+from biped.deploy.wiring_dialogue import wire
+
+STAND_S = 1.0
+"""How long a robot stands before a script gives it its command (s)."""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    parser = OneLineParser(prog="biped_run.py", description="Run a policy on a robot.", allow_abbrev=False)
+    add = parser.add_argument
+    add("policy", type=path_name, help="policy.onnx, as biped_export.py writes it")
+    add("--wiring", type=path_name, metavar="FILE", help="how the robot is wired, as --wire writes it")
+    add("--wire", type=path_name, metavar="FILE", help="find out how the robot is wired, and write it here")
+    add("--port", metavar="DEVICE", help="the servos' bus, such as /dev/ttyUSB0 (with --wire)")
+    add("--baud", type=whole_number, default=1_000_000, metavar="N", help="its rate (with --wire; default 1000000)")
+    add("--imu", metavar="SOURCE", help="the IMU's serial line, or ros2:TOPIC; in place of the wiring's")
+    add("--imu_axes", metavar="AXES", help="its axes that point forward, left and up (default +x+y+z)")
+    add("--check", action="store_true", help="only look at the limp robot; nothing moves")
+    add("--excite", type=seconds, metavar="S", help="move the joints of the hanging robot, for identify")
+    add("--command", type=float, nargs=3, default=(0.3, 0.0, 0.0), metavar=("VX", "VY", "WZ"), help="command at first")
+    add("--seconds", type=seconds, default=np.inf, metavar="S", help="how long it may walk (default: no end)")
+    add("--gamepad", type=path_name, metavar="DEVICE", help="such as /dev/input/js0, in place of the keyboard")
+    add("--crouch", action="store_true", help="on heat and on low voltage, crouch before going limp")
+    add("--min_voltage", type=volts, default=0.0, metavar="V", help="supply below which it does not walk")
+    add("--log", type=path_name, metavar="FILE", help="the log (default logs/robot/DATE.npz)")
+    add("--simulate", action="store_true", help="on a robot that MuJoCo plays, behind a bus that is a pseudo-terminal")
+    add("--robot", type=path_name, metavar="FILE", help="robot.json of the simulated robot (default: the policy's)")
+    add("--lost", type=float, default=0.0, metavar="SHARE", help="share of packets that get lost (with --simulate)")
+    add("--latency_ms", type=float, default=0.0, metavar="MS", help="time by which answers are late (with --simulate)")
+    add("--film", type=path_name, metavar="FILE", help=".gif or .mp4 of the simulated robot")
+    return parser
+
+
+def seconds(text: str) -> float:
+    """Read a time above 0 (s).
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    return _positive(text, "a time above 0, in seconds")
+
+
+def volts(text: str) -> float:
+    """Read a voltage above 0 (V).
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    return _positive(text, "a voltage above 0")
+
+
+def _positive(text: str, what: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = np.nan
+    if not 0.0 < value < np.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+    return value
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry out a command line and return the exit code.
+
+    Raises:
+        UsageError: policy, wiring or flags do not fit each other.
+        MachineError: a device or a package is missing, or the disk refuses the log.
+    """
+    policy = OnnxPolicy(args.policy)
+    contract = policy.contract
+    if args.wire is not None:
+        return wire_up(args, contract)
+    log = new_log(args.log)
+    with contextlib.ExitStack() as stack:
+        robot = stack.enter_context(simulated(args, contract)) if args.simulate else None
+        wiring = robot.wiring if robot is not None else wiring_of(args)
+        servos = DynamixelServos(contract, wiring)
+        stack.callback(servos.close)
+        imu = open_imu(imu_of(args, wiring))
+        stack.callback(imu.close)
+        operator = operator_of(args, contract)
+        stack.callback(operator.close)
+        limits = limits_of(wiring, servos, args.min_voltage)
+        runtime = Runtime(Controller(policy), Body(servos, imu), operator, limits, crouches=args.crouch)
+        if args.check:
+            return report(runtime.check())
+        moves = None if args.excite is None else excitation_of(contract, limits, args.excite)
+        outcome = runtime.run(args.seconds, moves, None if robot is None else robot.release)
+        for warning in servos.warnings:
+            print(f"gains: {warning.text}")
+        keep(outcome, log, wiring)
+        if robot is not None:
+            tape, ran_s = robot.tape(), outcome.log.during("standing", "walking").sum() * contract.dt_s
+            print(how_it_walked(tape, ran_s, contract.max_tilt_rad))
+            if args.film is not None:
+                film_of(tape, outcome.log, env_of(args, contract), args.film)
+    return DONE if outcome.is_safe else MACHINE
+
+
+def wire_up(args: argparse.Namespace, contract: PolicyContract) -> int:
+    """Find out how the robot is wired.
+
+    Raises:
+        UsageError: no port, or the person keeps the file that is there.
+        MachineError: the bus cannot be opened, or the disk refuses the file.
+    """
+    if args.port is None:
+        raise UsageError("--wire needs --port, such as --port /dev/ttyUSB0")
+    bus = DynamixelBus(args.port, args.baud)
+    try:
+        wiring = wire(contract, bus, input, print, path=args.wire)
+    finally:
+        bus.close()
+    if args.imu is not None:
+        replace(wiring, imu=imu_of(args, wiring)).save(args.wire)
+    return DONE
+
+
+def wiring_of(args: argparse.Namespace) -> Wiring:
+    """Read the wiring's file.
+
+    Raises:
+        UsageError: none is named, or it is none.
+    """
+    if args.wiring is None:
+        raise UsageError("name the robot's wiring with --wiring FILE (make it with --wire FILE), or use --simulate")
+    return Wiring.load(args.wiring)
+
+
+def imu_of(args: argparse.Namespace, wiring: Wiring) -> ImuWiring:
+    """Return where the IMU is: the flags come before the file.
+
+    Raises:
+        UsageError: neither says it.
+    """
+    imu = wiring.imu if args.imu is None else ImuWiring(args.imu)
+    if imu is None:
+        raise UsageError("the wiring names no IMU: name it with --imu /dev/ttyUSB1, or as imu in the file")
+    return imu if args.imu_axes is None else replace(imu, axes=args.imu_axes)
+
+
+def operator_of(args: argparse.Namespace, contract: PolicyContract) -> Operator:
+    """Return who holds the dead-man's key: for a simulated robot without a terminal or with a time, a script.
+
+    Raises:
+        UsageError: there is no terminal.
+        MachineError: the gamepad cannot be opened.
+    """
+    command = np.array(args.command)
+    if args.gamepad is not None:
+        return Gamepad(args.gamepad, contract.command)
+    if args.simulate and (np.isfinite(args.seconds) or args.excite is not None or not sys.stdin.isatty()):
+        return Script(command, STAND_S)
+    keyboard = Keyboard(contract.command, command)
+    print(KEYS)
+    return keyboard
+
+
+def limits_of(wiring: Wiring, servos: DynamixelServos, min_voltage_v: float) -> Limits:
+    """Return what is allowed: limits of the wiring, and currents of the servos."""
+    lower_rad, upper_rad = wiring.limits_rad
+    stall_a = np.array([fact.model.stall_current_a if fact.model.current_unit_a else np.inf for fact in servos.facts])
+    return Limits(lower_rad, upper_rad, min_voltage_v=min_voltage_v, stall_current_a=stall_a)
+
+
+def report(reasons: Sequence[str]) -> int:
+    """Print why the robot must not start, and return the exit code."""
+    for reason in reasons:
+        print(f"not ready: {reason}")
+    print("nothing moved" if reasons else "ready; nothing moved")
+    return MACHINE if reasons else DONE
+
+
+def new_log(path: Path | None) -> Path:
+    """Return where the log goes: a file that does not exist yet, in a folder that does.
+
+    Raises:
+        UsageError: the file exists, or its folder cannot be made.
+    """
+    if path is None:
+        path = LOGS / "robot" / time.strftime("%Y%m%d-%H%M%S.npz")
+        path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() or not path.parent.is_dir():
+        raise UsageError(f"--log: {path} exists" if path.exists() else f"--log: there is no folder {path.parent}")
+    return path
+
+
+def keep(outcome: Outcome, path: Path, wiring: Wiring) -> None:
+    """Save the log, and say how the run went.
+
+    Raises:
+        MachineError: the disk refuses the log.
+    """
+    log = outcome.log
+    about = {**log.about, "wiring": wiring.as_json(), "date": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+    try:
+        replace(log, about=about).save(path)
+    except OSError as error:
+        raise disk_error(path, error, "--log") from error
+    ran = log.during("to pose", "standing", "walking", "exciting")
+    if ran.any():
+        late, lost = 1e3 * np.abs(log["late_s"][ran]), np.isnan(log["pos_rad"][ran]).any(axis=1)
+        print(
+            f"{int(ran.sum())} steps; late by {np.median(late):.2f} ms in the median, {np.quantile(late, 0.99):.2f} ms in "
+            f"one of a hundred, {late.max():.1f} ms at most; {int(lost.sum())} readings lost"
+        )
+    print(f"{outcome.ended}\nlog: {path}")
+
+
+def env_of(args: argparse.Namespace, contract: PolicyContract) -> Any:
+    """Return the configuration of the robot to simulate: that of a robot's file, or the one that ships.
+
+    Raises:
+        UsageError: no robot that ships has the model that the contract names.
+        MachineError: what only training needs is not installed here.
+    """
+    try:
+        from biped.deploy.trained_robot import env_of as trained
+    except ImportError as error:
+        raise MachineError(f"a simulated robot needs {error.name}: pip install 'biped-walking[train]'") from error
+    return trained(contract.raw, args.robot)
+
+
+def simulated(args: argparse.Namespace, contract: PolicyContract) -> SimulatedBody:
+    """Start a simulated robot.
+
+    Raises:
+        UsageError: there is no robot of the policy's.
+        MachineError: MuJoCo is missing, or the robot cannot start.
+    """
+    env = env_of(args, contract)
+    from biped.sim.mujoco_servos import Mounting, MujocoServos
+
+    def make(law: Any, directions: np.ndarray, zero_ticks: np.ndarray) -> Any:
+        mounting = Mounting(tuple(directions.tolist()), tuple(zero_ticks.tolist()))
+        return partial(MujocoServos, env, law, mounting, hanging=args.excite is not None)
+
+    trouble = Trouble(lost_share=args.lost, latency_s=1e-3 * args.latency_ms)
+    return SimulatedBody(contract, make, trouble)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    args = make_parser().parse_args(argv)
+    return exit_code("biped_run.py", lambda: run(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
