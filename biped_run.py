@@ -23,14 +23,24 @@ from typing import Any
 
 import numpy as np
 
-from biped.base.command_line import DONE, LOGS, MACHINE, OneLineParser, exit_code, path_name, whole_number
+from biped.base.command_line import (
+    DONE,
+    LOGS,
+    MACHINE,
+    OneLineParser,
+    exit_code,
+    path_name,
+    positive_number,
+    whole_number,
+)
 from biped.base.errors import MachineError, UsageError, disk_error
 from biped.deploy.contract_file import PolicyContract
 from biped.deploy.controller import Controller, OnnxPolicy
 from biped.deploy.imu import open_imu
 from biped.deploy.operator import KEYS, Gamepad, Keyboard, Operator, Script
+from biped.deploy.run_log import RunLog, new_file
 from biped.deploy.runtime import Body, Outcome, Runtime
-from biped.deploy.safety import Limits
+from biped.deploy.safety import limits_for
 from biped.deploy.servo_bus import DynamixelBus
 from biped.deploy.servos import DynamixelServos
 from biped.deploy.simulated_bus import Trouble
@@ -54,12 +64,12 @@ def make_parser() -> argparse.ArgumentParser:
     add("--imu", metavar="SOURCE", help="the IMU's serial line, or ros2:TOPIC; in place of the wiring's")
     add("--imu_axes", metavar="AXES", help="its axes that point forward, left and up (default +x+y+z)")
     add("--check", action="store_true", help="only look at the limp robot; nothing moves")
-    add("--excite", type=seconds, metavar="S", help="move the joints of the hanging robot, for identify")
+    add("--excite", type=positive_number, metavar="S", help="move the joints of the hanging robot, for identify")
     add("--command", type=float, nargs=3, default=(0.3, 0.0, 0.0), metavar=("VX", "VY", "WZ"), help="command at first")
-    add("--seconds", type=seconds, default=np.inf, metavar="S", help="how long it may walk (default: no end)")
+    add("--seconds", type=positive_number, default=np.inf, metavar="S", help="how long it may walk (default: no end)")
     add("--gamepad", type=path_name, metavar="DEVICE", help="such as /dev/input/js0, in place of the keyboard")
     add("--crouch", action="store_true", help="on heat and on low voltage, crouch before going limp")
-    add("--min_voltage", type=volts, default=0.0, metavar="V", help="supply below which it does not walk")
+    add("--min_voltage", type=positive_number, default=0.0, metavar="V", help="supply below which it does not walk")
     add("--log", type=path_name, metavar="FILE", help="the log (default logs/robot/DATE.npz)")
     add("--simulate", action="store_true", help="on a robot that MuJoCo plays, behind a bus that is a pseudo-terminal")
     add("--robot", type=path_name, metavar="FILE", help="robot.json of the simulated robot (default: the policy's)")
@@ -67,34 +77,6 @@ def make_parser() -> argparse.ArgumentParser:
     add("--latency_ms", type=float, default=0.0, metavar="MS", help="time by which answers are late (with --simulate)")
     add("--film", type=path_name, metavar="FILE", help=".gif or .mp4 of the simulated robot")
     return parser
-
-
-def seconds(text: str) -> float:
-    """Read a time above 0 (s).
-
-    Raises:
-        argparse.ArgumentTypeError: it is none.
-    """
-    return _positive(text, "a time above 0, in seconds")
-
-
-def volts(text: str) -> float:
-    """Read a voltage above 0 (V).
-
-    Raises:
-        argparse.ArgumentTypeError: it is none.
-    """
-    return _positive(text, "a voltage above 0")
-
-
-def _positive(text: str, what: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = np.nan
-    if not 0.0 < value < np.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
-    return value
 
 
 def run(args: argparse.Namespace) -> int:
@@ -108,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     contract = policy.contract
     if args.wire is not None:
         return wire_up(args, contract)
-    log = new_log(args.log)
+    log = new_file(args.log, LOGS / "robot")
     with contextlib.ExitStack() as stack:
         robot = stack.enter_context(simulated(args, contract)) if args.simulate else None
         wiring = robot.wiring if robot is not None else wiring_of(args)
@@ -118,20 +100,17 @@ def run(args: argparse.Namespace) -> int:
         stack.callback(imu.close)
         operator = operator_of(args, contract)
         stack.callback(operator.close)
-        limits = limits_of(wiring, servos, args.min_voltage)
+        limits = limits_for(wiring, [fact.model for fact in servos.facts], args.min_voltage)
         runtime = Runtime(Controller(policy), Body(servos, imu), operator, limits, crouches=args.crouch)
         if args.check:
             return report(runtime.check())
         moves = None if args.excite is None else excitation_of(contract, limits, args.excite)
         outcome = runtime.run(args.seconds, moves, None if robot is None else robot.release)
-        for warning in servos.warnings:
-            print(f"gains: {warning.text}")
+        for text in dict.fromkeys(warning.text.partition(": ")[2] for warning in servos.warnings):
+            print(f"gains: {text}")
         keep(outcome, log, wiring)
         if robot is not None:
-            tape, ran_s = robot.tape(), outcome.log.during("standing", "walking").sum() * contract.dt_s
-            print(how_it_walked(tape, ran_s, contract.max_tilt_rad))
-            if args.film is not None:
-                film_of(tape, outcome.log, env_of(args, contract), args.film)
+            tell(args, outcome.log, robot.tape(), contract)
     return DONE if outcome.is_safe else MACHINE
 
 
@@ -194,33 +173,12 @@ def operator_of(args: argparse.Namespace, contract: PolicyContract) -> Operator:
     return keyboard
 
 
-def limits_of(wiring: Wiring, servos: DynamixelServos, min_voltage_v: float) -> Limits:
-    """Return what is allowed: limits of the wiring, and currents of the servos."""
-    lower_rad, upper_rad = wiring.limits_rad
-    stall_a = np.array([fact.model.stall_current_a if fact.model.current_unit_a else np.inf for fact in servos.facts])
-    return Limits(lower_rad, upper_rad, min_voltage_v=min_voltage_v, stall_current_a=stall_a)
-
-
 def report(reasons: Sequence[str]) -> int:
     """Print why the robot must not start, and return the exit code."""
     for reason in reasons:
         print(f"not ready: {reason}")
     print("nothing moved" if reasons else "ready; nothing moved")
     return MACHINE if reasons else DONE
-
-
-def new_log(path: Path | None) -> Path:
-    """Return where the log goes: a file that does not exist yet, in a folder that does.
-
-    Raises:
-        UsageError: the file exists, or its folder cannot be made.
-    """
-    if path is None:
-        path = LOGS / "robot" / time.strftime("%Y%m%d-%H%M%S.npz")
-        path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() or not path.parent.is_dir():
-        raise UsageError(f"--log: {path} exists" if path.exists() else f"--log: there is no folder {path.parent}")
-    return path
 
 
 def keep(outcome: Outcome, path: Path, wiring: Wiring) -> None:
@@ -235,13 +193,8 @@ def keep(outcome: Outcome, path: Path, wiring: Wiring) -> None:
         replace(log, about=about).save(path)
     except OSError as error:
         raise disk_error(path, error, "--log") from error
-    ran = log.during("to pose", "standing", "walking", "exciting")
-    if ran.any():
-        late, lost = 1e3 * np.abs(log["late_s"][ran]), np.isnan(log["pos_rad"][ran]).any(axis=1)
-        print(
-            f"{int(ran.sum())} steps; late by {np.median(late):.2f} ms in the median, {np.quantile(late, 0.99):.2f} ms in "
-            f"one of a hundred, {late.max():.1f} ms at most; {int(lost.sum())} readings lost"
-        )
+    if timing := log.timing():
+        print(timing)
     print(f"{outcome.ended}\nlog: {path}")
 
 
@@ -275,6 +228,25 @@ def simulated(args: argparse.Namespace, contract: PolicyContract) -> SimulatedBo
 
     trouble = Trouble(lost_share=args.lost, latency_s=1e-3 * args.latency_ms)
     return SimulatedBody(contract, make, trouble)
+
+
+def tell(args: argparse.Namespace, log: RunLog, tape: np.ndarray, contract: PolicyContract) -> None:
+    """Say how a simulated robot walked, and draw its film.
+
+    Raises:
+        MachineError: nothing here can draw, or the disk refuses the film.
+    """
+    steps = int(log.during("standing", "walking").sum())
+    if not steps:
+        return
+    print(how_it_walked(tape, steps * contract.dt_s, contract.max_tilt_rad))
+    if args.film is not None:
+        from biped.config.run import Config
+        from biped.view.tape import film_tape
+
+        config = replace(Config(), env=env_of(args, contract))
+        film_tape(tape[-steps:], np.array(args.command), log.gait_phase, config, args.film)
+        print(f"film: {args.film}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

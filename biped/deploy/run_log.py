@@ -5,6 +5,7 @@ It opens with `numpy.load` alone; `READ_ME` in it lists the columns.
 
 import io
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biped.base.errors import UsageError
+from biped.base.errors import UsageError, disk_error
 from biped.base.files import write_whole
 from biped.deploy.contract_file import PolicyContract
 
@@ -76,6 +77,25 @@ class RunLog:
         """Return which steps were in one of these phases, (num_steps,)."""
         return np.isin(self.columns["phase"], [PHASES.index(phase) for phase in phases])
 
+    @property
+    def gait_phase(self) -> NDArray[np.float64]:
+        """The gait clock while the policy ran, (num_steps,), from 0 to 1; 0 while it stood."""
+        clock = next((term.where for term in self.policy.terms if term.name == "gait_phase"), slice(0, 0))
+        seen = self["observation"][self.during("standing", "walking")][:, clock]
+        return np.arctan2(*seen.T) / (2.0 * np.pi) % 1.0 if seen.shape[1] == 2 else np.zeros(len(seen))
+
+    def timing(self) -> str:
+        """Return in one line how punctual the run was while the robot was under torque; empty if it never was."""
+        ran = self.during(*PHASES[1:])
+        if not ran.any():
+            return ""
+        late_ms, lost = 1e3 * np.abs(self["late_s"][ran]), np.isnan(self["pos_rad"][ran]).any(axis=1)
+        median, slow = np.quantile(late_ms, (0.5, 0.99))
+        return (
+            f"{int(ran.sum())} steps, late by {median:.2f} ms in the median, {slow:.2f} ms in one of a hundred, "
+            f"{late_ms.max():.1f} ms at most; {int(lost.sum())} readings lost"
+        )
+
     def save(self, path: Path) -> None:
         """Write the file completely or not at all.
 
@@ -109,6 +129,28 @@ class RunLog:
         if len({len(column) for column in columns.values()}) != 1:
             raise UsageError(f"{path} is damaged: its columns differ in length")
         return cls(columns, meta["contract"], meta["about"])
+
+
+def new_file(path: Path | None, logs: Path) -> Path:
+    """Return where a log goes: a file that does not exist yet, in a folder that does.
+
+    Args:
+        path: the file that is wished; None: one with date and time in `logs`, which is made.
+        logs: the folder of logs.
+
+    Raises:
+        UsageError: the file exists, or its folder does not.
+        MachineError: the disk refuses the folder.
+    """
+    if path is None:
+        try:
+            logs.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise disk_error(logs, error, "--log") from error
+        path = logs / time.strftime("%Y%m%d-%H%M%S.npz")
+    if path.exists() or not path.parent.is_dir():
+        raise UsageError(f"--log: {path} exists" if path.exists() else f"--log: there is no folder {path.parent}")
+    return path
 
 
 class LogWriter:

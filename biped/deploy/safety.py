@@ -1,12 +1,14 @@
 """When a robot may start, and when it must stop: pure rules on readings, each with its reason in one line."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from biped.deploy.contract_file import PolicyContract
+from biped.deploy.dynamixel import Model
 from biped.deploy.hardware import Array, ImuReading, JointReading
+from biped.deploy.wiring import Wiring
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,8 @@ class Limits:
     """Temperature of a servo from which it must rest (°C); Dynamixels switch themselves off at 70 to 80."""
     max_current_share: float = 1.0
     """Largest mean current over `current_window_s`, as a share of `stall_current_a`."""
-    stall_current_a: float = np.inf
-    """Current of a servo that is held (A); infinite: not looked at."""
+    stall_current_a: Array | float = np.inf
+    """Current of a servo that is held, (num_joints,) or one for all (A); infinite: not looked at."""
     current_window_s: float = 1.0
     """Time over which currents are averaged (s)."""
     max_pose_error_rad: float = 0.6
@@ -43,6 +45,16 @@ class Limits:
     """How far beyond its limits a joint may be read (rad): gears give."""
     max_read_share: float = 0.6
     """Share of a step that reading may take, in the check of the rate."""
+
+
+def limits_for(wiring: Wiring, servos: Sequence[Model], min_voltage_v: float) -> Limits:
+    """Return what is allowed for a robot: joint limits of its wiring, currents of its servos.
+
+    A servo that measures its load in place of its current is not watched for it: a load has no unit.
+    """
+    lower_rad, upper_rad = wiring.limits_rad
+    stall_a = np.array([model.stall_current_a if model.current_unit_a else np.inf for model in servos])
+    return Limits(lower_rad, upper_rad, min_voltage_v=min_voltage_v, stall_current_a=stall_a)
 
 
 def tilt_of(gravity_b: Array) -> float:

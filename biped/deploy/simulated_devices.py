@@ -92,11 +92,11 @@ class Tape:
     _next_s: float = 0.0
 
     def due(self, now_s: float, plant: Any) -> bytes:
-        """Add a row to the plant's `tape`: time, position and orientation of the base, joint positions."""
+        """Add a row to the plant's `tape`: time, base position and orientation, feet on the ground, joint positions."""
         if not hasattr(plant, "tape"):
             plant.tape = []
         if now_s >= self._next_s:
             self._next_s = max(self._next_s, now_s - self.dt_s) + self.dt_s
             base = plant.base()
-            plant.tape.append(np.concatenate(((now_s,), base.pos_w, base.quat, plant.pos_rad)))
+            plant.tape.append(np.concatenate(((now_s,), base.pos_w, base.quat, plant.feet_down, plant.pos_rad)))
         return b""

@@ -23,7 +23,7 @@ ZERO_TICK, RANGE_RAD = 2048, 2.5
 """Servos of a simulated robot: their position at 0 rad, and how far they turn (rad)."""
 
 PlantMaker = Callable[[TorqueLaw, Array, Array], Callable[[], Any]]
-"""From the servos' law, directions (num_joints,) and zero ticks (num_joints,): what makes the robot, fit to be pickled."""
+"""From the servos' law, directions (num_joints,) and zero ticks (num_joints,): what makes the robot; can be pickled."""
 
 
 def servo_of(motor: MotorRow) -> tuple[int, Model]:
@@ -75,7 +75,9 @@ class SimulatedBody:
         self._robot.ask("plant", "release")
 
     def tape(self) -> Array:
-        """Return where it was, a row every control step: time (s), base position (3), orientation (4), joints.
+        """Return where it was, a row every control step.
+
+        Its columns: time (s), base position (3) and orientation (4), feet on the ground (2), joints (num_joints).
 
         Raises:
             MachineError: it is gone.

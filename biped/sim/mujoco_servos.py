@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from biped.base.errors import MachineError
 from biped.config.task import EnvConfig
 from biped.sim.mujoco_file import import_mujoco
-from biped.sim.mujoco_model import ModelBuilder
+from biped.sim.mujoco_model import FOOT_SENSORS, ModelBuilder
 from biped.sim.mujoco_robot import robot_spec
 
 Array = NDArray[np.float64]
 
 PHYSICS_DT_S = 0.001
 """Time step of the physics and of the servos' law (s)."""
+_TOUCH_N = 0.5
 HANGING_HEIGHT_M = 0.3
 """How far above its default height the base hangs (m)."""
 _BASE_QPOS, _BASE_QVEL = 7, 6
@@ -149,6 +150,7 @@ class MujocoServos:
         self._directions, self._zeros = np.array(mounting.directions), np.array(mounting.zero_ticks)
         self._ticks_per_rad = mounting.ticks_per_turn / (2.0 * np.pi)
         self._base = self._model.body(cfg.robot.base_link).id
+        self._foot_sensors = [f"{foot} {FOOT_SENSORS[0]}" for foot in cfg.robot.foot_links]
         self._armature = self._model.dof_armature.copy()
         self._currents = np.zeros(len(names))
         self._motor_ticks: Array | None = None
@@ -186,6 +188,11 @@ class MujocoServos:
     def pos_rad(self) -> Array:
         """Positions of the joints, (num_joints,), rad."""
         return self._data.qpos[self._qpos].copy()
+
+    @property
+    def feet_down(self) -> NDArray[np.bool_]:
+        """Which feet are on the ground, left, right, (2,)."""
+        return np.array([np.linalg.norm(self._data.sensor(name).data) > _TOUCH_N for name in self._foot_sensors])
 
     def base(self) -> BaseReading:
         """Return where the base is, and what an ideal IMU says."""
