@@ -141,6 +141,10 @@ class _Server:
             servo, register, value = given
             bus.servos[servo][next(item for item in REGISTERS if item.name == register)] = value
             return None
+        if name == "reset":
+            for servo in bus.servos.values():
+                servo.reboot()
+            return None
         if name == "registers":
             return registers_of(bus, *given)
         if name == "figures":
@@ -210,10 +214,14 @@ class SimulatedRobot:
         """Devices of what else is on the robot."""
 
     def ask(self, *words: Any) -> Any:
-        """Ask the process: ("trouble", Trouble), ("fail", id, bits), ("set", id, register, value), ("registers", id).
+        """Ask the process for something.
 
-        ("figures",) returns how long time stood still (s), trips of watchdogs and damaged packets; ("plant", name,
-        arguments...) returns an attribute of the plant, or what calling it returns.
+        - ("trouble", Trouble): change what is wrong.
+        - ("fail", id, bits): set hardware errors of a servo.
+        - ("set", id, register's name, value), ("registers", id): write and read a servo's control table.
+        - ("reset",): switch the servos off and on.
+        - ("figures",): how long time stood still (s), trips of watchdogs, damaged packets.
+        - ("plant", name, arguments...): an attribute of the plant, or what calling it returns.
 
         Raises:
             MachineError: it is gone, or the request failed.

@@ -266,6 +266,9 @@ def _build(cfg: EnvConfig, wear: Wear) -> Any:
         ("gyro", mujoco.mjtSensor.mjSENS_GYRO),
     ):
         spec.add_sensor(name=f"base {name}", type=kind, objtype=mujoco.mjtObj.mjOBJ_SITE, objname=site)
+    for geom in spec.geoms:
+        # In training a fall ends the episode; here the robot has to lie on the ground.
+        geom.contype |= int(geom.parent.name not in cfg.robot.foot_links)
     model = ModelBuilder(cfg).build(spec, keep_looks=True)
     model.opt.timestep = PHYSICS_DT_S
     # In place of the position controllers of training: the control is the torque.
