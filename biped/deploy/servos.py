@@ -96,21 +96,23 @@ class DynamixelServos:
         self._order = list(self._ids)
         self._faults = dict.fromkeys(self._ids, 0)
         self._heard_s = dict.fromkeys(self._ids, time.monotonic())
+        self._silent: set[int] = set()
 
     def read(self) -> JointReading:
         """Return what all servos say now; see `Servos.read`.
 
-        A servo that is silent silences those that were asked after it, for this one reading: it is asked last from then
-        on.
+        A servo that is silent silences those that are asked after it, so it is asked last from then on; and those that
+        are missing now, and were not before, are asked a second time.
 
         Raises:
             BusError: the device is gone, or a servo that was silent for long has come back without its torque.
         """
         blocks = self._bus.read_blocks(self._order, fast=self.is_fast)
-        silent = [servo for servo in self._order if servo not in blocks]
-        if silent:
-            self._order.remove(silent[0])
-            self._order.append(silent[0])
+        missing = self._ask_last(blocks)
+        if again := [servo for servo in missing if servo not in self._silent]:
+            blocks.update(self._bus.read_blocks(again, fast=self.is_fast))
+            missing = self._ask_last(blocks)
+        self._silent = set(missing)
         self._look_into_faults(blocks)
         self._look_into_returns(blocks)
         answered = np.array([servo in blocks for servo in self._ids])
@@ -181,6 +183,7 @@ class DynamixelServos:
         self.warnings, self._is_stiff = tuple(warnings), True
         self._bus.longest_silence_s = 0.0
         self._heard_s = dict.fromkeys(self._ids, time.monotonic())
+        self._silent: set[int] = set()
 
     def _set_up(self, index: int, registers: Registers) -> None:
         """Set one servo up but for its goal."""
@@ -247,6 +250,15 @@ class DynamixelServos:
     def close(self) -> None:
         """Let go of the bus; see `Servos.close`."""
         self._bus.close()
+
+    def _ask_last(self, blocks: dict[int, Block]) -> list[int]:
+        """Return who is missing, in the order of asking, with the first of them at the end from now on."""
+        missing = [servo for servo in self._order if servo not in blocks]
+        if missing:
+            self._order.remove(missing[0])
+            self._order.append(missing[0])
+            missing.append(missing.pop(0))
+        return missing
 
     def _arm_watchdogs(self) -> None:
         self.watchdog_trips += 1

@@ -5,6 +5,7 @@ would say. A servo that is asked after one that is silent is silent too: servos 
 """
 
 import random
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -17,6 +18,7 @@ from biped.deploy.dynamixel import Array
 from biped.deploy.simulated_packets import ALERT, BAD_ACCESS, BAD_INSTRUCTION, BAD_LENGTH, Packet
 from biped.deploy.simulated_servo import ServoKind, SimulatedServo
 
+_WORD, _TWO_WORDS = struct.Struct("<H"), struct.Struct("<HH")
 _PING_SLOT_S = 0.003
 """Time between two answers to a ping of all servos (s): ROBOTIS' package waits 3 ms for each ID that there may be."""
 
@@ -171,8 +173,8 @@ class SimulatedBus:
         """Carry out an instruction to several servos."""
         if len(packet.parameters) < 5:
             return []
-        address, size = (int.from_bytes(packet.parameters[i : i + 2], "little") for i in (0, 2))
-        rest = packet.parameters[4:]
+        address, size = _TWO_WORDS.unpack_from(packet.parameters)
+        rest = packet.parameters[_TWO_WORDS.size :]
         alive = {servo.kind.id: servo for servo in self._alive()}
         if packet.instruction == wire.SYNC_WRITE:
             for at in range(0, len(rest) - size, size + 1):
@@ -236,7 +238,7 @@ class SimulatedBus:
             unit = servo.model.current_unit_a or servo.model.stall_current_a * dxl.LOAD_UNIT
             servo[dxl.PRESENT_CURRENT] = max(-32768, min(32767, round(amps / unit)))
             servo[dxl.PRESENT_VELOCITY] = speed
-            servo[dxl.PRESENT_POSITION] = self._health.stuck_ticks.get(servo.kind.id, tick)
+            servo[dxl.PRESENT_POSITION] = self._health.stuck_ticks.get(servo.kind.id, int(tick))
             servo[dxl.PRESENT_VOLTAGE] = volts
             if not servo[dxl.MIN_VOLTAGE] <= volts <= servo[dxl.MAX_VOLTAGE]:
                 servo.fail(0x01)
@@ -262,14 +264,14 @@ def _carry_out(servo: SimulatedServo, packet: Packet) -> tuple[int, bytes]:
         return BAD_INSTRUCTION, b""
     if len(given) < 3:
         return BAD_LENGTH, b""
-    address = int.from_bytes(given[:2], "little")
+    address, rest = _WORD.unpack_from(given)[0], given[_WORD.size :]
     if instruction == wire.READ:
-        content = servo.read(address, int.from_bytes(given[2:4], "little"))
+        content = servo.read(address, int.from_bytes(rest, "little"))
         return (0, content) if content is not None else (BAD_ACCESS, b"")
     if instruction == wire.REG_WRITE:
-        servo.pending = (address, given[2:])
+        servo.pending = (address, rest)
         return 0, b""
-    return servo.write(address, given[2:]), b""
+    return servo.write(address, rest), b""
 
 
 def registers_of(bus: SimulatedBus, servo_id: int) -> Mapping[str, int]:

@@ -13,6 +13,8 @@ RESULT_FAIL, BAD_INSTRUCTION, BAD_RANGE, BAD_LENGTH, BAD_LIMIT, BAD_ACCESS = 0x0
 ALERT = 0x80
 """Bit of the error byte: something is in Hardware Error Status."""
 _POLYNOMIAL, _LONGEST = 0x8005, 1024
+_LENGTH_AT, _BODY_AT, _CRC_SIZE = 5, 7, 2
+"""Where a packet says its length, where what it says begins, and how long its checksum is."""
 _PATTERN, _STUFFED = b"\xff\xff\xfd", b"\xff\xff\xfd\xfd"
 
 
@@ -36,7 +38,7 @@ def crc16(content: bytes, start: int = 0) -> int:
 
 def with_crc(content: bytes, start: int = 0) -> bytes:
     """Return bytes with their checksum after them."""
-    return content + crc16(content, start).to_bytes(2, "little")
+    return content + crc16(content, start).to_bytes(_CRC_SIZE, "little")
 
 
 def packet(servo: int, instruction: int, parameters: bytes = b"") -> bytes:
@@ -87,16 +89,16 @@ class PacketReader:
         self._stream += content
         found = []
         while (begin := self._stream.find(HEADER)) >= 0:
-            length = int.from_bytes(self._stream[begin + 5 : begin + 7], "little")
-            end = begin + 7 + length
-            if len(self._stream) >= begin + 7 and not 3 <= length <= _LONGEST:
+            length = int.from_bytes(self._stream[begin + _LENGTH_AT : begin + _BODY_AT], "little")
+            end = begin + _BODY_AT + length
+            if len(self._stream) >= begin + _BODY_AT and not 3 <= length <= _LONGEST:
                 self._stream = self._stream[begin + 1 :]
                 continue
-            if len(self._stream) < begin + 10 or len(self._stream) < end:
+            if len(self._stream) < max(end, begin + _BODY_AT + 3):
                 break
             whole = self._stream[begin:end]
-            if crc16(whole[:-2]) == int.from_bytes(whole[-2:], "little"):
-                body = whole[7:-2].replace(_STUFFED, _PATTERN)
+            if whole == with_crc(whole[:-_CRC_SIZE]):
+                body = whole[_BODY_AT:-_CRC_SIZE].replace(_STUFFED, _PATTERN)
                 found.append(Packet(whole[4], body[0], body[1:]))
                 self._stream = self._stream[end:]
             else:

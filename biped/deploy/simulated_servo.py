@@ -7,7 +7,8 @@ from biped.deploy import dynamixel as dxl
 from biped.deploy.dynamixel import MODELS, Model, Register
 from biped.deploy.simulated_packets import BAD_ACCESS, BAD_LENGTH, BAD_LIMIT, BAD_RANGE, RESULT_FAIL
 
-_SIZE = 256
+_SIZE, _RAM = 256, dxl.TORQUE_ENABLE.address
+"""Size of the control table, and where the part begins that the power clears."""
 _SHUTDOWN = Register("Shutdown", 63, 1)
 _GAIN, _BYTE, _ANY = (0, dxl.LARGEST_GAIN), (0, 255), (-(2**31), 2**32 - 1)
 _WRITABLE: Mapping[Register, tuple[int, int]] = {
@@ -73,7 +74,7 @@ class SimulatedServo:
 
     def __getitem__(self, register: Register) -> int:
         """Return what a register has."""
-        return register.decode(self.table[register.address : register.address + register.size])
+        return register.decode(bytes(self.table[register.address : register.address + register.size]))
 
     def __setitem__(self, register: Register, value: int) -> None:
         """Set a register, whatever it may be from outside."""
@@ -81,7 +82,7 @@ class SimulatedServo:
 
     def reboot(self) -> None:
         """Set all registers that the power keeps to what they are when it comes back."""
-        self.table[64:] = bytes(_SIZE - 64)
+        self.table[_RAM:] = bytes(_SIZE - _RAM)
         position_p = 400 if self.model.has_pwm_slope else 800
         for register, value in ((dxl.STATUS_RETURN_LEVEL, 2), (dxl.POSITION_P, position_p)):
             self[register] = value

@@ -251,7 +251,8 @@ def _exactly(raw: Mapping[str, Any], names: Sequence[str], where: str) -> None:
 def _check(wiring: Wiring) -> None:
     if wiring.baud not in BAUDS:
         raise UsageError(f"baud {wiring.baud} is none of {', '.join(map(str, BAUDS))}")
-    for kind, values in (("joint", [j.joint for j in wiring.joints]), ("id", list(wiring.ids))):
+    names: list[Any] = [joint.joint for joint in wiring.joints]
+    for kind, values in (("joint", names), ("id", list(wiring.ids))):
         if twice := [value for value in values if values.count(value) > 1]:
             raise UsageError(f"{kind} {twice[0]} is there twice")
     for joint in wiring.joints:

@@ -178,8 +178,8 @@ def test_a_broken_answer_is_nan_and_never_wrong(shared: tuple[SimulatedRobot, Wi
     expected = np.broadcast_to(angles, positions.shape)
     assert positions[answered] == pytest.approx(expected[answered], abs=0.8e-3)
     assert np.isnan(np.array([reading.voltage_v for reading in readings])[~answered]).all()
-    # Nine in ten instructions arrive; of their answers the first comes nine times in ten, the last 0.9^4 times.
-    assert 0.6 < answered.mean() < 0.98
+    # Each of two attempts begins with an instruction that arrives nine times in ten.
+    assert 0.8 < answered.mean() < 0.999
     # What came before the break is used.
     assert (answered.any(axis=1) & ~answered.all(axis=1)).any()
 
@@ -212,10 +212,9 @@ def test_patience_is_short(shared: tuple[SimulatedRobot, Wiring]) -> None:
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_a_dead_servo_costs_the_others_one_reading(shared: tuple[SimulatedRobot, Wiring], fast: bool) -> None:
+def test_a_dead_servo_does_not_silence_the_others(shared: tuple[SimulatedRobot, Wiring], fast: bool) -> None:
     with opened(shared, Trouble(dead_ids=(WIRING.ids[0],))) as servos:
         servos.is_fast = fast
-        assert not servos.read().answered.any()  # it is asked first, and the others wait for it
         for _ in range(5):
             assert servos.read().answered.tolist() == [False, True, True, True]
         shared[0].ask("trouble", NO_TROUBLE)
