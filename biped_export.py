@@ -62,7 +62,8 @@ def run_export(args: argparse.Namespace) -> None:
     scales = scales_of_head(config, names)
     episodes = record_reference(model.policy, env, scales)
     env.close()
-    contract = build_contract(config, Provenance.of(path, model.num_timesteps), names)
+    origin = Provenance.of(path, model.num_timesteps)
+    contract = build_contract(config, origin, names, joint_directions(config.env))
     if args.out is None:
         place.make_folder()
     export_policy(PolicyStep(model.policy, config.env.control.action_clip, scales), contract, episodes, out)

@@ -125,7 +125,8 @@ def wire_up(args: argparse.Namespace, contract: PolicyContract) -> int:
         raise UsageError("--wire needs --port, such as --port /dev/ttyUSB0")
     bus = DynamixelBus(args.port, args.baud)
     try:
-        wiring = wire(contract, bus, input, print, path=args.wire)
+        meant = {motor.joint: motor.direction for motor in contract.motors}
+        wiring = wire(contract, bus, input, print, path=args.wire, describe=meant.__getitem__)
     finally:
         bus.close()
     if args.imu is not None:

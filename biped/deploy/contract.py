@@ -83,13 +83,19 @@ class Provenance:
         return cls(model.name, hashlib.sha256(model.read_bytes()).hexdigest(), trained_steps)
 
 
-def build_contract(config: Config, provenance: Provenance, names: TensorNames = OURS) -> dict[str, Any]:
+def build_contract(
+    config: Config,
+    provenance: Provenance,
+    names: TensorNames = OURS,
+    directions: Sequence[str] | None = None,
+) -> dict[str, Any]:
     """Return the contract as builtin types, ready for JSON.
 
     Args:
         config: the configuration that the policy was trained with.
         provenance: the origin of the policy.
         names: what the tensors of the ONNX file are called.
+        directions: what a person sees when each joint turns in its positive direction; None: not known.
     """
     env = config.env
     layout = ObservationLayout.build(env)
@@ -109,7 +115,7 @@ def build_contract(config: Config, provenance: Provenance, names: TensorNames = 
         "command": _command(env),
         "gait_clock": _gait_clock(env),
         "foot_contact": _foot_contact(env) if "foot_contact" in layout.slices() else None,
-        "action": _action(env),
+        "action": _action(env, directions),
         "motors": _motors(env.robot),
         "control": _control(env),
         "robot": _robot(env.robot),
@@ -257,13 +263,14 @@ def _foot_contact(env: EnvConfig) -> dict[str, Any]:
     }
 
 
-def _action(env: EnvConfig) -> dict[str, Any]:
+def _action(env: EnvConfig, directions: Sequence[str] | None) -> dict[str, Any]:
     return {
         "joint_names": list(env.robot.joint_names),
         "default_pose_rad": list(env.robot.default_joint_pos_rad),
         "scale_rad": env.control.action_scale_rad,
         "clip": env.control.action_clip,
         "rule": "joint target = default pose + scale * action, held until the next step",
+        "positive_directions": None if directions is None else list(directions),
     }
 
 

@@ -73,6 +73,8 @@ class MotorRow:
     """Speed without load (rad/s)."""
     servo: str
     """Name of the servo in the library; empty where the robot's file has none."""
+    direction: str = ""
+    """What a person sees when the joint turns in its positive direction; empty in a contract that does not say it."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,9 @@ class PolicyContract:
     def _read(cls, raw: Mapping[str, Any], sha256: str) -> "PolicyContract":
         observation, action, motors, command = raw["observation"], raw["action"], raw["motors"], raw["command"]
         names = ("kp_nm_per_rad", "kd_nm_s_per_rad", "torque_limit_nm", "velocity_limit_rad_s", "servo")
-        columns = (action["joint_names"], action["default_pose_rad"], *(motors[name] for name in names))
+        # New in 0.19: contracts of before do not have it.
+        directions = action.get("positive_directions") or [""] * len(action["joint_names"])
+        columns = (action["joint_names"], action["default_pose_rad"], *(motors[name] for name in names), directions)
         return cls(
             raw=raw,
             sha256=sha256,
