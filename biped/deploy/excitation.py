@@ -30,7 +30,7 @@ PIECE_S = 3.0
 """Time that a joint spends in one kind of motion (s)."""
 BLEND_S = 0.8
 """Time from one kind of motion to the next (s)."""
-LARGEST_SWING_RAD = 0.45
+LARGEST_SWING_RAD = 0.6
 """Largest distance from the middle of a joint's motion (rad)."""
 ROOM = 0.9
 """Share of the way to the nearer limit that is used."""

@@ -51,7 +51,7 @@ _STEP = 1e-3
 """Step of the numeric derivatives, in scales."""
 _MM = 1e3
 """Residuals are in mrad: the optimiser's tolerances are absolute."""
-_ROUNDS, _CLOSE = 30, 1e-4
+_ROUNDS, _CLOSE = 30, 1e-3
 
 
 @dataclass(frozen=True)
