@@ -6,6 +6,7 @@
     python -m biped curves logs/NAME              draw a run on one page
     python -m biped average logs/NAME             write the mean of a run's last checkpoints
     python -m biped replay LOG                    a robot's run beside what both simulators make of its targets
+    python -m biped identify LOG --out FILE       find what a robot's actuators are, from a log of moving it while hung
     python -m biped metrics                       the table of metrics, as docs/metrics.md
     python -m biped config --schema               the configuration's JSON Schema, for editors
 
@@ -66,6 +67,11 @@ def make_parser() -> argparse.ArgumentParser:
     mean.add_argument("run_folder", type=folder_name, metavar="logs/NAME", help="the run's directory")
     mean.add_argument("--last", type=whole_number, metavar="N", help="number of checkpoints (default 5)")
     _add_replay(add("replay", replay, "Replay a robot's run in simulation, open loop, and show both on a page."))
+    found = add("identify", identify, "Find what a robot's actuators are from the log of an excitation.")
+    found.add_argument("log", type=path_name, metavar="LOG", help="a log of biped_run.py --excite")
+    found.add_argument("--robot", type=path_name, metavar="FILE", help="robot.json (default the biped of the defaults)")
+    found.add_argument("--out", type=path_name, metavar="FILE", required=True, help="the robot.json that is written")
+    found.add_argument("--plot", type=picture_name, metavar="PNG", help="draw the held-out errors")
     add("metrics", print_metrics, "Print the table of metrics as a page.")
     config = add("config", print_config, "Print the configuration's defaults, or its schema.")
     config.add_argument("--schema", action="store_true", help="the JSON Schema of config.json")
@@ -186,6 +192,18 @@ def replay(args: argparse.Namespace) -> None:
     log = RunLog.load(args.log)
     measured = Measured.of(log.columns, log.policy.dt_s, log.during(*args.phases))
     write(replay_all(env_of(log.contract, args.robot), measured, request), request, log.about)
+
+
+def identify(args: argparse.Namespace) -> None:
+    """Find a robot's actuators; for errors see `identify_log`."""
+    from biped.deploy.run_log import RunLog
+    from biped.deploy.trained_robot import env_of
+    from biped.sim.mujoco_identify import excited
+    from biped.view.identification import IdentifyRequest, identify_log
+
+    log = RunLog.load(args.log)
+    measured = excited(log.columns, log.during("exciting"), log.policy.dt_s)
+    identify_log(env_of(log.contract, args.robot), measured, IdentifyRequest(args.log, args.robot, args.out, args.plot))
 
 
 def print_metrics(_: argparse.Namespace) -> None:

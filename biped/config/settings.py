@@ -13,7 +13,7 @@ from biped.base.errors import ConfigError
 from biped.base.files import REPOSITORY
 from biped.config.learning import PolicyConfig
 from biped.config.randomization import RandomizationConfig
-from biped.config.recipes import content_of, is_recipe
+from biped.config.recipes import ABOUT, content_of, is_recipe
 from biped.config.run import Config
 from biped.config.scale import scale_of, scaled_randomization
 from biped.config.section import fields_of, short, type_of
@@ -57,7 +57,7 @@ def with_settings(config: Config, settings: Sequence[tuple[str, Any]]) -> Config
     return from_dict(values, Config)
 
 
-ROBOT_SECTIONS = ("robot", "termination", "reset", "reward", "gait", "control", "command", "sim")
+ROBOT_SECTIONS = ("robot", "termination", "reset", "reward", "gait", "control", "command", "sim", "randomization")
 """Sections of the environment that a robot's file may set."""
 _OF_LEARNING = ("ppo.mirror", "policy.initial_std")
 """Settings of the learner that a robot's file may set: whether it is symmetric, and the noise that it is tried with."""
@@ -84,6 +84,8 @@ def robot_settings(file: Path | None, policy: PolicyConfig | None = None) -> lis
             content = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ConfigError(f"the robot's file {file} cannot be read ({str(error).splitlines()[0]})") from error
+    if isinstance(content, dict):
+        content.pop(ABOUT, None)  # for people to read
     sections = ("ppo", "policy") if isinstance(content, dict) else ()
     learner = flatten({name: content.pop(name, {}) for name in sections})
     strange = [name for name in content if name not in ROBOT_SECTIONS] if isinstance(content, dict) else [content]

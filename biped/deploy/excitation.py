@@ -100,9 +100,7 @@ def largest_step(contract: PolicyContract) -> Array:
     return np.minimum(torque, speed)
 
 
-def _motion(
-    rng: np.random.Generator, joint: int, count: int, dt_s: float, swing_rad: float, step_rad: float
-) -> Array:
+def _motion(rng: np.random.Generator, joint: int, count: int, dt_s: float, swing_rad: float, step_rad: float) -> Array:
     """Return one joint's way from the middle of its motion, (count,), rad."""
     kinds = (_multisine, _ramps, _fast_waves, _steps)
     length = round(PIECE_S / dt_s)

@@ -29,6 +29,8 @@ UNITS = ("1", "N·m·s/rad", "N·m", "kg·m²", "s", "rad")
 """Units of `PARAMETERS`: `gain` is a factor on kp, `damping` all that grows with speed, kd and the joint's own."""
 PHYSICS_DT_S = 0.0025
 """Longest physics step (s)."""
+STIFFEST = 0.25
+"""Largest physics step, in times within which damping stops a rotor."""
 HEIGHT_M = 10.0
 """Height of the base over the ground (m)."""
 
@@ -111,17 +113,18 @@ class HungRobot:
         names = [cfg.robot.joint_names[joint] for joint in chosen]
         motors = [cfg.robot.motors[joint] for joint in chosen]
         self._model = model = hung_model(cfg, log.gravity_b, names)
-        substeps = max(1, int(np.ceil(log.dt_s / PHYSICS_DT_S - 1e-9)))
-        model.opt.timestep = self.physics_dt_s = log.dt_s / substeps
         self._qpos = np.array([int(model.joint(name).qposadr[0]) for name in names])
         self._dofs = np.array([int(model.joint(name).dofadr[0]) for name in names])
         self._kp = np.array([motor.kp_nm_per_rad for motor in motors])
         self._kd = np.array([motor.kd_nm_s_per_rad for motor in motors])
         self.torque_limit_nm = np.array([motor.effort_limit_nm for motor in motors])
         """Largest torque of each motor, (num_joints,), N·m."""
+        stops_s = (model.dof_armature[self._dofs] / np.maximum(self._kd + model.dof_damping[self._dofs], 1e-9)).min()
+        longest_s = max(min(PHYSICS_DT_S, STIFFEST * stops_s), 0.1 * PHYSICS_DT_S)
+        model.opt.timestep = self.physics_dt_s = log.dt_s / max(1, int(np.ceil(log.dt_s / longest_s - 1e-9)))
         self._datas = [mujoco.MjData(model) for _ in range(len(os.sched_getaffinity(0)))]
         count = int(np.ceil(log.time_s[-1] / self.physics_dt_s)) + 2
-        self._edges_s = self.physics_dt_s * np.arange(count)
+        self._edges_s: Array = self.physics_dt_s * np.arange(count, dtype=float)
         self._size = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS)
 
     @property
@@ -239,7 +242,7 @@ def hung_model(cfg: EnvConfig, gravity_b: Array | Sequence[float], joints: Seque
     return model
 
 
-def split_damping(damping: Array, kd: Array) -> tuple[Array, Array]:
+def split_damping(damping: Array, kd: Array | float) -> tuple[Array, Array]:
     """Return kd and the joint's own damping, whose sum is known; kd is as in the robot's file if that leaves enough.
 
     They cannot be told apart while no torque is at its limit.

@@ -9,8 +9,9 @@ packages, compiles the model anew for each change, and knows neither play nor a 
 
 import importlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,28 +19,35 @@ from numpy.typing import NDArray
 
 from biped.base.errors import UsageError
 from biped.config.task import EnvConfig
+from biped.robot.state import GRAVITY_DIRECTION_W
 from biped.sim.mujoco_hung import PARAMETERS, Array, Excited, HungRobot
 
 FITTED = 0.7
 """Share of the log that is fitted; the rest is held out."""
 SHORTEST_S = 10.0
 """Shortest log (s)."""
+GAP, MOST_LOST = 10.0, 0.5
+"""Time without a row that ends a stretch, in control steps, and the largest share of positions that may be missing."""
 FORGOTTEN_S = 0.5
 """Time at the beginning that is not compared: the robot's speed there is unknown (s)."""
-ENDS: dict[str, tuple[float, float]] = {
-    "gain": (0.2, 3.0),
-    "damping": (0.0, 6.0),
-    "friction": (0.0, 20.0),
-    "armature": (0.05, 10.0),
-    "delay": (0.0, 4.0),
-    "play": (0.0, 10.0),
-}
+ENDS: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {
+        "gain": (0.2, 3.0),
+        "damping": (0.05, 10.0),
+        "friction": (0.0, 20.0),
+        "armature": (0.1, 10.0),
+        "delay": (0.0, 4.0),
+        "play": (0.0, 10.0),
+    }
+)
 """Smallest and largest value of each parameter, in scales of `Fit.scale`."""
+BY_LOGARITHM = ("gain", "damping", "armature")
+"""Parameters whose logarithm is sought: they are never 0, and a step too far does not end at one."""
 GAIN_KNOWN_TO = 0.2
-"""How well the gain is known beforehand (standard deviation): it decides where a joint carries no weight.
+"""How well the logarithm of the gain is known beforehand (standard deviation), where a joint carries no weight.
 
-Without a known torque, such as the weight of a link, gain, damping, friction and armature of a joint could all be larger
-by one factor, and its motion would be the same.
+Without a known torque, such as the weight of a link, gain, damping, friction and armature of a joint could all be
+larger by one factor, and its motion would be the same.
 """
 NOISE_MRAD = 0.44
 """Error of a position (mrad): what rounding to 4096 steps per turn makes; it weighs the log against `GAIN_KNOWN_TO`."""
@@ -80,41 +88,34 @@ class Identified:
         return np.sqrt(np.nanmean((simulated_rad - self.log.pos_rad)[self.held_out] ** 2, axis=0))
 
 
-def excited(time_s: Array, target_rad: Array, pos_rad: Array, gravity_b: Array, dt_s: float) -> Excited:
+def excited(columns: Mapping[str, Any], chosen: NDArray[np.bool_], dt_s: float) -> Excited:
     """Return the longest stretch without a gap of what a robot did while it was excited.
 
     Args:
-        time_s: time of each control step, (num_steps,), s.
-        target_rad: what was sent, (num_steps, num_joints), rad.
-        pos_rad: what was read, (num_steps, num_joints), rad.
-        gravity_b: from the IMU, (num_steps, 3).
+        columns: `time_s`, `target_rad`, `pos_rad` and `gravity_b` of a log, one row per control step.
+        chosen: which rows are of the excitation, (num_steps,).
         dt_s: time between control steps as planned (s).
 
     Raises:
         UsageError: the log has no excitation, or too short a one, or a servo that hardly ever answered.
     """
-    whole = np.isfinite(target_rad).all(axis=1)
-    time_s, target_rad, pos_rad, gravity_b = (part[whole] for part in (time_s, target_rad, pos_rad, gravity_b))
-    cuts = np.flatnonzero(np.diff(time_s) > 10.0 * dt_s) + 1
-    first, last = max(
-        zip([0, *cuts], [*cuts, len(time_s)], strict=True), key=lambda ends: ends[1] - ends[0], default=(0, 0)
-    )
-    if (last - first) * dt_s < SHORTEST_S:
+    chosen = chosen & np.isfinite(columns["target_rad"]).all(axis=1)
+    names = ("time_s", "target_rad", "pos_rad", "gravity_b")
+    time_s, target_rad, pos_rad, gravity_b = (np.asarray(columns[name], float)[chosen] for name in names)
+    cuts = (np.flatnonzero(np.diff(time_s) > GAP * dt_s) + 1).tolist()
+    ends = zip([0, *cuts], [*cuts, len(time_s)], strict=True)
+    part = slice(*max(ends, key=lambda pair: pair[1] - pair[0]))
+    time_s, pos_rad = time_s[part], pos_rad[part]
+    if len(time_s) * dt_s < SHORTEST_S:
         raise UsageError(
-            f"the log has {(last - first) * dt_s:.1f} s of excitation, fewer than {SHORTEST_S:g}: record one with "
+            f"the log has {len(time_s) * dt_s:.1f} s of excitation, and {SHORTEST_S:g} are needed: record one with "
             "biped_run.py --excite 60"
         )
-    part = slice(first, last)
-    if (lost := np.isnan(pos_rad[part]).mean(axis=0)).max() > 0.5:
-        raise UsageError(f"servo number {int(lost.argmax()) + 1} did not answer in {lost.max():.0%} of the steps")
-    gravity = np.nanmean(gravity_b[part], axis=0, dtype=float) if np.isfinite(gravity_b[part]).any() else (0, 0, -1)
-    return Excited(
-        time_s=np.asarray(time_s[part] - time_s[first], float),
-        targets_rad=np.asarray(target_rad[part], float),
-        pos_rad=np.asarray(pos_rad[part], float),
-        gravity_b=np.asarray(gravity, float) / float(np.linalg.norm(gravity)),
-        dt_s=dt_s,
-    )
+    if (lost := np.isnan(pos_rad).mean(axis=0)).max() > MOST_LOST:
+        raise UsageError(f"joint number {int(lost.argmax()) + 1} was not read in {lost.max():.0%} of the steps")
+    gravity = gravity_b[part][np.isfinite(gravity_b[part]).all(axis=1)]
+    mean = gravity.mean(axis=0) if len(gravity) else np.array(GRAVITY_DIRECTION_W)
+    return Excited(time_s - time_s[0], target_rad[part], pos_rad, mean / np.linalg.norm(mean), dt_s)
 
 
 def identify(cfg: EnvConfig, log: Excited, say: Callable[[str], None] = print) -> Identified:
@@ -126,12 +127,9 @@ def identify(cfg: EnvConfig, log: Excited, say: Callable[[str], None] = print) -
         say: gets lines of progress.
 
     Raises:
-        UsageError: the log is of a robot with other joints.
         MachineError: MuJoCo or the robot's model is missing, or cannot be built.
     """
     names = cfg.robot.joint_names
-    if log.num_joints != len(names):
-        raise UsageError(f"the log has {log.num_joints} joints, the robot {len(names)}: name its file with --robot")
     count = int(FITTED * len(log.time_s))
     robot = HungRobot(cfg, log)
     values, intervals = np.empty_like(robot.nominal), np.empty_like(robot.nominal)
@@ -149,7 +147,7 @@ def _first(log: Excited, count: int) -> Excited:
 
 
 class Fit:
-    """The least-squares problem: parameters in scales, residuals in mrad."""
+    """The least-squares problem of one limb: parameters in scales or as logarithms of that, residuals in mrad."""
 
     def __init__(self, robot: HungRobot) -> None:
         """Choose scales and begin at the robot's file."""
@@ -167,10 +165,12 @@ class Fit:
             "play": np.full(len(nominal), 0.01),
         }
         self.scale = np.stack([scale[name] for name in PARAMETERS], axis=1)
-        self._ends = [np.tile([ENDS[name][side] for name in PARAMETERS], len(nominal)) for side in (0, 1)]
+        self._is_log = np.array([name in BY_LOGARITHM for name in PARAMETERS])
+        ends = np.array([ENDS[name] for name in PARAMETERS]).T
+        self._ends = [np.tile(self._sought(end), len(nominal)) for end in ends]
         start = nominal / self.scale
         start[:, PARAMETERS.index("delay")] = start[:, PARAMETERS.index("play")] = 0.5
-        self._start = start.ravel()
+        self._start = self._sought(np.clip(start, *ends)).ravel()
         self._compared = np.isfinite(log.pos_rad) & (log.time_s >= FORGOTTEN_S)[:, None]
         self._jacobian: Array = np.empty(0)
 
@@ -197,24 +197,33 @@ class Fit:
         block = np.broadcast_to(blocks[:, None], self._compared.shape)[self._compared]
         residual = self._residuals(found[:, None])[:, 0]
         deviations = deviations_of(residual, self._jacobian, block)
-        return found.reshape(shape) * self.scale, CONFIDENT * deviations.reshape(shape) * self.scale
+        values = self._values(found.reshape(shape))
+        return values, CONFIDENT * deviations.reshape(shape) * np.where(self._is_log, values, self.scale)
 
-    def _residuals(self, scaled: Array) -> Array:
+    def _sought(self, scaled: Array) -> Array:
+        """Return what the optimiser changes, from values in scales, (..., num_parameters)."""
+        return np.where(self._is_log, np.log(np.maximum(scaled, 1e-9)), scaled)
+
+    def _values(self, sought: Array) -> Array:
+        """Return parameters from what the optimiser changes, (..., num_joints, num_parameters)."""
+        return self.scale * np.where(self._is_log, np.exp(np.minimum(sought, 10.0)), sought)
+
+    def _residuals(self, sought: Array) -> Array:
         """Return the errors of sets of parameters: positions (mrad), then gains; (num_residuals, num_sets).
 
         Args:
-            scaled: (num_joints * num_parameters, num_sets).
+            sought: what the optimiser changes, (num_joints * num_parameters, num_sets).
         """
-        sets = scaled.T.reshape(-1, *self.scale.shape)
-        errors = self._robot.positions(sets * self.scale) - self._log.pos_rad
+        sets = sought.T.reshape(-1, *self.scale.shape)
+        errors = self._robot.positions(self._values(sets)) - self._log.pos_rad
         return np.concatenate((_MM * errors[:, self._compared], self._prior(sets)), axis=1).T
 
     def _prior(self, sets: Array) -> Array:
-        return NOISE_MRAD / GAIN_KNOWN_TO * (sets[..., PARAMETERS.index("gain")] - 1.0)
+        return NOISE_MRAD / GAIN_KNOWN_TO * sets[..., PARAMETERS.index("gain")]
 
-    def _derivatives(self, scaled: Array, at: Array) -> Array:
+    def _derivatives(self, sought: Array, at: Array) -> Array:
         """Return the Jacobian (num_residuals, num_joints * num_parameters), by forward differences."""
-        moved = self._residuals(scaled + _STEP * np.eye(len(scaled)))
+        moved = self._residuals(sought + _STEP * np.eye(len(sought)))
         self._jacobian = (moved - at) / _STEP
         return self._jacobian
 

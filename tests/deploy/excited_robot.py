@@ -120,7 +120,7 @@ def _simulated(
     """Return positions and the servos' filtered speeds at each physics step, (num_physics_steps, num_joints)."""
     mujoco, model = import_mujoco(), _hidden_model(env, truth, gravity_b)
     count = int(time_s[-1] / PHYSICS_DT_S) + 2
-    controls = _controls(truth, targets_rad, time_s, PHYSICS_DT_S * np.arange(count))
+    controls = _controls(truth, targets_rad, time_s, PHYSICS_DT_S * np.arange(count, dtype=float))
     names = env.robot.joint_names
     qpos = [int(model.joint(name).qposadr[0]) for name in names]
     state = np.zeros((1, mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS)))
