@@ -24,6 +24,7 @@ from biped.env.env import BipedVecEnv, make_env
 from biped.runs.directory import DEFAULT_EXP_NAME
 from biped.runs.models import find_model
 from biped.runs.results import Place
+from biped.sim.mujoco_directions import joint_directions
 from biped.train.learner import load_model
 
 
