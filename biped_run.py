@@ -14,11 +14,9 @@ is missing, 2 wrong usage.
 import argparse
 import contextlib
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,23 +27,27 @@ from biped.base.command_line import (
     MACHINE,
     OneLineParser,
     exit_code,
+    film_name,
+    finite_number,
     path_name,
     positive_number,
+    share,
     whole_number,
 )
-from biped.base.errors import MachineError, UsageError, disk_error
+from biped.base.errors import MachineError, UsageError
 from biped.deploy.contract_file import PolicyContract
 from biped.deploy.controller import Controller, OnnxPolicy
+from biped.deploy.excitation import excitation
 from biped.deploy.imu import open_imu
 from biped.deploy.operator import KEYS, Gamepad, Keyboard, Operator, Script
 from biped.deploy.run_log import RunLog, new_file
-from biped.deploy.runtime import Body, Outcome, Runtime
+from biped.deploy.runtime import Body, Runtime
 from biped.deploy.safety import limits_for
 from biped.deploy.servo_bus import DynamixelBus
 from biped.deploy.servos import DynamixelServos
 from biped.deploy.simulated_bus import Trouble
 from biped.deploy.simulated_robot import SimulatedBody, how_it_walked
-from biped.deploy.wiring import ImuWiring, Wiring
+from biped.deploy.wiring import Wiring
 from biped.deploy.wiring_dialogue import wire
 
 STAND_S = 1.0
@@ -65,7 +67,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--imu_axes", metavar="AXES", help="its axes that point forward, left and up (default +x+y+z)")
     add("--check", action="store_true", help="only look at the limp robot; nothing moves")
     add("--excite", type=positive_number, metavar="S", help="move the joints of the hanging robot, for identify")
-    add("--command", type=float, nargs=3, default=(0.3, 0.0, 0.0), metavar=("VX", "VY", "WZ"), help="command at first")
+    add("--command", type=finite_number, nargs=3, default=(0.3, 0.0, 0.0), metavar=("VX", "VY", "WZ"), help="at first")
     add("--seconds", type=positive_number, default=np.inf, metavar="S", help="how long it may walk (default: no end)")
     add("--gamepad", type=path_name, metavar="DEVICE", help="such as /dev/input/js0, in place of the keyboard")
     add("--crouch", action="store_true", help="on heat and on low voltage, crouch before going limp")
@@ -73,9 +75,15 @@ def make_parser() -> argparse.ArgumentParser:
     add("--log", type=path_name, metavar="FILE", help="the log (default logs/robot/DATE.npz)")
     add("--simulate", action="store_true", help="on a robot that MuJoCo plays, behind a bus that is a pseudo-terminal")
     add("--robot", type=path_name, metavar="FILE", help="robot.json of the simulated robot (default: the policy's)")
-    add("--lost", type=float, default=0.0, metavar="SHARE", help="share of packets that get lost (with --simulate)")
-    add("--latency_ms", type=float, default=0.0, metavar="MS", help="time by which answers are late (with --simulate)")
-    add("--film", type=path_name, metavar="FILE", help=".gif or .mp4 of the simulated robot")
+    add("--lost", type=share, default=0.0, metavar="SHARE", help="share of packets that get lost (with --simulate)")
+    add(
+        "--latency_ms",
+        type=positive_number,
+        default=0.0,
+        metavar="MS",
+        help="time by which answers are late (with --simulate)",
+    )
+    add("--film", type=film_name, metavar="FILE", help=".gif or .mp4 of the simulated robot")
     return parser
 
 
@@ -96,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
         wiring = robot.wiring if robot is not None else wiring_of(args)
         servos = DynamixelServos(contract, wiring)
         stack.callback(servos.close)
-        imu = open_imu(imu_of(args, wiring))
+        imu = open_imu(wiring.imu_with(args.imu, args.imu_axes))
         stack.callback(imu.close)
         operator = operator_of(args, contract)
         stack.callback(operator.close)
@@ -104,11 +112,11 @@ def run(args: argparse.Namespace) -> int:
         runtime = Runtime(Controller(policy), Body(servos, imu), operator, limits, crouches=args.crouch)
         if args.check:
             return report(runtime.check())
-        moves = None if args.excite is None else excitation_of(contract, limits, args.excite)
+        moves = None if args.excite is None else excitation(contract, limits.lower_rad, limits.upper_rad, args.excite)
         outcome = runtime.run(args.seconds, moves, None if robot is None else robot.release)
         for text in dict.fromkeys(warning.text.partition(": ")[2] for warning in servos.warnings):
             print(f"gains: {text}")
-        keep(outcome, log, wiring)
+        outcome.save(log, wiring)
         if robot is not None:
             tell(args, outcome.log, robot.tape(), contract)
     return DONE if outcome.is_safe else MACHINE
@@ -130,7 +138,7 @@ def wire_up(args: argparse.Namespace, contract: PolicyContract) -> int:
     finally:
         bus.close()
     if args.imu is not None:
-        replace(wiring, imu=imu_of(args, wiring)).save(args.wire)
+        replace(wiring, imu=wiring.imu_with(args.imu, args.imu_axes)).save(args.wire)
     return DONE
 
 
@@ -143,18 +151,6 @@ def wiring_of(args: argparse.Namespace) -> Wiring:
     if args.wiring is None:
         raise UsageError("name the robot's wiring with --wiring FILE (make it with --wire FILE), or use --simulate")
     return Wiring.load(args.wiring)
-
-
-def imu_of(args: argparse.Namespace, wiring: Wiring) -> ImuWiring:
-    """Return where the IMU is: the flags come before the file.
-
-    Raises:
-        UsageError: neither says it.
-    """
-    imu = wiring.imu if args.imu is None else ImuWiring(args.imu)
-    if imu is None:
-        raise UsageError("the wiring names no IMU: name it with --imu /dev/ttyUSB1, or as imu in the file")
-    return imu if args.imu_axes is None else replace(imu, axes=args.imu_axes)
 
 
 def operator_of(args: argparse.Namespace, contract: PolicyContract) -> Operator:
@@ -180,23 +176,6 @@ def report(reasons: Sequence[str]) -> int:
         print(f"not ready: {reason}")
     print("nothing moved" if reasons else "ready; nothing moved")
     return MACHINE if reasons else DONE
-
-
-def keep(outcome: Outcome, path: Path, wiring: Wiring) -> None:
-    """Save the log, and say how the run went.
-
-    Raises:
-        MachineError: the disk refuses the log.
-    """
-    log = outcome.log
-    about = {**log.about, "wiring": wiring.as_json(), "date": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-    try:
-        replace(log, about=about).save(path)
-    except OSError as error:
-        raise disk_error(path, error, "--log") from error
-    if timing := log.timing():
-        print(timing)
-    print(f"{outcome.ended}\nlog: {path}")
 
 
 def env_of(args: argparse.Namespace, contract: PolicyContract) -> Any:

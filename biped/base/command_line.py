@@ -25,6 +25,8 @@ AUTO = "auto"
 """A flag's value that leaves the choice to the program."""
 PICTURES = (".png", ".jpg")
 """File endings of pictures."""
+FILMS = (".mp4", ".gif")
+"""File endings of films."""
 LOGS = Path("logs")
 """The folder of all runs, unless `--log_dir` names another."""
 
@@ -87,6 +89,45 @@ def _whole(text: str, least: int, rule: str) -> int:
     if not math.isfinite(value) or value < least or value != int(value):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {rule}")
     return int(value)
+
+
+def finite_number(text: str) -> float:
+    """Read a number, such as -0.5.
+
+    Raises:
+        argparse.ArgumentTypeError: it is not one.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    return value
+
+
+def share(text: str) -> float:
+    """Read a share from 0 to 1, such as 0.01.
+
+    Raises:
+        argparse.ArgumentTypeError: it is not one.
+    """
+    value = finite_number(text)
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to 1")
+    return value
+
+
+def film_name(text: str) -> Path:
+    """Read the path of a film that will be written.
+
+    Raises:
+        argparse.ArgumentTypeError: the path is none, or ends in nothing that a film can be written as.
+    """
+    path = path_name(text)
+    if path.suffix.lower() not in FILMS:
+        raise argparse.ArgumentTypeError(f"{text} is not the name of a film, ending in {' or '.join(FILMS)}")
+    return path
 
 
 def number_or_auto(text: str) -> int | str:

@@ -6,10 +6,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from biped.base.errors import MachineError
+
 Array = NDArray[np.float64]
 
 
-class BusError(Exception):
+class BusError(MachineError):
     """A device did not answer, or answered with what makes no sense. The message is one line."""
 
 

@@ -9,17 +9,20 @@ import gc
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import numpy as np
 
+from biped.base.errors import disk_error
 from biped.deploy.controller import Controller, Decision
 from biped.deploy.hardware import Array, BusError, Imu, ImuReading, JointReading, Servos
 from biped.deploy.operator import Operator, Wish
 from biped.deploy.run_log import PHASES, LogWriter, RunLog
 from biped.deploy.safety import Guard, Limits, Stop, obstacles
+from biped.deploy.wiring import Wiring
 
 CHECK_S = 1.0
 """How long the limp robot is read before it may start (s)."""
@@ -52,6 +55,21 @@ class Outcome:
     """Why it ended, in one line."""
     is_safe: bool
     """Nothing was wrong: the person or the time ended it."""
+
+    def save(self, path: Path, wiring: Wiring, say: Callable[[str], None] = print) -> None:
+        """Save the log with how the robot is wired, and say how the run went.
+
+        Raises:
+            MachineError: the disk refuses the log.
+        """
+        about = {**self.log.about, "wiring": wiring.as_json(), "date": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+        try:
+            replace(self.log, about=about).save(path)
+        except OSError as error:
+            raise disk_error(path, error, "--log") from error
+        for line in (self.log.timing(), self.ended, f"log: {path}"):
+            if line:
+                say(line)
 
 
 @dataclass(frozen=True)
@@ -191,7 +209,9 @@ class Runtime:
         self._move("to pose", self._contract.default_pose_rad)
 
     def _walk(self, seconds: float) -> None:
-        self._say("in the default pose: hold the key to walk, let go to stand, Ctrl-C to end")
+        self._say(
+            "in the default pose: put the robot on its feet; hold the key to walk, let go to stand, Ctrl-C to end"
+        )
         self._controller.forget()
         step = self._begin("standing")
         while not step.wish.is_held:

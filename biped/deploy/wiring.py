@@ -148,6 +148,17 @@ class Wiring:
             raise UsageError(f"the wiring has no servo for {', '.join(missing)}: run biped_run.py --wire")
         return replace(self, joints=tuple(known[name] for name in names))
 
+    def imu_with(self, source: str | None, axes: str | None) -> ImuWiring:
+        """Return where the IMU is; what is given comes before what the file says.
+
+        Raises:
+            UsageError: neither says it.
+        """
+        imu = self.imu if source is None else ImuWiring(source)
+        if imu is None:
+            raise UsageError("the wiring names no IMU: name it with --imu /dev/ttyUSB1, or as imu in the file")
+        return imu if axes is None else replace(imu, axes=axes)
+
     def as_json(self) -> dict[str, Any]:
         """Return what the file has."""
         joints = [asdict(joint) for joint in self.joints]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from biped.base.command_line import PICTURES
+from biped.base.command_line import FILMS, PICTURES
 from biped.base.errors import MachineError, UsageError, disk_error, warn
 from biped.base.machine import choose_device
 from biped.config.randomization import RandomizationConfig
@@ -27,7 +27,7 @@ from biped.eval.recording import Recording
 from biped.runs.directory import RunDirectory
 from biped.runs.models import find_model, find_run
 from biped.runs.results import Place, sha256_of, write_json
-from biped.view.film import ENDINGS, choose_episodes, cut, film
+from biped.view.film import choose_episodes, cut, film
 from biped.view.page import Subject, write_report
 from biped.view.plots import draw_all, draw_robustness
 
@@ -244,7 +244,7 @@ def require_page(file: Path | None) -> None:
 
 def _checked(request: EvalRequest) -> list[tuple[str, Any]]:
     """Check that the options fit together, and return the settings by path."""
-    for flag, file, endings in (("--picture", request.picture, PICTURES), ("--video", request.video, ENDINGS)):
+    for flag, file, endings in (("--picture", request.picture, PICTURES), ("--video", request.video, FILMS)):
         if file is not None and (file.suffix not in endings or not file.parent.is_dir()):
             raise UsageError(f"{flag}: {file} is not a file in a folder that exists, ending in {endings}")
     if request.report is not None and request.agent != "policy":

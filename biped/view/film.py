@@ -16,8 +16,6 @@ from biped.config.run import Config
 from biped.config.serial import to_json
 from biped.eval.recording import Recording
 
-ENDINGS = (".mp4", ".gif")
-"""File endings of films."""
 NO_RENDERER = 4
 """Exit code of `biped.view.film_process` if no renderer works."""
 _TRIES: tuple[Mapping[str, str], ...] = (

@@ -1,4 +1,4 @@
-"""Identification of robots with known hidden parameters, whose logs are made with another integrator and finer steps."""
+"""Identification of robots with known hidden parameters, with logs of another integrator and finer steps."""
 
 from dataclasses import replace
 
@@ -100,7 +100,7 @@ def test_a_log_without_enough_excitation_is_refused() -> None:
     cfg = two_joints()
     log = logged(cfg, hidden(2), 12.0)
     rows = log.during("exciting")
-    with pytest.raises(UsageError, match="0.0 s of excitation"):
+    with pytest.raises(UsageError, match=r"0\.0 s of excitation"):
         excited(log.columns, np.zeros_like(rows), 0.02)
     with pytest.raises(UsageError, match=r"8\.0 s of excitation"):
         excited(log.columns, rows & (np.arange(len(rows)) < 400), 0.02)
