@@ -98,10 +98,12 @@ def run(args: argparse.Namespace) -> int:
     contract = policy.contract
     if args.wire is not None:
         return wire_up(args, contract)
+    if args.wiring is None and not args.simulate:
+        raise UsageError("name the robot's wiring with --wiring FILE (make it with --wire FILE), or use --simulate")
     log = new_file(args.log, LOGS / "robot")
     with contextlib.ExitStack() as stack:
         robot = stack.enter_context(simulated(args, contract)) if args.simulate else None
-        wiring = robot.wiring if robot is not None else wiring_of(args)
+        wiring = Wiring.load(args.wiring) if robot is None else robot.wiring
         servos = DynamixelServos(contract, wiring)
         stack.callback(servos.close)
         imu = open_imu(wiring.imu_with(args.imu, args.imu_axes))
@@ -140,17 +142,6 @@ def wire_up(args: argparse.Namespace, contract: PolicyContract) -> int:
     if args.imu is not None:
         replace(wiring, imu=wiring.imu_with(args.imu, args.imu_axes)).save(args.wire)
     return DONE
-
-
-def wiring_of(args: argparse.Namespace) -> Wiring:
-    """Read the wiring's file.
-
-    Raises:
-        UsageError: none is named, or it is none.
-    """
-    if args.wiring is None:
-        raise UsageError("name the robot's wiring with --wiring FILE (make it with --wire FILE), or use --simulate")
-    return Wiring.load(args.wiring)
 
 
 def operator_of(args: argparse.Namespace, contract: PolicyContract) -> Operator:
