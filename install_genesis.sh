@@ -17,7 +17,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 TORCH=2.13.0
 PYTORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
-build=auto index='' venv='' python='' check=0 extras='[dev]'
+build=auto index='' venv='' python='' check=0 extras='[train,robot,dev]'
 
 say() { printf '%s\n' "$*"; }
 die() { printf 'install_genesis.sh: %s\n' "$2" >&2; exit "$1"; }
@@ -28,7 +28,7 @@ while [ $# -gt 0 ]; do
     --check) check=1 ;;
     --cpu) build=cpu ;;
     --cuda) build=cuda ;;
-    --no-dev) extras='' ;;
+    --no-dev) extras='[train,robot]' ;;
     --torch-index) index=$(value "$@"); shift ;;
     --venv) venv=$(value "$@"); shift ;;
     --python) python=$(value "$@"); shift ;;

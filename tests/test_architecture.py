@@ -2,7 +2,11 @@
 
 import ast
 import importlib
+import os
+import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +36,14 @@ THIRD_PARTIES = {
 }
 """Which modules, or rooms, know a package."""
 NO_TORCH = ("config",)
+WORKSHOP = {
+    f"biped.deploy.{name}" for name in ("contract", "export", "formats", "network", "parity", "peers", "trained_robot")
+}
+"""What of `deploy` runs where policies are trained; all else of it runs on the robot's computer."""
+ON_A_ROBOT = [s.name for s in MODULES if (s.room == "deploy" and s.name not in WORKSHOP) or s.name == "biped_run"]
+BASE_ON_A_ROBOT = [f"biped.base.{name}" for name in ("errors", "files", "command_line", "interrupts")]
+PACKAGES_ON_A_ROBOT = {"numpy", "onnxruntime", "dynamixel_sdk", "serial", "imufusion"}
+"""By the names that they are imported by; the extra `robot` of pyproject.toml installs them."""
 PUBLIC_FACES = ("biped_config", "biped_env", "wandb_callback")
 
 
@@ -87,6 +99,72 @@ def test_the_configuration_knows_no_tensors() -> None:
         if source.room in NO_TORCH:
             known = {item.name.split(".")[0] for item in source.imports()}
             assert known <= {*sys.stdlib_module_names, "biped", "pydantic", "pydantic_core", "annotated_types"}
+
+
+BARE = """
+import sys
+
+class NothingElse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] not in {*sys.stdlib_module_names, *PACKAGES, "biped", "biped_run"}:
+            raise ImportError(f"{name} is not on a robot's computer")
+
+sys.meta_path.insert(0, NothingElse())
+import importlib
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+print(*(name for name in sys.argv[1:] if name in sys.modules))
+"""
+
+
+def import_on_a_robot(*names: str, folder: Path = ROOT) -> "subprocess.CompletedProcess[str]":
+    """Import modules where nothing but a robot's packages can be imported."""
+    code = f"PACKAGES = {PACKAGES_ON_A_ROBOT}\n{BARE}"
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COV"))}
+    command = [sys.executable, "-c", code, *names]
+    return subprocess.run(
+        command, cwd=folder, env={**inherited, "PYTHONPATH": str(folder)}, capture_output=True, text=True, check=False
+    )
+
+
+def test_what_runs_on_a_robot_needs_no_more_than_its_packages() -> None:
+    assert {f"biped.deploy.{name}" for name in ("contract_file", "controller", "hardware", "run_log")} <= set(
+        ON_A_ROBOT
+    )
+    ended = import_on_a_robot(*ON_A_ROBOT, *BASE_ON_A_ROBOT)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.split() == [*ON_A_ROBOT, *BASE_ON_A_ROBOT]
+
+
+@pytest.mark.parametrize("package", ["torch", "pydantic", "psutil", "mujoco"])
+def test_the_test_of_a_robots_packages_would_see_another(package: str, tmp_path: Path) -> None:
+    (tmp_path / "biped_run.py").write_text(f"import numpy\nimport {package}\n")
+    ended = import_on_a_robot("biped_run", folder=tmp_path)
+    assert ended.returncode == 1
+    assert ended.stderr.strip().endswith(f"ImportError: {package} is not on a robot's computer")
+
+
+def test_what_runs_on_a_robot_imports_late_only_what_a_person_is_told_to_install() -> None:
+    """`importlib` hides a package from the test above; ROS is there where the robot has an IMU that speaks it."""
+    others = PACKAGES_ON_A_ROBOT | {"rclpy", "sensor_msgs", *sys.stdlib_module_names}
+    known = {*ON_A_ROBOT, *BASE_ON_A_ROBOT}
+    for source in MODULES:
+        if source.name in ON_A_ROBOT and source.name != "biped_run":
+            names = {item.name for item in source.imports()}
+            assert {name.split(".")[0] for name in names} - {"biped"} <= others, source.name
+            assert {name for name in names if name.startswith("biped.")} <= known, source.name
+
+
+def test_the_extra_of_a_robot_is_its_packages_and_no_more() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    listed = {*project["dependencies"], *project["optional-dependencies"]["robot"]}
+    imported_by = {"dynamixel-sdk": "dynamixel_sdk", "pyserial": "serial"}
+    assert {imported_by.get(name, name) for name in listed} == PACKAGES_ON_A_ROBOT
+    assert project["dependencies"] == ["numpy"]
+    constraints = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = {line.split("==")[0].lower().replace("_", "-") for line in constraints if "==" in line}
+    extras = [name for extra in ("robot", "train", "dev", "bench") for name in project["optional-dependencies"][extra]]
+    assert {name for name in extras if name.lower() not in pinned} == set(), "every package has its version"
 
 
 @pytest.mark.parametrize("face", PUBLIC_FACES)

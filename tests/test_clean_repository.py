@@ -33,6 +33,7 @@ NOT_TYPED = {
     "python benchmarks/learner.py": "takes half an hour; see test_benchmarks_write_among_the_logs",
     "python biped_train.py --preset cpu --robot recipe:unitree_g1": "needs a model that is not in the repository",
     "python benchmarks/memory.py": "takes minutes, and writes by --out only",
+    "python -m biped replay": "needs a robot's log; see tests/view/test_replay.py",
     "python -m venv": "makes an environment outside of the repository",
 }
 """Beginnings of commands that are left out, and why."""

@@ -31,6 +31,9 @@ LOGS = Path("logs")
 """The folder of all runs, unless `--log_dir` names another."""
 
 
+_INSTALL = "run ./install_genesis.sh, or pip install 'biped-walking[train]'"
+
+
 class OneLineParser(argparse.ArgumentParser):
     """An argument parser whose errors are one line."""
 
@@ -263,6 +266,11 @@ def exit_code(program: str, command: Callable[[], int | None], *, smaller: str =
         return _fail(program, USAGE, str(error))
     except MachineError as error:
         return _fail(program, MACHINE, str(error))
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package in ("", "biped"):
+            raise
+        return _fail(program, MACHINE, f"{package} is not installed: {_INSTALL}")
     except BrokenPipeError:
         # The reader of our output has gone, as in `... | head`. Python would report this again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -14,6 +14,9 @@ from biped.sim.mujoco_robot import robot_spec
 
 Array = NDArray[np.float64]
 
+BASE_QPOS = 7
+"""Entries before the joints in the generalised position: place and orientation of the base."""
+
 
 def height_on_soles(cfg: EnvConfig, quat: Array, joint_pos_rad: Array) -> Array:
     """Return the height of the base at which the lowest point of both soles touches the ground, (n,), m.
@@ -29,11 +32,12 @@ def height_on_soles(cfg: EnvConfig, quat: Array, joint_pos_rad: Array) -> Array:
     mujoco: Any = import_mujoco()
     model = ModelBuilder(cfg).build(robot_spec(cfg), keep_looks=False)
     data = mujoco.MjData(model)
+    base = slice(BASE_QPOS)
     joints = [int(model.joint(name).qposadr[0]) for name in cfg.robot.joint_names]
     feet = [model.body(name).id for name in cfg.robot.foot_links]
     heights = np.zeros(len(quat))
     for index, (orientation, angles) in enumerate(zip(quat, joint_pos_rad, strict=True)):
-        data.qpos[:3], data.qpos[3:7], data.qpos[joints] = 0.0, orientation, angles
+        data.qpos[base], data.qpos[joints] = (0.0, 0.0, 0.0, *orientation), angles
         mujoco.mj_kinematics(model, data)
         soles = [sole for foot in feet if (sole := sole_of(model, data, foot)) is not None]
         if not soles:

@@ -1,8 +1,8 @@
-"""Plots of recorded episodes: gait, joints, velocity, torque, rewards. Each function draws one figure."""
+"""Plots of recorded episodes, sweeps and replays: gait, joints, velocity, torque. Each function draws one figure."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from biped.config.task import EnvConfig
 from biped.eval.figures import envelope_exceeded, steady_contacts
 from biped.eval.recording import Recording
+from biped.eval.replay import Array, Measured, Replay, growth
 from biped.eval.robustness import Sweep
 from biped.mdp.gait import GaitReference, wanted_contacts
 from biped.robot.actuators import Motors, available_torque
@@ -240,3 +241,67 @@ def draw_robustness(found: Sequence[Sweep], title: str, file: Path) -> None:
     figure.suptitle(title)
     figure.tight_layout()
     figure.savefig(file, dpi=120)
+
+
+_COLOUR_OF = {"mujoco": "tab:blue", "genesis": "tab:orange"}
+_LONGEST_INCHES = 40.0
+
+
+def replayed_joints(names: Sequence[str], measured: Measured, replays: Sequence[Replay]) -> "Figure":
+    """Draw each joint's position over time, measured and replayed."""
+    figure, axes = make_figure(len(names), 1, figsize=_long(measured, 1.7 * len(names)), layout="constrained")
+    for joint, (axis, name) in enumerate(zip(np.atleast_1d(axes), names, strict=True)):
+        axis.plot(measured.time_s, measured.targets_rad[:, joint], ":", color="0.6", linewidth=0.8, label="target")
+        axis.plot(measured.time_s, measured.pos_rad[:, joint], color="black", linewidth=0.9, label="measured")
+        for found in replays:
+            _draw_windows(axis, measured, found, found.pos_rad[..., joint])
+        axis.set_title(name, fontsize=9, loc="left")
+        axis.set_ylabel("rad", fontsize=8)
+        axis.grid(alpha=0.3)
+    first, last = np.atleast_1d(axes)[[0, -1]]
+    first.legend(fontsize=7, ncols=4, loc="lower right", bbox_to_anchor=(1.0, 1.0))
+    last.set_xlabel("time (s)")
+    return figure
+
+
+def replayed_base(measured: Measured, replays: Sequence[Replay]) -> "Figure":
+    """Draw gravity's direction and the angular velocity over time, measured and replayed."""
+    figure, axes = make_figure(6, 1, figsize=_long(measured, 10.0), sharex=True, layout="constrained")
+    for index, axis in enumerate(axes):
+        part, what = index % 3, index // 3
+        axis_name = "xyz"[part]
+        axis.plot(
+            measured.time_s, (measured.gravity_b, measured.ang_vel_b)[what][:, part], color="black", linewidth=0.9
+        )
+        for found in replays:
+            _draw_windows(axis, measured, found, (found.gravity_b, found.ang_vel_b)[what][..., part])
+        axis.set_ylabel(f"gravity {axis_name}" if what == 0 else f"{axis_name} (rad/s)", fontsize=8)
+        axis.grid(alpha=0.3)
+    axes[-1].set_xlabel("time (s)")
+    return figure
+
+
+def replay_growth(measured: Measured, told: Replay, replays: Sequence[Replay]) -> "Figure":
+    """Draw the error over all joints by the time since the start of a window."""
+    figure, axis = make_figure(figsize=(9.0, 3.2), layout="constrained")
+    for found in replays:
+        error = growth(found, told)
+        times = measured.dt_s * np.arange(len(error))
+        axis.plot(times, error, color=_COLOUR_OF[found.sim], label=found.sim)
+    axis.set(xlabel="time since the window's start (s)", ylabel="rad (root mean square)", ylim=(0.0, None))
+    axis.legend(fontsize=8)
+    axis.grid(alpha=0.3)
+    return figure
+
+
+def _draw_windows(axis: Any, measured: Measured, found: Replay, values: Array) -> None:
+    """Draw one line per window: it begins on what was measured."""
+    for number, window in enumerate(found.windows):
+        rows = slice(window.first, window.first + window.steps + 1)
+        label = found.sim if number == 0 else None
+        drawn = values[number, : window.steps + 1]
+        axis.plot(measured.time_s[rows], drawn, color=_COLOUR_OF[found.sim], linewidth=0.8, label=label)
+
+
+def _long(measured: Measured, height: float) -> tuple[float, float]:
+    return min(_LONGEST_INCHES, max(9.0, 1.2 * float(np.ptp(measured.time_s)))), height

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,26 +16,20 @@ from biped.eval.replay import (
     Measured,
     Replay,
     as_measured,
-    growth,
     joint_errors,
     joint_motions,
     replay,
     tilt_error,
     turning_errors,
 )
-from biped.view.figures import make_figure
 from biped.view.page import embedded, rendered
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from biped.view.plots import replay_growth, replayed_base, replayed_joints
 
 TEMPLATE = Path(__file__).with_name("replay.html")
 """The template of the page."""
 SIMS = ("mujoco", "genesis")
 """The simulators, in the order of the table."""
-_COLOURS = {"mujoco": "tab:blue", "genesis": "tab:orange"}
 _AXES = ("x", "y", "z")
-_MOST_INCHES = 40.0
 
 
 @dataclass(frozen=True)
@@ -118,10 +112,14 @@ def write(compared: Compared, request: ReplayRequest, about: Mapping[str, Any]) 
     Raises:
         MachineError: the disk refuses the write.
     """
+    measured, told, found = compared.measured, compared.told, compared.found
     drawings = {
-        "joints": ("joint positions: measured, simulated, and the targets (dotted)", joints_figure(compared)),
-        "base": ("direction of gravity and angular velocity in the base frame", base_figure(compared)),
-        "growth": ("how the error grows after each start", growth_figure(compared)),
+        "joints": (
+            "joint positions: measured, simulated, and the targets (dotted)",
+            replayed_joints(compared.cfg.robot.joint_names, measured, found),
+        ),
+        "base": ("direction of gravity and angular velocity in the base frame", replayed_base(measured, found)),
+        "growth": ("how the error grows after each start", replay_growth(measured, told, found)),
     }
     say("\n".join(table_lines(compared)))
     out = request.folder
@@ -194,67 +192,6 @@ def as_json(compared: Compared, request: ReplayRequest) -> dict[str, Any]:
         },
         "missing": list(compared.missing),
     }
-
-
-def joints_figure(compared: Compared) -> "Figure":
-    """Draw each joint's position over time."""
-    names, measured = compared.cfg.robot.joint_names, compared.measured
-    figure, axes = make_figure(len(names), 1, figsize=_size(measured, 1.7 * len(names)), layout="constrained")
-    for joint, (axis, name) in enumerate(zip(np.atleast_1d(axes), names, strict=True)):
-        axis.plot(measured.time_s, measured.targets_rad[:, joint], ":", color="0.6", linewidth=0.8, label="target")
-        axis.plot(measured.time_s, measured.pos_rad[:, joint], color="black", linewidth=0.9, label="measured")
-        for found in compared.found:
-            _draw_windows(axis, measured, found, found.pos_rad[..., joint])
-        axis.set_title(name, fontsize=9, loc="left")
-        axis.set_ylabel("rad", fontsize=8)
-        axis.grid(alpha=0.3)
-    first, last = np.atleast_1d(axes)[[0, -1]]
-    first.legend(fontsize=7, ncols=4, loc="lower right", bbox_to_anchor=(1.0, 1.0))
-    last.set_xlabel("time (s)")
-    return figure
-
-
-def base_figure(compared: Compared) -> "Figure":
-    """Draw gravity's direction and the angular velocity over time."""
-    measured = compared.measured
-    figure, axes = make_figure(6, 1, figsize=_size(measured, 10.0), sharex=True, layout="constrained")
-    for index, axis in enumerate(axes):
-        part, what = index % 3, index // 3
-        axis.plot(
-            measured.time_s, (measured.gravity_b, measured.ang_vel_b)[what][:, part], color="black", linewidth=0.9
-        )
-        for found in compared.found:
-            _draw_windows(axis, measured, found, (found.gravity_b, found.ang_vel_b)[what][..., part])
-        axis.set_ylabel(f"gravity {_AXES[part]}" if what == 0 else f"{_AXES[part]} (rad/s)", fontsize=8)
-        axis.grid(alpha=0.3)
-    axes[-1].set_xlabel("time (s)")
-    return figure
-
-
-def growth_figure(compared: Compared) -> "Figure":
-    """Draw the error over all joints by the time since the start of a window."""
-    figure, axis = make_figure(figsize=(9.0, 3.2), layout="constrained")
-    for found in compared.found:
-        error = growth(found, compared.told)
-        times = compared.measured.dt_s * np.arange(len(error))
-        axis.plot(times, error, color=_COLOURS[found.sim], label=found.sim)
-    axis.set(xlabel="time since the window's start (s)", ylabel="rad (root mean square)", ylim=(0.0, None))
-    axis.legend(fontsize=8)
-    axis.grid(alpha=0.3)
-    return figure
-
-
-def _draw_windows(axis: Any, measured: Measured, found: Replay, values: Array) -> None:
-    """Draw one line per window: it begins on what was measured."""
-    for number, window in enumerate(found.windows):
-        rows = slice(window.first, window.first + window.steps + 1)
-        label = found.sim if number == 0 else None
-        drawn = values[number, : window.steps + 1]
-        axis.plot(measured.time_s[rows], drawn, color=_COLOURS[found.sim], linewidth=0.8, label=label)
-
-
-def _size(measured: Measured, height: float) -> tuple[float, float]:
-    return min(_MOST_INCHES, max(9.0, 1.2 * float(np.ptp(measured.time_s)))), height
 
 
 def _columns(compared: Compared) -> list[str]:

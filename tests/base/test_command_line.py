@@ -1,6 +1,7 @@
 """Paths and names on every command line: home directories, slashes, odd characters, hints that can be pasted."""
 
 import argparse
+import importlib
 import io
 import os
 import shlex
@@ -206,3 +207,16 @@ def test_a_hint_leaves_out_what_goes_without_saying(monkeypatch: pytest.MonkeyPa
     assert typed("biped_eval.py", "-e", "walk") == f"python {shlex.quote(str(ROOT / 'biped_eval.py'))} -e walk"
     monkeypatch.setenv("PATH", "")
     assert shlex.split(typed("biped_eval.py"))[0] == sys.executable
+
+
+def test_a_package_that_is_missing_is_named_and_a_module_of_ours_is_a_fault(capsys: pytest.CaptureFixture[str]) -> None:
+    def needs(name: str) -> Callable[[], None]:
+        return lambda: importlib.import_module(name) and None
+
+    assert exit_code("biped", needs("no_such_package.part")) == 1
+    said = capsys.readouterr().err
+    assert said == (
+        "biped: no_such_package is not installed: run ./install_genesis.sh, or pip install 'biped-walking[train]'\n"
+    )
+    with pytest.raises(ModuleNotFoundError):
+        exit_code("biped", needs("biped.no_such_room"))
