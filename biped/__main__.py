@@ -7,6 +7,7 @@
     python -m biped average logs/NAME             write the mean of a run's last checkpoints
     python -m biped replay LOG                    a robot's run beside what both simulators make of its targets
     python -m biped identify LOG --out FILE       find what a robot's actuators are, from a log of moving it while hung
+    python -m biped diagnose LOG                  what is wrong with a robot, from the log of a run
     python -m biped metrics                       the table of metrics, as docs/metrics.md
     python -m biped config --schema               the configuration's JSON Schema, for editors
 
@@ -72,6 +73,10 @@ def make_parser() -> argparse.ArgumentParser:
     found.add_argument("--robot", type=path_name, metavar="FILE", help="robot.json (default the biped of the defaults)")
     found.add_argument("--out", type=path_name, metavar="FILE", required=True, help="the robot.json that is written")
     found.add_argument("--plot", type=picture_name, metavar="PNG", help="draw the held-out errors")
+    log = add("diagnose", diagnose, "Say what is wrong with a robot, from the log of a run on it.")
+    log.add_argument("log", type=path_name, help="the log of biped_run.py")
+    log.add_argument("--policy", type=path_name, metavar="ONNX", help="the policy that ran: its actions are compared")
+    log.add_argument("--robot", type=path_name, metavar="FILE", help="its robot.json (default: the shipped one)")
     add("metrics", print_metrics, "Print the table of metrics as a page.")
     config = add("config", print_config, "Print the configuration's defaults, or its schema.")
     config.add_argument("--schema", action="store_true", help="the JSON Schema of config.json")
@@ -204,6 +209,27 @@ def identify(args: argparse.Namespace) -> None:
     log = RunLog.load(args.log)
     measured = excited(log.columns, log.during("exciting"), log.policy.dt_s)
     identify_log(env_of(log.contract, args.robot), measured, IdentifyRequest(args.log, args.robot, args.out, args.plot))
+
+
+def diagnose(args: argparse.Namespace) -> None:
+    """Print what is wrong with a robot, or that nothing was found.
+
+    Raises:
+        UsageError: the log, the policy or the robot's file cannot be read, or they do not belong together.
+        MachineError: a package is missing.
+    """
+    from biped.deploy.controller import OnnxPolicy
+    from biped.deploy.diagnosis import as_lines
+    from biped.deploy.diagnosis import diagnose as diagnosed
+    from biped.deploy.run_log import RunLog
+    from biped.sim.mujoco_kinematics import kinematics_of
+
+    log = RunLog.load(args.log)
+    body = kinematics_of(log.contract, args.robot)
+    policy = None if args.policy is None else OnnxPolicy(args.policy)
+    if body is None:
+        print("no shipped robot has the log's model: name its file by --robot, or less is found", file=sys.stderr)
+    print("\n".join(as_lines(diagnosed(log, body, policy), log)))
 
 
 def print_metrics(_: argparse.Namespace) -> None:
