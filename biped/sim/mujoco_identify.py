@@ -59,7 +59,11 @@ _STEP = 1e-3
 """Step of the numeric derivatives, in scales."""
 _MM = 1e3
 """Residuals are in mrad: the optimiser's tolerances are absolute."""
-_ROUNDS, _CLOSE = 30, 1e-3
+_ROUNDS = 30
+ROUGH_S = 14.0
+"""Length of the part that is fitted first (s)."""
+ROUGHLY, CLOSE = 2e-2, 3e-3
+"""Relative size of a step that ends the fit of that part, and of all."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,12 @@ def identify(cfg: EnvConfig, log: Excited, say: Callable[[str], None] = print) -
     for limb in robot.limbs:
         say(f"fitting {', '.join(names[joint] for joint in limb)}")
         chosen = list(limb)
-        values[chosen], intervals[chosen] = Fit(HungRobot(cfg, _first(log, count), limb)).solve(say)
+        fit, rough = Fit(HungRobot(cfg, _first(log, count), limb)), round(ROUGH_S / log.dt_s)
+        start = fit.start
+        if count > rough:  # a part of the log is enough to come close, in a third of the time
+            start = Fit(HungRobot(cfg, _first(log, rough), limb)).improved(start, ROUGHLY, say)
+        sought = fit.improved(start, CLOSE, say)
+        values[chosen], intervals[chosen] = fit.values(sought), fit.intervals(sought)
     before, after = robot.positions(np.stack((robot.nominal, values)))
     held_out = np.arange(len(log.time_s)) >= count
     return Identified(names, values, intervals, robot.nominal, log, before, after, held_out)
@@ -150,7 +159,7 @@ class Fit:
     """The least-squares problem of one limb: parameters in scales or as logarithms of that, residuals in mrad."""
 
     def __init__(self, robot: HungRobot) -> None:
-        """Choose scales and begin at the robot's file."""
+        """Choose scales and a start."""
         self._robot, self._log = robot, robot.log
         log = robot.log
         nominal = robot.nominal
@@ -170,20 +179,27 @@ class Fit:
         self._ends = [np.tile(self._sought(end), len(nominal)) for end in ends]
         start = nominal / self.scale
         start[:, PARAMETERS.index("delay")] = start[:, PARAMETERS.index("play")] = 0.5
-        self._start = self._sought(np.clip(start, *ends)).ravel()
+        self.start = self._sought(np.clip(start, *ends)).ravel()
+        """What the optimiser changes, at the robot's file, (num_joints * num_parameters,)."""
         self._compared = np.isfinite(log.pos_rad) & (log.time_s >= FORGOTTEN_S)[:, None]
         self._jacobian: Array = np.empty(0)
 
-    def solve(self, say: Callable[[str], None]) -> tuple[Array, Array]:
-        """Return the parameters and half of their 95% intervals, (num_joints, num_parameters) each."""
+    def improved(self, sought: Array, close: float, say: Callable[[str], None]) -> Array:
+        """Return a better fit, (num_joints * num_parameters,).
+
+        Args:
+            sought: where to begin.
+            close: relative size of the step that is the last.
+            say: gets a line per step.
+        """
         minimize = importlib.import_module("mujoco.minimize")
 
         def report(trace: list[Any]) -> None:
             rms = np.sqrt(2.0 * float(trace[-1].objective) / self._compared.sum())
-            say(f"round {len(trace)}: positions explained to {rms:.3f} mrad")
+            say(f"{self._log.time_s[-1]:.0f} s, step {len(trace)}: positions explained to {rms:.3f} mrad")
 
         found, _ = minimize.least_squares(
-            self._start,
+            sought,
             self._residuals,
             bounds=self._ends,
             jacobian=self._derivatives,
@@ -191,14 +207,21 @@ class Fit:
             output=io.StringIO(),
             iter_callback=report,
             max_iter=_ROUNDS,
-            xtol=_CLOSE,
+            xtol=close,
         )
-        shape, blocks = self.scale.shape, (self._log.time_s / BLOCK_S).astype(int)
+        return found
+
+    def intervals(self, sought: Array) -> Array:
+        """Return half of each 95% interval, (num_joints, num_parameters), after `improved`."""
+        blocks = (self._log.time_s / BLOCK_S).astype(int)
         block = np.broadcast_to(blocks[:, None], self._compared.shape)[self._compared]
-        residual = self._residuals(found[:, None])[:, 0]
-        deviations = deviations_of(residual, self._jacobian, block)
-        values = self._values(found.reshape(shape))
-        return values, CONFIDENT * deviations.reshape(shape) * np.where(self._is_log, values, self.scale)
+        residual = self._residuals(sought[:, None])[:, 0]
+        deviations = deviations_of(residual, self._jacobian, block).reshape(self.scale.shape)
+        return CONFIDENT * deviations * np.where(self._is_log, self.values(sought), self.scale)
+
+    def values(self, sought: Array) -> Array:
+        """Return the parameters, (num_joints, num_parameters)."""
+        return self._values(sought.reshape(self.scale.shape))
 
     def _sought(self, scaled: Array) -> Array:
         """Return what the optimiser changes, from values in scales, (..., num_parameters)."""

@@ -81,5 +81,5 @@ def test_what_cannot_be_is_said(contract: PolicyContract) -> None:
     lower, upper = limits_of(EnvConfig())
     with pytest.raises(UsageError, match="tells too little"):
         excitation(contract, lower, upper, SHORTEST_S - 0.1)
-    with pytest.raises(UsageError, match=r"left_knee stands at 0.7 rad"):
+    with pytest.raises(UsageError, match=r"left_knee stands at 0\.7 rad"):
         excitation(contract, lower, np.where(np.array(contract.joint_names) == "left_knee", 0.7, upper), SECONDS)

@@ -20,7 +20,7 @@ GAIN, DAMPING, FRICTION, ARMATURE, DELAY, PLAY = range(len(PARAMETERS))
 
 
 def log_of(targets: Array, gravity_b: Array = FACE_DOWN) -> Excited:
-    return Excited(DT_S * np.arange(len(targets)), targets, targets.copy(), gravity_b, DT_S)
+    return Excited(DT_S * np.arange(len(targets), dtype=float), targets, targets.copy(), gravity_b, DT_S)
 
 
 def set_of(robot: HungRobot, **values: float) -> Array:
@@ -50,8 +50,8 @@ def test_the_mean_of_a_held_track_by_hand() -> None:
 
 @given(late=st.floats(0.0, 0.05), more=st.floats(1e-6, 1e-4))
 def test_a_delay_changes_targets_smoothly(late: float, more: float) -> None:
-    time_s, track = 0.02 * np.arange(10), np.sin(np.arange(10.0))
-    edges = 0.0025 * np.arange(80)
+    time_s, track = 0.02 * np.arange(10.0), np.sin(np.arange(10.0))
+    edges = 0.0025 * np.arange(80.0)
     one, other = (held_mean(time_s + delay, track, edges) for delay in (late, late + more))
     assert np.abs(one - other).max() <= np.abs(np.diff(track)).max() * more / 0.0025 + 1e-9
 
