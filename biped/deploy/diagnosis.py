@@ -1,4 +1,7 @@
-"""Says what is wrong with a robot whose policy walks in simulation, from the log of a run: `python -m biped diagnose`."""
+"""Says what is wrong with a robot whose policy walks in simulation, from the log of a run.
+
+`python -m biped diagnose` prints it; docs/diagnose.md has the method.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -13,10 +16,12 @@ from biped.deploy.diagnosis_body import (
     Motion,
     Physics,
     guesses_of_imu,
+    guesses_of_motor,
     guesses_of_motors,
     guesses_of_offsets,
     guesses_of_play,
     guesses_of_wiring,
+    slopes,
 )
 from biped.deploy.diagnosis_log import RULES, Finding, gyro_factor
 from biped.deploy.diagnosis_policy import Policy, findings_of_policy
@@ -60,6 +65,7 @@ CAUSES: Mapping[str, Cause] = MappingProxyType(
         "overheating": Cause("a servo is hot and protects itself", "let it cool, and lighten its load", 1),
         "IMU axes": Cause("the IMU's axes are exchanged", "correct its mounting matrix in the wiring", 2),
         "IMU sign": Cause("the IMU has a wrong sign", "correct its mounting matrix in the wiring", 2),
+        "IMU tilt": Cause("the IMU is mounted at an angle", "mount it level, or correct its mounting matrix", 2),
         "joint order": Cause("two joints are exchanged", "exchange their ids in the wiring", 2),
         "joint direction": Cause("a joint turns the other way", "change its direction in the wiring", 2),
         "joint offset": Cause("a joint's zero is wrong", "set its zero again in the wiring", 2),
@@ -90,7 +96,10 @@ GAIN_OF_GUESS: Mapping[str, float] = MappingProxyType(
 LEAST_LATENCY_S = 0.045
 """Latency from which it is a fault (s): policies are trained with up to two steps."""
 _LEAST_DROP = 0.03
-_FIRST_ROWS, _CANDIDATES = 16, 12
+_FIRST_ROWS, _CANDIDATES = 16, 6
+SLOPES_APART_RAD, SLOPE_RAD = 0.055, 0.09
+"""How much soles may slope against each other, and both against gravity (rad): floors slope, and IMUs are tilted."""
+_FEWEST_STANDING, _SMALL_RAD, _AS_GOOD, _CLEARER = 5, 0.02, 0.12, 0.6
 
 
 def diagnose(log: RunLog, body: Body | None = None, policy: Policy | None = None) -> tuple[Finding, ...]:
@@ -131,21 +140,54 @@ def findings_of_physics(log: RunLog, contract: PolicyContract, body: Body) -> It
     guesses = [
         *guesses_of_imu(motion, contract.dt_s),
         *guesses_of_wiring(names),
-        *guesses_of_offsets(names, (-0.2, -0.1, 0.1, 0.2)),
+        *guesses_of_offsets(names, (-0.12, 0.12)),
         *guesses_of_play(names, (0.06, 0.12, 0.2)),
         *guesses_of_motors(names, limits),
     ]
     physics = Physics(contract, motion, body)
     plain = physics.misfit(Guess())
     tried = _best(contract, motion, body, guesses)
-    rows = sorted(((physics.misfit(guess), guess) for guess in tried), key=lambda row: row[0])
-    for misfit, guess in rows:
-        gain = _log_odds(plain) - _log_odds(misfit)
-        is_fault = guess.cause != "latency" or guess.latency_s >= LEAST_LATENCY_S
-        if gain >= GAIN_OF_GUESS[guess.cause] and plain - misfit >= _LEAST_DROP:
-            if is_fault:
-                yield Finding(guess.cause, guess.what, _evidence(guess, plain, misfit), 1.0 - misfit / plain)
-            return
+    misfit, best = min(((physics.misfit(guess), guess) for guess in tried), key=lambda row: row[0])
+    gain = _log_odds(plain) - _log_odds(misfit)
+    is_clear = gain >= GAIN_OF_GUESS[best.cause] and plain - misfit >= _LEAST_DROP
+    sloping = _sloping(contract, motion, body, physics)
+    if sloping is not None and not (is_clear and gain >= _CLEARER and best.cause != "joint offset"):
+        yield sloping
+    elif is_clear and (best.cause != "latency" or best.latency_s >= LEAST_LATENCY_S):
+        yield Finding(best.cause, best.what, _evidence(best, plain, misfit), 1.0 - misfit / plain)
+
+
+def _sloping(contract: PolicyContract, motion: Motion, body: Body, physics: Physics) -> Finding | None:
+    """Say that one sole seems to stand on a slope and the other does not, or that both do."""
+    slope, carries = slopes(motion, body)
+    if min(carries.sum(axis=0)) < _FEWEST_STANDING:
+        return None
+    found = np.array([np.median(slope[carries[:, foot], foot]) for foot in (0, 1)])
+    in_words = f"under load the left sole slopes by {_degrees(found[0])}, the right one by {_degrees(found[1])}"
+    if abs(found[0] - found[1]) < SLOPES_APART_RAD:
+        if abs(found.mean()) < SLOPE_RAD:
+            return None
+        return Finding("IMU tilt", "the IMU", f"{in_words}: so would both on a tilted IMU", 0.5)
+    foot = int(np.argmax(np.abs(found)))
+    fits = []
+    for joint, name in enumerate(contract.joint_names):
+        moved = motion.pos[motion.rows] + _SMALL_RAD * (np.arange(motion.pos.shape[1]) == joint)
+        turned = (np.median((slopes(motion, body, moved)[0] - slope)[carries[:, foot]], axis=0) / _SMALL_RAD)[foot]
+        if abs(turned) > 0.5:
+            size = (found[1 - foot] - found[foot]) / turned
+            guess = Guess("joint offset", name, offset_rad=size * (np.arange(motion.pos.shape[1]) == joint), size=size)
+            fits.append((physics.misfit(guess), guess))
+    if not fits:
+        return None
+    fits.sort(key=lambda row: row[0])
+    first = fits[0][1]
+    close = [g.what for misfit, g in fits[1:] if _log_odds(misfit) - _log_odds(fits[0][0]) < _AS_GOOD]
+    what = first.what + (f", or else {' or '.join(close)}" if close else "")
+    return Finding("joint offset", what, f"by about {_degrees(first.size)}; {in_words}", 0.9)
+
+
+def _degrees(angle_rad: float) -> str:
+    return f"{np.degrees(angle_rad):+.0f}°"
 
 
 def _best(contract: PolicyContract, motion: Motion, body: Body, guesses: list[Guess]) -> list[Guess]:
@@ -154,7 +196,14 @@ def _best(contract: PolicyContract, motion: Motion, body: Body, guesses: list[Gu
     physics = Physics(contract, replace(motion, rows=few), body)
     first = sorted(guesses, key=physics.misfit)
     # An IMU is seen only where the robot turns: there may be few such rows.
-    return [guess for place, guess in enumerate(first) if place < _CANDIDATES or guess.cause.startswith("IMU")]
+    turned = [guess for guess in first if guess.cause.startswith("IMU")][:_CANDIDATES]
+    others = [guess for guess in turned if all(guess is not one for one in first[:_CANDIDATES])]
+    # Which joint is clear sooner than what its motor has.
+    names = contract.joint_names
+    joints = [names.index(guess.what) for guess in first if guess.is_of_motors and guess.what in names][:1]
+    limits = np.array([motor.torque_limit_nm for motor in contract.motors])
+    more = [more for joint in joints for more in guesses_of_motor(names, limits, joint)]
+    return [*first[:_CANDIDATES], *others, *more]
 
 
 def _log_odds(share: float) -> float:
@@ -171,7 +220,8 @@ def _evidence(guess: Guess, plain: float, misfit: float) -> str:
         "gain too high": f"about {guess.size:.2g} times the contract's",
         "latency": f"about {1000.0 * guess.size:.0f} ms",
     }.get(guess.cause, "")
-    return f"{size + '; ' if size else ''}the motion breaks the laws of motion by {plain:.2f}, so corrected by {misfit:.2f}"
+    laws = f"misfit with the laws of motion {plain:.2f}, and {misfit:.2f} once corrected"
+    return f"{size}; {laws}" if size else laws
 
 
 def as_lines(findings: tuple[Finding, ...], log: RunLog) -> tuple[str, ...]:

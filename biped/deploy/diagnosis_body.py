@@ -27,7 +27,7 @@ _FRICTION = 1.0
 _NEAR_GROUND_M, _NEAR_STOP_RAD, _CARRIES_M = 0.01, 0.04, 0.006
 _FORCE_WEIGHT_M = 0.3
 _OUT_OF_RANGE_RAD, _OUT_COSTS_NM = 0.05, 5.0
-_MOMENTS = 20
+_MOMENTS = 8
 """In how many parts the time between two steps is cut to say which target was in force."""
 
 
@@ -188,13 +188,12 @@ class Physics:
         motion, dt, rows = self._motion, self._contract.dt_s, self._motion.rows
         steps, pos = rows + motion.before, motion.pos[rows]
         targets = motion.targets if guess.play_rad is None else played(motion.targets, guess.play_rad)
-        total, brake = np.zeros_like(pos), self._kd * motion.vel[rows]
         limit = np.minimum(self._limit, guess.limit_nm)
-        for moment in (np.arange(2 * _MOMENTS) + 0.5) / _MOMENTS - 1.0:
-            sent = np.floor(steps + moment - guess.latency_s / dt + 1e-9).astype(int)
-            target = targets[np.clip(sent, 0, len(targets) - 1)]
-            total += np.clip(np.nan_to_num(self._kp * guess.gain * (target - pos) - brake), -limit, limit)
-        return total / (2 * _MOMENTS)
+        moments = (np.arange(2 * _MOMENTS) + 0.5) / _MOMENTS - 1.0
+        sent = np.floor(steps + moments[:, None] - guess.latency_s / dt + 1e-9).astype(int)
+        target = targets[np.clip(sent, 0, len(targets) - 1)]
+        torque = np.nan_to_num(self._kp * guess.gain * (target - pos) - self._kd * motion.vel[rows])
+        return np.clip(torque, -limit, limit).mean(axis=0)
 
     def _dynamics(self, guess: Guess) -> tuple[Array, Array, Array]:
         """Return the forces that the motion takes, what may push, and how far joints are outside of their ranges."""
@@ -260,7 +259,7 @@ def played(targets: Array, play_rad: Array) -> Array:
     return found
 
 
-def not_negative(matrices: Array, wanted: Array, steps: int = 120) -> Array:
+def not_negative(matrices: Array, wanted: Array, steps: int = 80) -> Array:
     """Return x ≥ 0, (n, m), that nearly minimises |A x - b|² for A (n, k, m) and b (n, k).
 
     Beck and Teboulle 2009, "A fast iterative shrinkage-thresholding algorithm for linear inverse problems".
@@ -355,8 +354,9 @@ def guesses_of_play(names: tuple[str, ...], sizes_rad: tuple[float, ...]) -> Ite
     """Yield play in each joint, and in all."""
     for size in sizes_rad:
         yield Guess("play", "all joints", play_rad=np.full(len(names), size), size=size)
-        for joint, name in enumerate(names):
-            yield Guess("play", name, play_rad=size * (np.arange(len(names)) == joint), size=size)
+    middle = sizes_rad[len(sizes_rad) // 2]
+    for joint, name in enumerate(names):
+        yield Guess("play", name, play_rad=middle * (np.arange(len(names)) == joint), size=middle)
 
 
 def guesses_of_imu(motion: Motion, dt_s: float) -> Iterator[Guess]:
@@ -386,20 +386,32 @@ def _in_words(matrix: Array) -> str:
     return ", ".join(part for part in parts if part[0] != part.split()[-1])
 
 
+def _stiffness(gain: float) -> str:
+    return "gain too low" if gain < 1.0 else "gain too high"
+
+
 def guesses_of_motors(names: tuple[str, ...], limits_nm: Array) -> Iterator[Guess]:
     """Yield gains, torque limits and latencies, of all joints and of each."""
     count = len(names)
-    for gain in (0.25, 0.35, 0.5, 0.65, 1.6, 2.0, 3.0, 4.0):
-        cause = "gain too low" if gain < 1.0 else "gain too high"
-        yield Guess(cause, "all joints", gain=gain, size=gain)
-        for joint, name in enumerate(names):
-            if gain in (0.35, 0.5, 2.0, 3.0):
-                yield Guess(cause, name, gain=np.where(np.arange(count) == joint, gain, 1.0), size=gain)
+    for gain in (0.25, 0.35, 0.5, 0.65, 1.6, 2.0, 3.0):
+        yield Guess(_stiffness(gain), "all joints", gain=gain, size=gain)
     for share in (0.15, 0.2, 0.3, 0.4, 0.55):
         yield Guess("torque limit", "all joints", limit_nm=share * limits_nm, size=share)
-        for joint, name in enumerate(names):
-            if share in (0.15, 0.3):
-                limit = np.where(np.arange(count) == joint, share, 1.0) * limits_nm
-                yield Guess("torque limit", name, limit_nm=limit, size=share)
+    for joint, name in enumerate(names):
+        is_it = np.arange(count) == joint
+        for gain in (0.4, 2.5):
+            yield Guess(_stiffness(gain), name, gain=np.where(is_it, gain, 1.0), size=gain)
+        yield Guess("torque limit", name, limit_nm=np.where(is_it, 0.2, 1.0) * limits_nm, size=0.2)
     for latency in np.arange(0.01, 0.13, 0.01):
         yield replace(Guess("latency", "all joints"), latency_s=float(latency), size=float(latency))
+
+
+def guesses_of_motor(names: tuple[str, ...], limits_nm: Array, joint: int) -> Iterator[Guess]:
+    """Yield more sizes of what the motor of one joint may have."""
+    is_it, name = np.arange(len(names)) == joint, names[joint]
+    for gain in (0.25, 0.55, 1.7, 3.5):
+        yield Guess(_stiffness(gain), name, gain=np.where(is_it, gain, 1.0), size=gain)
+    for share in (0.1, 0.15, 0.3, 0.45):
+        yield Guess("torque limit", name, limit_nm=np.where(is_it, share, 1.0) * limits_nm, size=share)
+    for size in (0.07, 0.16, 0.2, 0.25):
+        yield Guess("play", name, play_rad=size * is_it, size=size)

@@ -278,8 +278,9 @@ def throttled(log: RunLog, contract: PolicyContract) -> Iterator[Finding]:
             continue
         slopes = [_slope(demand[part], given[part]) for part in rows]
         if slopes[1] > 0.0 and slopes[0] / slopes[1] < WEAKER:
-            text = f"it has {np.nanmax(column):.0f} °C, and from {HOT_C:.0f} °C on gives {100.0 * slopes[0] / slopes[1]:.0f}%"
-            yield Finding("overheating", name, f"{text} of the current that it gave before for the same demand", 0.95)
+            heat_text = f"it has {np.nanmax(column):.0f} °C, and when hot gives {100.0 * slopes[0] / slopes[1]:.0f}%"
+            text = f"{heat_text} of the current that it gave below {HOT_C:.0f} °C for the same demand"
+            yield Finding("overheating", name, text, 0.95)
 
 
 def demanded(log: RunLog, contract: PolicyContract, joint: int) -> Array:
