@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 """Identification of robots with known hidden parameters, with logs of another integrator and finer steps."""
-=======
-"""Identification of robots with known hidden parameters; their logs are made in finer steps by another integrator."""
->>>>>>> 14fa683 (The file that an identification writes, tested; a part of the log is fitted first)
 
 from dataclasses import replace
 
