@@ -46,7 +46,8 @@ from biped.deploy.safety import limits_for
 from biped.deploy.servo_bus import DynamixelBus
 from biped.deploy.servos import DynamixelServos
 from biped.deploy.simulated_bus import Trouble
-from biped.deploy.simulated_robot import SimulatedBody, how_it_walked
+from biped.deploy.simulated_devices import Track
+from biped.deploy.simulated_robot import SimulatedBody
 from biped.deploy.wiring import Wiring
 from biped.deploy.wiring_dialogue import wire
 
@@ -83,7 +84,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="MS",
         help="time by which answers are late (with --simulate)",
     )
-    add("--film", type=film_name, metavar="FILE", help=".gif or .mp4 of the simulated robot")
+    add("--film", type=film_name, metavar="FILE", help="film of the simulated robot, .gif or .mp4")
     return parser
 
 
@@ -120,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
             print(f"gains: {text}")
         outcome.save(log, wiring)
         if robot is not None:
-            tell(args, outcome.log, robot.tape(), contract)
+            tell(args, outcome.log, robot.track(), contract)
     return DONE if outcome.is_safe else MACHINE
 
 
@@ -177,10 +178,10 @@ def env_of(args: argparse.Namespace, contract: PolicyContract) -> Any:
         MachineError: what only training needs is not installed here.
     """
     try:
-        from biped.deploy.trained_robot import env_of as trained
+        from biped.deploy import trained_robot
     except ImportError as error:
         raise MachineError(f"a simulated robot needs {error.name}: pip install 'biped-walking[train]'") from error
-    return trained(contract.raw, args.robot)
+    return trained_robot.env_of(contract.raw, args.robot)
 
 
 def simulated(args: argparse.Namespace, contract: PolicyContract) -> SimulatedBody:
@@ -201,22 +202,21 @@ def simulated(args: argparse.Namespace, contract: PolicyContract) -> SimulatedBo
     return SimulatedBody(contract, make, trouble)
 
 
-def tell(args: argparse.Namespace, log: RunLog, tape: np.ndarray, contract: PolicyContract) -> None:
+def tell(args: argparse.Namespace, log: RunLog, track: Track, contract: PolicyContract) -> None:
     """Say how a simulated robot walked, and draw its film.
 
     Raises:
         MachineError: nothing here can draw, or the disk refuses the film.
     """
-    steps = int(log.during("standing", "walking").sum())
-    if not steps:
+    if not len(phase := log.gait_phase):
         return
-    print(how_it_walked(tape, steps * contract.dt_s, contract.max_tilt_rad))
+    walked = track.last(len(phase))
+    print(walked.how_it_walked(contract.max_tilt_rad))
     if args.film is not None:
         from biped.config.run import Config
-        from biped.view.tape import film_tape
+        from biped.view.track import film_track
 
-        config = replace(Config(), env=env_of(args, contract))
-        film_tape(tape[-steps:], np.array(args.command), log.gait_phase, config, args.film)
+        film_track(walked, np.array(args.command), phase, replace(Config(), env=env_of(args, contract)), args.film)
         print(f"film: {args.film}")
 
 

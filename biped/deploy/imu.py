@@ -2,6 +2,7 @@
 
 import importlib
 import math
+import struct
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from biped.base.errors import MachineError, UsageError
 from biped.deploy.hardware import Array, BusError, Imu, ImuReading
 from biped.deploy.wiring import ImuWiring
 
-_FRAME_BYTES, _HEADER, _ACCELERATION, _ANGULAR_VELOCITY = 11, 0x55, 0x51, 0x52
+_FRAME = struct.Struct("<BB4hB")  # header, kind, x, y, z, temperature, sum
+_HEADER, _ACCELERATION, _ANGULAR_VELOCITY = 0x55, 0x51, 0x52
 _ACCELERATION_G, _ANGULAR_VELOCITY_DEG_S = 16.0 / 32768, 2000.0 / 32768
 _WAIT_S = 1.0
 """How long the first measurement may take (s)."""
@@ -84,17 +86,17 @@ class WitDecoder:
     def feed(self, received: bytes) -> Iterator[Sample]:
         """Take bytes, and yield the samples that they complete; what has a wrong sum is skipped."""
         self._bytes += received
-        while len(self._bytes) >= _FRAME_BYTES:
-            frame = self._bytes[:_FRAME_BYTES]
-            if frame[0] != _HEADER or sum(frame[:-1]) & 0xFF != frame[-1]:
+        while len(self._bytes) >= _FRAME.size:
+            frame = self._bytes[: _FRAME.size]
+            if frame[0] != _HEADER or (sum(frame) - frame[-1]) & 0xFF != frame[-1]:
                 del self._bytes[0]
                 continue
-            del self._bytes[:_FRAME_BYTES]
-            numbers = np.frombuffer(bytes(frame[2:8]), "<i2").astype(float)
-            if frame[1] == _ACCELERATION:
-                self._acceleration_g = numbers * _ACCELERATION_G
-            elif frame[1] == _ANGULAR_VELOCITY and self._acceleration_g is not None:
-                yield Sample(self._acceleration_g, numbers * _ANGULAR_VELOCITY_DEG_S)
+            del self._bytes[: _FRAME.size]
+            _, kind, *numbers, _, _ = _FRAME.unpack(frame)
+            if kind == _ACCELERATION:
+                self._acceleration_g = np.array(numbers) * _ACCELERATION_G
+            elif kind == _ANGULAR_VELOCITY and self._acceleration_g is not None:
+                yield Sample(self._acceleration_g, np.array(numbers) * _ANGULAR_VELOCITY_DEG_S)
 
 
 class Attitude:

@@ -4,7 +4,7 @@ Each is a `biped.deploy.simulated_process.Device`. What they know of the robot c
 """
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 import numpy as np
@@ -83,6 +83,39 @@ class WitSensor:
         )
 
 
+@dataclass(frozen=True)
+class Track:
+    """Where a simulated robot was, a row every control step."""
+
+    time_s: NDArray[np.float64]
+    """Time since it began, (num_steps,), s."""
+    pos_w: NDArray[np.float64]
+    """Position of the base, (num_steps, 3), m."""
+    quat: NDArray[np.float64]
+    """Orientation of the base, (num_steps, 4), wxyz."""
+    feet_down: NDArray[np.bool_]
+    """Feet on the ground, left, right, (num_steps, 2)."""
+    joint_pos_rad: NDArray[np.float64]
+    """Joint positions, (num_steps, num_joints), rad."""
+
+    def last(self, steps: int) -> "Track":
+        """Return its last rows."""
+        return Track(*(getattr(self, item.name)[-steps:] for item in fields(self)))
+
+    def how_it_walked(self, max_tilt_rad: float) -> str:
+        """Return in one line how the robot walked.
+
+        Args:
+            max_tilt_rad: tilt past which it has fallen (rad).
+        """
+        _, x, y, _ = self.quat.T
+        tilt = np.arccos(np.clip(1.0 - 2.0 * (x * x + y * y), -1.0, 1.0)).max()
+        length_m = float(np.linalg.norm(np.diff(self.pos_w[:, :2], axis=0), axis=1).sum())
+        how = "fell" if tilt > max_tilt_rad else "on its feet"
+        spent_s = self.time_s[-1] - self.time_s[0]
+        return f"{how}: {length_m:.2f} m along its path in {spent_s:.1f} s, tilted by {tilt:.2f} rad at most"
+
+
 @dataclass
 class Tape:
     """Writes down where the robot is, for a film and for judging how it walked; it sends nothing."""
@@ -92,11 +125,11 @@ class Tape:
     _next_s: float = 0.0
 
     def due(self, now_s: float, plant: Any) -> bytes:
-        """Add a row to the plant's `tape`: time, base position and orientation, feet on the ground, joint positions."""
+        """Add a row to the plant's `tape`; see `Track`."""
         if not hasattr(plant, "tape"):
             plant.tape = []
         if now_s >= self._next_s:
             self._next_s = max(self._next_s, now_s - self.dt_s) + self.dt_s
             base = plant.base()
-            plant.tape.append(np.concatenate(((now_s,), base.pos_w, base.quat, plant.feet_down, plant.pos_rad)))
+            plant.tape.append((now_s, base.pos_w, base.quat, plant.feet_down, plant.pos_rad))
         return b""

@@ -13,7 +13,7 @@ import numpy as np
 from biped.deploy.contract_file import MotorRow, PolicyContract
 from biped.deploy.dynamixel import MODELS, Array, Model, TorqueLaw
 from biped.deploy.simulated_bus import Trouble
-from biped.deploy.simulated_devices import Tape, WitSensor
+from biped.deploy.simulated_devices import Tape, Track, WitSensor
 from biped.deploy.simulated_process import SimulatedRobot
 from biped.deploy.simulated_servo import ServoKind
 from biped.deploy.wiring import ImuWiring, JointWiring, Wiring
@@ -74,15 +74,13 @@ class SimulatedBody:
         """
         self._robot.ask("plant", "release")
 
-    def tape(self) -> Array:
-        """Return where it was, a row every control step.
-
-        Its columns: time (s), base position (3) and orientation (4), feet on the ground (2), joints (num_joints).
+    def track(self) -> Track:
+        """Return where it was since it began.
 
         Raises:
             MachineError: it is gone.
         """
-        return np.array(self._robot.ask("plant", "tape"))
+        return Track(*(np.array(column) for column in zip(*self._robot.ask("plant", "tape"), strict=True)))
 
     def ask(self, *words: Any) -> Any:
         """See `SimulatedRobot.ask`."""
@@ -97,19 +95,3 @@ class SimulatedBody:
     ) -> None:
         """End it."""
         self._robot.close()
-
-
-def how_it_walked(tape: Array, seconds: float, max_tilt_rad: float) -> str:
-    """Return in one line how a simulated robot walked in its last `seconds`.
-
-    Args:
-        tape: see `SimulatedBody.tape`.
-        seconds: how long the policy ran (s).
-        max_tilt_rad: tilt past which it has fallen (rad).
-    """
-    rows = tape[tape[:, 0] >= tape[-1, 0] - seconds]
-    path, quat = rows[:, 1:4], rows[:, 4:8]
-    tilt = np.arccos(np.clip(1.0 - 2.0 * (quat[:, 1] ** 2 + quat[:, 2] ** 2), -1.0, 1.0)).max()
-    length = float(np.linalg.norm(np.diff(path[:, :2], axis=0), axis=1).sum())
-    how = "fell" if tilt > max_tilt_rad else "on its feet"
-    return f"{how}: {length:.2f} m along its path in {rows[-1, 0] - rows[0, 0]:.1f} s, tilted by {tilt:.2f} rad at most"

@@ -1,6 +1,7 @@
-"""A film of a simulated robot on its servos, from what `biped.deploy.simulated_devices.Tape` wrote down."""
+"""A film of a simulated robot on its servos."""
 
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,14 +11,37 @@ from biped.eval.recording import Recording
 from biped.view.film import film
 
 Array = NDArray[np.float64]
-_POSITION, _ORIENTATION, _FEET, _JOINTS = slice(1, 4), slice(4, 8), slice(8, 10), slice(10, None)
 
 
-def film_tape(tape: Array, command: Array, phase: Array, config: Config, out: Path) -> None:
-    """Draw what a tape has.
+class Track(Protocol):
+    """Where the robot was; see `biped.deploy.simulated_devices.Track`."""
+
+    @property
+    def pos_w(self) -> Array:
+        """Position of the base, (num_steps, 3), m."""
+        ...
+
+    @property
+    def quat(self) -> Array:
+        """Orientation of the base, (num_steps, 4), wxyz."""
+        ...
+
+    @property
+    def feet_down(self) -> NDArray[np.bool_]:
+        """Feet on the ground, left, right, (num_steps, 2)."""
+        ...
+
+    @property
+    def joint_pos_rad(self) -> Array:
+        """Joint positions, (num_steps, num_joints), rad."""
+        ...
+
+
+def film_track(track: Track, command: Array, phase: Array, config: Config, out: Path) -> None:
+    """Draw where a robot was.
 
     Args:
-        tape: a row per control step: time (s), base position (3) and orientation (4), feet (2), joints.
+        track: a row per control step.
         command: the command, (3,): forward m/s, left m/s, counter-clockwise rad/s.
         phase: the gait clock in each row, (num_steps,), from 0 to 1.
         config: configuration of the robot.
@@ -26,13 +50,13 @@ def film_tape(tape: Array, command: Array, phase: Array, config: Config, out: Pa
     Raises:
         MachineError: nothing here can draw, or the disk refuses the file.
     """
-    film(recording_of(tape, command, phase, config.env.sim.control_dt_s), config, out, flag="--film")
+    film(recording_of(track, command, phase, config.env.sim.control_dt_s), config, out, flag="--film")
 
 
-def recording_of(tape: Array, command: Array, phase: Array, dt_s: float) -> Recording:
-    """Return a tape as the recording of one episode; what a film does not show is zero."""
-    steps, joints = len(tape), tape[:, _JOINTS].shape[1]
-    lin_vel_b, ang_vel_b = _velocities(tape[:, _POSITION], tape[:, _ORIENTATION], dt_s)
+def recording_of(track: Track, command: Array, phase: Array, dt_s: float) -> Recording:
+    """Return a track as the recording of one episode; what a film does not show is zero."""
+    steps, joints = track.joint_pos_rad.shape
+    lin_vel_b, ang_vel_b = _velocities(track.pos_w, track.quat, dt_s)
 
     def column(values: Array) -> NDArray[np.float32]:
         return values[:, None].astype(np.float32)
@@ -45,16 +69,16 @@ def recording_of(tape: Array, command: Array, phase: Array, dt_s: float) -> Reco
         command=command[None].astype(np.float32),
         running=np.ones((steps, 1), np.bool_),
         fell=np.zeros(1, np.bool_),
-        base_pos_w=column(tape[:, _POSITION]),
-        base_quat_w=column(tape[:, _ORIENTATION]),
+        base_pos_w=column(track.pos_w),
+        base_quat_w=column(track.quat),
         base_lin_vel_b=column(lin_vel_b),
         base_ang_vel_b=column(ang_vel_b),
-        joint_pos_rad=column(tape[:, _JOINTS]),
+        joint_pos_rad=column(track.joint_pos_rad),
         joint_vel_rad_s=nothing,
         joint_torque_nm=nothing,
         foot_pos_w=feet,
         foot_vel_w=feet,
-        contacts=tape[:, _FEET].astype(np.bool_)[:, None],
+        contacts=track.feet_down.astype(np.bool_)[:, None],
         phase=column(phase),
         estimate=np.zeros((steps, 1, 0), np.float32),
         rewards=np.zeros((steps, 1, 0), np.float32),
