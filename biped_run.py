@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
     contract = policy.contract
     if args.wire is not None:
         return wire_up(args, contract)
-    if args.wiring is None and not args.simulate:
+    if not (args.wiring or args.simulate):
         raise UsageError("name the robot's wiring with --wiring FILE (make it with --wire FILE), or use --simulate")
     log = new_file(args.log, LOGS / "robot")
     with contextlib.ExitStack() as stack:
