@@ -155,6 +155,13 @@ def test_what_runs_on_a_robot_imports_late_only_what_a_person_is_told_to_install
             assert {name for name in names if name.startswith("biped.")} <= known, source.name
 
 
+def test_a_wheel_has_every_module_of_the_root() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["py-modules"]
+    assert sorted(listed) == sorted(
+        source.name for source in MODULES if "." not in source.name and source.name != "biped"
+    )
+
+
 def test_the_extra_of_a_robot_is_its_packages_and_no_more() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     listed = {*project["dependencies"], *project["optional-dependencies"]["robot"]}
