@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -66,23 +67,6 @@ class WheelPlant:
         self.pos_ticks, self.vel_rad_s = np.array(ticks, float), np.zeros(len(ticks))
 
 
-@dataclass(frozen=True)
-class MujocoRobot:
-    """Makes the plant of the project's biped in MuJoCo, held on its stand."""
-
-    models: tuple[int, ...]
-    directions: tuple[float, ...]
-    zero_ticks: tuple[float, ...]
-    hanging: bool = False
-
-    def __call__(self) -> Any:
-        from biped.config.task import EnvConfig
-        from biped.sim.mujoco_servos import Mounting, MujocoServos
-
-        law = TorqueLaw.of([MODELS[number] for number in self.models])
-        return MujocoServos(EnvConfig(), law, Mounting(self.directions, self.zero_ticks), hanging=self.hanging)
-
-
 def a_wiring(names: tuple[str, ...], port: str = "/dev/null") -> Wiring:
     """A wiring whose IDs, directions and zeros all differ from joint to joint."""
     joints = (
@@ -102,11 +86,14 @@ def wheels_for(wiring: Wiring, model: int = XM430) -> Wheels:
     return Wheels((model,) * len(wiring.ids), tuple(wiring.zero_ticks.tolist()))
 
 
-def mujoco_for(wiring: Wiring, *, hanging: bool = False) -> MujocoRobot:
-    """The biped on its stand, wired so."""
-    return MujocoRobot(
-        (XM430,) * len(wiring.ids), tuple(wiring.directions.tolist()), tuple(wiring.zero_ticks.tolist()), hanging
-    )
+def mujoco_for(wiring: Wiring, *, hanging: bool = False) -> Callable[[], Any]:
+    """The project's biped in MuJoCo, wired so and held on its stand."""
+    from biped.config.task import EnvConfig
+    from biped.sim.mujoco_servos import Mounting, MujocoServos
+
+    law = TorqueLaw.of([MODELS[XM430]] * len(wiring.ids))
+    mounting = Mounting(tuple(wiring.directions.tolist()), tuple(wiring.zero_ticks.tolist()))
+    return partial(MujocoServos, EnvConfig(), law, mounting, hanging=hanging)
 
 
 def robot(

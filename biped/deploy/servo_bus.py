@@ -14,8 +14,8 @@ from biped.deploy import dynamixel as dxl
 from biped.deploy.dynamixel import Register
 from biped.deploy.hardware import BusError
 
-PATIENCE_S = 0.003
-"""How long an answer may be late, its time on the wire not counted (s)."""
+PATIENCE_S, CALM_S = 0.003, 0.02
+"""How long an answer may be late within a control step, and outside of one, its time on the wire not counted (s)."""
 BLOCK_ADDRESS = dxl.PRESENT_CURRENT.address
 BLOCK_SIZE = dxl.PRESENT_TEMPERATURE.address + dxl.PRESENT_TEMPERATURE.size - BLOCK_ADDRESS
 """What is read of each servo in a step: current, velocity, position, two trajectories, voltage and temperature."""
@@ -45,18 +45,18 @@ def _import_sdk() -> Any:
         raise MachineError("dynamixel-sdk is not installed: pip install 'biped-walking[robot]'") from error
 
 
-def _patient_port(sdk: Any, name: str, patience_s: float) -> Any:
+def _patient_port(sdk: Any, name: str) -> Any:
     """Return a port whose patience fits into a control step; ROBOTIS' own waits 34 ms, and keeps a core busy."""
 
     class Port(sdk.PortHandler):
-        sent = 0
+        sent, patience_s = 0, PATIENCE_S
 
         def writePort(self, packet: Any) -> int:  # noqa: N802 - ROBOTIS' name
             self.sent = len(packet)
             return super().writePort(bytes(packet))
 
         def setPacketTimeout(self, packet_length: int) -> None:  # noqa: N802
-            self.setPacketTimeoutMillis(1e3 * patience_s + self.tx_time_per_byte * (packet_length + self.sent))
+            self.setPacketTimeoutMillis(1e3 * self.patience_s + self.tx_time_per_byte * (packet_length + self.sent))
 
         def readPort(self, length: int) -> bytes:  # noqa: N802
             found = self.ser.read(length)
@@ -77,18 +77,17 @@ class DynamixelBus:
     """An open bus."""
 
     def __init__(self, port: str, baud: int, patience_s: float = PATIENCE_S) -> None:
-        """Open the device.
+        """Open the device; `patience_s` is how long an answer may be late within a control step (s).
 
         Raises:
-            MachineError: ROBOTIS' package is missing, or the device cannot be opened.
+            MachineError: ROBOTIS' package is missing, the device cannot be opened, or another program has it.
         """
         self._sdk = _import_sdk()
-        self.port, self.baud = port, baud
-        self._port = _patient_port(self._sdk, port, patience_s)
+        self.port, self.baud, self._patience_s = port, baud, patience_s
+        self._port = _patient_port(self._sdk, port)
         self._handler = self._sdk.PacketHandler(2.0)
         self._last_sent_s = time.monotonic()
-        self.longest_silence_s = 0.0
-        """Longest time between two instructions since this was last set to 0 (s)."""
+        self._longest_s = 0.0
         try:
             if not self._port.setBaudRate(baud):
                 raise MachineError(f"{baud} is no rate that {port} can have")
@@ -97,6 +96,11 @@ class DynamixelBus:
             raise MachineError(
                 f"cannot open {port} ({reason}): is it plugged in, and may you use it (group dialout)?"
             ) from error
+        try:
+            self._port.ser.exclusive = True
+        except _GONE as error:
+            self.close()
+            raise MachineError(f"{port} is in use by another program: end that first") from error
         with contextlib.suppress(*_GONE, ValueError, AttributeError, NotImplementedError):
             # An FTDI chip holds bytes back for 16 ms unless it is told not to.
             self._port.ser.set_low_latency_mode(True)
@@ -106,11 +110,21 @@ class DynamixelBus:
         with contextlib.suppress(*_GONE):
             self._port.closePort()
 
+    @property
+    def longest_silence_s(self) -> float:
+        """Longest time without an instruction since `forget_silence`, the present one included (s)."""
+        return max(self._longest_s, time.monotonic() - self._last_sent_s)
+
+    def forget_silence(self) -> None:
+        """Count silences from now on."""
+        self._longest_s, self._last_sent_s = 0.0, time.monotonic()
+
     @contextlib.contextmanager
-    def _talking(self) -> Iterator[None]:
-        """Turn the loss of the device into a `BusError`."""
+    def _talking(self, patience_s: float = CALM_S) -> Iterator[None]:
+        """Turn the loss of the device into a `BusError`; wait for answers as long as said."""
+        self._port.patience_s = patience_s
         now = time.monotonic()
-        self.longest_silence_s, self._last_sent_s = max(self.longest_silence_s, now - self._last_sent_s), now
+        self._longest_s, self._last_sent_s = max(self._longest_s, now - self._last_sent_s), now
         try:
             yield
         except (*_GONE, TypeError) as error:  # pyserial reads from a closed device with a TypeError
@@ -128,15 +142,15 @@ class DynamixelBus:
             found, _ = self._handler.broadcastPing(self._port)
         return {int(servo): int(number) for servo, (number, _) in sorted(found.items())}
 
-    def read(self, servo: int, register: Register) -> int:
-        """Return a register.
+    def read(self, servo: int, register: Register, *, in_step: bool = False) -> int:
+        """Return a register; `in_step` asks once and with short patience.
 
         Raises:
             BusError: the servo does not answer, or refuses.
         """
         result, error, content = 0, 0, b""
-        for _ in range(_TRIES):
-            with self._talking():
+        for _ in range(1 if in_step else _TRIES):
+            with self._talking(self._patience_s if in_step else CALM_S):
                 content, result, error = self._handler.readTxRx(self._port, servo, register.address, register.size)
             if result == _SUCCESS and (error & ~_ALERT or len(content) >= register.size):
                 break
@@ -193,7 +207,7 @@ class DynamixelBus:
         Raises:
             BusError: the device is gone.
         """
-        with self._talking():
+        with self._talking(self._patience_s):
             sent = self._handler.syncReadTx(self._port, BLOCK_ADDRESS, BLOCK_SIZE, list(servos), len(servos), fast)
             if sent != _SUCCESS:
                 return {}

@@ -20,7 +20,7 @@ from biped.deploy.dynamixel import (
     gains_for,
 )
 from biped.deploy.hardware import BusError, JointReading
-from biped.deploy.servo_bus import BLOCK_ADDRESS, BLOCK_SIZE, Block, DynamixelBus
+from biped.deploy.servo_bus import BLOCK_ADDRESS, BLOCK_SIZE, PATIENCE_S, Block, DynamixelBus
 from biped.deploy.wiring import Wiring
 
 WATCHDOG_S = 0.1
@@ -63,8 +63,20 @@ class DynamixelServos:
     with a limp one. `write` clears the watchdogs where the silence is over, and counts it.
     """
 
-    def __init__(self, contract: PolicyContract, wiring: Wiring, watchdog_s: float = WATCHDOG_S) -> None:
+    def __init__(
+        self,
+        contract: PolicyContract,
+        wiring: Wiring,
+        watchdog_s: float = WATCHDOG_S,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
         """Open the bus, and see which servos are there; nothing moves.
+
+        Args:
+            contract: what the policy asks of the joints.
+            wiring: which servo drives which joint.
+            watchdog_s: silence after which the servos stop by themselves (s).
+            patience_s: how long an answer to `read` may be late (s).
 
         Raises:
             UsageError: wiring and contract do not fit each other.
@@ -76,7 +88,7 @@ class DynamixelServos:
         self._patience_s = (self._watchdog - 0.5) * dxl.WATCHDOG_UNIT_S
         self._ids = self._wiring.ids
         self._names = dict(zip(self._ids, contract.joint_names, strict=True))
-        self._bus = DynamixelBus(wiring.port, wiring.baud)
+        self._bus = DynamixelBus(wiring.port, wiring.baud, patience_s)
         self._is_stiff = False
         self.watchdog_trips = 0
         """How often the bus was silent for so long that the servos stopped."""
@@ -181,7 +193,7 @@ class DynamixelServos:
             self._bus.write(servo, dxl.GOAL_PWM, pwm)
             self._bus.write(servo, dxl.BUS_WATCHDOG, self._watchdog)
         self.warnings, self._is_stiff = tuple(warnings), True
-        self._bus.longest_silence_s = 0.0
+        self._bus.forget_silence()
         self._heard_s = dict.fromkeys(self._ids, time.monotonic())
         self._silent: set[int] = set()
 
@@ -262,7 +274,7 @@ class DynamixelServos:
 
     def _arm_watchdogs(self) -> None:
         self.watchdog_trips += 1
-        self._bus.longest_silence_s = 0.0
+        self._bus.forget_silence()
         for value in (0, self._watchdog):
             self._bus.write_all(dxl.BUS_WATCHDOG, dict.fromkeys(self._ids, value))
 
@@ -281,7 +293,7 @@ class DynamixelServos:
                 self._faults[servo] = 0
         if unknown:
             with contextlib.suppress(BusError):
-                self._faults[unknown[0]] = self._bus.read(unknown[0], dxl.HARDWARE_ERROR)
+                self._faults[unknown[0]] = self._bus.read(unknown[0], dxl.HARDWARE_ERROR, in_step=True)
 
     def _look_into_returns(self, blocks: dict[int, Block]) -> None:
         """Look after servos that answer again after so long that they have stopped by themselves, or have started anew.
@@ -291,15 +303,17 @@ class DynamixelServos:
         """
         now = time.monotonic()
         back = [servo for servo in blocks if now - self._heard_s[servo] > self._patience_s]
-        self._heard_s.update(dict.fromkeys(blocks, now))
-        if not self._is_stiff or not back:
-            return
-        for servo in back:
-            if not self._bus.read(servo, dxl.TORQUE_ENABLE):
-                raise BusError(
-                    f"servo {servo} ({self._names[servo]}) has lost its torque: look at its cable and its power"
-                )
-        self._arm_watchdogs()
+        self._heard_s.update({servo: now for servo in blocks if servo not in back or not self._is_stiff})
+        for servo in back if self._is_stiff else ():
+            try:
+                is_on = self._bus.read(servo, dxl.TORQUE_ENABLE, in_step=True)
+            except BusError:
+                return  # it is asked again in the next step
+            if not is_on:
+                name = self._names[servo]
+                raise BusError(f"servo {servo} ({name}) has lost its torque: look at its cable and its power")
+            self._heard_s[servo] = now
+            self._arm_watchdogs()
 
 
 def fault_text(bits: int) -> str:

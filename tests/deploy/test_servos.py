@@ -1,5 +1,6 @@
 """ROBOTIS' package, unmodified, over a pseudo-terminal to servos that are simulated in another process."""
 
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import pytest
 from biped.base.errors import MachineError, UsageError
 from biped.deploy import dynamixel as dxl
 from biped.deploy.hardware import BusError, JointReading
-from biped.deploy.servo_bus import DynamixelBus
+from biped.deploy.servo_bus import PATIENCE_S, DynamixelBus
 from biped.deploy.servos import DynamixelServos
 from biped.deploy.simulated_bus import Trouble
 from biped.deploy.simulated_process import SimulatedRobot
@@ -33,13 +34,21 @@ def shared() -> Iterator[tuple[SimulatedRobot, Wiring]]:
 
 
 @contextmanager
-def opened(shared: tuple[SimulatedRobot, Wiring], trouble: Trouble = NO_TROUBLE) -> Iterator[DynamixelServos]:
-    """The servos at 0 rad, limp and without trouble until they are open, and healthy again afterwards."""
+def opened(
+    shared: tuple[SimulatedRobot, Wiring],
+    trouble: Trouble = NO_TROUBLE,
+    watchdog_s: float = 1.0,
+    patience_s: float = 0.05,
+) -> Iterator[DynamixelServos]:
+    """The servos at 0 rad, limp and without trouble until they are open, and healthy again afterwards.
+
+    Watchdog and readings are patient by default: a busy machine may keep a test waiting.
+    """
     simulated, wiring = shared
     simulated.ask("trouble", NO_TROUBLE)
     simulated.ask("reset")
     simulated.ask("plant", "turn", WIRING.zero_ticks.tolist())
-    servos = DynamixelServos(CONTRACT, wiring)
+    servos = DynamixelServos(CONTRACT, wiring, watchdog_s, patience_s)
     simulated.ask("trouble", trouble)
     try:
         yield servos
@@ -102,6 +111,7 @@ def test_targets_stop_at_the_limits_of_the_wiring(shared: tuple[SimulatedRobot, 
     with opened(shared) as servos:
         servos.stiffen()
         servos.write(np.array([9.0, 9.0, -9.0, -9.0]))
+        servos.read()  # it comes after what was written
         goals = [shared[0].ask("registers", servo)["Goal Position"] for servo in WIRING.ids]
     assert goals == [round(tick) for tick in ticks_at(np.array([2.0, 2.0, -2.0, -2.0]))]
 
@@ -121,7 +131,7 @@ def test_stiffen_holds_where_the_joints_are_with_the_contracts_gains(shared: tup
             # Gains by hand, as in test_dynamixel.py.
             wanted = {
                 "Torque Enable": 1, "Position P Gain": 1158, "Position D Gain": 926, "Position I Gain": 0,
-                "Profile Velocity": 0, "Profile Acceleration": 0, "Bus Watchdog": 5, "Return Delay Time": 0,
+                "Profile Velocity": 0, "Profile Acceleration": 0, "Bus Watchdog": 50, "Return Delay Time": 0,
                 "Goal PWM": 885, "Min Position Limit": low, "Max Position Limit": high, "Operating Mode": 3,
             }  # fmt: skip
             assert {name: have[name] for name in wanted} == wanted
@@ -132,7 +142,7 @@ def test_stiffen_clears_a_tripped_watchdog(shared: tuple[SimulatedRobot, Wiring]
     with opened(shared) as servos:
         shared[0].ask("set", WIRING.ids[2], "Bus Watchdog", dxl.TRIPPED)
         servos.stiffen()
-        assert shared[0].ask("registers", WIRING.ids[2])["Bus Watchdog"] == 5
+        assert shared[0].ask("registers", WIRING.ids[2])["Bus Watchdog"] == 50
 
 
 @pytest.mark.parametrize(
@@ -168,7 +178,7 @@ def test_a_joint_outside_of_its_limits_is_named(shared: tuple[SimulatedRobot, Wi
 @pytest.mark.parametrize("fast", [True, False])
 def test_a_broken_answer_is_nan_and_never_wrong(shared: tuple[SimulatedRobot, Wiring], kind: str, fast: bool) -> None:
     angles = np.array([0.3, -0.2, 0.1, 0.5])
-    with opened(shared, Trouble(**{kind: 0.1}, seed=1)) as servos:
+    with opened(shared, Trouble(**{kind: 0.1}, seed=1), patience_s=0.01) as servos:
         servos.is_fast = fast
         shared[0].ask("plant", "turn", ticks_at(angles))
         time.sleep(0.01)
@@ -194,21 +204,21 @@ def test_commands_get_through_a_bad_bus(shared: tuple[SimulatedRobot, Wiring]) -
 
 
 def test_answers_that_are_late_are_not_taken_for_new_ones(shared: tuple[SimulatedRobot, Wiring]) -> None:
-    with opened(shared, Trouble(latency_s=0.012)) as servos:
+    with opened(shared, Trouble(latency_s=0.012), patience_s=PATIENCE_S) as servos:
         for _ in range(3):
             assert not servos.read().answered.any()
             time.sleep(0.005)  # the answer to the reading before arrives about now
 
 
 def test_patience_is_short(shared: tuple[SimulatedRobot, Wiring]) -> None:
-    with opened(shared, Trouble(dead_ids=WIRING.ids)) as servos:
+    with opened(shared, Trouble(dead_ids=WIRING.ids), patience_s=PATIENCE_S) as servos:
         times = []
-        for _ in range(20):
+        for _ in range(60):
             begin = time.perf_counter()
             assert not servos.read().answered.any()
             times.append(time.perf_counter() - begin)
     # 3 ms, and 1.5 ms that packets of four servos take at 1 Mbit/s; ROBOTIS' own would be 34 ms.
-    assert min(times) < 0.006
+    assert min(times) < 0.015
 
 
 @pytest.mark.parametrize("fast", [True, False])
@@ -234,24 +244,54 @@ def test_the_watchdog_stops_the_servos_and_writing_goes_on_after_a_silence(
     shared: tuple[SimulatedRobot, Wiring],
 ) -> None:
     targets = np.array([0.3, 0.3, 0.3, 0.3])
-    with opened(shared) as servos:
-        servos.stiffen()
+    with opened(shared, watchdog_s=0.2) as servos:
         before = shared[0].ask("figures")["trips"]
-        time.sleep(0.25)
+        servos.stiffen()
+        time.sleep(0.4)
         assert shared[0].ask("figures")["trips"] == before + 4
         servos.read()  # a reading does not hide the silence
         reading = follow(servos, targets, 0.8)
         assert servos.watchdog_trips >= 1
         assert reading.pos_rad == pytest.approx(targets, abs=0.01)
-        assert shared[0].ask("registers", WIRING.ids[0])["Bus Watchdog"] == 5
+        assert shared[0].ask("registers", WIRING.ids[0])["Bus Watchdog"] in (10, dxl.TRIPPED)
+
+
+def test_one_who_only_writes_clears_the_watchdogs_too(shared: tuple[SimulatedRobot, Wiring]) -> None:
+    with opened(shared, watchdog_s=0.2) as servos:
+        servos.stiffen()
+        time.sleep(0.4)
+        servos.write(np.full(4, 0.3))
+        servos.read()  # it comes after what was written
+        goals = [shared[0].ask("registers", servo)["Goal Position"] for servo in WIRING.ids]
+    assert goals == [round(tick) for tick in ticks_at(np.full(4, 0.3))]
+
+
+def test_ctrl_c_in_a_reading_does_not_keep_the_robot_from_going_limp(shared: tuple[SimulatedRobot, Wiring]) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with opened(shared) as servos:
+        servos.stiffen()
+        shared[0].ask("trouble", Trouble(dead_ids=WIRING.ids))
+        before = signal.signal(signal.SIGALRM, interrupt)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                signal.setitimer(signal.ITIMER_REAL, 0.002)
+                while True:
+                    servos.read()
+        finally:
+            signal.signal(signal.SIGALRM, before)
+        shared[0].ask("trouble", NO_TROUBLE)
+        servos.go_limp()
+        assert not any(shared[0].ask("registers", servo)["Torque Enable"] for servo in WIRING.ids)
 
 
 def test_a_servo_that_started_anew_is_named(shared: tuple[SimulatedRobot, Wiring]) -> None:
-    with opened(shared) as servos:
+    with opened(shared, watchdog_s=0.2) as servos:
         servos.stiffen()
         follow(servos, np.zeros(4), 0.05)
         shared[0].ask("trouble", Trouble(dead_ids=(WIRING.ids[3],)))
-        follow(servos, np.zeros(4), 0.2)
+        follow(servos, np.zeros(4), 0.4)
         shared[0].ask("set", WIRING.ids[3], "Torque Enable", 0)
         shared[0].ask("trouble", NO_TROUBLE)
         with pytest.raises(BusError, match=r"servo 13 \(d\) has lost its torque"):
@@ -260,10 +300,10 @@ def test_a_servo_that_started_anew_is_named(shared: tuple[SimulatedRobot, Wiring
 
 def test_a_servo_that_was_away_is_driven_again(shared: tuple[SimulatedRobot, Wiring]) -> None:
     targets = np.full(4, 0.2)
-    with opened(shared) as servos:
+    with opened(shared, watchdog_s=0.2) as servos:
         servos.stiffen()
         shared[0].ask("trouble", Trouble(dead_ids=(WIRING.ids[3],)))
-        follow(servos, targets, 0.3)
+        follow(servos, targets, 0.5)
         assert shared[0].ask("registers", WIRING.ids[3])["Bus Watchdog"] == dxl.TRIPPED
         shared[0].ask("trouble", NO_TROUBLE)
         assert follow(servos, targets, 0.8).pos_rad == pytest.approx(targets, abs=0.01)
@@ -351,6 +391,11 @@ def test_without_robotis_package_it_says_what_to_install(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "dynamixel_sdk", None)
     with pytest.raises(MachineError, match="pip install"):
         DynamixelBus("/dev/null", 1_000_000)
+
+
+def test_two_programs_cannot_have_the_bus(shared: tuple[SimulatedRobot, Wiring]) -> None:
+    with opened(shared), pytest.raises(MachineError, match="is in use by another program"):
+        DynamixelBus(shared[1].port, 1_000_000)
 
 
 def test_registers_by_name_even_where_they_look_like_a_header(shared: tuple[SimulatedRobot, Wiring]) -> None:
