@@ -10,18 +10,14 @@ from types import MappingProxyType
 import numpy as np
 
 from biped.deploy.contract_file import PolicyContract
-from biped.deploy.diagnosis_body import (
-    Body,
-    Guess,
-    Motion,
-    Physics,
+from biped.deploy.diagnosis_body import Body, Guess, Motion, Physics, slopes
+from biped.deploy.diagnosis_guesses import (
     guesses_of_imu,
     guesses_of_motor,
     guesses_of_motors,
     guesses_of_offsets,
     guesses_of_play,
     guesses_of_wiring,
-    slopes,
 )
 from biped.deploy.diagnosis_log import RULES, Finding, gyro_factor
 from biped.deploy.diagnosis_policy import Policy, findings_of_policy
@@ -99,7 +95,7 @@ _LEAST_DROP = 0.03
 _FIRST_ROWS, _CANDIDATES = 16, 6
 SLOPES_APART_RAD, SLOPE_RAD = 0.055, 0.09
 """How much soles may slope against each other, and both against gravity (rad): floors slope, and IMUs are tilted."""
-_FEWEST_STANDING, _SMALL_RAD, _AS_GOOD, _CLEARER = 5, 0.02, 0.12, 0.6
+_FEWEST_STANDING, _STEADY_RAD, _SMALL_RAD, _AS_GOOD, _CLEARER = 5, 0.04, 0.02, 0.12, 0.6
 
 
 def diagnose(log: RunLog, body: Body | None = None, policy: Policy | None = None) -> tuple[Finding, ...]:
@@ -162,7 +158,10 @@ def _sloping(contract: PolicyContract, motion: Motion, body: Body, physics: Phys
     slope, carries = slopes(motion, body)
     if min(carries.sum(axis=0)) < _FEWEST_STANDING:
         return None
-    found = np.array([np.median(slope[carries[:, foot], foot]) for foot in (0, 1)])
+    found = np.array([np.median(slope[np.flatnonzero(carries[:, foot]), foot]) for foot in (0, 1)])
+    spread = max(np.median(np.abs(slope[np.flatnonzero(carries[:, foot]), foot] - found[foot])) for foot in (0, 1))
+    if spread > _STEADY_RAD:
+        return None
     in_words = f"under load the left sole slopes by {_degrees(found[0])}, the right one by {_degrees(found[1])}"
     if abs(found[0] - found[1]) < SLOPES_APART_RAD:
         if abs(found.mean()) < SLOPE_RAD:
@@ -172,7 +171,9 @@ def _sloping(contract: PolicyContract, motion: Motion, body: Body, physics: Phys
     fits = []
     for joint, name in enumerate(contract.joint_names):
         moved = motion.pos[motion.rows] + _SMALL_RAD * (np.arange(motion.pos.shape[1]) == joint)
-        turned = (np.median((slopes(motion, body, moved)[0] - slope)[carries[:, foot]], axis=0) / _SMALL_RAD)[foot]
+        turned = (
+            np.median((slopes(motion, body, moved)[0] - slope)[np.flatnonzero(carries[:, foot])], axis=0) / _SMALL_RAD
+        )[foot]
         if abs(turned) > 0.5:
             size = (found[1 - foot] - found[foot]) / turned
             guess = Guess("joint offset", name, offset_rad=size * (np.arange(motion.pos.shape[1]) == joint), size=size)

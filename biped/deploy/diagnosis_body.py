@@ -5,9 +5,7 @@ that push at the soles. A log of a miswired robot breaks it, and keeps it once t
 mistake, and the one whose undoing fits best is the cause.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from itertools import combinations, permutations, product
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -53,7 +51,7 @@ class Guess:
     """Name of the cause."""
     what: str = ""
     """What of the robot it is about, in words."""
-    source: Array | None = None
+    source: NDArray[np.int64] | None = None
     """From which column of the log each joint has its numbers, (num_joints,)."""
     sign: Array | None = None
     """Factor on each joint's numbers, (num_joints,)."""
@@ -132,7 +130,7 @@ def _angles(vectors: Array, other: Array) -> Array:
 
 def _calm(pos: Array, vel: Array, rate: Array, gravity: Array) -> NDArray[np.int64]:
     """Return the rows whose neighbours are there, the calmest of them: impacts are no one's mistake."""
-    all_there = np.isfinite(np.hstack((pos, vel, rate, gravity))).all(axis=1)
+    all_there = np.asarray(np.isfinite(np.hstack((pos, vel, rate, gravity))).all(axis=1))
     rows = np.arange(2, len(pos) - 2)
     rows = rows[np.all([all_there[rows + shift] for shift in (-2, -1, 0, 1, 2)], axis=0)] if len(rows) else rows
     if len(rows) > 2 * _FEWEST:
@@ -180,7 +178,7 @@ class Physics:
         return float(np.mean(size**2 / (size**2 + self._spread**2)))
 
     def _undone(self, columns: Array, guess: Guess) -> Array:
-        columns = columns if guess.source is None else columns[:, guess.source.astype(int)]
+        columns = columns if guess.source is None else columns[:, guess.source]
         return columns if guess.sign is None else columns * guess.sign
 
     def _torques(self, guess: Guess) -> Array:
@@ -288,34 +286,10 @@ def _quat(rotation: Array) -> Array:
     """Return unit quaternions, wxyz, (n, 4), of rotations by less than half a turn, (n, 3, 3)."""
     twice_w = np.sqrt(np.maximum(1e-9, 1.0 + np.trace(rotation, axis1=1, axis2=2)))
     axis = [rotation[:, j, i] - rotation[:, i, j] for i, j in ((1, 2), (2, 0), (0, 1))]
-    return np.stack((0.5 * twice_w, *(0.5 * part / twice_w for part in axis)), axis=1)
+    return np.asarray(np.stack((0.5 * twice_w, *(0.5 * part / twice_w for part in axis)), axis=1), float)
 
 
-def signed_axes() -> Iterator[Array]:
-    """Yield all 48 ways to mistake the axes of a sensor, as matrices (3, 3)."""
-    for order, signs in product(permutations(range(3)), product((1.0, -1.0), repeat=3)):
-        matrix = np.zeros((3, 3))
-        matrix[range(3), order] = signs
-        yield matrix
-
-
-def consistency(motion: Motion, dt_s: float, gravity_from: Array, rate_from: Array) -> float:
-    """Return how much of gravity's motion in the base frame the angular velocity leaves unexplained, 0 to about 2.
-
-    A vector that is fixed in the world moves in the base frame as dg/dt = -w x g.
-    """
-    gravity, rate = motion.gravity @ gravity_from.T, motion.rate @ rate_from.T
-    # A difference over four steps against the mean rate of these: gravity is measured with noise.
-    there = np.isfinite(gravity).all(axis=1) & np.isfinite(rate).all(axis=1)
-    if len(gravity) < 6 or not there.all():
-        return np.nan
-    moved = (gravity[4:] - gravity[:-4]) / (4.0 * dt_s)
-    turning = np.cross(-rate, gravity)
-    said = (turning[4:] + turning[:-4] + 2.0 * (turning[3:-1] + turning[2:-2] + turning[1:-3])) / 8.0
-    return float(((moved - said) ** 2).sum() / ((moved**2).sum() + 1e-9))
-
-
-def slopes(motion: Motion, body: Body, pos: Array | None = None) -> tuple[Array, Array]:
+def slopes(motion: Motion, body: Body, pos: Array | None = None) -> tuple[Array, NDArray[np.bool_]]:
     """Return how much each sole slopes forwards on its lower side, (n, 2), rad, and which foot carries, (n, 2).
 
     A foot that carries stands on a side of its sole, or on all of it: then the slope is the ground's. A foot counts as
@@ -330,88 +304,3 @@ def slopes(motion: Motion, body: Body, pos: Array | None = None) -> tuple[Array,
     slope = np.take_along_axis((back - front) / length, side, axis=2)[..., 0]
     lowest = height.min(axis=2)
     return slope, lowest - lowest.min(axis=1, keepdims=True) < _CARRIES_M
-
-
-def guesses_of_wiring(names: tuple[str, ...]) -> Iterator[Guess]:
-    """Yield joints exchanged and joints reversed."""
-    count = len(names)
-    for one, other in combinations(range(count), 2):
-        source = np.arange(count)
-        source[[one, other]] = other, one
-        yield Guess("joint order", f"{names[one]} and {names[other]}", source=source)
-    for joint, name in enumerate(names):
-        yield Guess("joint direction", name, sign=np.where(np.arange(count) == joint, -1.0, 1.0))
-
-
-def guesses_of_offsets(names: tuple[str, ...], sizes_rad: tuple[float, ...]) -> Iterator[Guess]:
-    """Yield each joint with its zero wrong."""
-    for joint, name in enumerate(names):
-        for size in sizes_rad:
-            yield Guess("joint offset", name, offset_rad=size * (np.arange(len(names)) == joint), size=size)
-
-
-def guesses_of_play(names: tuple[str, ...], sizes_rad: tuple[float, ...]) -> Iterator[Guess]:
-    """Yield play in each joint, and in all."""
-    for size in sizes_rad:
-        yield Guess("play", "all joints", play_rad=np.full(len(names), size), size=size)
-    middle = sizes_rad[len(sizes_rad) // 2]
-    for joint, name in enumerate(names):
-        yield Guess("play", name, play_rad=middle * (np.arange(len(names)) == joint), size=middle)
-
-
-def guesses_of_imu(motion: Motion, dt_s: float) -> Iterator[Guess]:
-    """Yield mistaken axes of the IMU after which gravity and angular velocity agree, the robot about upright."""
-    mean = np.nanmean(motion.gravity, axis=0)
-    rows = []
-    for gravity_from in signed_axes():
-        if (gravity_from @ mean)[2] > -0.7:
-            continue
-        rows += [(consistency(motion, dt_s, gravity_from, rate), gravity_from, rate) for rate in signed_axes()]
-    best = min((row[0] for row in rows), default=np.nan)
-    for unexplained, gravity_from, rate_from in rows:
-        is_identity = np.array_equal(gravity_from, np.eye(3)) and np.array_equal(rate_from, np.eye(3))
-        if is_identity or not unexplained <= 1.3 * best + 0.05:
-            continue
-        whole = not np.array_equal(gravity_from, np.eye(3))
-        both = np.array_equal(np.abs(gravity_from), np.eye(3)) and np.array_equal(np.abs(rate_from), np.eye(3))
-        what = ("IMU" if whole else "gyroscope") + ": " + _in_words(rate_from if not whole else gravity_from)
-        yield Guess("IMU sign" if both else "IMU axes", what, gravity_from=gravity_from, rate_from=rate_from)
-
-
-def _in_words(matrix: Array) -> str:
-    parts = []
-    for axis, row in zip("xyz", matrix, strict=True):
-        index = int(np.argmax(np.abs(row)))
-        parts.append(f"{axis} should be {'-' if row[index] < 0 else ''}{'xyz'[index]}")
-    return ", ".join(part for part in parts if part[0] != part.split()[-1])
-
-
-def _stiffness(gain: float) -> str:
-    return "gain too low" if gain < 1.0 else "gain too high"
-
-
-def guesses_of_motors(names: tuple[str, ...], limits_nm: Array) -> Iterator[Guess]:
-    """Yield gains, torque limits and latencies, of all joints and of each."""
-    count = len(names)
-    for gain in (0.25, 0.35, 0.5, 0.65, 1.6, 2.0, 3.0):
-        yield Guess(_stiffness(gain), "all joints", gain=gain, size=gain)
-    for share in (0.15, 0.2, 0.3, 0.4, 0.55):
-        yield Guess("torque limit", "all joints", limit_nm=share * limits_nm, size=share)
-    for joint, name in enumerate(names):
-        is_it = np.arange(count) == joint
-        for gain in (0.4, 2.5):
-            yield Guess(_stiffness(gain), name, gain=np.where(is_it, gain, 1.0), size=gain)
-        yield Guess("torque limit", name, limit_nm=np.where(is_it, 0.2, 1.0) * limits_nm, size=0.2)
-    for latency in np.arange(0.01, 0.13, 0.01):
-        yield replace(Guess("latency", "all joints"), latency_s=float(latency), size=float(latency))
-
-
-def guesses_of_motor(names: tuple[str, ...], limits_nm: Array, joint: int) -> Iterator[Guess]:
-    """Yield more sizes of what the motor of one joint may have."""
-    is_it, name = np.arange(len(names)) == joint, names[joint]
-    for gain in (0.25, 0.55, 1.7, 3.5):
-        yield Guess(_stiffness(gain), name, gain=np.where(is_it, gain, 1.0), size=gain)
-    for share in (0.1, 0.15, 0.3, 0.45):
-        yield Guess("torque limit", name, limit_nm=np.where(is_it, share, 1.0) * limits_nm, size=share)
-    for size in (0.07, 0.16, 0.2, 0.25):
-        yield Guess("play", name, play_rad=size * is_it, size=size)

@@ -87,7 +87,7 @@ def lost_packets(log: RunLog, contract: PolicyContract) -> Iterator[Finding]:
     if not len(lost):
         return
     shares = lost.mean(axis=0)
-    share, longest = float(lost.any(axis=1).mean()), _longest(lost.any(axis=1))
+    share, longest = float(lost.any(axis=1).mean()), _longest(np.asarray(lost.any(axis=1)))
     if shares.mean() <= LOST_SHARE and shares.max() <= 2.0 * LOST_SHARE and longest <= contract.max_held_steps:
         return
     worst = int(np.argmax(shares))
@@ -173,11 +173,11 @@ def wrong_observation(log: RunLog, contract: PolicyContract) -> Iterator[Finding
         ):
             text = f"its scale is {factor:.4g}, the contract says {term.scale:.4g}"
             yield Finding("observation scale", term.name, text, 1.0)
-        elif (other := _place_of(log, contract, term.scale * value, rows, term.name)) is not None:
+        elif (other := _place_of(log, contract, term.scale * value, np.asarray(rows), term.name)) is not None:
             yield Finding("observation order", term.name, f"it stands where {other} belongs", 1.0)
 
 
-def _place_of(log: RunLog, contract: PolicyContract, wanted: Array, rows: Array, name: str) -> str | None:
+def _place_of(log: RunLog, contract: PolicyContract, wanted: Array, rows: NDArray[np.bool_], name: str) -> str | None:
     """Return the term of the same width in whose place the numbers are."""
     for other in contract.terms:
         seen = log["observation"][:, other.where].astype(float)
@@ -225,8 +225,8 @@ def frozen(log: RunLog, contract: PolicyContract) -> Iterator[Finding]:
                 continue
             asked = targets[begin : end - 1, joint]
             error = asked - pos[begin, joint]
-            # A joint at its stop is pushed one way throughout.
-            is_pushed = max(error.min(), -error.max()) > _PUSHED_RAD
+            # A joint at its stop is pushed one way throughout, and does not move.
+            is_pushed = max(error.min(), -error.max()) > _PUSHED_RAD and not log["vel_rad_s"][begin, joint]
             if np.ptp(asked) > FROZEN_RAD and not is_pushed:
                 text = f"its position stays {pos[begin, joint]:.3f} rad for {(end - begin) * contract.dt_s:.2f} s"
                 yield Finding("frozen sensor", name, f"{text} while its target moves by {np.ptp(asked):.2f} rad", 0.97)
@@ -352,13 +352,13 @@ def _row_medians(values: Array) -> Array:
     return found
 
 
-def _runs(flags: Array) -> Iterator[tuple[int, int]]:
+def _runs(flags: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
     """Yield begin and end of each run of True."""
     edges = np.diff(np.concatenate(([0], np.asarray(flags, int), [0])))
     yield from zip(np.flatnonzero(edges == 1).tolist(), np.flatnonzero(edges == -1).tolist(), strict=True)
 
 
-def _longest(flags: Array) -> int:
+def _longest(flags: NDArray[np.bool_]) -> int:
     return max((end - begin for begin, end in _runs(flags)), default=0)
 
 

@@ -2,6 +2,8 @@
 
 It runs faster than real time, and leaves the log that a run on a robot leaves.
 """
+# pyright: reportAttributeAccessIssue=false
+# (mujoco has no type stubs)
 
 from dataclasses import dataclass, replace
 from typing import Any

@@ -19,16 +19,8 @@ from biped.deploy.contract import Provenance, build_contract, scales_of_head
 from biped.deploy.contract_file import PolicyContract
 from biped.deploy.controller import OnnxPolicy
 from biped.deploy.diagnosis import CAUSES, GAIN_OF_GUESS, as_lines, diagnose, ranked
-from biped.deploy.diagnosis_body import (
-    Guess,
-    Motion,
-    consistency,
-    guesses_of_wiring,
-    not_negative,
-    played,
-    signed_axes,
-    slopes,
-)
+from biped.deploy.diagnosis_body import Guess, Motion, not_negative, played, slopes
+from biped.deploy.diagnosis_guesses import consistency, guesses_of_wiring, signed_axes
 from biped.deploy.diagnosis_log import (
     RULES,
     Finding,
@@ -410,12 +402,7 @@ def test_the_page_lists_every_cause() -> None:
 
 
 def test_the_door_says_it_in_two_lines(
-    env: EnvConfig,
-    policy: OnnxPolicy,
-    policy_file: Path,
-    sound: RunLog,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    env: EnvConfig, policy_file: Path, sound: RunLog, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = run_with(env, OnnxPolicy(policy_file), Faults(forgets=True))
     log.save(tmp_path / "run.npz")
