@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 
 ROWS = 50
 """How many steps of a log are looked at: the calmest."""
-_FALLEN_RAD, _FEWEST = 0.6, 8
+_FALLEN_RAD, _FEWEST, _BASE = 0.6, 8, 6
 _SPREAD_NM, _OF_NM = 0.4, 1.698 * 9.81 * 0.404
 """Misfit that counts half (N·m), for a robot of this weight times height (N·m)."""
 _FRICTION = 1.0
@@ -169,7 +169,7 @@ class Physics:
         forces, pushes, outside = self._as_read if guess.is_of_motors else self._dynamics(guess)
         torque = self._undone(self._torques(guess), guess)
         lacking = forces.copy()
-        lacking[:, 6:] -= torque
+        lacking[:, _BASE:] -= torque
         weight = np.ones(lacking.shape[1])
         weight[:3] = _FORCE_WEIGHT_M
         columns, wanted = pushes * weight[:, None], lacking * weight
@@ -284,9 +284,10 @@ def _to_world(gravity: Array) -> Array:
 
 def _quat(rotation: Array) -> Array:
     """Return unit quaternions, wxyz, (n, 4), of rotations by less than half a turn, (n, 3, 3)."""
-    twice_w = np.sqrt(np.maximum(1e-9, 1.0 + np.trace(rotation, axis1=1, axis2=2)))
+    twice_w = np.sqrt(np.maximum(1e-9, 1.0 + np.einsum("nii->n", rotation)))
     axis = [rotation[:, j, i] - rotation[:, i, j] for i, j in ((1, 2), (2, 0), (0, 1))]
-    return np.asarray(np.stack((0.5 * twice_w, *(0.5 * part / twice_w for part in axis)), axis=1), float)
+    quat: Array = np.stack((0.5 * twice_w, *(0.5 * part / twice_w for part in axis)), axis=1).real
+    return quat
 
 
 def slopes(motion: Motion, body: Body, pos: Array | None = None) -> tuple[Array, NDArray[np.bool_]]:

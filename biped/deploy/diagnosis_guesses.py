@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biped.deploy.diagnosis_body import Guess, Motion
+from biped.deploy.diagnosis_log import SPAN
 
 Array = NDArray[np.float64]
 
@@ -29,9 +30,9 @@ def consistency(motion: Motion, dt_s: float, gravity_from: Array, rate_from: Arr
     there = np.isfinite(gravity).all(axis=1) & np.isfinite(rate).all(axis=1)
     if len(gravity) < 6 or not there.all():
         return np.nan
-    moved = (gravity[4:] - gravity[:-4]) / (4.0 * dt_s)
+    moved = (gravity[SPAN:] - gravity[:-SPAN]) / (SPAN * dt_s)
     turning = np.cross(-rate, gravity)
-    said = (turning[4:] + turning[:-4] + 2.0 * (turning[3:-1] + turning[2:-2] + turning[1:-3])) / 8.0
+    said = (turning[SPAN:] + turning[:-SPAN] + 2.0 * (turning[3:-1] + turning[2:-2] + turning[1:-3])) / 8.0
     return float(((moved - said) ** 2).sum() / ((moved**2).sum() + 1e-9))
 
 

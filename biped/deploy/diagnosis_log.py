@@ -26,6 +26,8 @@ SAG_SHARE, HOT_C, WEAKER = 0.15, 70.0, 0.8
 GYRO_OFF = 1.4
 """Factor by which a gyroscope's scale must be off."""
 _TURNS_RAD_S = 0.15
+SPAN = 4
+"""Steps over which gravity's turning is measured."""
 _EXACT = 0.01
 _PUSHED_RAD = 0.05
 
@@ -144,8 +146,8 @@ def gyro_factor(log: RunLog, contract: PolicyContract) -> float | None:
     gravity = gravity / np.maximum(np.linalg.norm(gravity, axis=1, keepdims=True), 1e-9)
     if len(gravity) < 20 or not np.isfinite(gravity).all() or not np.isfinite(rate).all():
         return None
-    moved = np.linalg.norm(gravity[4:] - gravity[:-4], axis=1) / (4.0 * contract.dt_s)
-    mean = (rate[4:] + rate[:-4] + 2.0 * (rate[3:-1] + rate[2:-2] + rate[1:-3])) / 8.0
+    moved = np.linalg.norm(gravity[SPAN:] - gravity[:-SPAN], axis=1) / (SPAN * contract.dt_s)
+    mean = (rate[SPAN:] + rate[:-SPAN] + 2.0 * (rate[3:-1] + rate[2:-2] + rate[1:-3])) / 8.0
     turning = np.linalg.norm(np.cross(mean, gravity[2:-2]), axis=1)
     chosen = moved > _TURNS_RAD_S
     if chosen.sum() < 10:

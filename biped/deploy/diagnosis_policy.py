@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 SAME = 2e-3
 """Largest difference between actions that count as the same: a log has single precision."""
 _MOST = 0.9
-_FEWEST = 10
+_FEWEST, _HASH = 10, 12
 
 
 class Policy(Protocol):
@@ -76,7 +76,7 @@ def replay(log: RunLog, policy: Policy) -> Replay:
 def findings_of_policy(log: RunLog, policy: Policy) -> Iterator[Finding]:
     """Say what is wrong between a log and a policy that is said to have driven it."""
     contract, own = log.policy, policy.contract
-    text = f"the log's policy has the hash {contract.sha256[:12] or 'unknown'}, this file {own.sha256[:12]}"
+    text = f"the log's policy has the hash {contract.sha256[:_HASH] or 'unknown'}, this file {own.sha256[:_HASH]}"
     if (own.width, own.joint_names) != (contract.width, contract.joint_names):
         shapes = f"it has {own.width} observations and {len(own.motors)} joints, the log {contract.width} and "
         yield Finding("another policy", "", f"{shapes}{len(contract.motors)}; {text}", 1.0)

@@ -21,6 +21,7 @@ from biped.sim.mujoco_robot import robot_spec
 from biped.sim.mujoco_scene import BASE_QPOS, BASE_QVEL
 
 Array = NDArray[np.float64]
+_QUAT = 4
 
 
 class MujocoKinematics:
@@ -94,8 +95,8 @@ class MujocoKinematics:
         jacobians = np.empty((len(pos), 2, 4, 3, len(self._order)))
         jac = np.zeros((3, model.nv))
         for row in range(len(pos)):
-            data.qpos[:BASE_QPOS] = (0.0, 0.0, 0.0, *pos[row, :4])
-            data.qpos[self._qpos] = pos[row, 4:]
+            data.qpos[:BASE_QPOS] = (0.0, 0.0, 0.0, *pos[row, :_QUAT])
+            data.qpos[self._qpos] = pos[row, _QUAT:]
             data.qvel[self._order], data.qacc[self._order] = vel[row], acc[row]
             mujoco.mj_inverse(model, data)
             forces[row] = data.qfrc_inverse[self._order]
