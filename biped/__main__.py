@@ -23,7 +23,6 @@ from biped.base.command_line import (
     DONE,
     MACHINE,
     OneLineParser,
-    as_word,
     exit_code,
     folder_name,
     path_name,
@@ -90,22 +89,16 @@ def _add_replay(command: argparse.ArgumentParser) -> None:
     add("--sim", choices=("genesis", "mujoco", "both"), default="both", help="where (default both)")
     add("--robot", type=path_name, metavar="FILE", help="robot.json (default the robot in assets that fits the log)")
     add("--window", type=positive_number, default=1.0, metavar="S", help="time until it starts anew (default 1.0 s)")
-    add(
-        "--late", type=whole_or_none, default=0, metavar="STEPS", help="control steps that targets are late (default 0)"
-    )
+    add("--late", type=whole_or_none, default=0, metavar="STEPS", help="steps by which targets are late (default 0)")
     add("--phases", nargs="+", default=["standing", "walking"], metavar="PHASE", help="(default standing walking)")
     add("--out", type=path_name, metavar="DIR", help="a new folder (default LOG_replay beside the log)")
 
 
 def check_machine(_: argparse.Namespace) -> int:
     """Print one line per check; return 0 if all pass, else 1."""
-    from biped.sim.check_machine import findings
+    from biped.sim.check_machine import report
 
-    all_fine = True
-    for name, (fine, text) in findings():
-        print(f"{name:14s} {'ok' if fine else 'MISSING':8s} {text}", flush=True)
-        all_fine = all_fine and fine
-    return DONE if all_fine else MACHINE
+    return DONE if report() else MACHINE
 
 
 def check_robot(args: argparse.Namespace) -> int:
@@ -130,24 +123,10 @@ def check_robot(args: argparse.Namespace) -> int:
 
 
 def draft_robot(args: argparse.Namespace) -> None:
-    """Write a robot's file from its model.
+    """Write a robot's file from its model; for errors see `draft_file`."""
+    from biped.sim.mujoco_draft import draft_file
 
-    Raises:
-        UsageError: the model is no biped that could be understood, or there is a file already.
-        MachineError: the model cannot be read, or the disk refuses the write.
-    """
-    from biped.sim.mujoco_draft import draft, write
-
-    made = draft(args.model)
-    for text in made.found:
-        print(f"found    {text}", file=sys.stderr)
-    for text in made.guesses:
-        print(f"GUESSED  {text}", file=sys.stderr)
-    if args.draft is None:
-        print(json.dumps(made.content, indent=2))
-        return
-    write(made, args.model, args.draft)
-    print(f"{args.draft}: correct what is guessed, then run: python -m biped check-robot {as_word(args.draft)}")
+    draft_file(args.model, args.draft)
 
 
 def draw_curves(args: argparse.Namespace) -> None:
@@ -178,12 +157,7 @@ def average(args: argparse.Namespace) -> None:
 
 
 def replay(args: argparse.Namespace) -> None:
-    """Replay a log.
-
-    Raises:
-        UsageError: there is no such log, no robot that fits it, or no free folder.
-        MachineError: no simulator can be used, or the disk refuses the write.
-    """
+    """Replay a log; for errors see `biped.view.replay`."""
     from biped.deploy.run_log import PHASES, RunLog
     from biped.deploy.trained_robot import env_of
     from biped.eval.replay import Measured
@@ -212,12 +186,7 @@ def identify(args: argparse.Namespace) -> None:
 
 
 def diagnose(args: argparse.Namespace) -> None:
-    """Print what is wrong with a robot, or that nothing was found.
-
-    Raises:
-        UsageError: the log, the policy or the robot's file cannot be read, or they do not belong together.
-        MachineError: a package is missing.
-    """
+    """Print what is wrong with a robot, or that nothing was found; for errors see `biped.deploy.diagnosis`."""
     from biped.deploy.controller import OnnxPolicy
     from biped.deploy.diagnosis import as_lines
     from biped.deploy.diagnosis import diagnose as diagnosed

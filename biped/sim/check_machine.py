@@ -129,6 +129,15 @@ def findings() -> Iterator[tuple[str, Finding]]:
             yield name, (False, f"{type(error).__name__}: {error}: {INSTALL}".replace("\n", " "))
 
 
+def report() -> bool:
+    """Print one line per check; return whether all pass."""
+    all_fine = True
+    for name, (fine, text) in findings():
+        print(f"{name:14s} {'ok' if fine else 'MISSING':8s} {text}", flush=True)
+        all_fine = all_fine and fine
+    return all_fine
+
+
 def _driver() -> str | None:
     """Return the version of the NVIDIA driver, or None if there is none."""
     try:

@@ -7,6 +7,7 @@ person to correct; `check-robot` judges the result.
 
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from biped.base.command_line import as_word
 from biped.base.errors import UsageError, disk_error
 from biped.base.files import write_whole
 from biped.config.actuators import ActuatorConfig
@@ -309,6 +311,25 @@ def write(made: Draft, model: Path, out: Path) -> None:
         write_whole(out, (json.dumps(content, indent=2) + "\n").encode())
     except OSError as error:
         raise disk_error(out, error, "--draft") from error
+
+
+def draft_file(model: Path, out: Path | None) -> None:
+    """Write a robot's file from its model, and say what was found and what is guessed; without `out` it is printed.
+
+    Raises:
+        UsageError: the model is no biped that could be understood, or there is a file already.
+        MachineError: the model cannot be read, or the disk refuses the write.
+    """
+    made = draft(model)
+    for text in made.found:
+        print(f"found    {text}", file=sys.stderr)
+    for text in made.guesses:
+        print(f"GUESSED  {text}", file=sys.stderr)
+    if out is None:
+        print(json.dumps(made.content, indent=2))
+        return
+    write(made, model, out)
+    print(f"{out}: correct what is guessed, then run: python -m biped check-robot {as_word(out)}")
 
 
 def _robot(file: Path, base: str, joints: Sequence[str]) -> RobotConfig:
