@@ -83,7 +83,7 @@ def test_time_stands_still_for_a_plant_that_cannot_follow() -> None:
     with SimulatedRobot(SlowPlant, KINDS[:1]) as robot:
         time.sleep(1.5)
         assert robot.ask("figures")["slipped_s"] > 0.3
-        assert robot.ask("plant", "longest_s") < 0.06
+        assert robot.ask("plant", "longest_s") < 0.11  # the clock is read twice per round, 0.05 s each at most
 
 
 def test_a_plant_that_cannot_be_built_is_one_line() -> None:

@@ -202,7 +202,8 @@ def test_the_robot_stands_on_the_bus() -> None:
     raw["action"] = {**raw["action"], "default_pose_rad": DEFAULT.tolist()}
     simulated, wiring = robot(WIRING, make_plant=mujoco_for(WIRING))
     with simulated:
-        servos = DynamixelServos(type(a_contract(JOINT_NAMES)).of(raw), wiring)
+        contract = type(a_contract(JOINT_NAMES)).of(raw)
+        servos = DynamixelServos(contract, wiring, watchdog_s=1.0, patience_s=0.05)  # of a busy machine
         servos.stiffen()
         simulated.ask("plant", "release")
         end = time.monotonic() + 2.0
