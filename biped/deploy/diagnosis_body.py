@@ -279,15 +279,15 @@ def _to_world(gravity: Array) -> Array:
     up = -gravity
     ahead = np.array((1.0, 0.0, 0.0)) - up * up[:, :1]
     ahead = ahead / np.maximum(np.linalg.norm(ahead, axis=1, keepdims=True), 1e-9)
-    return np.stack((ahead, np.cross(up, ahead), up), axis=1)
+    left: Array = np.cross(up, ahead)
+    return np.stack((ahead, left, up), axis=1)
 
 
 def _quat(rotation: Array) -> Array:
     """Return unit quaternions, wxyz, (n, 4), of rotations by less than half a turn, (n, 3, 3)."""
     twice_w = np.sqrt(np.maximum(1e-9, 1.0 + np.einsum("nii->n", rotation)))
     axis = [rotation[:, j, i] - rotation[:, i, j] for i, j in ((1, 2), (2, 0), (0, 1))]
-    quat: Array = np.stack((0.5 * twice_w, *(0.5 * part / twice_w for part in axis)), axis=1).real
-    return quat
+    return np.stack((0.5 * twice_w, *(0.5 * part / twice_w for part in axis)), axis=1)
 
 
 def slopes(motion: Motion, body: Body, pos: Array | None = None) -> tuple[Array, NDArray[np.bool_]]:
