@@ -277,10 +277,10 @@ def not_negative(matrices: Array, wanted: Array, steps: int = 80) -> Array:
 def _to_world(gravity: Array) -> Array:
     """Return rotations from the base to a world whose z axis is up and whose x axis is ahead, (n, 3, 3)."""
     up = -gravity
-    ahead = np.array((1.0, 0.0, 0.0)) - up * up[:, :1]
-    ahead = ahead / np.maximum(np.linalg.norm(ahead, axis=1, keepdims=True), 1e-9)
-    left: Array = np.cross(up, ahead)
-    return np.stack((ahead, left, up), axis=1)
+    forward = np.array((1.0, 0.0, 0.0)) - up * up[:, :1]
+    ahead: Array = forward / np.maximum(np.linalg.norm(forward, axis=1, keepdims=True), 1e-9)
+    axes = (ahead, np.cross(up, ahead), up)
+    return np.stack([np.asarray(axis, np.float64) for axis in axes], axis=1)
 
 
 def _quat(rotation: Array) -> Array:
