@@ -74,7 +74,7 @@ def policy_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     contract = build_contract(config, Provenance.of(ROBUST, 0))
     file = tmp_path_factory.mktemp("robust") / "policy.onnx"
     network = PolicyStep(model.policy, config.env.control.action_clip, scales_of_head(config))
-    write_onnx(network, json.dumps(contract), file)
+    write_onnx(network, contract, file)
     return file
 
 
