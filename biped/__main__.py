@@ -191,13 +191,15 @@ def diagnose(args: argparse.Namespace) -> None:
     from biped.deploy.diagnosis import as_lines
     from biped.deploy.diagnosis import diagnose as diagnosed
     from biped.deploy.run_log import RunLog
-    from biped.sim.mujoco_kinematics import kinematics_of
+    from biped.deploy.trained_robot import UnknownRobotError, env_of
+    from biped.sim.mujoco_kinematics import MujocoKinematics
 
-    log = RunLog.load(args.log)
-    body = kinematics_of(log.contract, args.robot)
+    log, body = RunLog.load(args.log), None
+    try:
+        body = MujocoKinematics(env_of(log.contract, args.robot))
+    except UnknownRobotError as error:
+        print(f"less is found: {error}", file=sys.stderr)
     policy = None if args.policy is None else OnnxPolicy(args.policy)
-    if body is None:
-        print("no shipped robot has the log's model: name its file by --robot, or less is found", file=sys.stderr)
     print("\n".join(as_lines(diagnosed(log, body, policy), log)))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biped.deploy.contract_file import PolicyContract
-from biped.deploy.run_log import RunLog
+from biped.deploy.run_log import UNDER_TORQUE, RunLog
 
 Array = NDArray[np.float64]
 
@@ -51,7 +51,9 @@ Rule = Callable[[RunLog, PolicyContract], Iterator[Finding]]
 
 def wrong_rate(log: RunLog, contract: PolicyContract) -> Iterator[Finding]:
     """The loop is slower or faster than the policy was trained for."""
-    steps = np.diff(log["time_s"])
+    # Between two phases a program may pause: servos are switched on, a person is waited for.
+    together = (np.diff(log["phase"]) == 0) & log.during(*UNDER_TORQUE)[1:]
+    steps = np.diff(log["time_s"])[together]
     if len(steps) < 10:
         return
     mean = float(steps.mean())

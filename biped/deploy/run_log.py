@@ -22,6 +22,8 @@ FORMAT, VERSION = "biped-robot-log", 1
 """Name and version of the file's format."""
 PHASES = ("limp", "to pose", "standing", "walking", "crouching", "exciting")
 """What the robot was doing; `phase` has the index."""
+UNDER_TORQUE = tuple(phase for phase in PHASES if phase != "limp")
+"""Phases in which the servos hold or move the robot."""
 COLUMNS: Mapping[str, tuple[str, str]] = {
     "time_s": ("", "time of the step since the first (s)"),
     "late_s": ("", "how much later the step began than it should have (s)"),
@@ -86,7 +88,7 @@ class RunLog:
 
     def timing(self) -> str:
         """Return in one line how punctual the run was while the robot was under torque; empty if it never was."""
-        ran = self.during(*PHASES[1:])
+        ran = self.during(*UNDER_TORQUE)
         if not ran.any():
             return ""
         late_ms, lost = 1e3 * np.abs(self["late_s"][ran]), np.isnan(self["pos_rad"][ran]).any(axis=1)

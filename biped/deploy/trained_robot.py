@@ -24,6 +24,10 @@ _NUMBERS = {
 """Field of a motor to its name in the contract."""
 
 
+class UnknownRobotError(UsageError):
+    """No robot that ships is the policy's."""
+
+
 def env_of(contract: Mapping[str, Any], file: Path | None, assets: Path = REPOSITORY / "assets") -> EnvConfig:
     """Return robot, motors and time steps that a policy was trained with.
 
@@ -34,7 +38,8 @@ def env_of(contract: Mapping[str, Any], file: Path | None, assets: Path = REPOSI
         assets: a folder with a folder per robot.
 
     Raises:
-        UsageError: no such robot is known, or the file's is another one.
+        UnknownRobotError: no such robot is known.
+        UsageError: the file's robot is another one.
     """
     joints, model = tuple(contract["action"]["joint_names"]), contract["robot"]["model_file"]
     if file is not None:
@@ -44,7 +49,9 @@ def env_of(contract: Mapping[str, Any], file: Path | None, assets: Path = REPOSI
     else:
         fitting = (env for env in _known(assets) if _is(env.robot, model, joints))
         if (found := next(fitting, None)) is None:
-            raise UsageError(f"no robot in {assets} has the model {model} and the log's joints: name its file, --robot")
+            raise UnknownRobotError(
+                f"no robot in {assets} has the model {model} and the policy's joints: name its file, --robot"
+            )
         env = replace(found, robot=_with_motors(found.robot, contract["motors"]))
     control = contract["control"]
     sim = replace(env.sim, control_dt_s=control["dt_s"], substeps=control["physics_substeps"])

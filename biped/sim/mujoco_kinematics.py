@@ -3,18 +3,14 @@
 For logs of real robots, which have joint positions, gravity and angular velocity in the base frame, and nothing else.
 """
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from biped.base.errors import MachineError, UsageError
-from biped.base.files import REPOSITORY
+from biped.base.errors import MachineError
 from biped.config.task import EnvConfig
 from biped.robot.model import model_file
-from biped.sim.check_robot import env_of
 from biped.sim.mujoco_file import compiled, import_mujoco
 from biped.sim.mujoco_geometry import colliding_geoms, posed, sole_of
 from biped.sim.mujoco_robot import robot_spec
@@ -106,29 +102,3 @@ class MujocoKinematics:
                     mujoco.mj_jac(model, data, jac, None, place, body)
                     jacobians[row, foot, corner] = jac[:, self._order]
         return forces, jacobians.reshape(len(pos), 8, 3, -1)
-
-
-def kinematics_of(contract: Mapping[str, Any], file: Path | None = None) -> MujocoKinematics | None:
-    """Return the body of the robot that a contract is of.
-
-    Args:
-        contract: a policy's contract, as JSON.
-        file: the robot's file; None: the shipped robot whose model file the contract names.
-
-    Returns:
-        The body; None if no shipped robot has this model.
-
-    Raises:
-        UsageError: the robot's file cannot be read, or has other joints.
-        MachineError: MuJoCo or the model is missing, or MuJoCo cannot read it.
-    """
-    joints = tuple(contract["action"]["joint_names"])
-    if file is not None:
-        if (env := env_of(file)).robot.joint_names != joints:
-            raise UsageError(f"--robot: the robot of {file} has other joints than the log's: name the robot that ran")
-        return MujocoKinematics(env)
-    name = contract["robot"]["model_file"]
-    for env in (EnvConfig(), *(env_of(path) for path in sorted((REPOSITORY / "assets").glob("*/robot.json")))):
-        if Path(env.robot.model_path).name == name and env.robot.joint_names == joints:
-            return MujocoKinematics(env)
-    return None

@@ -13,9 +13,7 @@ from hypothesis import strategies as st
 
 from biped.__main__ import main
 from biped.config.randomization import RandomizationConfig
-from biped.config.settings import with_settings
 from biped.config.task import EnvConfig
-from biped.deploy.contract import Provenance, build_contract, scales_of_head
 from biped.deploy.contract_file import PolicyContract
 from biped.deploy.controller import OnnxPolicy
 from biped.deploy.diagnosis import CAUSES, GAIN_OF_GUESS, as_lines, diagnose, ranked
@@ -37,16 +35,12 @@ from biped.deploy.diagnosis_log import (
     wrong_rate,
 )
 from biped.deploy.diagnosis_policy import findings_of_policy, replay
-from biped.deploy.formats import write_onnx
-from biped.deploy.network import PolicyStep
-from biped.deploy.parity import parity_config
 from biped.deploy.run_log import PHASES, LogWriter, RunLog
-from biped.env.env import BipedVecEnv, make_env
 from biped.runs.directory import RunDirectory
-from biped.sim.mujoco_kinematics import MujocoKinematics, kinematics_of
-from biped.train.learner import make_model
+from biped.sim.mujoco_kinematics import MujocoKinematics
 from tests.conftest import ROOT
 from tests.deploy.faulty_robot import Faults, World, run_with
+from tests.deploy.still_robot import POLICY
 
 ROBUST = ROOT / "assets" / "policies" / "robust" / "biped_robust.zip"
 QUARTER = ((0.0, 1.0, 0.0), (-1.0, 0.0, 0.0), (0.0, 0.0, 1.0))
@@ -64,23 +58,8 @@ def env() -> EnvConfig:
 
 
 @pytest.fixture(scope="module")
-def policy_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The robust policy as an ONNX file; that it does what PyTorch does is for test_export."""
-    config = with_settings(RunDirectory(ROBUST.parent).read_config(), [("train.device", "cpu")])
-    built = make_env(parity_config(config.env), sim="mujoco")
-    model = make_model(config, BipedVecEnv(built), seed=0)
-    built.close()
-    model.set_parameters(str(ROBUST), device="cpu")
-    contract = build_contract(config, Provenance.of(ROBUST, 0))
-    file = tmp_path_factory.mktemp("robust") / "policy.onnx"
-    network = PolicyStep(model.policy, config.env.control.action_clip, scales_of_head(config))
-    write_onnx(network, contract, file)
-    return file
-
-
-@pytest.fixture(scope="module")
-def policy(policy_file: Path) -> OnnxPolicy:
-    return OnnxPolicy(policy_file)
+def policy() -> OnnxPolicy:
+    return OnnxPolicy(POLICY)
 
 
 @pytest.fixture(scope="module")
@@ -402,11 +381,11 @@ def test_the_page_lists_every_cause() -> None:
 
 
 def test_the_door_says_it_in_two_lines(
-    env: EnvConfig, policy_file: Path, sound: RunLog, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    env: EnvConfig, sound: RunLog, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    log = run_with(env, OnnxPolicy(policy_file), Faults(forgets=True))
+    log = run_with(env, OnnxPolicy(POLICY), Faults(forgets=True))
     log.save(tmp_path / "run.npz")
-    assert main(["diagnose", str(tmp_path / "run.npz"), "--policy", str(policy_file)]) == 0
+    assert main(["diagnose", str(tmp_path / "run.npz"), "--policy", str(POLICY)]) == 0
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith("memory: the policy's memory is not carried over: ")
     assert second == f"    remedy: {CAUSES['memory'].remedy}"
@@ -419,10 +398,18 @@ def test_no_log_is_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[s
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_another_robot_is_refused_and_the_logs_own_is_found(contract: PolicyContract, tmp_path: Path) -> None:
-    assert kinematics_of(contract.raw) is not None
-    elsewhere = {**contract.raw, "robot": {**contract.raw["robot"], "model_file": "elsewhere.xml"}}
-    assert kinematics_of(elsewhere) is None
+def test_without_the_robot_less_is_found_and_that_is_said(
+    sound: RunLog, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    elsewhere = {**sound.contract, "robot": {**sound.contract["robot"], "model_file": "elsewhere.xml"}}
+    replace(sound, contract=elsewhere).save(tmp_path / "run.npz")
+    assert main(["diagnose", str(tmp_path / "run.npz")]) == 0
+    said = capsys.readouterr()
+    assert said.out == "nothing found in 400 steps\n"
+    assert "less is found: no robot in " in said.err
+
+
+def test_another_robot_is_refused(contract: PolicyContract, tmp_path: Path) -> None:
     written(contract).save(tmp_path / "run.npz")
     strider = str(ROOT / "assets" / "strider" / "robot.json")
     assert main(["diagnose", str(tmp_path / "run.npz"), "--robot", strider]) == 2
