@@ -79,6 +79,22 @@ def test_a_damaged_file_is_one_line_or_reads_as_it_was(where: int, noise: bytes)
             assert len(str(error).splitlines()) == 1
 
 
+def test_nothing_in_a_log_is_unpickled(tmp_path: Path) -> None:
+    path, trace = tmp_path / "a.npz", tmp_path / "trace"
+
+    class Trap:
+        def __reduce__(self) -> tuple[object, ...]:
+            return Path.touch, (trace,)
+
+    a_log().save(path)
+    with np.load(path) as file:
+        columns = dict(file)
+    np.savez(path, **{**columns, "pos_rad": np.array([Trap()], object)})
+    with pytest.raises(UsageError, match="or a damaged one"):
+        RunLog.load(path)
+    assert not trace.exists()
+
+
 def test_what_is_no_log_is_said(tmp_path: Path) -> None:
     (tmp_path / "text.npz").write_text("not a log")
     np.savez(tmp_path / "other.npz", a=np.zeros(3))

@@ -63,5 +63,5 @@ def test_a_robot_that_nobody_knows_is_one_line() -> None:
     other_model["robot"]["model_file"] = "mine.xml"
     other_joints["action"]["joint_names"][0] = "left_hip"
     for contract, name in ((other_model, "mine.xml"), (other_joints, "biped.xml")):
-        with pytest.raises(UsageError, match=f"has the model {name} and the log's joints: name its file, --robot$"):
+        with pytest.raises(UsageError, match=f"has the model {name} and the policy's joints: name its file, --robot$"):
             env_of(contract, None)
