@@ -6,9 +6,8 @@
     python biped_run.py policy.onnx --wiring wiring.json --excite 60           move the joints of the hanging robot
     python biped_run.py policy.onnx --simulate --command 0.3 0 0 --seconds 60  the same on a robot that MuJoCo plays
 
-All that it needs to know of the policy is in the ONNX file (biped_export.py). Each run leaves a log in logs/robot.
-docs/to-the-robot.md is the way there. Exit codes: 0 ended by the person or the time, 1 stopped, not ready or a device
-is missing, 2 wrong usage.
+What it needs to know of the policy is in the file (biped_export.py). Each run leaves a log in logs/robot. The way there:
+docs/to-the-robot.md. Exit codes: 0 the person or the time ended it, 1 stopped, not ready, no device, 2 wrong usage.
 """
 
 import argparse
@@ -42,7 +41,7 @@ from biped.deploy.imu import open_imu
 from biped.deploy.operator import KEYS, Gamepad, Keyboard, Operator, Script
 from biped.deploy.run_log import RunLog, new_file
 from biped.deploy.runtime import Body, Runtime
-from biped.deploy.safety import limits_for
+from biped.deploy.safety import hanging, limits_for
 from biped.deploy.servo_bus import DynamixelBus
 from biped.deploy.servos import DynamixelServos
 from biped.deploy.simulated_bus import Trouble
@@ -100,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
     if args.wire is not None:
         return wire_up(args, contract)
     if not (args.wiring or args.simulate):
-        raise UsageError("name the robot's wiring with --wiring FILE (make it with --wire FILE), or use --simulate")
+        raise UsageError("name the robot's wiring with --wiring FILE (--wire FILE makes it), or use --simulate")
     log = new_file(args.log, LOGS / "robot")
     with contextlib.ExitStack() as stack:
         robot = stack.enter_context(simulated(args, contract)) if args.simulate else None
@@ -112,6 +111,7 @@ def run(args: argparse.Namespace) -> int:
         operator = operator_of(args, contract)
         stack.callback(operator.close)
         limits = limits_for(wiring, [fact.model for fact in servos.facts], args.min_voltage)
+        limits = hanging(limits) if args.excite else limits
         runtime = Runtime(Controller(policy), Body(servos, imu), operator, limits, crouches=args.crouch)
         if args.check:
             return report(runtime.check())

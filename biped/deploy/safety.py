@@ -1,7 +1,7 @@
 """When a robot may start, and when it must stop: pure rules on readings, each with its reason in one line."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -33,6 +33,8 @@ class Limits:
     """How far from the default pose the robot may be when it starts (rad)."""
     max_start_tilt_rad: float = 0.35
     """How far from upright the IMU may be when the robot starts (rad)."""
+    max_tilt_rad: float | None = None
+    """How far from upright the robot may come under torque (rad); None: as far as training allowed."""
     max_start_rate_rad_s: float = 0.5
     """How fast the trunk may turn when the robot starts (rad/s)."""
     max_missed_steps: int = 3
@@ -55,6 +57,11 @@ def limits_for(wiring: Wiring, servos: Sequence[Model], min_voltage_v: float) ->
     lower_rad, upper_rad = wiring.limits_rad
     stall_a = np.array([model.stall_current_a if model.current_unit_a else np.inf for model in servos])
     return Limits(lower_rad, upper_rad, min_voltage_v=min_voltage_v, stall_current_a=stall_a)
+
+
+def hanging(limits: Limits) -> Limits:
+    """Return what is allowed for a robot whose trunk hangs or is clamped, at any angle."""
+    return replace(limits, max_start_tilt_rad=np.pi, max_tilt_rad=np.pi)
 
 
 def tilt_of(gravity_b: Array) -> float:
@@ -157,7 +164,7 @@ class Guard:
         present_a = np.where(answered, np.abs(np.nan_to_num(joints.current_a)), self._current_a)
         self._current_a += weight * (present_a - self._current_a)
         tilt = tilt_of(imu.gravity_b)
-        if tilt > self._contract.max_tilt_rad:
+        if tilt > (self._contract.max_tilt_rad if limits.max_tilt_rad is None else limits.max_tilt_rad):
             yield Stop(f"the trunk is {tilt:.2f} rad from upright: the robot has fallen")
         if (silent := self._silent > limits.max_missed_steps).any():
             yield Stop(f"no answer from {_list(names[silent])} for {self._silent.max()} steps: see cable and power")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from biped.deploy.hardware import ImuReading, JointReading
-from biped.deploy.safety import Guard, Limits, limits_for, obstacles, tilt_of
+from biped.deploy.safety import Guard, Limits, hanging, limits_for, obstacles, tilt_of
 from biped.deploy.wiring import JointWiring, Wiring
 from tests.deploy.still_robot import StillRobot
 
@@ -108,6 +108,13 @@ def test_a_reading_that_is_not_finite_never_passes_for_well() -> None:
         assert reasons(other=bad)
     assert Guard(CONTRACT, ROBOT.limits()).judge(joints(), imu(age_s=np.nan), 0.0) is not None
     assert Guard(CONTRACT, ROBOT.limits()).judge(joints(), imu(), np.nan) is not None
+
+
+def test_a_trunk_that_hangs_may_do_so_face_down() -> None:
+    face_down, limits = imu(gravity_b=np.array((1.0, 0.0, 0.0))), hanging(ROBOT.limits())
+    assert list(obstacles(CONTRACT, limits, joints(), face_down, READ_S)) == []
+    assert Guard(CONTRACT, limits).judge(joints(), face_down, 0.0) is None
+    assert Guard(CONTRACT, ROBOT.limits()).judge(joints(), face_down, 0.0) is not None
 
 
 def test_limits_come_from_the_wiring_and_a_servo_without_a_current_is_not_watched_for_it() -> None:
