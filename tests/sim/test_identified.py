@@ -144,7 +144,7 @@ def test_the_plot_has_something_on_it(folder: Path) -> None:
         ({"--out": "robot.json"}, "is there already: name another file with --out"),
         ({"--plot": "plot.png"}, "is there already: name another file with --plot"),
         ({"log": "robot.json"}, "is no log of biped_run.py"),
-        ({"--robot": ""}, "has the model biped.xml and the log's joints"),
+        ({"--robot": ""}, "name its file, --robot"),
     ],
 )
 def test_what_cannot_be_is_one_line_and_nothing_is_written(
