@@ -6,7 +6,7 @@
     python biped_run.py policy.onnx --wiring wiring.json --excite 60           move the joints of the hanging robot
     python biped_run.py policy.onnx --simulate --command 0.3 0 0 --seconds 60  the same on a robot that MuJoCo plays
 
-What it needs to know of the policy is in the file (biped_export.py). Each run leaves a log in logs/robot. The way there:
+All that it needs to know of the policy is in the file (biped_export.py). Each run leaves a log in logs/robot. See
 docs/to-the-robot.md. Exit codes: 0 the person or the time ended it, 1 stopped, not ready, no device, 2 wrong usage.
 """
 
@@ -119,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
         outcome = runtime.run(args.seconds, moves, None if robot is None else robot.release)
         for text in dict.fromkeys(warning.text.partition(": ")[2] for warning in servos.warnings):
             print(f"gains: {text}")
-        outcome.save(log, wiring)
+        outcome.save(log, servos.wiring)
         if robot is not None:
             tell(args, outcome.log, robot.track(), contract)
     return DONE if outcome.is_safe else MACHINE

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from biped.deploy.dynamixel import (
 )
 from biped.deploy.hardware import BusError, JointReading
 from biped.deploy.servo_bus import BLOCK_ADDRESS, BLOCK_SIZE, PATIENCE_S, Block, DynamixelBus
-from biped.deploy.wiring import Wiring
+from biped.deploy.wiring import JointWiring, Wiring
 
 WATCHDOG_S = 0.1
 """Silence on the bus after which the servos stop by themselves (s)."""
@@ -92,6 +92,8 @@ class DynamixelServos:
         self._is_stiff = False
         self.watchdog_trips = 0
         """How often the bus was silent for so long that the servos stopped."""
+        self.wiring = self._wiring
+        """How the robot is wired, with the gains that the servos have once they are stiff."""
         self.warnings: tuple[GainWarning, ...] = ()
         """What the servos do otherwise than asked, known once they are stiff."""
         try:
@@ -177,9 +179,17 @@ class DynamixelServos:
         voltage_v = float(np.median(voltages)) * dxl.VOLTAGE_UNIT_V
         warnings: list[GainWarning] = []
         pwm_limits: list[int] = []
+        used: list[JointWiring] = []
         for index, servo in enumerate(self._ids):
             self._refuse_unfit(servo)
-            registers = gains_for(self._contract.motors[index], self.facts[index].model, voltage_v)
+            registers = self._gains(index, voltage_v)
+            used.append(
+                replace(
+                    self._wiring.joints[index],
+                    position_p=registers.position_p,
+                    position_d=registers.position_d,
+                )
+            )
             self._set_up(index, registers)
             warnings += registers.warnings
             pwm_limits.append(registers.pwm_limit)
@@ -193,9 +203,23 @@ class DynamixelServos:
             self._bus.write(servo, dxl.GOAL_PWM, pwm)
             self._bus.write(servo, dxl.BUS_WATCHDOG, self._watchdog)
         self.warnings, self._is_stiff = tuple(warnings), True
+        self.wiring = replace(self._wiring, joints=tuple(used))
         self._bus.forget_silence()
         self._heard_s = dict.fromkeys(self._ids, time.monotonic())
         self._silent: set[int] = set()
+
+    def _gains(self, index: int, voltage_v: float) -> Registers:
+        """Return the gains of one servo: those of the wiring, where it has some, else the contract's, converted."""
+        joint = self._wiring.joints[index]
+        converted = gains_for(self._contract.motors[index], self.facts[index].model, voltage_v)
+        if joint.position_p is None and joint.position_d is None:
+            return converted
+        return replace(
+            converted,
+            position_p=converted.position_p if joint.position_p is None else joint.position_p,
+            position_d=converted.position_d if joint.position_d is None else joint.position_d,
+            warnings=(),
+        )
 
     def _set_up(self, index: int, registers: Registers) -> None:
         """Set one servo up but for its goal."""

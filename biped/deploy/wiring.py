@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from biped.base.errors import UsageError, disk_error
 from biped.base.files import write_whole
-from biped.deploy.dynamixel import TICKS_PER_RAD, TICKS_PER_TURN, Array, Ticks
+from biped.deploy.dynamixel import LARGEST_GAIN, TICKS_PER_RAD, TICKS_PER_TURN, Array, Ticks
 
 FORMAT, VERSION = "biped-wiring", 1
 BAUDS = (57600, 115200, 1000000, 2000000, 3000000, 4000000)
@@ -36,6 +36,10 @@ class JointWiring:
     """Lowest angle that the joint is driven to (rad)."""
     upper_rad: float
     """Highest angle that the joint is driven to (rad)."""
+    position_p: int | None = None
+    """The servo's P gain register; None: converted from the contract. To keep what `identify` has measured."""
+    position_d: int | None = None
+    """The servo's D gain register; None: converted from the contract."""
 
     def tick(self, angle_rad: float) -> int:
         """Return the servo's position at an angle of the joint."""
@@ -161,8 +165,8 @@ class Wiring:
 
     def as_json(self) -> dict[str, Any]:
         """Return what the file has."""
-        joints = [asdict(joint) for joint in self.joints]
-        raw = {"format": FORMAT, "version": VERSION, "port": self.port, "baud": self.baud, "joints": joints}
+        known = [{name: value for name, value in asdict(joint).items() if value is not None} for joint in self.joints]
+        raw = {"format": FORMAT, "version": VERSION, "port": self.port, "baud": self.baud, "joints": known}
         return raw if self.imu is None else {**raw, "imu": asdict(self.imu)}
 
     def save(self, path: Path) -> None:
@@ -231,11 +235,13 @@ def joint_of(raw: Any, index: int) -> JointWiring:
     where = f"joints[{index}]."
     if not isinstance(raw, Mapping):
         raise UsageError(f"joints[{index}] must have names and values")
-    _exactly(raw, [item.name for item in fields(JointWiring)], where)
+    gains = {name: raw.get(name) for name in ("position_p", "position_d")}
+    _exactly({**gains, **raw}, [item.name for item in fields(JointWiring)], where)
     return JointWiring(
         *(typed(raw[name], str if name == "joint" else int, where + name) for name in ("joint", "id")),
         *(typed(raw[name], int, where + name) for name in ("direction", "zero_tick")),
         *(float(typed(raw[name], (int, float), where + name)) for name in ("lower_rad", "upper_rad")),
+        **{name: value if value is None else typed(value, int, where + name) for name, value in gains.items()},
     )
 
 
@@ -269,6 +275,8 @@ def _check(wiring: Wiring) -> None:
     for joint in wiring.joints:
         if not 0 <= joint.id <= LARGEST_ID:
             raise UsageError(f"{joint.joint}: id must be from 0 to {LARGEST_ID}")
+        if any(gain is not None and not 0 <= gain <= LARGEST_GAIN for gain in (joint.position_p, joint.position_d)):
+            raise UsageError(f"{joint.joint}: position_p and position_d must be from 0 to {LARGEST_GAIN}")
         if joint.direction not in (1, -1):
             raise UsageError(f"{joint.joint}: direction must be 1 or -1")
         if not (np.isfinite((joint.lower_rad, joint.upper_rad)).all() and joint.lower_rad < joint.upper_rad):

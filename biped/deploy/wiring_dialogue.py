@@ -127,7 +127,12 @@ class _Dialogue:
             self._bus.baud,
             tuple(
                 JointWiring(
-                    name, draft.ids[name], draft.directions[name], draft.zero_ticks[name], *draft.limits_rad[name]
+                    name,
+                    draft.ids[name],
+                    draft.directions[name],
+                    draft.zero_ticks[name],
+                    lower_rad=draft.limits_rad[name][0],
+                    upper_rad=draft.limits_rad[name][1],
                 )
                 for name in self._contract.joint_names
             ),

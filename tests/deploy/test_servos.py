@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -136,6 +137,20 @@ def test_stiffen_holds_where_the_joints_are_with_the_contracts_gains(shared: tup
             }  # fmt: skip
             assert {name: have[name] for name in wanted} == wanted
     assert {warning.kind for warning in servos.warnings} == {"kd assumed"}
+
+
+def test_gains_of_the_wiring_come_before_the_contracts(shared: tuple[SimulatedRobot, Wiring]) -> None:
+    first, *rest = shared[1].joints
+    wiring = replace(shared[1], joints=(replace(first, position_p=777, position_d=0), *rest))
+    with opened((shared[0], wiring)) as servos:
+        servos.stiffen()
+        registers = [shared[0].ask("registers", servo) for servo in WIRING.ids]
+        kept = servos.wiring
+        warned = {warning.joint for warning in servos.warnings}
+    assert (registers[0]["Position P Gain"], registers[0]["Position D Gain"]) == (777, 0)
+    assert {row["Position P Gain"] for row in registers[1:]} == {1158}
+    assert [joint.position_p for joint in kept.joints] == [777, 1158, 1158, 1158], "what was used is kept in the log"
+    assert first.joint not in warned
 
 
 def test_stiffen_clears_a_tripped_watchdog(shared: tuple[SimulatedRobot, Wiring]) -> None:

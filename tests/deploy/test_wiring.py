@@ -1,5 +1,6 @@
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from biped.base.errors import MachineError, UsageError
-from biped.deploy.wiring import JointWiring, Wiring
+from biped.deploy.wiring import ImuWiring, JointWiring, Wiring
 from tests.servo_bus import a_wiring
 
 NAMES = ("left_knee", "right_knee")
@@ -52,6 +53,30 @@ def test_a_file_is_what_was_saved(tmp_path: Path) -> None:
     wiring.save(path)
     assert Wiring.load(path) == wiring
     assert json.loads(path.read_text())["joints"][0]["joint"] == "left_knee"
+
+
+def test_gains_and_the_imu_are_kept_where_they_are_given(tmp_path: Path) -> None:
+    path, wiring = tmp_path / "wiring.json", a_wiring(NAMES)
+    first, *rest = wiring.joints
+    wiring = replace(
+        wiring, joints=(replace(first, position_p=900, position_d=0), *rest), imu=ImuWiring("/dev/x", "+y-x+z")
+    )
+    wiring.save(path)
+    assert Wiring.load(path) == wiring
+    raw = json.loads(path.read_text())
+    assert "position_p" in raw["joints"][0]
+    assert "position_p" not in raw["joints"][1]
+    raw["joints"][0]["position_p"] = 16384
+    with pytest.raises(UsageError, match="position_p and position_d must be from 0 to 16383"):
+        Wiring.of(raw)
+    raw["joints"][0]["position_p"] = 900
+    for imu, said in (
+        ({"source": 5}, "imu.source must be text"),
+        ({"sauce": "x"}, "did you mean source"),
+        ([], "names"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            Wiring.of({**raw, "imu": imu})
 
 
 def test_a_disk_that_refuses_is_one_line(tmp_path: Path) -> None:
