@@ -194,8 +194,18 @@ def test_files_and_functions_stay_small(source: Source) -> None:
 
 READERS = {"item", "cpu", "numpy", "tolist", "nonzero"}
 HOT_PATH = {
-    "biped/env/env.py": {"step", "_as_actions", "_drive", "_judge", "_begin", "_place", "_observe", "hold_commands"},
-    "biped/env/starts.py": {"draw", "_rand"},
+    "biped/env/env.py": {
+        "step",
+        "_as_actions",
+        "_drive",
+        "_judge",
+        "_begin",
+        "_begin_with",
+        "_place",
+        "_observe",
+        "hold_commands",
+    },
+    "biped/env/starts.py": {"draw", "place"},
     "biped/env/running.py": None,
     "biped/base/cuda_graph.py": None,
     **{f"biped/robot/{name}.py": None for name in ("state", "rotations", "actuators", "dynamics")},

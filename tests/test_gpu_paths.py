@@ -56,11 +56,11 @@ ENVIRONMENTS = {
     "foot switches": replace(drawn_again(PLAIN, "mild"), robot=replace(PLAIN.robot, foot_switches=True)),
 }
 KERNELS_OF_A_STEP = {
-    "alike": 329,
-    "mild": 557,
-    "full": 557,
-    "full, drawn at each reset": 597,
-    "foot switches": 599,
+    "alike": 227,
+    "mild": 473,
+    "full": 473,
+    "full, drawn at each reset": 513,
+    "foot switches": 515,
 }
 """At most so many per control step, the stub's own left out."""
 KERNELS_OF_GENESIS = {"alike": 13, "full, drawn at each reset": 19}

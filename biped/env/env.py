@@ -11,18 +11,26 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from biped.config.randomization import NoiseConfig
 from biped.config.task import EnvConfig
-from biped.env.groups import Observations, observation_space, unseen
+from biped.env.groups import Observations, in_groups, observation_space
 from biped.env.randomizer import Randomizer
 from biped.env.running import SNAPSHOT, SNAPSHOT_OF_STATS, Drive, graphed
 from biped.env.snapshot import attributes, pack, set_attributes, unpack
-from biped.env.starts import Starts
+from biped.env.starts import Starts, all_go_on
 from biped.env.vec_env import StableBaselinesVecEnv
-from biped.mdp.commands import CommandState, advance_commands, command_progress, is_moving, widened
+from biped.mdp.commands import (
+    CommandState,
+    advance_commands,
+    command_progress,
+    curriculum_progress,
+    held,
+    is_moving,
+    widened,
+)
 from biped.mdp.episode_stats import EpisodeStats, EpisodeSummary
 from biped.mdp.gait import StepEvents, StepState, advance_phase, advance_steps, gait_clock
-from biped.mdp.observations import ObservationInputs, ObservationLayout
+from biped.mdp.observations import ObservationInputs, ObservationLayout, group_widths
+from biped.mdp.observer import Observer
 from biped.mdp.rewards import RewardInputs, RewardModel, active_terms, compute_rewards
 from biped.mdp.terminations import check_terminations
 from biped.robot.state import BipedState, select_state
@@ -61,27 +69,26 @@ class BipedEnv(VectorEnv):
         self.metadata = {**self.metadata, "render_fps": round(1.0 / cfg.sim.control_dt_s)}
         self.layout = ObservationLayout.build(cfg)
         self.critic_layout = ObservationLayout.of_critic(cfg)
-        joints = len(cfg.robot.joint_names)
+        self._widths = group_widths(cfg)
+        groups = (self.layout, self.critic_layout)
+        self._observer = Observer.build([group for group in groups if group], cfg.observation, self.device)
+        joints, clip = len(cfg.robot.joint_names), cfg.control.action_clip
         self.single_observation_space = observation_space(self.layout, self.critic_layout, cfg.observation.clip)
-        self.single_action_space = gymnasium.spaces.Box(
-            -cfg.control.action_clip, cfg.control.action_clip, (joints,), np.float32
-        )
+        self.single_action_space = gymnasium.spaces.Box(-clip, clip, (joints,), np.float32)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._rewards = RewardModel.build(cfg, self.device)
         self.stats = EpisodeStats(self.num_envs, active_terms(cfg.reward.weights), cfg.sim.control_dt_s, self.device)
-        self._default_joint_pos = self._rewards.default_joint_pos_rad
+        default_pos_rad = self._rewards.default_joint_pos_rad
         self._generator = torch.Generator(self.device)
         self._generator.manual_seed(seed)
         self._all = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
-        self._starts = Starts(cfg, scene, self._default_joint_pos, self._generator)
+        self._starts = Starts(cfg, scene, default_pos_rad, self._generator)
         self._phase = torch.zeros(self.num_envs, device=self.device, dtype=torch.float32)
         self._episode_steps = torch.zeros(self.num_envs, device=self.device, dtype=torch.float32)
         self._max_episode_steps = round(cfg.termination.episode_s / cfg.sim.control_dt_s)
         self._previous_action = torch.zeros(self.num_envs, joints, device=self.device, dtype=torch.float32)
-        self._randomizer = Randomizer(cfg, scene, self._default_joint_pos, self._generator)
-        noise = self.layout.noise(self.device) * ~self._randomizer.is_nominal[:, None]
-        self._noise = noise if cfg.randomization.noise != NoiseConfig() else None
+        self._randomizer = Randomizer(cfg, scene, default_pos_rad, self._generator)
         self._steps = StepState.initial(self.num_envs, self.device)
         self._events = StepEvents.none(self.num_envs, self.device)
         self._command = CommandState.initial(self.num_envs, self.device)
@@ -113,7 +120,7 @@ class BipedEnv(VectorEnv):
         self.stats.restart()
         self._events = StepEvents.none(self.num_envs, self.device)
         self._start_everywhere()
-        return self._observe(), {}
+        return in_groups(self._observe(self._randomizer.noise()), self._widths), {}
 
     def step(self, actions: Tensor | np.ndarray) -> tuple[Observations, Tensor, Tensor, Tensor, dict[str, Any]]:
         """Advance every robot by one control step.
@@ -138,7 +145,8 @@ class BipedEnv(VectorEnv):
         observations, rewards, terminated, truncated, infos = results
         self.stats.count(self.num_envs)
         self._place(infos["_final_obs"], start)
-        return observations, rewards, terminated, truncated, infos
+        infos["final_obs"] = in_groups(infos["final_obs"], self._widths)
+        return in_groups(observations, self._widths), rewards, terminated, truncated, infos
 
     def end_rollout(self, max_error_share: float = 1.0) -> EpisodeSummary:
         """Return the statistics since the last call, and widen the command ranges if the commands were followed well.
@@ -150,12 +158,7 @@ class BipedEnv(VectorEnv):
             FloatingPointError: the physics failed in more of them.
         """
         summary = self.stats.drain()
-        if summary.errors > max_error_share * self.num_envs:
-            raise FloatingPointError(
-                f"the physics failed {summary.errors} times in {self.num_envs} environments in one rollout: lower the "
-                "gains or the action scale (--set env.robot.kp_nm_per_rad, env.control.action_scale_rad), or more "
-                "substeps"
-            )
+        summary.require_physics(self.num_envs, max_error_share)
         self.command_share = widened(self.command_share, summary.progress, self.cfg.command)
         return summary
 
@@ -199,6 +202,7 @@ class BipedEnv(VectorEnv):
         self._generator.set_state(state["generator"].cpu())
         self.command_share = float(state["command_share"])
         set_attributes(self, SNAPSHOT, mine)
+        self._moving = is_moving(self._command.velocity, self.cfg.command)
         set_attributes(self.stats, SNAPSHOT_OF_STATS, stats)
 
     @property
@@ -222,10 +226,9 @@ class BipedEnv(VectorEnv):
         Commands too small to ask for motion are set to zero, as for drawn commands. With a non-finite command the
         observation is zero, and the next step ends the episode as an error.
         """
-        forever = torch.full((self.num_envs,), torch.inf, device=self.device, dtype=torch.float32)
-        velocity = velocity.to(self.device, torch.float32)
-        self._command = CommandState(velocity * is_moving(velocity, self.cfg.command)[:, None], forever)
-        return unseen(~torch.isfinite(self._command.velocity).all(dim=1), self._observe())
+        self._command, self._moving = held(velocity.to(self.device, torch.float32), self.cfg.command)
+        refused = ~torch.isfinite(self._command.velocity).all(dim=1, keepdim=True)
+        return in_groups(self._observe(self._randomizer.noise()).masked_fill(refused, 0.0), self._widths)
 
     @property
     def phase(self) -> Tensor:
@@ -250,8 +253,7 @@ class BipedEnv(VectorEnv):
     @property
     def difficulty(self) -> float:
         """Progress of the curriculum, from 0 to 1, which scales pushes and bumps."""
-        start = self.cfg.command.start_share
-        return 1.0 if start >= 1.0 else min(1.0, max(0.0, (self.command_share - start) / (1.0 - start)))
+        return curriculum_progress(self.command_share, self.cfg.command)
 
     @property
     def randomizer(self) -> Randomizer:
@@ -260,7 +262,8 @@ class BipedEnv(VectorEnv):
 
     def _drive(self, actions: Tensor, difficulty: float) -> Drive:
         """Return what the simulator is told in a control step; a function of the running episodes."""
-        refused = ~torch.isfinite(torch.cat((actions, self._command.velocity), dim=1)).all(dim=1)
+        # 0 times a number is 0, unless the number is not finite.
+        refused = (torch.cat((actions, self._command.velocity), dim=1) * 0.0).sum(dim=1) != 0.0
         clip = self.cfg.control.action_clip
         actions = actions.clamp(-clip, clip).masked_fill(refused[:, None], 0.0)
         push = self._randomizer.push(self._state, difficulty)
@@ -268,17 +271,15 @@ class BipedEnv(VectorEnv):
 
     def _judge(
         self, state: BipedState, actions: Tensor, command_share: float, difficulty: float
-    ) -> tuple[tuple[Observations, Tensor, Tensor, Tensor, dict[str, Any]], BipedState]:
-        """Return the results of a step, and the states in which episodes start where one ended."""
+    ) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]], BipedState | None]:
+        """Return the results of a step, and the states in which episodes start where one ended; None: none did."""
         cfg = self.cfg
-        dt_s = cfg.sim.control_dt_s
+        dt_s, moving = cfg.sim.control_dt_s, self._moving
         self._episode_steps = self._episode_steps + 1
         self._phase = advance_phase(self._phase, cfg.gait.frequency_hz, dt_s)
         self._steps, self._events = advance_steps(self._steps, state.foot_force_n, dt_s, cfg.gait)
         ends = check_terminations(state, self._episode_steps, self._max_episode_steps, cfg.termination)
-        moving = is_moving(self._command.velocity, cfg.command)
-        achieved = torch.cat((state.base_lin_vel_b[:, :2], state.base_ang_vel_b[:, 2:]), dim=-1)
-        progress = command_progress(self._command.velocity, achieved, cfg.command)
+        progress = command_progress(self._command.velocity, state.walking_velocity_b, cfg.command)
         rewards, shares = compute_rewards(
             RewardInputs(
                 state=state,
@@ -293,22 +294,20 @@ class BipedEnv(VectorEnv):
                 progress=progress,
             ),
             self._rewards,
+            failed=ends.error,
         )
-        # Failed physics gives zero rewards and zero observations, so that no NaN spreads.
-        rewards, shares = rewards.masked_fill(ends.error, 0.0), shares.masked_fill(ends.error[:, None], 0.0)
-        returns, lengths = self.stats.add(rewards, shares, progress.clamp(-1.0, 1.0), moving & ~ends.error, ends)
+        returns, lengths = self.stats.add(rewards, shares, progress.clamp(-1.0, 1.0), moving > ends.error, ends)
 
         self._state, self._previous_action, self._shares = state, actions, shares
         self._randomizer.feel(self._steps.contacts, state)
-        final_obs = unseen(ends.error, self._observe())
-        start = self._begin(ends.done, state, command_share, difficulty)
-        infos = {
-            "final_obs": final_obs,
-            "_final_obs": ends.done,
-            "episode_return": returns,
-            "episode_length": lengths,
-        }
-        return (self._observe(), rewards, ends.terminated, ends.truncated, infos), start
+        infos = {"_final_obs": ends.done, "episode_return": returns, "episode_length": lengths}
+        noise, goes_on = self._randomizer.noise(), all_go_on(ends.done)
+        if not goes_on:
+            # Where the physics failed, the observation is zero.
+            infos["final_obs"] = self._observe(noise).masked_fill(ends.error[:, None], 0.0)
+        start = self._begin(ends.done, state, command_share, difficulty, nowhere=goes_on)
+        observations = self._observe(self._randomizer.noise())
+        return (observations, rewards, ends.terminated, ends.truncated, {"final_obs": observations, **infos}), start
 
     def _as_actions(self, actions: Tensor | np.ndarray) -> Tensor:
         actions = torch.as_tensor(actions, dtype=torch.float32, device=self.device)
@@ -317,14 +316,24 @@ class BipedEnv(VectorEnv):
         return actions
 
     def _start_everywhere(self) -> None:
-        start = self._begin(self._all, self._starts.standing, self.command_share, self.difficulty)
-        self._place(self._all, start)
+        self._place(self._all, self._begin(self._all, self._starts.standing, self.command_share, self.difficulty))
 
-    def _begin(self, mask: Tensor, state: BipedState, command_share: float, difficulty: float) -> BipedState:
-        """Begin new episodes where `mask` is True, else continue from `state`; return start states for `_place`."""
+    def _begin(
+        self, mask: Tensor, state: BipedState, command_share: float, difficulty: float, *, nowhere: bool = False
+    ) -> BipedState | None:
+        """Begin episodes where `mask` is True (`nowhere`: it never is), else continue from `state`; return starts."""
+        # Drawn in any case, so that a seed gives the same whether or not anybody looks at the mask.
+        draws, start = self._starts.draw(), None
+        if not nowhere or self._randomizer.draws_to_begin:
+            start = self._begin_with(draws, mask, state, difficulty)
         cfg = self.cfg
-        start = self._starts.draw()
-        phase, late = torch.rand(2, self.num_envs, generator=self._generator, device=self.device, dtype=torch.float32)
+        self._command, self._moving = advance_commands(
+            self._command, mask, cfg.sim.control_dt_s, cfg.command, self._generator, command_share
+        )
+        return start
+
+    def _begin_with(self, draws: Tensor, mask: Tensor, state: BipedState, difficulty: float) -> BipedState:
+        start, phase, late = self._starts.place(draws)
         self._randomizer.begin(mask, late, difficulty)
         start = self._randomizer.disturbed(start)
         self._randomizer.start_sensors(mask, start)
@@ -333,37 +342,35 @@ class BipedEnv(VectorEnv):
         self._episode_steps = torch.where(mask, 0.0, self._episode_steps)
         self._previous_action = torch.where(mask[:, None], 0.0, self._previous_action)
         self._steps = self._steps.reset(mask)
-        self._command = advance_commands(
-            self._command, mask, cfg.sim.control_dt_s, cfg.command, self._generator, command_share
-        )
         return start
 
-    def _place(self, mask: Tensor, start: BipedState) -> None:
+    def _place(self, mask: Tensor, start: BipedState | None) -> None:
         """Put the simulator's robots where episodes begin."""
+        if start is None:
+            return
         self._randomizer.apply_draws()
         self.scene.reset(mask, ResetPose(start.base_pos_w, start.base_quat_w, start.joint_pos_rad))
         self._randomizer.set_in_motion(mask, start)
 
-    def _observe(self) -> Observations:
-        """Return the actor's observation, with sensor errors, and the critic's, from the true state."""
+    def _observe(self, noise: Tensor | None) -> Tensor:
+        """Return the actor's observation, with sensor errors and noise, and beside it the critic's, of the true state.
+
+        They are (num_envs, width of all groups), and become groups by `in_groups`; `noise` is (num_envs, layout.width).
+        """
         truth = ObservationInputs(
             state=self._state,
             command=self._command.velocity,
             contacts=self._steps.contacts,
             previous_action=self._previous_action,
-            gait_clock=gait_clock(self._phase, is_moving(self._command.velocity, self.cfg.command)),
-            default_joint_pos_rad=self._default_joint_pos,
-            **self._randomizer.hidden(),
+            gait_clock=gait_clock(self._phase, self._moving),
+            **self._randomizer.hidden(self._state),
         )
         felt, state = self._randomizer.felt(truth.contacts), self._randomizer.sensed(truth.state)
-        sensed = self.layout.observe(replace(truth, contacts=felt, state=state), self.cfg.observation)
-        if self._noise is not None:
-            sensed = sensed + self._noise * torch.randn(
-                sensed.shape, generator=self._generator, device=self.device, dtype=torch.float32
-            )
-        if self.critic_layout is None:
-            return sensed
-        return {"policy": sensed, "critic": self.critic_layout.observe(truth, self.cfg.observation)}
+        sensed = replace(truth, contacts=felt, state=state)
+        observations = self._observer(*(sensed, truth)[: len(self._widths)])
+        if noise is not None:
+            observations[:, : self.layout.width] += noise
+        return observations
 
 
 class BipedVecEnv(StableBaselinesVecEnv):

@@ -1,5 +1,6 @@
 """Observations as one tensor, or as a dictionary of named groups."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
@@ -40,11 +41,11 @@ def with_sensed(observations: Observations, part: Tensor) -> Observations:
     return {**observations, "policy": part} if isinstance(observations, dict) else part
 
 
-def unseen(mask: Tensor, observations: Observations) -> Observations:
-    """Return observations that are zero where `mask` (num_envs,) is True."""
-    if isinstance(observations, dict):
-        return {name: group.masked_fill(mask[:, None], 0.0) for name, group in observations.items()}
-    return observations.masked_fill(mask[:, None], 0.0)
+def in_groups(side_by_side: Tensor, widths: Mapping[str, int]) -> Observations:
+    """Return observations (num_envs, sum of `widths`) as groups; a group alone is a tensor."""
+    if len(widths) == 1:
+        return side_by_side
+    return dict(zip(widths, side_by_side.split(list(widths.values()), dim=1), strict=True))
 
 
 def as_numpy(tensors: Any) -> Any:

@@ -11,6 +11,7 @@ from torch import Tensor
 from biped.config.randomization import (
     DYNAMICS,
     ContactSensorConfig,
+    NoiseConfig,
     StartConfig,
 )
 from biped.config.sensors import EncoderConfig, ImuConfig
@@ -21,6 +22,7 @@ from biped.mdp.disturbances import (
     Pushes,
     pushes_are_on,
 )
+from biped.mdp.observations import ObservationLayout
 from biped.mdp.randomization import (
     is_drawn_at_reset,
     is_nominal,
@@ -77,9 +79,16 @@ class Randomizer:
         self._draws = any(is_drawn_at_reset(item.name, random) for item in fields(DynamicsSample))
         self._has_bumps = bool(random.bumps.heights_m)
         self._field_starts = field_starts(cfg, scene.device)
+        self._no_height_m = torch.zeros(cfg.num_envs, device=scene.device, dtype=torch.float32)
+        # Without dynamics of its own, no robot is on a slope: there the ground's normal is against gravity.
+        self._may_slope = random.changes_dynamics
+        self._up_w = torch.zeros_like(self._pushes.force_w)
+        self._up_w[:, 2] = 1.0
         self._applies_draws = any(getattr(random, name).mode == "reset" for name in DYNAMICS)
         self.is_nominal = is_nominal(random.nominal_share, cfg.num_envs, scene.device)
         """Robots without any randomisation, (num_envs,), bool."""
+        noise = ObservationLayout.build(cfg).noise(scene.device) * ~self.is_nominal[:, None]
+        self._noise = noise if random.noise != NoiseConfig() else None
         # Robots without randomised latency use `control.latency_share`.
         self._latency_by_share = self.is_nominal | (late.mode == "off")
         self._apply()
@@ -229,13 +238,33 @@ class Randomizer:
             return contacts
         return torch.where(self.is_nominal[:, None], contacts, self._sensors.felt)
 
-    def hidden(self) -> dict[str, Any]:
+    def noise(self) -> Tensor | None:
+        """Draw the noise of the actor's observation, (num_envs, its width); None if there is none."""
+        if self._noise is None:
+            return None
+        shape, device = self._noise.shape, self._noise.device
+        return self._noise * torch.randn(shape, generator=self._generator, device=device, dtype=torch.float32)
+
+    @property
+    def draws_to_begin(self) -> bool:
+        """Whether anything is drawn for each episode that begins."""
+        sensors = self._has_sensor_faults or self._has_imu or self._has_encoders
+        return self._draws or sensors or self._has_pushes or self._has_bumps or self._has_start_motion
+
+    def hidden(self, state: BipedState) -> dict[str, Any]:
         """Return values known only to the simulator, under the names of `biped.mdp.observations.ObservationInputs`."""
+        up_b, push_b = -state.projected_gravity_b, self._pushes.force_w
+        if self._may_slope:
+            vectors_w = torch.stack((self._up_w, self._pushes.force_w))
+            up_b, push_b = quat_rotate_inverse(state.base_quat_w[None], vectors_w)
+        elif self._has_pushes:
+            push_b = quat_rotate_inverse(state.base_quat_w, self._pushes.force_w)
         heights_m = self._field_starts[:, 2]
         return {
             "dynamics": self.dynamics,
-            "push_force_w": self._pushes.force_w,
-            "bump_height_m": heights_m[self.dynamics.bump_field],
+            "ground_normal_b": up_b,
+            "push_force_b": push_b,
+            "bump_height_m": heights_m[self.dynamics.bump_field] if self._has_bumps else self._no_height_m,
         }
 
     def get_state(self) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ SNAPSHOT: Mapping[str, str] = MappingProxyType({key: key for key in _RUNNING})
 """Names in a checkpoint, which must not change, and the attributes with the running episodes; identical so far."""
 SNAPSHOT_OF_STATS = MappingProxyType({"episode_return": "episode_return", "episode_length": "episode_length"})
 """The same for the statistics."""
-_CHANGED = MappingProxyType({**SNAPSHOT, "_shares": "_shares"})
+_CHANGED = MappingProxyType({**SNAPSHOT, "_moving": "_moving", "_shares": "_shares"})
 """All of the environment's own attributes that a step sets."""
 
 

@@ -11,6 +11,11 @@ from biped.robot.state import BipedState, without_motion
 from biped.sim.scene import ResetPose, Scene
 
 
+def all_go_on(done: Tensor) -> bool:
+    """Return whether no episode ended, (num_envs,), as far as the host sees without waiting: on a GPU, never."""
+    return done.device.type == "cpu" and not bool(done.any())
+
+
 class Starts:
     """Draws start states: at rest, any heading, near the default pose."""
 
@@ -24,10 +29,12 @@ class Starts:
             generator: the environment's random generator.
         """
         self._cfg, self._default_joint_pos, self._generator = cfg, default_joint_pos_rad, generator
-        self._lift = torch.tensor((0.0, 0.0, cfg.reset.clearance_m), device=scene.device, dtype=torch.float32)
+        lift = torch.tensor((0.0, 0.0, cfg.reset.clearance_m), device=scene.device, dtype=torch.float32)
         self.standing = self._measure(scene)
         """Robots standing in the default pose, with the feet where the simulator has them."""
-        self._at_rest = without_motion(self.standing)
+        rest = without_motion(self.standing)
+        self._at_rest = replace(rest, base_pos_w=rest.base_pos_w + lift)
+        self._feet_b = rest.foot_pos_w - rest.base_pos_w[:, None]
 
     def _measure(self, scene: Scene) -> BipedState:
         base_pos_w = torch.zeros(scene.num_envs, 3, device=scene.device, dtype=torch.float32)
@@ -39,22 +46,28 @@ class Starts:
         standing = scene.step(joint_pos_rad)
         return replace(standing, base_pos_w=base_pos_w, base_quat_w=upright, error=torch.zeros_like(standing.error))
 
-    def draw(self) -> BipedState:
-        """Draw a start state for every environment."""
-        reset, rest = self._cfg.reset, self._at_rest
-        draws = 2.0 * self._rand(*rest.joint_pos_rad.shape) - 1.0
-        yaw_rad = 2.0 * torch.pi * self._rand(len(draws))
-        quat = quat_from_yaw(yaw_rad)
-        base_pos_w = rest.base_pos_w + self._lift
-        return replace(
-            rest,
-            base_pos_w=base_pos_w,
-            base_quat_w=quat,
-            joint_pos_rad=self._default_joint_pos + reset.joint_noise_rad * draws,
-            # The feet of the default pose: joint noise moves them by millimetres; the first step reads their place.
-            foot_pos_w=base_pos_w[:, None] + quat_rotate(quat[:, None], rest.foot_pos_w - rest.base_pos_w[:, None]),
-        )
+    def draw(self) -> Tensor:
+        """Draw all that a start needs at once, (num_envs * (num_joints + 3),), uniformly from 0 to 1."""
+        rest = self._at_rest.joint_pos_rad
+        count = rest.numel() + 3 * len(rest)
+        return torch.rand(count, generator=self._generator, device=rest.device, dtype=torch.float32)
 
-    def _rand(self, *shape: int) -> Tensor:
-        """Draw uniformly from 0 to 1."""
-        return torch.rand(*shape, generator=self._generator, device=self._lift.device, dtype=torch.float32)
+    def place(self, draws: Tensor) -> tuple[BipedState, Tensor, Tensor]:
+        """Make starts of what `draw` returned.
+
+        Returns:
+            A start state for every environment, and two draws per environment that it does not depend on, (num_envs,).
+        """
+        rest = self._at_rest
+        joints, others = draws[: rest.joint_pos_rad.numel()], draws[rest.joint_pos_rad.numel() :]
+        turn, *free = others.view(3, -1)
+        offsets = joints.view(rest.joint_pos_rad.shape) - 0.5
+        quat = quat_from_yaw(2.0 * torch.pi * turn)
+        state = replace(
+            rest,
+            base_quat_w=quat,
+            joint_pos_rad=self._default_joint_pos + 2.0 * self._cfg.reset.joint_noise_rad * offsets,
+            # The feet of the default pose: joint noise moves them by millimetres; the first step reads their place.
+            foot_pos_w=rest.base_pos_w[:, None] + quat_rotate(quat[:, None], self._feet_b),
+        )
+        return state, free[0], free[1]

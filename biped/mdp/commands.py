@@ -4,6 +4,7 @@ A command is (forward, left, counter-clockwise) in the base frame: (num_envs, 3)
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -29,23 +30,42 @@ class CommandState:
         )
 
 
-def sample_commands(num_envs: int, cfg: CommandConfig, generator: torch.Generator, share: float = 1.0) -> Tensor:
+@cache
+def _ranges(cfg: CommandConfig, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the middles and the sizes of the command ranges, (3, 1) each; the sizes in float64."""
+    low, high = zip(cfg.lin_vel_x_m_s, cfg.lin_vel_y_m_s, cfg.ang_vel_rad_s, strict=True)
+    middles = [0.5 * (a + b) for a, b in zip(low, high, strict=True)]
+    sizes = [b - a for a, b in zip(low, high, strict=True)]
+    return (
+        torch.tensor(middles, device=device, dtype=torch.float32)[:, None],
+        torch.tensor(sizes, device=device, dtype=torch.float64)[:, None],
+    )
+
+
+@cache
+def _first_kinds(cfg: CommandConfig, device: torch.device) -> Tensor:
+    """Return from which drawn kind on a command has a velocity forward, to the left and about the vertical, (3, 1)."""
+    walks_from = cfg.standing_fraction + cfg.turning_fraction
+    return torch.tensor((walks_from, walks_from, cfg.standing_fraction), device=device, dtype=torch.float32)[:, None]
+
+
+@cache
+def _levers(cfg: CommandConfig, device: torch.device) -> Tensor:
+    """Return the factors that turn a command into speeds, (3,)."""
+    return torch.tensor((1.0, 1.0, cfg.turning_lever_m), device=device, dtype=torch.float32)
+
+
+def _draw(num_envs: int, cfg: CommandConfig, generator: torch.Generator, share: float) -> Tensor:
     """Draw commands uniformly from `share` of their ranges, around the middle: (num_envs, 3).
 
-    A part of them turns on the spot, and a part is zero. Commands too small to ask for motion are set to zero.
+    A part of them turns on the spot, and a part is zero. Some are too small to ask for motion.
     """
-    # Python scalars, not a tensor of bounds: a copy from the host would stall the GPU at every step.
-    ranges = (cfg.lin_vel_x_m_s, cfg.lin_vel_y_m_s, cfg.ang_vel_rad_s)
-    *draws, kind = torch.rand(
-        len(ranges) + 1, num_envs, generator=generator, device=generator.device, dtype=torch.float32
-    )
-    x, y, yaw = (
-        0.5 * (low + high) + share * (high - low) * (draw - 0.5)
-        for (low, high), draw in zip(ranges, draws, strict=True)
-    )
-    walks = kind >= cfg.standing_fraction + cfg.turning_fraction
-    velocity = torch.stack((x * walks, y * walks, yaw * (kind >= cfg.standing_fraction)), dim=-1)
-    return velocity * is_moving(velocity, cfg)[:, None]
+    device = generator.device
+    middles, sizes = _ranges(cfg, device)
+    drawn = torch.rand(4, num_envs, generator=generator, device=device, dtype=torch.float32)
+    # The factor is a Python number: a copy from the host would stall the GPU at every step.
+    velocity = middles + (sizes * share).float() * (drawn[:3] - 0.5)
+    return (velocity * (drawn[3] >= _first_kinds(cfg, device))).T
 
 
 def widened(share: float, progress: float, cfg: CommandConfig) -> float:
@@ -59,6 +79,19 @@ def widened(share: float, progress: float, cfg: CommandConfig) -> float:
     return min(1.0, share + cfg.widen_by) if progress >= cfg.widen_above else share
 
 
+def curriculum_progress(share: float, cfg: CommandConfig) -> float:
+    """Return the progress of the curriculum, from 0 to 1, at a share of the ranges."""
+    start = cfg.start_share
+    return 1.0 if start >= 1.0 else min(1.0, max(0.0, (share - start) / (1.0 - start)))
+
+
+def held(velocity: Tensor, cfg: CommandConfig) -> tuple[CommandState, Tensor]:
+    """Return commands (num_envs, 3) that are never redrawn, zero where too small, and where they ask for motion."""
+    moving = is_moving(velocity, cfg)
+    forever = torch.full_like(velocity[:, 0], torch.inf)
+    return CommandState(velocity * moving[:, None], forever), moving
+
+
 def advance_commands(
     state: CommandState,
     restart: Tensor,
@@ -66,20 +99,25 @@ def advance_commands(
     cfg: CommandConfig,
     generator: torch.Generator,
     share: float = 1.0,
-) -> CommandState:
-    """Advance the timers; redraw from `share` of the ranges where time is up or an episode starts (`restart`)."""
+) -> tuple[CommandState, Tensor]:
+    """Advance the timers; redraw from `share` of the ranges where time is up or an episode starts (`restart`).
+
+    Commands too small to ask for motion are set to zero.
+
+    Returns:
+        The commands, and where they ask for motion, (num_envs,), bool.
+    """
     time_left_s = state.time_left_s - dt_s
-    due = restart | (time_left_s <= 0.0)
-    fresh = sample_commands(len(due), cfg, generator, share)
-    return CommandState(
-        velocity=torch.where(due[:, None], fresh, state.velocity),
-        time_left_s=torch.where(due, cfg.resample_s, time_left_s),
-    )
+    stays = (time_left_s > 0.0) > restart
+    velocity = torch.where(stays[:, None], state.velocity, _draw(len(stays), cfg, generator, share))
+    moving = is_moving(velocity, cfg)
+    # The commands that are kept are zero already where they do not ask for motion.
+    return CommandState(velocity * moving[:, None], torch.where(stays, time_left_s, cfg.resample_s)), moving
 
 
 def command_speed(velocity: Tensor, cfg: CommandConfig) -> Tensor:
     """Return the size of commands (num_envs, 3) as one speed, (num_envs,), m/s; yaw counts by `turning_lever_m`."""
-    return torch.linalg.vector_norm(_as_speeds(velocity, cfg), dim=-1)
+    return torch.linalg.vector_norm(velocity * _levers(cfg, velocity.device), dim=-1)
 
 
 def is_moving(velocity: Tensor, cfg: CommandConfig) -> Tensor:
@@ -93,9 +131,6 @@ def command_progress(velocity: Tensor, achieved: Tensor, cfg: CommandConfig) -> 
     The projection of the achieved velocity (num_envs, 3) on the commanded one, divided by the size of the command: 1 if
     the robot follows it, 0 at rest, negative if the robot moves the other way; 0 for a zero command.
     """
-    wanted, got = _as_speeds(velocity, cfg), _as_speeds(achieved, cfg)
-    return (wanted * got).sum(dim=-1) / (wanted * wanted).sum(dim=-1).clamp_min(1e-6)
-
-
-def _as_speeds(velocity: Tensor, cfg: CommandConfig) -> Tensor:
-    return torch.cat((velocity[:, :2], velocity[:, 2:] * cfg.turning_lever_m), dim=-1)
+    speeds = torch.stack((velocity, achieved)) * _levers(cfg, velocity.device)
+    wanted_squared, along = (speeds * speeds[0]).sum(dim=-1)
+    return along / wanted_squared.clamp_min(1e-6)

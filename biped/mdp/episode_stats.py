@@ -11,7 +11,8 @@ from biped.mdp.terminations import Terminations
 
 CAUSES = ("height", "tilt", "error", "time_out")
 """Fields of `Terminations` that are counted."""
-_COUNTED = ("reward", "moving", "progress", "episodes", "return", "length", *CAUSES)
+_SUMMED = ("reward", "progress", "return", "length")
+_COUNTED = ("moving", "episodes", *CAUSES)
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,18 @@ class EpisodeSummary:
     causes: dict[str, float]
     """Share of the ended episodes by cause: height, tilt, error, time_out."""
 
+    def require_physics(self, num_envs: int, max_share: float) -> None:
+        """Check that the physics failed in at most `max_share` of the environments.
+
+        Raises:
+            FloatingPointError: it failed more often.
+        """
+        if self.errors > max_share * num_envs:
+            raise FloatingPointError(
+                f"the physics failed {self.errors} times in {num_envs} environments in one rollout: lower the gains or "
+                "the action scale (--set env.robot.kp_nm_per_rad, env.control.action_scale_rad), or more substeps"
+            )
+
 
 class EpisodeStats:
     """Accumulates statistics in tensors; the host reads nothing before `drain`."""
@@ -50,7 +63,8 @@ class EpisodeStats:
         self.episode_length = torch.zeros(num_envs, device=device, dtype=torch.float32)
         """Control steps so far in each running episode, (num_envs,)."""
         self._steps = 0
-        self._sums = torch.zeros(len(_COUNTED) + len(self._term_names), device=device, dtype=torch.float32)
+        self._sums = torch.zeros(len(_SUMMED) + len(self._term_names), device=device, dtype=torch.float32)
+        self._counts = torch.zeros(len(_COUNTED), device=device, dtype=torch.int64)
         self._max_return = torch.full((), -torch.inf, device=device, dtype=torch.float32)
 
     def add(
@@ -68,17 +82,16 @@ class EpisodeStats:
         Returns:
             Return and length of each episode so far, (num_envs,) each, before the ended ones are reset to zero.
         """
-        returns = self.episode_return = self.episode_return + rewards
-        lengths = self.episode_length = self.episode_length + 1
+        returns = self.episode_return + rewards
+        lengths = self.episode_length + 1
         done = ends.done
-        ended = torch.stack((torch.ones_like(rewards), returns, lengths, *(getattr(ends, c) for c in CAUSES)), dim=1)
-        walked = torch.stack((rewards, moving.float(), torch.where(moving, progress, 0.0)), dim=1)
-        columns = (walked, torch.where(done[:, None], ended, 0.0), shares)
-        self._sums += torch.cat(columns, dim=1).sum(dim=0)
+        so_far = torch.stack((returns, lengths))
+        added = (rewards, torch.where(moving, progress, 0.0), *torch.where(done, so_far, 0.0))
+        self._sums += torch.cat((*(values[:, None] for values in added), shares), dim=1).sum(dim=0)
+        self._counts += torch.stack((moving, done, *(getattr(ends, cause) for cause in CAUSES))).sum(dim=1)
         # In place, so that a CUDA graph of this can be replayed.
         torch.maximum(self._max_return, torch.where(done, returns, -torch.inf).amax(), out=self._max_return)
-        self.episode_return = torch.where(done, 0.0, returns)
-        self.episode_length = torch.where(done, 0.0, lengths)
+        self.episode_return, self.episode_length = so_far.masked_fill(done, 0.0)
         return returns, lengths
 
     def count(self, steps: int) -> None:
@@ -92,9 +105,12 @@ class EpisodeStats:
 
     def drain(self) -> EpisodeSummary:
         """Read the sums in one transfer and reset them to zero."""
-        *sums, max_return = torch.cat((self._sums, self._max_return[None])).tolist()
-        counted = dict(zip(_COUNTED, sums, strict=False))
-        terms = dict(zip(self._term_names, sums[len(_COUNTED) :], strict=True))
+        # In float64, which has room for counts and sums alike.
+        everything = torch.cat((self._counts.double(), self._sums.double(), self._max_return[None].double()))
+        *sums, max_return = everything.tolist()
+        names = (*_COUNTED, *_SUMMED, *self._term_names)
+        counted = dict(zip(names, sums, strict=True))
+        terms = {name: counted[name] for name in self._term_names}
         episodes, steps = counted["episodes"], max(self._steps, 1)
         summary = EpisodeSummary(
             episodes=int(episodes),
@@ -109,5 +125,6 @@ class EpisodeStats:
         )
         self._steps = 0
         self._sums.zero_()
+        self._counts.zero_()
         self._max_return.fill_(-torch.inf)
         return summary

@@ -7,6 +7,7 @@ legs are in antiphase.
 import math
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -39,25 +40,36 @@ def gait_clock(phase: Tensor, moving: Tensor) -> Tensor:
     return torch.stack((torch.sin(angle), torch.cos(angle)), dim=-1) * moving[:, None]
 
 
-def swing_height(phase: Tensor, swing_share: float) -> Tensor:
-    """Return the half-sine of each leg's swing, (num_envs, 2): 0 in stance, 1 at mid-swing.
+def from_mid_swing(phase: Tensor) -> Tensor:
+    """Return the distance of each leg from its mid-swing, (num_envs, 2), as a share of a stride, at most 1/2.
 
     Args:
         phase: the gait clock, (num_envs,).
+    """
+    past = phase[:, None] - _mid_swings(phase.device)
+    return (past - past.round()).abs()
+
+
+@cache
+def _mid_swings(device: torch.device) -> Tensor:
+    """Return the phase at each leg's mid-swing, (2,)."""
+    # Made on the device: for a copy the host would wait.
+    return 0.25 + 0.5 * torch.arange(2, device=device, dtype=torch.float32)
+
+
+def swing_height(distance: Tensor, swing_share: float) -> Tensor:
+    """Return the half-sine of each leg's swing, (num_envs, 2): 0 in stance, 1 at mid-swing.
+
+    Args:
+        distance: from each leg's mid-swing, (num_envs, 2); see `from_mid_swing`.
         swing_share: share of a stride that each foot is in the air, centred on its mid-swing.
     """
-    return torch.cos(math.pi * (_from_mid_swing(phase) / swing_share).clamp_max(0.5)).clamp_min(0.0)
+    return torch.cos(math.pi * (distance / swing_share).clamp_max(0.5)).clamp_min(0.0)
 
 
-def wanted_contacts(phase: Tensor, swing_share: float) -> Tensor:
-    """Return which feet should be on the ground at this phase, (num_envs, 2), bool; arguments as for `swing_height`."""
-    return _from_mid_swing(phase) > 0.5 * swing_share
-
-
-def _from_mid_swing(phase: Tensor) -> Tensor:
-    """Return the distance of each leg from its mid-swing, (num_envs, 2), as a share of a stride, at most 1/2."""
-    past = torch.stack((phase - 0.25, phase - 0.75), dim=-1)
-    return (past - past.round()).abs()
+def wanted_contacts(distance: Tensor, swing_share: float) -> Tensor:
+    """Return which feet should be on the ground, (num_envs, 2), bool; arguments as for `swing_height`."""
+    return distance > 0.5 * swing_share
 
 
 @dataclass(frozen=True)
@@ -98,9 +110,16 @@ class GaitReference:
 
     def at(self, phase: Tensor) -> Tensor:
         """Return the positions of the pitch joints at a phase (num_envs,): (num_envs, swing_joints), rad."""
-        return self.default_rad + self.amplitude_rad * swing_height(phase, self.swing_share).repeat_interleave(
-            len(self.amplitude_rad) // 2, dim=1
-        )
+        return self.swung(from_mid_swing(phase))
+
+    def swung(self, distance: Tensor) -> Tensor:
+        """Return the positions of the pitch joints, (num_envs, swing_joints), rad.
+
+        Args:
+            distance: from each leg's mid-swing, (num_envs, 2); see `from_mid_swing`.
+        """
+        height = swing_height(distance, self.swing_share)
+        return self.default_rad + (height[:, :, None] * self.amplitude_rad.view(2, -1)).flatten(1)
 
 
 def update_contacts(contacts: Tensor, force_n: Tensor, cfg: GaitConfig) -> Tensor:
@@ -114,7 +133,7 @@ def update_contacts(contacts: Tensor, force_n: Tensor, cfg: GaitConfig) -> Tenso
     Returns:
         The contacts, (num_envs, 2), bool.
     """
-    return (force_n >= cfg.contact_on_n) | (contacts & (force_n >= cfg.contact_off_n))
+    return torch.where(contacts, force_n >= cfg.contact_off_n, force_n >= cfg.contact_on_n)
 
 
 @dataclass(frozen=True)
@@ -147,11 +166,11 @@ class StepState:
 
     def reset(self, mask: Tensor) -> "StepState":
         """Return to the initial state where `mask` (num_envs,) is True."""
-        keep = ~mask
+        column = mask[:, None]
         return StepState(
-            contacts=self.contacts & keep[:, None],
-            air_time_s=self.air_time_s * keep[:, None],
-            supported=self.supported & keep[:, None],
+            contacts=self.contacts > column,
+            air_time_s=self.air_time_s.masked_fill(column, 0.0),
+            supported=self.supported > column,
             last_step=torch.where(mask, -1, self.last_step),
         )
 
@@ -193,32 +212,28 @@ def advance_steps(state: StepState, force_n: Tensor, dt_s: float, cfg: GaitConfi
         The state after the step, and the landings and steps in it.
     """
     contacts = update_contacts(state.contacts, force_n, cfg)
-    other_stands = contacts.flip(1)
-    lifted = state.contacts & ~contacts
-    touchdown = contacts & ~state.contacts
+    touchdown = contacts > state.contacts
     swing_s = torch.where(state.contacts, 0.0, state.air_time_s + dt_s)
-    supported = torch.where(lifted, other_stands, state.supported & other_stands)
-    # Two feet that land together end a jump, whichever foot stood before.
-    landed_alone = touchdown & state.contacts.flip(1)
     # Swings last whole control steps; half a step of margin keeps the bounds clear of rounding.
-    margin_s = 0.5 * dt_s
-    long_enough, short_enough = swing_s > cfg.min_swing_s - margin_s, swing_s < cfg.max_swing_s + margin_s
-    valid_step = landed_alone & state.supported & long_enough & short_enough
+    lasted = swing_s == swing_s.clamp(cfg.min_swing_s - 0.5 * dt_s, cfg.max_swing_s + 0.5 * dt_s)
+    # Support goes up to the step before: two feet that land together end a jump, whichever foot stood before.
+    valid_step = touchdown & state.supported & lasted
 
-    stepping_foot = torch.where(valid_step[:, RIGHT], RIGHT, LEFT)
-    stepped = valid_step.any(dim=1)
-    alternated = stepped & (state.last_step == 1 - stepping_foot)
-    swing_of_step_s = torch.where(valid_step, swing_s, 0.0).amax(dim=1)
+    # At most one foot makes a valid step, because each needs the other one on the ground before.
+    is_right = valid_step[:, RIGHT]
+    stepped = valid_step[:, LEFT] | is_right
+    alternated = valid_step & (state.last_step + is_right == LEFT + RIGHT)[:, None]
 
     after = StepState(
         contacts=contacts,
         air_time_s=torch.where(contacts, 0.0, swing_s),
-        supported=supported & ~contacts,
-        last_step=torch.where(stepped, stepping_foot, state.last_step),
+        # Of a foot in the air; at its lift it is enough that the other one stands now.
+        supported=(contacts.flip(1) & (state.supported | state.contacts)) > contacts,
+        last_step=torch.where(stepped, is_right.long(), state.last_step),
     )
     events = StepEvents(
         touchdown=touchdown,
         valid_step=valid_step,
-        alternated_swing_s=torch.where(alternated, swing_of_step_s, 0.0),
+        alternated_swing_s=torch.where(alternated, swing_s, 0.0).amax(dim=1),
     )
     return after, events

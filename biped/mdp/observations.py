@@ -2,18 +2,16 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
 from types import MappingProxyType
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from biped.config.observation import ObservationConfig, Term
+from biped.config.observation import Term
 from biped.config.randomization import NOMINAL
 from biped.config.task import EnvConfig
 from biped.robot.dynamics import DynamicsSample
-from biped.robot.rotations import quat_rotate_inverse
 from biped.robot.state import BipedState
 
 Source = Literal["imu", "joint encoders", "foot switches", "controller", "state estimator", "simulator"]
@@ -39,21 +37,14 @@ class ObservationInputs:
     """The clipped action of the previous step, (num_envs, num_joints)."""
     gait_clock: Tensor
     """Sine and cosine of the gait's phase, (num_envs, 2), zero while standing is asked for."""
-    default_joint_pos_rad: Tensor
-    """(num_joints,), rad."""
     dynamics: DynamicsSample
     """Differences of the robots from the model."""
-    push_force_w: Tensor
-    """Force of a push in progress, (num_envs, 3), N in the world."""
+    ground_normal_b: Tensor
+    """Unit vector that points out of the ground, (num_envs, 3), in the base frame."""
+    push_force_b: Tensor
+    """Force of a push in progress, (num_envs, 3), N in the base frame."""
     bump_height_m: Tensor
     """Largest bump height of the field that the episode started on, (num_envs,), m; 0 on the plane."""
-
-    @cached_property
-    def up_and_push_b(self) -> Tensor:
-        """The vertical and the push's force in the base frame, (2, num_envs, 3): one rotation costs as much as two."""
-        up_w = torch.zeros_like(self.push_force_w)
-        up_w[:, 2] = 1.0
-        return quat_rotate_inverse(self.state.base_quat_w[None], torch.stack((up_w, self.push_force_w)))
 
 
 @dataclass(frozen=True)
@@ -67,11 +58,13 @@ class TermSpec:
     unit: str
     """Unit of the physical value."""
     value: Callable[[ObservationInputs], Tensor]
-    """The physical value, (num_envs, width) or (num_envs,)."""
+    """The physical value before `zero` is subtracted, (num_envs, width) or (num_envs,)."""
     mirrored: Mirrored
     """How the term changes in the mirror."""
     scale: Callable[[EnvConfig], float] = lambda _: 1.0
     """Factor on the physical value."""
+    zero: Callable[[EnvConfig], float | tuple[float, ...]] = lambda _: 0.0
+    """What is subtracted from the value: one number, or one per joint. It costs less for all terms at once."""
     noise: str | None = None
     """Field of `NoiseConfig` with the standard deviation of the term's noise."""
 
@@ -95,8 +88,8 @@ def _force_scale(cfg: EnvConfig) -> float:
     return 0.2 / cfg.gait.contact_on_n
 
 
-def _factor(name: str) -> Callable[[ObservationInputs], Tensor]:
-    return lambda inputs: getattr(inputs.dynamics, name) - NOMINAL[name]
+def _nominal(name: str) -> Callable[[EnvConfig], float]:
+    return lambda _: NOMINAL[name]
 
 
 TERMS: Mapping[Term, TermSpec] = MappingProxyType(
@@ -163,8 +156,9 @@ TERMS: Mapping[Term, TermSpec] = MappingProxyType(
             "joint positions minus the default pose",
             "joint encoders",
             "rad from the default pose",
-            lambda inputs: inputs.state.joint_pos_rad - inputs.default_joint_pos_rad,
+            lambda inputs: inputs.state.joint_pos_rad,
             "joints",
+            zero=lambda cfg: cfg.robot.default_joint_pos_rad,
             noise="joint_pos_rad",
         ),
         "joint_vel_rad_s": TermSpec(
@@ -209,7 +203,7 @@ TERMS: Mapping[Term, TermSpec] = MappingProxyType(
             "unit vector that points out of the ground, in the base frame",
             "simulator",
             "1",
-            lambda inputs: inputs.up_and_push_b[0],
+            lambda inputs: inputs.ground_normal_b,
             (1.0, -1.0, 1.0),
         ),
         "foot_force": TermSpec(
@@ -224,7 +218,7 @@ TERMS: Mapping[Term, TermSpec] = MappingProxyType(
             "force of a push that is under way, in the base frame",
             "simulator",
             "N",
-            lambda inputs: inputs.up_and_push_b[1],
+            lambda inputs: inputs.push_force_b,
             (1.0, -1.0, 1.0),
             _force_scale,
         ),
@@ -232,9 +226,10 @@ TERMS: Mapping[Term, TermSpec] = MappingProxyType(
             "coefficient of friction between feet and ground, beyond the model's",
             "simulator",
             "1",
-            _factor("friction"),
+            lambda inputs: inputs.dynamics.friction,
             (1.0,),
             _constant(2.0),
+            _nominal("friction"),
         ),
         "torso_mass_kg": TermSpec(
             "mass added to the torso",
@@ -256,17 +251,19 @@ TERMS: Mapping[Term, TermSpec] = MappingProxyType(
             "factor on each motor's stiffness and torque, minus 1",
             "simulator",
             "1",
-            _factor("strength"),
+            lambda inputs: inputs.dynamics.strength,
             "joint sizes",
             _constant(5.0),
+            _nominal("strength"),
         ),
         "damping": TermSpec(
             "factor on each motor's damping, minus 1",
             "simulator",
             "1",
-            _factor("damping"),
+            lambda inputs: inputs.dynamics.damping,
             "joint sizes",
             _constant(5.0),
+            _nominal("damping"),
         ),
         "joint_friction_nm": TermSpec(
             "dry friction of each joint beyond the model's",
@@ -280,9 +277,10 @@ TERMS: Mapping[Term, TermSpec] = MappingProxyType(
             "factor on each motor's reflected inertia, minus 1",
             "simulator",
             "1",
-            _factor("armature"),
+            lambda inputs: inputs.dynamics.armature,
             "joint sizes",
             _constant(5.0),
+            _nominal("armature"),
         ),
         "backlash_rad": TermSpec(
             "play of each joint's gear",
@@ -328,6 +326,8 @@ class ObservationTerm:
     """Unit of the physical value."""
     noise: float = 0.0
     """Standard deviation of the Gaussian noise on the physical value."""
+    zeros: tuple[float, ...] = ()
+    """What is subtracted from the value, one entry per number."""
 
 
 @dataclass(frozen=True)
@@ -355,7 +355,9 @@ class ObservationLayout:
         for name in names:
             spec = TERMS[name]
             deviation = getattr(noise, spec.noise) if noisy and spec.noise else 0.0
-            terms.append(ObservationTerm(name, spec.width(cfg), spec.scale(cfg), spec.unit, deviation))
+            width, zero = spec.width(cfg), spec.zero(cfg)
+            zeros = zero if isinstance(zero, tuple) else (zero,) * width
+            terms.append(ObservationTerm(name, width, spec.scale(cfg), spec.unit, deviation, zeros))
         return cls(tuple(terms))
 
     @property
@@ -376,19 +378,6 @@ class ObservationLayout:
         return torch.cat(
             [torch.full((term.width,), term.noise * term.scale, dtype=torch.float32) for term in self.terms]
         ).to(device)
-
-    def observe(self, inputs: ObservationInputs, cfg: ObservationConfig) -> Tensor:
-        """Scale, concatenate and clip the values of all terms into (num_envs, self.width)."""
-        values = [TERMS[term.name].value(inputs) for term in self.terms]
-        observation = torch.cat([value if value.dim() == 2 else value[:, None] for value in values], dim=-1)
-        return (observation * _scales(self, observation.device)).clamp(-cfg.clip, cfg.clip)
-
-
-@cache
-def _scales(layout: ObservationLayout, device: torch.device) -> Tensor:
-    """Return the factor on each number of an observation, (layout.width,)."""
-    factors = [term.scale for term in layout.terms for _ in range(term.width)]
-    return torch.tensor(factors, device=device, dtype=torch.float32)
 
 
 def group_widths(cfg: EnvConfig) -> dict[str, int]:

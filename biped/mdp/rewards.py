@@ -6,6 +6,7 @@ the control step. An event is a rate over that one step, so that it is worth its
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from biped.config.task import EnvConfig, RewardWeights
-from biped.mdp.gait import GaitReference, StepEvents, wanted_contacts
+from biped.mdp.gait import GaitReference, StepEvents, from_mid_swing, wanted_contacts
 from biped.robot.actuators import Motors, available_torque
 from biped.robot.rotations import quat_rotate_inverse
 from biped.robot.state import BipedState
@@ -43,6 +44,18 @@ class RewardInputs:
     """Whether the command asks for motion rather than for standing, (num_envs,), bool."""
     progress: Tensor
     """Share of the commanded velocity that is achieved, (num_envs,); see `commands.command_progress`."""
+
+    # Several terms need these. A kernel for all numbers costs as much as a kernel for one.
+
+    @cached_property
+    def velocity_error(self) -> Tensor:
+        """Distance of each velocity from its command, (num_envs, 3): m/s, m/s, rad/s."""
+        return (self.command - self.state.walking_velocity_b).abs()
+
+    @cached_property
+    def from_mid_swing(self) -> Tensor:
+        """Distance of each leg from its mid-swing, (num_envs, 2), as a share of a stride."""
+        return from_mid_swing(self.phase)
 
 
 @dataclass(frozen=True)
@@ -97,20 +110,17 @@ def tracking_lin_vel_x(inputs: RewardInputs, model: RewardModel) -> Tensor:
 
     The usual exp(-error² / width) is flat both near the command and far from it; this function is not.
     """
-    error = inputs.command[:, 0] - inputs.state.base_lin_vel_b[:, 0]
-    return torch.exp(-error.abs() / model.cfg.reward.lin_vel_x_scale_m_s)
+    return torch.exp(inputs.velocity_error[:, 0] / -model.cfg.reward.lin_vel_x_scale_m_s)
 
 
 def tracking_lin_vel_y(inputs: RewardInputs, model: RewardModel) -> Tensor:
     """exp(-|error| / scale) of the velocity to the left."""
-    error = inputs.command[:, 1] - inputs.state.base_lin_vel_b[:, 1]
-    return torch.exp(-error.abs() / model.cfg.reward.lin_vel_y_scale_m_s)
+    return torch.exp(inputs.velocity_error[:, 1] / -model.cfg.reward.lin_vel_y_scale_m_s)
 
 
 def tracking_ang_vel(inputs: RewardInputs, model: RewardModel) -> Tensor:
     """exp(-|error| / scale) of the yaw rate."""
-    error = inputs.command[:, 2] - inputs.state.base_ang_vel_b[:, 2]
-    return torch.exp(-error.abs() / model.cfg.reward.ang_vel_scale_rad_s)
+    return torch.exp(inputs.velocity_error[:, 2] / -model.cfg.reward.ang_vel_scale_rad_s)
 
 
 def alive_bonus(inputs: RewardInputs, _: RewardModel) -> Tensor:
@@ -126,8 +136,8 @@ def sinusoidal_gait(inputs: RewardInputs, model: RewardModel) -> Tensor:
     stand.
     """
     reference = model.gait_reference
-    error = inputs.state.joint_pos_rad[:, reference.joint_indices] - reference.at(inputs.phase)
-    match = torch.exp(-error.square().sum(dim=1) / model.cfg.reward.gait_variance_rad2)
+    error = inputs.state.joint_pos_rad[:, reference.joint_indices] - reference.swung(inputs.from_mid_swing)
+    match = torch.exp(error.square().sum(dim=1) / -model.cfg.reward.gait_variance_rad2)
     gate = (inputs.progress / model.cfg.reward.gait_full_pay_progress).clamp(0.0, 1.0)
     return match * gate * inputs.moving
 
@@ -150,13 +160,13 @@ def contact_schedule(inputs: RewardInputs, model: RewardModel) -> Tensor:
     moment of double support between two swings (after the clock-scheduled contacts of Siekmann et al. 2021,
     arXiv:2011.01387).
     """
-    wanted = wanted_contacts(inputs.phase, model.cfg.gait.swing_share)
+    wanted = wanted_contacts(inputs.from_mid_swing, model.cfg.gait.swing_share)
     return (inputs.contacts == wanted).all(dim=1) * inputs.moving.float()
 
 
 def standing_still(inputs: RewardInputs, _: RewardModel) -> Tensor:
     """1 while both feet are on the ground and the command is to stand."""
-    return (inputs.contacts.all(dim=1) & ~inputs.moving).float()
+    return (inputs.contacts.all(dim=1) > inputs.moving).float()
 
 
 def height_maintenance(inputs: RewardInputs, model: RewardModel) -> Tensor:
@@ -243,8 +253,13 @@ def active_terms(weights: RewardWeights) -> tuple[str, ...]:
     return tuple(name for name in TERMS if getattr(weights, name) != 0.0)
 
 
-def compute_rewards(inputs: RewardInputs, model: RewardModel) -> tuple[Tensor, Tensor]:
+def compute_rewards(inputs: RewardInputs, model: RewardModel, failed: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Return the weighted sum of the active terms.
+
+    Args:
+        inputs: the control step.
+        model: constants.
+        failed: where the physics failed, (num_envs,), bool; there everything is 0, so that no NaN spreads.
 
     Returns:
         The reward of the step, (num_envs,), and each active term's share of it, (num_envs, len(active_terms)).
@@ -253,4 +268,6 @@ def compute_rewards(inputs: RewardInputs, model: RewardModel) -> tuple[Tensor, T
     if not names:
         return torch.zeros_like(inputs.phase), inputs.phase.new_zeros(len(inputs.phase), 0)
     shares = torch.stack([TERMS[name](inputs, model) for name in names], dim=1) * model.prices
+    if failed is not None:
+        shares = shares.masked_fill(failed[:, None], 0.0)
     return shares.sum(dim=1), shares

@@ -36,7 +36,7 @@ class Terminations:
     @cached_property
     def truncated(self) -> Tensor:
         """Whether the episode was cut off in a state that has a value, (num_envs,), bool."""
-        return self.time_out & ~self.terminated
+        return self.time_out > self.terminated
 
     @cached_property
     def done(self) -> Tensor:
@@ -56,10 +56,10 @@ def check_terminations(
         cfg: limits.
     """
     # The angle between the base's z axis and vertical has the cosine -g_z.
-    cos_tilt = -state.projected_gravity_b[:, 2]
+    minus_cos_tilt = state.projected_gravity_b[:, 2]
     return Terminations(
         height=state.base_height_m < cfg.min_base_height_m,
-        tilt=cos_tilt < math.cos(cfg.max_tilt_rad),
+        tilt=minus_cos_tilt > -math.cos(cfg.max_tilt_rad),
         error=state.error,
         time_out=episode_steps >= max_episode_steps,
     )

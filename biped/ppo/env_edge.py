@@ -63,7 +63,7 @@ class TensorEdge:
     def step(self, actions: Tensor) -> Step:
         """Step with actions (n_envs, ...)."""
         observations, rewards, terminated, truncated, infos = self._env.step_tensor(actions)
-        dones, cut = terminated | truncated, truncated & ~terminated
+        dones, cut = terminated | truncated, truncated > terminated
         # On the host this check is free, and in most steps it saves a pass of the critic.
         none_cut = cut.device.type == "cpu" and not cut.any()
         returned = {

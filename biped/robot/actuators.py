@@ -46,7 +46,7 @@ class Actuation:
         The play operator: Nordin and Gutman 2002, "Controlling mechanical systems with backlash - a survey".
         """
         half = 0.5 * backlash_rad
-        output = torch.minimum(torch.maximum(self.joint_targets_rad, targets_rad - half), targets_rad + half)
+        output = torch.clamp(self.joint_targets_rad, targets_rad - half, targets_rad + half)
         return Actuation(self.history, output)
 
 
@@ -94,8 +94,8 @@ def available_torque(torque_nm: Tensor, vel_rad_s: Tensor, motors: Motors) -> Te
         vel_rad_s: joint velocities, of the same shape (rad/s).
         motors: limits of each joint.
     """
-    driving_speed = (vel_rad_s * torque_nm.sign()).clamp_min(0.0)
-    curve = motors.stall_torque_nm * (1.0 - driving_speed / motors.velocity_limit_rad_s).clamp_min(0.0)
+    driving_speed = vel_rad_s * torque_nm.sign()
+    curve = motors.stall_torque_nm * (1.0 - driving_speed / motors.velocity_limit_rad_s).clamp(0.0, 1.0)
     return torch.minimum(curve, motors.effort_limit_nm)
 
 

@@ -1,5 +1,6 @@
 """Randomisation in the environment: what the policy sees and what the robot does, in real simulators."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from biped.config.randomization import (
 from biped.config.robot import ControlConfig
 from biped.config.task import EnvConfig
 from biped.env.env import BipedEnv, make_env
+from biped.robot.rotations import leaning, quat_from_yaw, quat_rotate, quat_rotate_inverse
 from biped.sim.scene import make_scene
 from biped_config import cpu_preset, randomization_preset
 from tests.conftest import one_group, side_by_side
@@ -42,7 +44,7 @@ def test_noise_is_on_the_channels_that_have_it_and_of_its_size() -> None:
     env, exact = build(RandomizationConfig(noise=noise)), build(RandomizationConfig())
     exact_start, _ = exact.reset(seed=1)
     env.reset(seed=1)
-    many = torch.stack([env._observe() for _ in range(500)])
+    many = torch.stack([env._observe(env.randomizer.noise()) for _ in range(500)])
     slices, std = env.layout.slices(), many.std(dim=0).mean(dim=0)
     scale = env.cfg.observation.ang_vel_scale
     assert std[slices["base_ang_vel_b"]].tolist() == pytest.approx([0.2 * scale] * 3, rel=0.05)
@@ -120,7 +122,7 @@ def test_nominal_robots_are_left_alone_and_the_others_are_not() -> None:
     assert (env.state.base_lin_vel_b[~nominal].abs().sum(dim=1) > 0).all()
     assert (env.state.projected_gravity_b[nominal, :2].abs() < 1e-6).all()
     assert (env.randomizer.dynamics.latency_steps[nominal] == 0).all()
-    noise = env._observe() - env._observe()
+    noise = env._observe(env.randomizer.noise()) - env._observe(env.randomizer.noise())
     assert (noise[nominal] == 0).all()
     assert (noise[~nominal].abs().sum(dim=1) > 0).all()
     env.hold_commands(torch.zeros(COUNT, 3))
@@ -211,3 +213,22 @@ def test_where_nothing_is_randomised_no_draw_is_made_for_it() -> None:
     plain, prepared = build(RandomizationConfig(), seed=5), build(randomization_preset("none"), seed=5)
     for one, two in zip(walk(plain, 30), walk(prepared, 30), strict=True):
         assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize("is_sloped", [False, True])
+def test_the_ground_and_a_push_are_seen_from_the_base(is_sloped: bool) -> None:
+    slope = Randomized("startup", (0.1, 0.1)) if is_sloped else RandomizationConfig().slope_rad
+    env = build(RandomizationConfig(push=PushConfig(force_n=3.0), slope_rad=slope))
+    env.reset(seed=1)
+    gravity_w = env.randomizer.dynamics.gravity_direction
+    turned = leaning(quat_from_yaw(torch.full((COUNT,), 0.5 * math.pi)), torch.full((COUNT,), 0.1), torch.zeros(COUNT))
+    state = replace(env.state, base_quat_w=turned, projected_gravity_b=quat_rotate_inverse(turned, gravity_w))
+    force_w = torch.tensor([[0.0, 3.0, 0.0]]).repeat(COUNT, 1)
+    env.randomizer._pushes = replace(env.randomizer._pushes, force_w=force_w)
+    hidden = env.randomizer.hidden(state)
+    assert hidden["push_force_b"][0].tolist() == pytest.approx([3.0, 0.0, 0.0], abs=0.02), "ahead of who looks left"
+    torch.testing.assert_close(quat_rotate(turned, hidden["push_force_b"]), force_w)
+    # The ground's normal is the world's z axis, whatever gravity does.
+    torch.testing.assert_close(
+        quat_rotate(turned, hidden["ground_normal_b"]), torch.tensor([[0.0, 0.0, 1.0]]).repeat(COUNT, 1)
+    )

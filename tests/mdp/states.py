@@ -56,9 +56,8 @@ def standing_inputs(command: tuple[float, float, float] = (0.4, 0.0, 0.0), **cha
         progress=torch.zeros(1),
     )
     changed = replace(inputs, **changes)
-    state = changed.state
-    achieved = torch.cat((state.base_lin_vel_b[:, :2], state.base_ang_vel_b[:, 2:]), dim=-1)
-    return replace(changed, progress=command_progress(changed.command, achieved, CONFIG.command))
+    progress = command_progress(changed.command, changed.state.walking_velocity_b, CONFIG.command)
+    return replace(changed, progress=progress)
 
 
 def observed(count: int = 1, **changes: object) -> ObservationInputs:
@@ -70,9 +69,9 @@ def observed(count: int = 1, **changes: object) -> ObservationInputs:
         contacts=torch.tensor([[True, False]]).repeat(count, 1),
         previous_action=torch.full((count, len(robot.joint_names)), 0.7),
         gait_clock=torch.tensor([[1.0, 0.0]]).repeat(count, 1),
-        default_joint_pos_rad=torch.tensor(robot.default_joint_pos_rad),
         dynamics=sample_dynamics(cfg, robot, count, torch.Generator()),
-        push_force_w=torch.zeros(count, 3),
+        ground_normal_b=torch.tensor([[0.0, 0.0, 1.0]]).repeat(count, 1),
+        push_force_b=torch.zeros(count, 3),
         bump_height_m=torch.zeros(count),
     )
     return replace(inputs, **changes)

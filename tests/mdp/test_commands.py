@@ -12,7 +12,6 @@ from biped.mdp.commands import (
     command_progress,
     command_speed,
     is_moving,
-    sample_commands,
     widened,
 )
 
@@ -31,8 +30,15 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def drawn_commands(cfg: CommandConfig, seed: int = 0, share: float = 1.0) -> torch.Tensor:
+    """Return the commands of many episodes that begin."""
+    begun = CommandState.initial(20_000, CPU)
+    everywhere = torch.ones(20_000, dtype=torch.bool)
+    return advance_commands(begun, everywhere, 0.02, cfg, generator(seed), share)[0].velocity
+
+
 def test_commands_fill_their_ranges() -> None:
-    drawn = sample_commands(20_000, CFG, generator())
+    drawn = drawn_commands(CFG)
     for column, (low, high) in zip(drawn.T, (CFG.lin_vel_x_m_s, CFG.lin_vel_y_m_s, CFG.ang_vel_rad_s), strict=True):
         assert low <= column.min() < low + 0.01
         assert high - 0.01 < column.max() <= high
@@ -41,13 +47,13 @@ def test_commands_fill_their_ranges() -> None:
 
 def test_the_standing_share_is_exactly_zero() -> None:
     cfg = replace(CFG, standing_fraction=0.25)
-    still = (sample_commands(20_000, cfg, generator()) == 0).all(dim=1)
+    still = (drawn_commands(cfg) == 0).all(dim=1)
     assert still.float().mean().item() == pytest.approx(0.25, abs=0.02)
 
 
 def test_the_turning_share_turns_on_the_spot() -> None:
     cfg = replace(CFG, standing_fraction=0.25, turning_fraction=0.5)
-    drawn = sample_commands(20_000, cfg, generator())
+    drawn = drawn_commands(cfg)
     turning = (drawn[:, :2] == 0).all(dim=1) & (drawn[:, 2] != 0)
     assert turning.float().mean().item() == pytest.approx(0.5, abs=0.02)
     assert 0.3 <= drawn[turning, 2].min() < 0.31
@@ -56,7 +62,7 @@ def test_the_turning_share_turns_on_the_spot() -> None:
 
 def test_commands_too_small_to_ask_for_motion_are_made_zero() -> None:
     cfg = CommandConfig(standing_fraction=0.0, turning_fraction=0.3)
-    drawn = sample_commands(20_000, cfg, generator())
+    drawn = drawn_commands(cfg)
     zero = (drawn == 0).all(dim=1)
     assert (is_moving(drawn, cfg) == ~zero).all()
     assert 0.02 < zero.float().mean() < 0.3
@@ -69,28 +75,28 @@ def test_shares_of_more_than_everything_are_refused() -> None:
 
 def test_commands_stay_until_their_time_is_up_and_then_change() -> None:
     cfg, draws = CommandConfig(resample_s=0.1, standing_fraction=0.0), generator()
-    state = advance_commands(CommandState.initial(4, CPU), ~NEVER, 0.02, cfg, draws)
+    state, _ = advance_commands(CommandState.initial(4, CPU), ~NEVER, 0.02, cfg, draws)
     first = state.velocity
     for _ in range(4):
-        state = advance_commands(state, NEVER, 0.02, cfg, draws)
+        state, _ = advance_commands(state, NEVER, 0.02, cfg, draws)
         torch.testing.assert_close(state.velocity, first)
-    state = advance_commands(state, NEVER, 0.0201, cfg, draws)
+    state, _ = advance_commands(state, NEVER, 0.0201, cfg, draws)
     assert (state.velocity != first).all()
 
 
 def test_a_new_episode_has_a_new_command_and_leaves_the_others_alone() -> None:
     draws = generator()
-    state = advance_commands(CommandState.initial(4, CPU), ~NEVER, 0.02, CFG, draws)
+    state, _ = advance_commands(CommandState.initial(4, CPU), ~NEVER, 0.02, CFG, draws)
     restart = torch.tensor([False, True, False, False])
-    after = advance_commands(state, restart, 0.02, CFG, draws)
+    after, _ = advance_commands(state, restart, 0.02, CFG, draws)
     changed = (after.velocity != state.velocity).any(dim=1)
     assert changed.tolist() == restart.tolist()
     assert after.time_left_s[1] == CFG.resample_s
 
 
 def test_the_same_seed_draws_the_same() -> None:
-    torch.testing.assert_close(sample_commands(8, CFG, generator(3)), sample_commands(8, CFG, generator(3)))
-    assert not torch.equal(sample_commands(8, CFG, generator(3)), sample_commands(8, CFG, generator(4)))
+    torch.testing.assert_close(drawn_commands(CFG, 3), drawn_commands(CFG, 3))
+    assert not torch.equal(drawn_commands(CFG, 3), drawn_commands(CFG, 4))
 
 
 def test_size_of_a_command_counts_yaw_by_its_lever() -> None:
@@ -100,7 +106,7 @@ def test_size_of_a_command_counts_yaw_by_its_lever() -> None:
 
 
 def test_the_share_narrows_each_range_around_its_middle() -> None:
-    drawn = sample_commands(20_000, CFG, generator(), share=0.5)
+    drawn = drawn_commands(CFG, share=0.5)
     for column, (low, high) in zip(drawn.T, ((0.0, 0.4), (-0.05, 0.05), (0.375, 0.525)), strict=True):
         assert low <= column.min() < low + 0.01
         assert high - 0.01 < column.max() <= high

@@ -10,6 +10,7 @@ from biped.config.task import EnvConfig
 from biped.mdp.commands import is_moving
 from biped.mdp.gait import gait_clock, update_contacts
 from biped.mdp.observations import ObservationInputs, ObservationLayout
+from biped.mdp.observer import Observer
 from biped.mdp.randomization import sample_dynamics
 from biped.mdp.symmetry import mirror_observation
 from biped.ppo.mirror import Reflection
@@ -127,14 +128,14 @@ def test_a_mirrored_robot_under_mirrored_targets_moves_in_the_mirror(scene: Scen
             contacts=contacts,
             previous_action=previous,
             gait_clock=gait_clock(phases, is_moving(commands, env_config.command)),
-            default_joint_pos_rad=default,
             dynamics=dynamics,
-            push_force_w=torch.zeros(2 * half, 3),
+            ground_normal_b=-state.projected_gravity_b,
+            push_force_b=torch.zeros(2 * half, 3),
             bump_height_m=torch.zeros(2 * half),
         )
-        seen = LAYOUT.observe(inputs, env_config.observation)
+        seen = Observer.build((LAYOUT,), env_config.observation, CPU)(inputs)
         torch.testing.assert_close(OBSERVATION(seen[:half]), seen[half:], atol=5e-3, rtol=0.0)
-        known = EVERYTHING.observe(inputs, env_config.observation)
+        known = Observer.build((EVERYTHING,), env_config.observation, CPU)(inputs)
         # Forces of a foot that lands differ by more than rounding: contacts are stiff.
         torch.testing.assert_close(OF_CRITIC(known[:half]), known[half:], atol=2e-2, rtol=0.0)
         largest_turn = max(largest_turn, float(state.base_ang_vel_b[:half, 2].abs().max()))
