@@ -56,11 +56,11 @@ ENVIRONMENTS = {
     "foot switches": replace(drawn_again(PLAIN, "mild"), robot=replace(PLAIN.robot, foot_switches=True)),
 }
 KERNELS_OF_A_STEP = {
-    "alike": 227,
-    "mild": 473,
-    "full": 473,
-    "full, drawn at each reset": 513,
-    "foot switches": 515,
+    "alike": 223,
+    "mild": 469,
+    "full": 469,
+    "full, drawn at each reset": 509,
+    "foot switches": 511,
 }
 """At most so many per control step, the stub's own left out."""
 KERNELS_OF_GENESIS = {"alike": 13, "full, drawn at each reset": 19}
@@ -218,13 +218,13 @@ LEARNERS = {
     "without a mirror": small(mirror=False),
 }
 KERNELS_OF_LEARNING = {
-    "fp32": (65, 283),
-    "bf16": (106, 335),
-    "adaptive rate": (65, 284),
-    "target KL": (65, 286),
-    "observations as they are": (65, 283),
-    "without memory": (73, 282),
-    "without a mirror": (46, 248),
+    "fp32": (59, 199),
+    "bf16": (98, 250),
+    "adaptive rate": (59, 200),
+    "target KL": (59, 203),
+    "observations as they are": (59, 199),
+    "without memory": (67, 197),
+    "without a mirror": (45, 198),
 }
 """At most so many per step of a rollout, and per minibatch; an LSTM call is one, the environment's are left out."""
 WAITS_OF_A_ROLLOUT = Counter({"ppo/env_edge.py": 1})

@@ -31,7 +31,7 @@ from biped.mdp.episode_stats import EpisodeStats, EpisodeSummary
 from biped.mdp.gait import StepEvents, StepState, advance_phase, advance_steps, gait_clock
 from biped.mdp.observations import ObservationInputs, ObservationLayout, group_widths
 from biped.mdp.observer import Observer
-from biped.mdp.rewards import RewardInputs, RewardModel, active_terms, compute_rewards
+from biped.mdp.rewards import RewardInputs, RewardModel, active_terms, compute_rewards, follow
 from biped.mdp.terminations import check_terminations
 from biped.robot.state import BipedState, select_state
 from biped.sim.scene import Graph, ResetPose, Scene, make_scene
@@ -84,8 +84,7 @@ class BipedEnv(VectorEnv):
         self._generator.manual_seed(seed)
         self._all = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
         self._starts = Starts(cfg, scene, default_pos_rad, self._generator)
-        self._phase = torch.zeros(self.num_envs, device=self.device, dtype=torch.float32)
-        self._episode_steps = torch.zeros(self.num_envs, device=self.device, dtype=torch.float32)
+        self._phase, self._episode_steps = torch.zeros(2, self.num_envs, device=self.device, dtype=torch.float32)
         self._max_episode_steps = round(cfg.termination.episode_s / cfg.sim.control_dt_s)
         self._previous_action = torch.zeros(self.num_envs, joints, device=self.device, dtype=torch.float32)
         self._randomizer = Randomizer(cfg, scene, default_pos_rad, self._generator)
@@ -273,17 +272,17 @@ class BipedEnv(VectorEnv):
         self, state: BipedState, actions: Tensor, command_share: float, difficulty: float
     ) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]], BipedState | None]:
         """Return the results of a step, and the states in which episodes start where one ended; None: none did."""
-        cfg = self.cfg
-        dt_s, moving = cfg.sim.control_dt_s, self._moving
+        cfg, dt_s, moving = self.cfg, self.cfg.sim.control_dt_s, self._moving
         self._episode_steps = self._episode_steps + 1
         self._phase = advance_phase(self._phase, cfg.gait.frequency_hz, dt_s)
         self._steps, self._events = advance_steps(self._steps, state.foot_force_n, dt_s, cfg.gait)
         ends = check_terminations(state, self._episode_steps, self._max_episode_steps, cfg.termination)
-        progress = command_progress(self._command.velocity, state.walking_velocity_b, cfg.command)
+        command, velocity = self._command.velocity, state.walking_velocity_b
+        progress = command_progress(command, velocity, cfg.command)
         rewards, shares = compute_rewards(
             RewardInputs(
                 state=state,
-                command=self._command.velocity,
+                command=command,
                 action=actions,
                 previous_action=self._previous_action,
                 phase=self._phase,
@@ -292,6 +291,7 @@ class BipedEnv(VectorEnv):
                 fell=ends.fell,
                 moving=moving,
                 progress=progress,
+                following=follow(command, velocity, self._rewards),
             ),
             self._rewards,
             failed=ends.error,

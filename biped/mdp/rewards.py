@@ -44,17 +44,12 @@ class RewardInputs:
     """Whether the command asks for motion rather than for standing, (num_envs,), bool."""
     progress: Tensor
     """Share of the commanded velocity that is achieved, (num_envs,); see `commands.command_progress`."""
-
-    # Several terms need these. A kernel for all numbers costs as much as a kernel for one.
-
-    @cached_property
-    def velocity_error(self) -> Tensor:
-        """Distance of each velocity from its command, (num_envs, 3): m/s, m/s, rad/s."""
-        return (self.command - self.state.walking_velocity_b).abs()
+    following: Tensor
+    """How well each commanded velocity is followed, (num_envs, 3), from 0 to 1; see `follow`."""
 
     @cached_property
     def from_mid_swing(self) -> Tensor:
-        """Distance of each leg from its mid-swing, (num_envs, 2), as a share of a stride."""
+        """Distance of each leg from its mid-swing, (num_envs, 2), as a share of a stride; for several terms."""
         return from_mid_swing(self.phase)
 
 
@@ -72,6 +67,8 @@ class RewardModel:
     """Gains and limits of each joint."""
     posture_joints: Tensor
     """Indices of the joints that `similar_to_default` keeps in place: those that the gait does not swing."""
+    minus_velocity_scales: Tensor
+    """Minus the error of each commanded velocity that earns 1/e of the reward, (3,): m/s, m/s, rad/s."""
     prices: Tensor
     """Weight of each active term for one control step, (num_active_terms,)."""
 
@@ -93,6 +90,11 @@ class RewardModel:
             posture_joints=torch.tensor(
                 [i for i in range(len(robot.joint_names)) if i not in swung], device=device, dtype=torch.int64
             ),
+            minus_velocity_scales=-torch.tensor(
+                (cfg.reward.lin_vel_x_scale_m_s, cfg.reward.lin_vel_y_scale_m_s, cfg.reward.ang_vel_scale_rad_s),
+                device=device,
+                dtype=torch.float32,
+            ),
             prices=torch.tensor(
                 [getattr(cfg.reward.weights, name) * cfg.sim.control_dt_s for name in active_terms(cfg.reward.weights)],
                 device=device,
@@ -105,22 +107,27 @@ RewardTerm = Callable[[RewardInputs, RewardModel], Tensor]
 """Maps a control step to the term's rate, (num_envs,)."""
 
 
-def tracking_lin_vel_x(inputs: RewardInputs, model: RewardModel) -> Tensor:
-    """exp(-|error| / scale) of the forward velocity: 1 when the command is met.
+def follow(command: Tensor, velocity: Tensor, model: RewardModel) -> Tensor:
+    """exp(-|error| / scale) of each commanded velocity, (num_envs, 3): 1 when the command is met.
 
     The usual exp(-error² / width) is flat both near the command and far from it; this function is not.
     """
-    return torch.exp(inputs.velocity_error[:, 0] / -model.cfg.reward.lin_vel_x_scale_m_s)
+    return torch.exp((command - velocity).abs() / model.minus_velocity_scales)
 
 
-def tracking_lin_vel_y(inputs: RewardInputs, model: RewardModel) -> Tensor:
+def tracking_lin_vel_x(inputs: RewardInputs, _: RewardModel) -> Tensor:
+    """exp(-|error| / scale) of the forward velocity; see `follow`."""
+    return inputs.following[:, 0]
+
+
+def tracking_lin_vel_y(inputs: RewardInputs, _: RewardModel) -> Tensor:
     """exp(-|error| / scale) of the velocity to the left."""
-    return torch.exp(inputs.velocity_error[:, 1] / -model.cfg.reward.lin_vel_y_scale_m_s)
+    return inputs.following[:, 1]
 
 
-def tracking_ang_vel(inputs: RewardInputs, model: RewardModel) -> Tensor:
+def tracking_ang_vel(inputs: RewardInputs, _: RewardModel) -> Tensor:
     """exp(-|error| / scale) of the yaw rate."""
-    return torch.exp(inputs.velocity_error[:, 2] / -model.cfg.reward.ang_vel_scale_rad_s)
+    return inputs.following[:, 2]
 
 
 def alive_bonus(inputs: RewardInputs, _: RewardModel) -> Tensor:
@@ -136,7 +143,7 @@ def sinusoidal_gait(inputs: RewardInputs, model: RewardModel) -> Tensor:
     stand.
     """
     reference = model.gait_reference
-    error = inputs.state.joint_pos_rad[:, reference.joint_indices] - reference.swung(inputs.from_mid_swing)
+    error = inputs.state.joint_pos_rad.index_select(1, reference.joint_indices) - reference.swung(inputs.from_mid_swing)
     match = torch.exp(error.square().sum(dim=1) / -model.cfg.reward.gait_variance_rad2)
     gate = (inputs.progress / model.cfg.reward.gait_full_pay_progress).clamp(0.0, 1.0)
     return match * gate * inputs.moving
@@ -194,7 +201,7 @@ def action_rate(inputs: RewardInputs, _: RewardModel) -> Tensor:
 def similar_to_default(inputs: RewardInputs, model: RewardModel) -> Tensor:
     """Sum of |deviation| from the default pose over the joints that the gait does not swing, rad."""
     deviation = inputs.state.joint_pos_rad - model.default_joint_pos_rad
-    return deviation[:, model.posture_joints].abs().sum(dim=1)
+    return deviation.index_select(1, model.posture_joints).abs().sum(dim=1)
 
 
 def feet_apart(inputs: RewardInputs, model: RewardModel) -> Tensor:

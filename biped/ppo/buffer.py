@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from stable_baselines3.common.preprocessing import get_action_dim, get_obs_shape
 from torch import Tensor
 
 from biped.ppo.mirror import Mirror, Reflection
-from biped.ppo.recurrent_pass import LstmState, Observations, forget_where
+from biped.ppo.recurrent_pass import LstmState, Observations
 from biped.ppo.sequences import Block, cut_at_starts
 
 _TORCH_DTYPES = {name: getattr(torch, name) for name in ("uint8", "int8", "int16", "int32", "int64")}
@@ -74,12 +74,24 @@ class Minibatch:
     """Indices of the slots that are not padding, (n_transitions,); None without padding."""
     states: RNNStates
     """LSTM states at the start of the sequences."""
-    as_it_was: Tensor | None = None
-    """1 for an original transition and 0 for a mirrored one, (n_transitions,); None: all are original."""
+    weights: Tensor | None = None
+    """Weights of the transitions in a divergence, (n_transitions,), of sum 1: 0 for mirrored ones, equal for others, or
+    for all of them if all are mirrored; None: nothing is mirrored."""
 
     def without_padding(self, values: Tensor) -> Tensor:
         """Return the rows (n_transitions, ...) of `values` (n_slots, ...) that are not padding."""
         return values if self.filled is None else values.index_select(0, self.filled)
+
+
+class _Both(NamedTuple):
+    """A rollout as it was, and its mirror image if there is a mirror."""
+
+    observations: Observations
+    """(n_steps × n_envs, ...) of the rollout, then as many of its mirror image."""
+    actions: Tensor
+    """Like the observations."""
+    states: RNNStates
+    """LSTM states at the start, (layers, ..., lstm_hidden_size): of each environment, of its image, and zeros."""
 
 
 class DeviceRolloutBuffer:
@@ -135,13 +147,17 @@ class DeviceRolloutBuffer:
         whole = isinstance(action_space, spaces.Discrete | spaces.MultiDiscrete)
         self.actions = zeros(action_shape, torch.int64 if whole else torch.float32)
         self.means = zeros(action_shape) if keep_means else None
-        self.rewards, self.values, self.log_probs, self.advantages, self.returns = (zeros() for _ in range(5))
+        self.rewards = zeros()
+        # One tensor, of which a minibatch takes its columns at once.
+        self._figures = torch.zeros(4, n_steps, n_envs, dtype=torch.float32, device=device)
+        self.values, self.log_probs, self.advantages, self.returns = self._figures
         self.episode_starts = zeros(dtype=torch.bool)
         self.initial_states: RNNStates | None = None
         self.mirrored_states: RNNStates | None = None
         self.log_std: Tensor | None = None
         self.pos, self.full = 0, False
         self._starts_on_host: np.ndarray | None = None
+        self._both: _Both | None = None
 
     @property
     def n_bytes(self) -> int:
@@ -160,7 +176,7 @@ class DeviceRolloutBuffer:
             log_std: log standard deviations (action_width,) of the acting Gaussian; copied.
             mirrored_states: LSTM states after the mirror image of everything so far; copied.
         """
-        self.pos, self.full, self._starts_on_host = 0, False, None
+        self.pos, self.full, self._starts_on_host, self._both = 0, False, None, None
         self.log_std = None if log_std is None else log_std.detach().clone()
         self.initial_states = _copied(states)
         self.mirrored_states = None if mirrored_states is None else _copied(mirrored_states)
@@ -209,47 +225,62 @@ class DeviceRolloutBuffer:
             self._starts_on_host = self.episode_starts.cpu().numpy()
         # Stock also draws from numpy's generator here, so a seed gives the same action noise in both.
         order = np.random.permutation(self.n_envs)
-        in_mirror = None if self.mirror is None else self._upload(_random_half(self.n_envs))
+        in_mirror = None if self.mirror is None else _random_half(self.n_envs)
+        if self.mirrored_states is None:
+            in_mirror = None
+        if self._both is None:
+            self._both = self._both_sides()
         for envs in np.array_split(order, min(count, self.n_envs)):
             yield self._minibatch(np.sort(envs), in_mirror)
 
-    def _minibatch(self, envs: np.ndarray, in_mirror: Tensor | None) -> Minibatch:
-        assert self._starts_on_host is not None and self.initial_states is not None
-        sequences = cut_at_starts(self._starts_on_host, envs)
-        slots, rows = self._upload(sequences.slots), self._upload(sequences.envs)
-        begins = self._upload(~sequences.continues)
-        filled = None if sequences.filled is None else self._upload(sequences.filled)
-        steps = slots if filled is None else slots.index_select(0, filled)
+    def _both_sides(self) -> "_Both":
+        """Return what minibatches are taken from; the mirror image is made once per rollout."""
+        assert self.initial_states is not None
+        observations = map_observations(lambda tensor: tensor.flatten(0, 1), self.observations)
+        actions, sides = self.actions.flatten(0, 1), [self.initial_states]
+        if self.mirror is not None and self.mirrored_states is not None:
+            image = self.mirror.see(observations)
+            observations = _joined(observations, image)
+            actions = torch.cat((actions, self.mirror.actions(actions)))
+            sides.append(self.mirrored_states)
 
-        def take(tensor: Tensor, positions: Tensor = steps) -> Tensor:
-            return tensor.flatten(0, 1).index_select(0, positions)
+        def side_by_side(states: list[LstmState]) -> LstmState:
+            pairs = zip(*states, strict=True)
+            return tuple(torch.cat((*parts, torch.zeros_like(parts[0][:, :1])), dim=1) for parts in pairs)
+
+        states = RNNStates(side_by_side([side.pi for side in sides]), side_by_side([side.vf for side in sides]))
+        return _Both(observations, actions, states)
+
+    def _minibatch(self, envs: np.ndarray, in_mirror: np.ndarray | None) -> Minibatch:
+        assert self._starts_on_host is not None and self._both is not None
+        sequences = cut_at_starts(self._starts_on_host, envs)
+        slots, rows, filled = sequences.slots, sequences.envs, sequences.filled
+        steps, weights = slots if filled is None else slots[filled], None
+        if in_mirror is not None:
+            weights = self._upload(_equal_weights(~in_mirror[steps % self.n_envs]))
+            slots = slots + in_mirror[slots % self.n_envs] * self.episode_starts.numel()
+            rows = rows + in_mirror[rows] * self.n_envs
+        # The last state is zero: that of an episode's start.
+        rows = np.where(sequences.continues, rows, self._both.states.pi[0].shape[1] - 1)
+        indices = (slots, steps, rows, *([] if filled is None else [filled]))
+        at_slots, at_steps, at_rows, *at_filled = self._upload(np.concatenate(indices)).split(list(map(len, indices)))
 
         def of_rows(state: LstmState) -> LstmState:
-            return state[0].index_select(1, rows), state[1].index_select(1, rows)
+            return tuple(part.index_select(1, at_rows) for part in state)
 
-        states = RNNStates(of_rows(self.initial_states.pi), of_rows(self.initial_states.vf))
-        observations = map_observations(lambda tensor: take(tensor, slots), self.observations)
-        actions = take(self.actions, slots)
-        as_it_was = None
-        if self.mirror is not None and in_mirror is not None and self.mirrored_states is not None:
-            chosen_slots, chosen_rows = in_mirror[slots % self.n_envs], in_mirror[rows]
-            observations = self.mirror.see_where(chosen_slots, observations)
-            actions = self.mirror.actions.where(chosen_slots, actions)
-            as_it_was = 1.0 - in_mirror[steps % self.n_envs].float()
-            mirrored = RNNStates(of_rows(self.mirrored_states.pi), of_rows(self.mirrored_states.vf))
-            states = _chosen(chosen_rows, mirrored, states)
+        values, log_probs, advantages, returns = self._figures.flatten(1).index_select(1, at_steps)
         return Minibatch(
-            observations=observations,
-            actions=actions,
-            old_values=take(self.values),
-            old_log_prob=take(self.log_probs),
-            old_means=None if self.means is None else take(self.means),
-            advantages=take(self.advantages),
-            returns=take(self.returns),
+            observations=map_observations(lambda tensor: tensor.index_select(0, at_slots), self._both.observations),
+            actions=self._both.actions.index_select(0, at_slots),
+            old_values=values,
+            old_log_prob=log_probs,
+            old_means=None if self.means is None else self.means.flatten(0, 1).index_select(0, at_steps),
+            advantages=advantages,
+            returns=returns,
             blocks=sequences.blocks,
-            filled=filled,
-            states=forget_where(begins, states),
-            as_it_was=as_it_was,
+            filled=at_filled[0] if at_filled else None,
+            states=RNNStates(of_rows(self._both.states.pi), of_rows(self._both.states.vf)),
+            weights=weights,
         )
 
     def _upload(self, array: np.ndarray) -> Tensor:
@@ -276,13 +307,18 @@ def _copied(states: RNNStates) -> RNNStates:
     return RNNStates((states.pi[0].clone(), states.pi[1].clone()), (states.vf[0].clone(), states.vf[1].clone()))
 
 
-def _chosen(rows: Tensor, where_true: RNNStates, where_false: RNNStates) -> RNNStates:
-    """Select whole sequences (layers, n_sequences, width) from two states by a mask (n_sequences,)."""
+def _joined(first: Observations, second: Observations) -> Observations:
+    """Return the rows of two observations, or of each group of them, one after the other."""
+    if isinstance(first, dict):
+        return {name: torch.cat((group, second[name])) for name, group in first.items()}
+    return torch.cat((first, second))
 
-    def of(one: LstmState, other: LstmState) -> LstmState:
-        return tuple(torch.where(rows[:, None], a, b) for a, b in zip(one, other, strict=True))
 
-    return RNNStates(of(where_true.pi, where_false.pi), of(where_true.vf, where_false.vf))
+def _equal_weights(chosen: np.ndarray) -> np.ndarray:
+    """Return equal weights of sum 1 where `chosen` (n,) is True, else 0; with nothing chosen, of everything."""
+    count = np.count_nonzero(chosen)
+    share = np.float32(1.0 / (count or chosen.size))
+    return np.where(chosen, share, np.float32(0.0)) if count else np.full(chosen.size, share)
 
 
 def _check_mirror(mirror: Mirror, observation_space: spaces.Space, action_space: spaces.Space) -> None:

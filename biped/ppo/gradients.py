@@ -29,10 +29,12 @@ from biped.ppo.recurrent_pass import (
 )
 from biped.ppo.side_by_side import SideBySide
 
-TOTAL, POLICY, VALUE, ENTROPY, CLIP_FRACTION, APPROX_KL, KL, ESTIMATE = range(8)
-"""Columns of the values logged per minibatch: losses, KL divergence (estimated, and exact for Gaussians), and the mean
-squared error of the estimator (0 without one)."""
-USED = ESTIMATE + 1
+VALUE, POLICY, ENTROPY, ESTIMATE, CLIP_FRACTION, APPROX_KL, KL = range(7)
+"""Columns of the values logged per minibatch: losses, of them the mean squared error of the estimator (0 without one),
+and the KL divergence (estimated, and exact for Gaussians)."""
+LOSSES = slice(VALUE, CLIP_FRACTION)
+"""The columns that the loss is a weighted sum of."""
+USED = KL + 1
 """One more column: loss and gradient were finite, and `target_kl` had not ended the update before."""
 
 
@@ -58,44 +60,55 @@ class PpoGradient:
     """Precision of the networks up to their heads."""
 
     def add(self, minibatch: Minibatch, halves: SideBySide) -> Tensor:
-        """Add the gradient of a minibatch's loss to the parameters; return the values to log, (8,)."""
+        """Add the gradient of a minibatch's loss to the parameters; return the values to log, (7,)."""
         what = (minibatch.observations, minibatch.blocks)
         if are_independent(self.policy):
 
             def actor() -> Tensor:
                 distribution, _, estimates = evaluate_actor(self.policy, *what, minibatch.states.pi, self.precision)
-                loss, logged = self._actor_loss(distribution, minibatch)
                 error = self._estimate_loss(estimates, minibatch)
-                (loss if error is None else loss + self._estimate_coef * error).backward()
-                return torch.cat((logged, loss.new_zeros(1) if error is None else error.detach()[None]))
+                loss, logged = self._actor_loss(distribution, minibatch, error)
+                loss.backward()
+                return logged
 
             def critic() -> Tensor:
                 values, _ = evaluate_critic(self.policy, *what, minibatch.states.vf, self.precision)
                 loss = self._critic_loss(values, minibatch)
-                (self.vf_coef * loss).backward()
-                return loss.detach()
+                loss.backward(torch.full_like(loss, self.vf_coef))
+                return loss.detach()[None]
 
             logged, value = halves.run(actor, critic)
         else:
             distribution, values, _ = evaluate_sequences(self.policy, *what, minibatch.states, self.precision)
-            loss, logged = self._actor_loss(distribution, minibatch)
+            loss, logged = self._actor_loss(distribution, minibatch, None)
             value = self._critic_loss(values, minibatch)
             (loss + self.vf_coef * value).backward()
-            logged, value = torch.cat((logged, loss.new_zeros(1))), value.detach()
-        surrogate, entropy, *others = logged
-        total = surrogate + self.ent_coef * entropy + self.vf_coef * value + self._estimate_coef * others[-1]
-        return torch.stack((total, surrogate, value, entropy, *others))
+            value = value.detach()[None]
+        return torch.cat((value, logged))
 
-    def _actor_loss(self, distribution: Distribution, minibatch: Minibatch) -> tuple[Tensor, Tensor]:
-        """Return the loss without the value loss, and POLICY, ENTROPY, CLIP_FRACTION, APPROX_KL, KL, (5,)."""
+    def totals(self, table: np.ndarray) -> np.ndarray:
+        """Return the losses (n,) of logged values (n, USED + 1)."""
+        weighted = self.vf_coef * table[:, VALUE] + self.ent_coef * table[:, ENTROPY]
+        return table[:, POLICY] + weighted + self._estimate_coef * table[:, ESTIMATE]
+
+    def _actor_loss(
+        self, distribution: Distribution, minibatch: Minibatch, estimate_error: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the loss without the value loss, and all columns to log but the first, (6,)."""
         log_prob, entropy, kl = self._action_terms(distribution, minibatch)
         advantages = normalised(minibatch.advantages) if self.normalize_advantage else minibatch.advantages
-        surrogate = policy_loss(log_prob, minibatch.old_log_prob, advantages, self.clip_range, minibatch.as_it_was)
+        surrogate = policy_loss(log_prob, minibatch.old_log_prob, advantages, self.clip_range, minibatch.weights)
         # Without an analytical entropy, minus the log-probability is used, as in stock.
-        entropy_loss = log_prob.mean() if entropy is None else -entropy.mean()
-        logged = (surrogate.loss, entropy_loss, surrogate.clip_fraction, surrogate.approx_kl)
-        row = torch.stack((*logged, surrogate.approx_kl if kl is None else kl))
-        return surrogate.loss + self.ent_coef * entropy_loss, row.detach()
+        entropy_loss = log_prob.mean() if entropy is None else -entropy
+        loss = surrogate.loss + self.ent_coef * entropy_loss
+        if estimate_error is None:
+            estimate_error = torch.zeros_like(loss)
+        else:
+            loss = loss + self._estimate_coef * estimate_error
+        with torch.no_grad():
+            divergences = (surrogate.approx_kl, surrogate.approx_kl if kl is None else kl)
+            row = torch.stack((surrogate.loss, entropy_loss, estimate_error, surrogate.clip_fraction, *divergences))
+        return loss, row
 
     @property
     def _estimate_coef(self) -> float:
@@ -116,7 +129,7 @@ class PpoGradient:
     def _action_terms(
         self, distribution: Distribution, minibatch: Minibatch
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Return log-probabilities (n_transitions,), entropies, and the mean KL divergence if it is known exactly.
+        """Return log-probabilities (n_transitions,), and the means of entropy and KL divergence if known exactly.
 
         Padding is removed only from the heads' outputs: the gradient of a row selection is expensive where rows are
         wide.
@@ -125,13 +138,13 @@ class PpoGradient:
         old_means, old_log_std = minibatch.old_means, self.old_log_std
         if old_means is None or old_log_std is None:
             log_prob, entropy = distribution.log_prob(minibatch.actions), distribution.entropy()
-            return choose(log_prob), None if entropy is None else choose(entropy), None
+            return choose(log_prob), None if entropy is None else choose(entropy).mean(), None
         # These formulas for a Gaussian take a third of the operations of torch.distributions.
         means, log_std = cast("DiagGaussianDistribution", distribution).distribution.mean, self.policy.log_std
         log_prob = choose(gaussian_log_prob(minibatch.actions, means, log_std))
         with torch.no_grad():
             # For a mirrored observation the old policy had other means; that is no change of the policy.
-            kl = weighted_mean(gaussian_kl(old_means, old_log_std, choose(means), log_std), minibatch.as_it_was)
+            kl = weighted_mean(gaussian_kl(old_means, old_log_std, choose(means), log_std), minibatch.weights)
         return log_prob, gaussian_entropy(log_std), kl
 
 
@@ -141,15 +154,22 @@ def mean_of_used(table: np.ndarray) -> np.ndarray:
     return used.mean(axis=0) if len(used) else np.full(table.shape[1], np.nan)
 
 
-def summarise(table: np.ndarray, last_epoch: int, has_estimates: bool = False) -> dict[str, float]:
+def with_used(rows: list[Tensor], used: list[Tensor]) -> Tensor:
+    """Return the logged values of minibatches, (7,) each, with their USED, (), as a table (n, USED + 1)."""
+    return torch.cat((torch.stack(rows), torch.stack(used)[:, None].to(rows[0])), dim=1)
+
+
+def summarise(table: np.ndarray, totals: np.ndarray, last_epoch: int, has_estimates: bool = False) -> dict[str, float]:
     """Return an update's statistics under Stable-Baselines3's names.
 
     Args:
-        table: (n_minibatches, 9), one row per minibatch, in order.
+        table: (n_minibatches, USED + 1), one row per minibatch, in order.
+        totals: the loss of each minibatch, (n_minibatches,).
         last_epoch: first row of the last epoch; the KL divergences are averaged from it on.
         has_estimates: whether the policy has a `biped.ppo.estimator`.
     """
     used, of_last_epoch = mean_of_used(table), mean_of_used(table[last_epoch:])
+    last_loss = next(iter(totals[table[:, USED] > 0][-1:]), np.nan)
     return {
         "entropy_loss": used[ENTROPY],
         "policy_gradient_loss": used[POLICY],
@@ -157,6 +177,6 @@ def summarise(table: np.ndarray, last_epoch: int, has_estimates: bool = False) -
         "approx_kl": of_last_epoch[APPROX_KL],
         "kl": of_last_epoch[KL],
         "clip_fraction": used[CLIP_FRACTION],
-        "loss": mean_of_used(table[table[:, USED] > 0][-1:])[TOTAL],
+        "loss": last_loss,
         **({"estimate_loss": used[ESTIMATE]} if has_estimates else {}),
     }

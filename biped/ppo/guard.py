@@ -44,17 +44,20 @@ class StepGuard:
             A flag on the device: whether loss and gradients were finite.
         """
         norm = nn.utils.clip_grad_norm_(self._parameters, max_grad_norm)
-        finite = loss.detach().isfinite() & norm.isfinite()
-        self._skipped += ~finite & allowed
-        self._in_a_row = torch.where(finite | ~allowed, 0.0, self._in_a_row + 1.0)
+        # 0 times a number is 0, unless the number is not finite.
+        finite = (loss.detach() + norm) * 0.0 == 0.0
+        take = finite & allowed
+        skips = take < allowed
+        self._skipped += skips
+        self._in_a_row = (self._in_a_row + 1.0) * skips
         self._longest = torch.maximum(self._longest, self._in_a_row)
         if self._fused:
             optimizer: Any = self._optimizer
-            optimizer.found_inf = (~finite | ~allowed).float()  # the flag that torch's gradient scaler uses to skip
+            optimizer.found_inf = (~take).float()  # the flag that torch's gradient scaler uses to skip
             optimizer.step()
             del optimizer.found_inf
         else:
-            self._look_and_step(finite & allowed)
+            self._look_and_step(take)
         return finite
 
     def _look_and_step(self, take: Tensor) -> None:
@@ -94,9 +97,21 @@ class LastGood:
 
 
 def _copied(value: Any) -> Any:
-    """Return a copy of nested dictionaries, lists and tensors; copies are queued on the device."""
+    """Return a copy of nested dictionaries, lists and tensors; copies are queued on the device, a kernel per type."""
+    pairs: dict[Any, tuple[list[Tensor], list[Tensor]]] = {}
+    copy = _with_room(value, pairs)
+    for copies, originals in pairs.values():
+        torch._foreach_copy_(copies, originals)  # pyright: ignore[reportPrivateImportUsage]
+    return copy
+
+
+def _with_room(value: Any, pairs: dict[Any, tuple[list[Tensor], list[Tensor]]]) -> Any:
+    """Return a copy whose tensors have yet to be filled; note each, and what belongs there, in `pairs`."""
     if isinstance(value, Tensor):
-        return value.clone()
+        copies, originals = pairs.setdefault((value.device, value.dtype), ([], []))
+        copies.append(torch.empty_like(value))
+        originals.append(value)
+        return copies[-1]
     if isinstance(value, dict):
-        return {key: _copied(entry) for key, entry in value.items()}
-    return [_copied(entry) for entry in value] if isinstance(value, list) else value
+        return {key: _with_room(entry, pairs) for key, entry in value.items()}
+    return [_with_room(entry, pairs) for entry in value] if isinstance(value, list) else value

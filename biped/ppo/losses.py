@@ -32,17 +32,14 @@ def policy_loss(
     clipped = ratio.clamp(1.0 - clip_range, 1.0 + clip_range)
     loss = -torch.min(advantages * ratio, advantages * clipped).mean()
     with torch.no_grad():
-        clip_fraction = ((ratio - 1.0).abs() > clip_range).float().mean()
+        clip_fraction = (ratio != clipped).float().mean()
         approx_kl = weighted_mean(ratio - 1.0 - log_ratio, weights)
     return PolicyLoss(loss, clip_fraction, approx_kl)
 
 
 def weighted_mean(values: Tensor, weights: Tensor | None) -> Tensor:
-    """Return the mean of values (n,) with weights (n,); with equal weights if there are none or all are 0."""
-    if weights is None:
-        return values.mean()
-    total = weights.sum()
-    return torch.where(total > 0.0, (values * weights).sum() / total.clamp_min(1e-8), values.mean())
+    """Return the mean of values (n,) with weights (n,) of sum 1; with equal weights if there are none."""
+    return values.mean() if weights is None else (values * weights).sum()
 
 
 def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, clip_range: float | None) -> Tensor:

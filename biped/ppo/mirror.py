@@ -11,10 +11,9 @@ from torch import Tensor
 from biped.ppo.precision import Precision
 from biped.ppo.recurrent_pass import (
     Observations,
-    evaluate_sequences,
+    advance_states,
     forget_where,
     single_steps,
-    unchecked_distributions,
 )
 
 
@@ -46,10 +45,6 @@ class Reflection:
         """Reflect vectors (n, width)."""
         return vectors.index_select(1, self.index) * self.sign
 
-    def where(self, chosen: Tensor, vectors: Tensor) -> Tensor:
-        """Reflect the rows of (n, width) where `chosen` (n,) is True."""
-        return torch.where(chosen[:, None], self(vectors), vectors)
-
 
 @dataclass(frozen=True)
 class Mirror:
@@ -70,12 +65,6 @@ class Mirror:
         if isinstance(self.observations, Reflection):
             return self.observations(observations)
         return {name: reflect(observations[name]) for name, reflect in self.observations.items()}
-
-    def see_where(self, chosen: Tensor, observations: Observations) -> Observations:
-        """Reflect the rows of observations, or of each group of them, where `chosen` (n,) is True."""
-        if isinstance(self.observations, Reflection):
-            return self.observations.where(chosen, observations)
-        return {name: reflect.where(chosen, observations[name]) for name, reflect in self.observations.items()}
 
 
 @torch.no_grad()
@@ -98,7 +87,5 @@ def advance_mirrored(
         precision: precision of the networks.
     """
     before = forget_where(episode_starts, states)
-    with unchecked_distributions():
-        step = single_steps(len(episode_starts))
-        *_, after = evaluate_sequences(policy, mirror.see(observations), step, before, precision)
-    return after
+    step = single_steps(len(episode_starts))
+    return advance_states(policy, mirror.see(observations), step, before, precision)

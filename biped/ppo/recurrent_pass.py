@@ -79,6 +79,29 @@ def evaluate_sequences(
     precision: Precision = "fp32",
 ) -> tuple[Distribution, Tensor, RNNStates]:
     """Run actor and critic, with shared parts run once; see `evaluate_actor` and `evaluate_critic`."""
+    latent_pi, latent_vf, after = _latents(policy, observations, blocks, states, precision)
+    return _distribution(policy, latent_pi, precision), _values(policy, latent_vf, precision), after
+
+
+def advance_states(
+    policy: RecurrentActorCriticPolicy,
+    observations: Observations,
+    blocks: Sequence[Block],
+    states: RNNStates,
+    precision: Precision = "fp32",
+) -> RNNStates:
+    """Return the LSTM states of actor and critic after the last steps, without what their heads would say."""
+    return _latents(policy, observations, blocks, states, precision)[2]
+
+
+def _latents(
+    policy: RecurrentActorCriticPolicy,
+    observations: Observations,
+    blocks: Sequence[Block],
+    states: RNNStates,
+    precision: Precision,
+) -> tuple[Tensor, Tensor, RNNStates]:
+    """Return the LSTMs' outputs of actor and critic, (n_slots, lstm_hidden_size) each, and their states after that."""
     with autocast(policy.device, precision):
         prepared = _prepared(policy, observations)
         pi_features = policy.pi_features_extractor(prepared)
@@ -89,8 +112,7 @@ def evaluate_sequences(
             latent_vf, vf_state = latent_pi.detach(), pi_state
         else:
             latent_vf, vf_state = _critic_latent(policy, vf_features, blocks, states.vf, precision)
-    distribution, values = _distribution(policy, latent_pi, precision), _values(policy, latent_vf, precision)
-    return distribution, values, RNNStates(pi_state, vf_state)
+    return latent_pi, latent_vf, RNNStates(pi_state, vf_state)
 
 
 def are_independent(policy: RecurrentActorCriticPolicy) -> bool:

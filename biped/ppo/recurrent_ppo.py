@@ -23,11 +23,11 @@ from stable_baselines3.common.distributions import DiagGaussianDistribution
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import FloatSchedule, update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
-from torch import Tensor
+from torch import Tensor, nn
 
 from biped.ppo.buffer import DeviceRolloutBuffer, map_observations
 from biped.ppo.env_edge import EndedEpisodes, clip_bounds, edge_of, to_device
-from biped.ppo.gradients import APPROX_KL, KL, TOTAL, USED, PpoGradient, summarise
+from biped.ppo.gradients import APPROX_KL, KL, LOSSES, PpoGradient, summarise, with_used
 from biped.ppo.guard import TOLERATED_IN_A_ROW, LastGood, StepGuard
 from biped.ppo.host_view import HostArray
 from biped.ppo.kl_schedule import KlSchedule, next_learning_rate
@@ -223,6 +223,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
         gradient = self._gradient()
         goes_on = torch.ones((), dtype=torch.bool, device=self.device)
         rows: list[Tensor] = []
+        used: list[Tensor] = []
         halves = SideBySide(self.device, independent=are_independent(self.policy), two_streams=self.two_streams)
         with halves, unchecked_distributions():
             for epoch in range(self.n_epochs):
@@ -234,23 +235,26 @@ class DeviceRecurrentPPO(RecurrentPPO):
                     row, live = gradient.add(minibatch, halves), goes_on
                     if self.target_kl is not None:
                         goes_on = goes_on & (row[APPROX_KL] <= 1.5 * self.target_kl)
-                    finite = guard.step(row[TOTAL], self.max_grad_norm, allowed=goes_on)
-                    rows.append(torch.cat((row, (finite & live)[None])))
+                    finite = guard.step(row[LOSSES].sum(), self.max_grad_norm, allowed=goes_on)
+                    rows.append(row)
+                    used.append(finite if self.target_kl is None else finite & live)
                     self._bound_std()
                 self._n_updates += 1
-                if not self._goes_on(epoch, torch.stack(rows[first_row:]), goes_on) or self.should_break_off():
+                latest = rows[first_row:], used[first_row:]
+                if not self._goes_on(epoch, *latest, goes_on) or self.should_break_off():
                     break
-        self._finish_update(torch.stack(rows), first_row, guard)
+        self._finish_update(with_used(rows, used), first_row, guard, gradient)
         self.logger.record("train/clip_range", gradient.clip_range)
         if gradient.clip_range_vf is not None:
             self.logger.record("train/clip_range_vf", gradient.clip_range_vf)
 
-    def _goes_on(self, epoch: int, rows: Tensor, goes_on: Tensor) -> bool:
+    def _goes_on(self, epoch: int, rows: list[Tensor], used: list[Tensor], goes_on: Tensor) -> bool:
         """Adapt the rate to an epoch's KL divergence, and return whether to run the next epoch."""
         if self.kl_schedule is None and self.target_kl is None:
             return True
-        used = rows[:, USED] > 0
-        kl, count, runs = torch.stack((torch.where(used, rows[:, KL], 0.0).sum(), used.sum(), goes_on)).tolist()
+        counts = torch.stack(used)
+        kls = torch.where(counts, torch.stack(rows)[:, KL], 0.0)
+        kl, count, runs = torch.stack((kls.sum(), counts.sum(), goes_on)).tolist()
         if self.kl_schedule is not None and count:
             # The log shows the last epoch's rate, and the divergence that changed the rate afterwards.
             self.logger.record("train/learning_rate", self._rate)
@@ -260,22 +264,24 @@ class DeviceRecurrentPPO(RecurrentPPO):
             print(f"Early stopping at step {epoch} due to reaching max kl")
         return bool(runs)
 
-    def _finish_update(self, rows: Tensor, last_epoch: int, guard: StepGuard) -> None:
+    def _finish_update(self, rows: Tensor, last_epoch: int, guard: StepGuard, gradient: PpoGradient) -> None:
         """Log the update, and undo it if it failed.
 
         Args:
             rows: logged values of the minibatches, (n, USED + 1).
             last_epoch: first row of the last epoch.
             guard: the guard of the steps.
+            gradient: how the losses add up.
         """
         buffer, policy = self.rollout_buffer, self.policy
         std = policy.log_std.exp().mean() if hasattr(policy, "log_std") else buffer.values.new_zeros(())
-        finite = torch.stack([parameter.isfinite().all() for parameter in policy.parameters()]).all()
+        finite = nn.utils.get_total_norm(policy.parameters()).isfinite()
         figures = (explained_variance(buffer.values, buffer.returns), std, *guard.counts(), finite)
         explained, std, skipped, in_a_row, finite = torch.stack(figures).tolist()
         table = rows.cpu().numpy()
         record = self.logger.record
-        for name, value in summarise(table, last_epoch, getattr(policy, "estimator", None) is not None).items():
+        has_estimates = getattr(policy, "estimator", None) is not None
+        for name, value in summarise(table, gradient.totals(table), last_epoch, has_estimates).items():
             record(f"train/{name}", value)
         record("train/explained_variance", explained)
         record("train/skipped_steps", int(skipped))

@@ -92,13 +92,15 @@ def estimate(config: Config, device: str) -> Need:
     scratch = scenes * SCRATCH_BYTES if device == "cuda" and env.sim.performance_mode is False else 0
     kept = _FLOAT * ppo.n_steps * env.num_envs * (sum(groups.values()) + state // 2)
     cut_offs = _CUT_OFF_COPIES * min(AT_ONCE_BYTES, kept) if device == "cuda" else 0
+    # An update's copy of the observations and actions, and their mirror image.
+    images = 2 * _FLOAT * ppo.n_steps * env.num_envs * (sum(groups.values()) + joints) if ppo.mirror else 0
     activations = 2 * (2 * sum(policy.hidden_sizes) + _LSTM_WIDTHS * policy.lstm_layers * policy.lstm_hidden_size)
     return Need(
         process=PROCESS_BYTES[device],
         robots=scratch + ROBOT_BYTES * (env.num_envs + trials) + _RECORDED_BYTES * trials * trial_steps,
         rollout=_FLOAT * env.num_envs * (ppo.n_steps * transition + _STATE_COPIES * state) + cut_offs,
         network=_FLOAT * _COPIES * weights,
-        update=round(_FLOAT * config.batch_size * (activations * _UPDATE_FACTOR + transition)),
+        update=round(_FLOAT * config.batch_size * (activations * _UPDATE_FACTOR + transition)) + images,
     )
 
 

@@ -10,7 +10,7 @@ from biped.mdp.commands import command_progress
 from biped.mdp.gait import StepEvents
 from biped.mdp.observations import ObservationInputs
 from biped.mdp.randomization import sample_dynamics
-from biped.mdp.rewards import RewardInputs, RewardModel
+from biped.mdp.rewards import RewardInputs, RewardModel, follow
 from biped.robot.state import BipedState
 
 CPU = torch.device("cpu")
@@ -54,10 +54,15 @@ def standing_inputs(command: tuple[float, float, float] = (0.4, 0.0, 0.0), **cha
         fell=torch.zeros(1, dtype=torch.bool),
         moving=torch.tensor([any(command)]),
         progress=torch.zeros(1),
+        following=torch.zeros(1, 3),
     )
     changed = replace(inputs, **changes)
-    progress = command_progress(changed.command, changed.state.walking_velocity_b, CONFIG.command)
-    return replace(changed, progress=progress)
+    velocity = changed.state.walking_velocity_b
+    return replace(
+        changed,
+        progress=command_progress(changed.command, velocity, CONFIG.command),
+        following=follow(changed.command, velocity, MODEL),
+    )
 
 
 def observed(count: int = 1, **changes: object) -> ObservationInputs:

@@ -145,4 +145,4 @@ def test_a_mirrored_robot_under_mirrored_targets_moves_in_the_mirror(scene: Scen
 def test_a_reflection_is_applied_row_by_row() -> None:
     vectors = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
     swap = Reflection.build([1, 0], [1.0, 1.0], CPU)
-    assert swap.where(torch.tensor([False, True]), vectors).tolist() == [[1.0, 2.0], [4.0, 3.0]]
+    assert swap(vectors).tolist() == [[2.0, 1.0], [4.0, 3.0]]

@@ -53,9 +53,10 @@ def test_half_of_the_environments_are_seen_in_the_mirror_whole_and_with_everythi
             actions = torch.where(in_mirror[:, None], plain[:, :2].flip(1), plain[:, :2])
             torch.testing.assert_close(minibatch.without_padding(minibatch.actions), actions)
             assert minibatch.old_means is not None
-            assert minibatch.as_it_was is not None
+            assert minibatch.weights is not None
             torch.testing.assert_close(minibatch.old_means, plain[:, :2])
-            torch.testing.assert_close(minibatch.as_it_was, 1.0 - in_mirror.float())
+            weights = (~in_mirror).float() if (~in_mirror).any() else torch.ones(len(in_mirror))
+            torch.testing.assert_close(minibatch.weights, weights / weights.sum())
             torch.testing.assert_close(minibatch.old_log_prob, name)
             envs, chosen = (name % 100).int().tolist(), in_mirror.tolist()
             assert all(chosen[i] == chosen[envs.index(env)] for i, env in enumerate(envs)), "whole environments"
@@ -166,9 +167,10 @@ def test_a_mirror_of_actions_with_two_axes_counts_them_one_after_the_other() -> 
     (minibatch,) = model.rollout_buffer.minibatches(1)
     seen = minibatch.without_padding(minibatch.actions)
     assert drawn.shape == (16, 4, 6)
-    assert 0.0 < minibatch.as_it_was.mean() < 1.0
+    as_they_were = minibatch.weights > 0
+    assert 0.0 < as_they_were.float().mean() < 1.0
     rows = {tuple(row) for row in drawn.flatten(0, 1).tolist()}
-    for row, as_it_was in zip(seen.tolist(), minibatch.as_it_was.tolist(), strict=True):
+    for row, as_it_was in zip(seen.tolist(), as_they_were.tolist(), strict=True):
         assert tuple(row if as_it_was else row[3:] + row[:3]) in rows
     assert model.logger.name_to_value["train/kl"] == pytest.approx(0.0, abs=1e-6)
 
