@@ -221,7 +221,15 @@ HOT_PATH = {
     "biped/ppo/acting.py": None,
     "biped/ppo/sampling.py": {"__call__", "_evaluate", "values", "pay"},
     "biped/eval/recorder.py": {"add"},
-    "biped/ppo/buffer.py": {"begin", "add", "compute_returns_and_advantage", "_minibatch", "_upload", "_chosen"},
+    "biped/ppo/buffer.py": {
+        "begin",
+        "add",
+        "compute_returns_and_advantage",
+        "_both_sides",
+        "_minibatch",
+        "_upload",
+        "_joined",
+    },
     "biped/ppo/recurrent_ppo.py": {
         "collect_rollouts",
         "_act",
