@@ -13,11 +13,13 @@ import pytest
 
 import biped_eval
 import biped_export
+import biped_run
 import biped_sweep
 from biped.config.run import Config
 from biped.config.serial import flatten, to_dict
 from biped.config.settings import parse_setting, with_settings
 from biped.config.task import RewardWeights
+from biped.deploy.controller import OnnxPolicy
 from biped.eval import figures
 from biped.eval.gate import GATE, Line
 from biped.mdp.observations import ObservationLayout
@@ -257,11 +259,17 @@ def check_sweep(words: list[str]) -> None:
     sweep.check(biped_sweep.as_request(args))
 
 
+def check_run(words: list[str]) -> None:
+    args = biped_run.make_parser().parse_args(words)
+    assert OnnxPolicy(ROOT / args.policy).contract.joint_names
+
+
 CHECKS: dict[str, Callable[[list[str]], None]] = {
     "biped_train.py": check_train,
     "biped_eval.py": check_eval,
     "biped_export.py": check_export,
     "biped_sweep.py": check_sweep,
+    "biped_run.py": check_run,
 }
 
 
