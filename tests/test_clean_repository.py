@@ -33,6 +33,7 @@ NOT_TYPED = {
     "python benchmarks/learner.py": "takes half an hour; see test_benchmarks_write_among_the_logs",
     "python biped_train.py --preset cpu --robot recipe:unitree_g1": "needs a model that is not in the repository",
     "python benchmarks/memory.py": "takes minutes, and writes by --out only",
+    "python -m biped check-robot mine.json": "needs what identify writes",
     "python -m biped diagnose": "needs a robot's log; see tests/deploy/test_diagnosis.py",
     "python -m biped identify": "needs a robot's log; see tests/sim/test_identified.py",
     "python -m biped replay": "needs a robot's log; see tests/view/test_replay.py",
