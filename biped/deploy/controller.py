@@ -101,6 +101,22 @@ class Controller:
         if unknown := [term.name for term in self.contract.terms if term.name not in GIVEN]:
             raise UsageError(f"the policy observes {', '.join(unknown)}, which biped_run.py cannot give it")
         self.forget()
+        self._try()
+
+    def _try(self) -> None:
+        """Run the network once, before a robot stands on it: its first run is also its slowest.
+
+        Raises:
+            UsageError: it does not do what its contract says.
+        """
+        joints = len(self.contract.motors)
+        try:
+            action, memory, _ = self._policy(np.zeros(self.contract.width), self._memory)
+        except Exception as error:  # the runtime has error types of its own
+            raise UsageError(f"the policy does not run as its contract says ({first_line(error)})") from error
+        shapes = [part.shape for part in memory]
+        if action.shape != (joints,) or shapes != list(self.contract.memory_shapes) or not np.isfinite(action).all():
+            raise UsageError("the policy's actions or memory are not what its contract says: export it anew")
 
     def forget(self) -> None:
         """Begin anew: an empty memory, the clock at its beginning."""

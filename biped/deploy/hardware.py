@@ -103,6 +103,10 @@ class Imu(Protocol):
         """
         ...
 
+    def complaint(self) -> str:
+        """Return what is wrong with how it measures, in one line; empty where nothing is."""
+        ...
+
     def close(self) -> None:
         """Let go of the device."""
         ...

@@ -21,6 +21,9 @@ _WAIT_S = 1.0
 """How long the first measurement may take (s)."""
 ROS = "ros2:"
 """How the source of an IMU begins whose driver is ROS 2's."""
+RATE_SHARE = 0.25
+"""How far the IMU's rate may be off: its error is the filter's, in how far it turns."""
+_SHORTEST_COUNT_S = 0.5
 FILTER_GAIN = 0.5
 """How much the filter trusts the accelerometer: Fusion's own default, a time constant of some 2 s."""
 ACCELERATION_REJECTION_DEG = 10.0
@@ -167,16 +170,30 @@ class SerialImu:
             self._line = serial.Serial(port, baud, timeout=0)
         except (OSError, ValueError) as error:
             raise MachineError(f"cannot open the IMU at {port} ({error}): see imu.port of the wiring") from error
+        self._rate_hz = rate_hz
         self.samples = 0
         """How many measurements have come."""
         self._newest: tuple[Array, Array] | None = None
         self._newest_s = clock()
         self._wait()
+        self._first_s, self._first_samples = clock(), self.samples
+
+    def complaint(self) -> str:
+        """Return whether it measures at another rate than the filter counts with; see `Imu.complaint`."""
+        passed_s = self._newest_s - self._first_s
+        if passed_s < _SHORTEST_COUNT_S:
+            return ""
+        found_hz = (self.samples - self._first_samples) / passed_s
+        if abs(found_hz / self._rate_hz - 1.0) <= RATE_SHARE:
+            return ""
+        return (
+            f"the IMU measures {found_hz:.0f} times per second, and imu.rate_hz says {self._rate_hz:.0f}: set one right"
+        )
 
     def _wait(self) -> None:
-        end_s = self._clock() + _WAIT_S
+        end_s = time.monotonic() + _WAIT_S
         while self._newest is None:
-            if self._clock() > end_s:
+            if time.monotonic() > end_s:
                 self._line.close()
                 raise MachineError(f"the IMU at {self._port} sends nothing: see its cable, and imu.baud of the wiring")
             time.sleep(0.005)
@@ -221,7 +238,9 @@ class RosImu:
         self._clock, self._newest, self._newest_s = clock, None, clock()
         self._ros.init()
         self._node = self._ros.create_node("biped_run")
-        self._node.create_subscription(message.Imu, topic, self._take, 1)
+        # Drivers of sensors publish without guarantees; a subscription that asks for more gets nothing from them.
+        quality: Any = importlib.import_module("rclpy.qos").qos_profile_sensor_data
+        self._node.create_subscription(message.Imu, topic, self._take, quality)
         end_s = clock() + _WAIT_S
         while self._newest is None:
             if clock() > end_s:
@@ -231,7 +250,10 @@ class RosImu:
 
     def _take(self, message: Any) -> None:
         turn, rate = message.orientation, message.angular_velocity
-        gravity_b = gravity_of(np.array((turn.w, turn.x, turn.y, turn.z)))
+        quat = np.array((turn.w, turn.x, turn.y, turn.z))
+        # A driver without a filter says so by its covariance (REP 145), or sends zeros: nothing says where down is.
+        is_known = message.orientation_covariance[0] >= 0.0 and abs(np.linalg.norm(quat) - 1.0) < 0.01
+        gravity_b = gravity_of(quat) if is_known else np.full(3, np.nan)
         self._newest, self._newest_s = (gravity_b, np.array((rate.x, rate.y, rate.z))), self._clock()
 
     def read(self) -> ImuReading:
@@ -240,6 +262,11 @@ class RosImu:
         assert self._newest is not None, "the constructor waits for one"
         gravity_b, ang_vel_b = self._newest
         return ImuReading(gravity_b, ang_vel_b, self._clock() - self._newest_s)
+
+    def complaint(self) -> str:
+        """Return whether the driver says where down is; see `Imu.complaint`."""
+        gravity_b, _ = self._newest or (np.full(3, np.nan), None)
+        return "" if np.isfinite(gravity_b).all() else "the IMU's driver sends no orientation: run one with a filter"
 
     def close(self) -> None:
         """Leave ROS."""

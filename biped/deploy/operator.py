@@ -3,6 +3,7 @@
 import contextlib
 import os
 import select
+import stat
 import struct
 import sys
 import termios
@@ -19,8 +20,8 @@ from biped.base.errors import MachineError, UsageError
 from biped.deploy.contract_file import CommandRule
 from biped.deploy.hardware import Array
 
-HELD_S = 0.6
-"""How long one press of the dead-man's key counts (s): a keyboard repeats after half a second at the latest."""
+HELD_S = 0.75
+"""How long one press of the dead-man's key counts (s): X.org lets a key repeat after 0.66 s, others sooner."""
 KEYS = "space: hold to walk   w/s: faster/slower   a/d: left/right   q/e: turn   x: straight, stand   Ctrl-C: end"
 _STEPS = {"w": (0, 1), "s": (0, -1), "a": (1, 1), "d": (1, -1), "q": (2, 1), "e": (2, -1)}
 _STEP_SHARE = 0.1
@@ -41,6 +42,13 @@ class Wish:
 class Operator(Protocol):
     """Where wishes come from."""
 
+    is_person: bool
+    """A person holds a key, and must have let go of it once in the default pose before the policy begins."""
+
+    def begin(self) -> None:
+        """Take notice that the policy begins."""
+        ...
+
     def wish(self) -> Wish:
         """Return what the person wants now, without waiting."""
         ...
@@ -53,22 +61,33 @@ class Operator(Protocol):
 class Script:
     """Holds the key throughout, and gives one command after a while: for simulated robots, and for robots that hang."""
 
+    is_person = False
+
     def __init__(self, command: Array, stand_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """Stand for `stand_s` from the first wish on, then ask for `command` (3,)."""
+        """Stand for `stand_s` once the policy has begun, then ask for `command` (3,)."""
         self._command, self._stand_s, self._clock = command, stand_s, clock
-        self._began_s: float | None = None
+        self._walks_from_s = np.inf
+
+    def begin(self) -> None:
+        """Count from now on."""
+        self._walks_from_s = self._clock() + self._stand_s
 
     def wish(self) -> Wish:
         """Return what the script wants now."""
-        self._began_s = self._clock() if self._began_s is None else self._began_s
-        stands = self._clock() - self._began_s < self._stand_s
-        return Wish(True, np.zeros(3) if stands else self._command)
+        return Wish(True, self._command if self._clock() >= self._walks_from_s else np.zeros(3))
 
     def close(self) -> None:
         """Do nothing."""
 
 
-class Keyboard:
+class _Person:
+    is_person = True
+
+    def begin(self) -> None:
+        """Do nothing: the person sees it."""
+
+
+class Keyboard(_Person):
     """Keys of a terminal; the space bar is the dead-man's key, by its repetition."""
 
     def __init__(self, rule: CommandRule, command: Array, clock: Callable[[], float] = time.monotonic) -> None:
@@ -91,12 +110,13 @@ class Keyboard:
 
     def wish(self) -> Wish:
         """Return what the keys say."""
-        while select.select([self._handle], [], [], 0.0)[0]:
-            pressed = os.read(self._handle, 64).decode(errors="ignore").lower()
-            if not pressed:  # the terminal has gone
-                break
-            for key in pressed:
-                self._press(key)
+        with contextlib.suppress(OSError):  # the terminal has gone: nobody holds anything
+            while select.select([self._handle], [], [], 0.0)[0]:
+                pressed = os.read(self._handle, 64).decode(errors="ignore").lower()
+                if not pressed:
+                    break
+                for key in pressed:
+                    self._press(key)
         return Wish(self._clock() - self._pressed_s < HELD_S, self._command.copy())
 
     def _press(self, key: str) -> None:
@@ -115,7 +135,7 @@ class Keyboard:
             termios.tcsetattr(self._handle, termios.TCSADRAIN, self._before)
 
 
-class Gamepad:
+class Gamepad(_Person):
     """A gamepad by Linux's joystick interface; a shoulder button is the dead-man's."""
 
     def __init__(
@@ -136,6 +156,9 @@ class Gamepad:
             self._handle = os.open(device, os.O_RDONLY | os.O_NONBLOCK)
         except OSError as error:
             raise MachineError(f"cannot open the gamepad {device} ({error.strerror}): see ls /dev/input") from error
+        if not _sends_events(self._handle):
+            os.close(self._handle)
+            raise MachineError(f"{device} is no gamepad: see ls /dev/input")
         self._rule, self._button, self._axes = rule, button, axes
         self._is_held, self._sticks = False, np.zeros(3)
 
@@ -164,3 +187,8 @@ class Gamepad:
     def close(self) -> None:
         """Close the device."""
         os.close(self._handle)
+
+
+def _sends_events(handle: int) -> bool:
+    mode = os.fstat(handle).st_mode
+    return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)

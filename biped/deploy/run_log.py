@@ -84,7 +84,9 @@ class RunLog:
         """The gait clock while the policy ran, (num_steps,), from 0 to 1; 0 while it stood."""
         clock = next((term.where for term in self.policy.terms if term.name == "gait_phase"), slice(0, 0))
         seen = self["observation"][self.during("standing", "walking")][:, clock]
-        return np.arctan2(*seen.T) / (2.0 * np.pi) % 1.0 if seen.shape[1] == 2 else np.zeros(len(seen))
+        if seen.shape[1] != 2:
+            return np.zeros(len(seen))
+        return np.nan_to_num(np.arctan2(*seen.T)) / (2.0 * np.pi) % 1.0
 
     def timing(self) -> str:
         """Return in one line how punctual the run was while the robot was under torque; empty if it never was."""
@@ -168,6 +170,11 @@ class LogWriter:
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self._rows)
+
+    @property
+    def phase(self) -> str:
+        """The phase of the newest row; limp before the first."""
+        return PHASES[self._rows[-1].get("phase", 0)] if self._rows else PHASES[0]
 
     def add(self, **row: Any) -> None:
         """Add one step; what is not given is NaN, or 0 where it is a whole number.

@@ -8,20 +8,22 @@ import contextlib
 import gc
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from traceback import format_exc
 from types import FrameType
 from typing import Any
 
 import numpy as np
 
-from biped.base.errors import disk_error
+from biped.base.errors import disk_error, first_line
 from biped.deploy.controller import Controller, Decision
 from biped.deploy.hardware import Array, BusError, Imu, ImuReading, JointReading, Servos
 from biped.deploy.operator import Operator, Wish
 from biped.deploy.run_log import PHASES, LogWriter, RunLog
-from biped.deploy.safety import Guard, Limits, Stop, obstacles
+from biped.deploy.safety import Guard, Limits, Stop, check_pose, newest, obstacles
 from biped.deploy.wiring import Wiring
 
 CHECK_S = 1.0
@@ -32,7 +34,8 @@ CROUCH_S = 1.5
 """How long a crouch takes (s)."""
 ENDED = "ended by the person"
 """Why a run ended in which nothing was wrong."""
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP)
+_ON_ITS_FEET = ("standing", "walking")
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,8 @@ class Outcome:
             replace(self.log, about=about).save(path)
         except OSError as error:
             raise disk_error(path, error, "--log") from error
-        for line in (self.log.timing(), self.ended, f"log: {path}"):
-            if line:
-                say(line)
+        with contextlib.suppress(OSError):  # a terminal that has gone
+            say("\n".join(line for line in (self.log.timing(), self.ended, f"log: {path}") if line))
 
 
 @dataclass(frozen=True)
@@ -112,9 +114,10 @@ class Deadlines:
         """Wait for the next step; return how much later than planned it begins (s)."""
         if (early_s := self._next_s - self._clock()) > 0.0:
             self._sleep(early_s)
-        late_s = self._clock() - self._next_s
+        now_s = self._clock()
+        late_s = now_s - self._next_s
         # What is lost is not made up for: two steps at once would be worse than one that is late.
-        self._next_s = max(self._next_s, self._clock() - self._dt_s) + self._dt_s
+        self._next_s = (self._next_s if late_s < self._dt_s else now_s) + self._dt_s
         return late_s
 
 
@@ -144,34 +147,44 @@ class Runtime:
             clock: returns the time (s).
             sleep: waits for a time (s).
             crouches: on heat and on low voltage, crouch before going limp.
+
+        Raises:
+            UsageError: the default pose is outside of the limits.
         """
         self._controller, self._body, self._operator, self._limits = controller, body, operator, limits
-        self._say, self._clock, self._sleep, self._crouches = say, clock, sleep, crouches
+        self._print, self._clock, self._sleep, self._crouches = say, clock, sleep, crouches
         self._contract = controller.contract
+        check_pose(self._contract, limits)
         self._writer = LogWriter(self._contract)
         self._guard = Guard(self._contract, limits)
         self._deadlines = Deadlines(self._contract.dt_s, clock, sleep)
         self._began_s: float | None = None
         self._signal: int | None = None
-        self._targets = self._contract.default_pose_rad
+        self._targets: Array | None = None
+        # While the robot is limp only the last second is kept: a person may take long.
+        self._limp: deque[_Step] = deque(maxlen=max(2, round(CHECK_S / self._contract.dt_s)))
 
     def check(self) -> list[str]:
         """Read the limp robot for a while, and return why it must not start, one line each."""
         self._body.servos.go_limp()
-        steps = max(2, round(CHECK_S / self._contract.dt_s))
-        seen = [self._begin("limp") for _ in range(steps) if self._signal is None]
-        if not seen:
-            return []
-        for step in seen:
-            self._writer.add(**step.row)
-        read_s = np.array([step.row["read_s"] for step in seen])
-        return list(obstacles(self._contract, self._limits, seen[-1].joints, seen[-1].imu, read_s))
+        self._deadlines.restart()
+        for _ in range(self._limp.maxlen or 0):
+            self._limp.append(self._begin("limp"))
+        return self._obstacles()
+
+    def _obstacles(self) -> list[str]:
+        """Return what is wrong by the last second of readings."""
+        joints, answered = newest([step.joints for step in self._limp])
+        read_s = np.array([step.row["read_s"] for step in self._limp])
+        found = obstacles(self._contract, self._limits, joints, answered, self._limp[-1].imu, read_s)
+        return [*found, *([said] if (said := self._body.imu.complaint()) else [])]
 
     def run(
         self,
         seconds: float = np.inf,
         excitation: Array | None = None,
         at_pose: Callable[[], None] | None = None,
+        keep: Callable[[Outcome], None] | None = None,
     ) -> Outcome:
         """Check the robot, bring it to the default pose, and let it walk while the person holds the key.
 
@@ -179,89 +192,129 @@ class Runtime:
             seconds: how long the policy may run (s).
             excitation: joint targets (num_steps, num_joints), rad, to play in place of the policy.
             at_pose: called once the robot is in the default pose.
+            keep: saves the outcome; until it has, signals do not end the process.
 
         Returns:
             How it ended. The servos are limp then, and a fault on the way is in it, not raised.
         """
-        ended, is_safe = ENDED, True
         with self._listening():
-            try:
-                self._start()
-                if at_pose is not None and excitation is None:
-                    at_pose()
-                self._play(excitation) if excitation is not None else self._walk(seconds)
-            except _EndError as end:
-                ended, is_safe = end.stop.reason, end.is_safe
-                if end.stop.is_gentle and self._crouches:
-                    self._crouch()
-            except BusError as error:
-                ended, is_safe = str(error), False
-            finally:
-                self._body.servos.go_limp()
-        return Outcome(self._writer.finish({"ended": ended}), ended, is_safe)
+            ended, is_safe, trace = self._until_the_end(seconds, excitation, at_pose)
+            for step in self._limp:
+                self._writer.add(**step.row)
+            about = {"ended": ended} if trace is None else {"ended": ended, "traceback": trace}
+            outcome = Outcome(self._writer.finish(about), ended, is_safe)
+            if keep is not None:
+                keep(outcome)
+        return outcome
+
+    def _until_the_end(
+        self, seconds: float, excitation: Array | None, at_pose: Callable[[], None] | None
+    ) -> tuple[str, bool, str | None]:
+        """Return why the run ended, whether nothing was wrong, and the traceback of a fault of this program."""
+        try:
+            self._start()
+            if at_pose is not None:
+                at_pose()
+                self._deadlines.restart()
+            self._play(excitation) if excitation is not None else self._walk(seconds)
+        except _EndError as end:
+            if end.stop.is_gentle and self._crouches and excitation is None:
+                self._crouch()
+            return end.stop.reason, end.is_safe, None
+        except BusError as error:
+            return str(error), False, None
+        except Exception as error:  # whatever it is, the robot must become limp and the log must be kept
+            return f"this program failed ({type(error).__name__}: {first_line(error)})", False, format_exc()
+        finally:
+            self._body.servos.go_limp()
+        return ENDED, True, None
 
     def _start(self) -> None:
-        if reasons := self.check():
-            for reason in reasons:
-                self._say(f"not ready: {reason}")
-            raise _EndError(Stop(f"not ready: {reasons[0]}"))
+        self._refuse(self.check())
         self._say("ready: hold the dead-man's key to move to the default pose")
-        self._move("to pose", self._contract.default_pose_rad)
+        while not (step := self._begin("limp")).wish.is_held:
+            self._limp.append(step)
+        self._limp.append(step)
+        # The robot may have been moved, or have become warm, since.
+        self._refuse(self._obstacles())
+        for step in self._limp:
+            self._writer.add(**step.row)
+        self._limp.clear()
+        self._body.servos.stiffen()
+        self._deadlines.restart()
+        self._go_to(self._contract.default_pose_rad)
+
+    def _refuse(self, reasons: list[str]) -> None:
+        for reason in reasons:
+            self._say(f"not ready: {reason}")
+        if reasons:
+            raise _EndError(Stop(f"not ready: {reasons[0]}"))
 
     def _walk(self, seconds: float) -> None:
-        self._say(
-            "in the default pose: put the robot on its feet; hold the key to walk, let go to stand, Ctrl-C to end"
-        )
+        self._say("in the default pose: let go of the key, and put the robot on its feet")
         self._controller.forget()
-        step = self._begin("standing")
-        while not step.wish.is_held:
-            self._finish(step, self._targets)
+        # A key that is still held from the way to the pose must not start the policy in somebody's hands.
+        has_let_go, step = not self._operator.is_person, self._begin("standing")
+        while not (has_let_go and step.wish.is_held):
+            if not has_let_go and not step.wish.is_held:
+                has_let_go = True
+                self._say("hold the key to walk, let go to stand, Ctrl-C to end")
+            self._finish(step, self._contract.default_pose_rad)
             step = self._begin("standing")
+        self._operator.begin()
         left = seconds / self._contract.dt_s
         while True:
-            given = step.wish.command * step.wish.is_held
-            began_s = self._clock()
-            decision = self._controller.step(step.imu, step.joints, given)
-            step.row.update(_decided(decision, given, self._clock() - began_s))
-            if self._controller.must_stop:
-                raise _EndError(Stop(f"readings were not finite for {self._controller.held} steps: see the log"))
-            self._finish(step, decision.targets_rad)
+            self._decide(step)
             left -= 1.0
             if left < 0.5:
                 raise _EndError(Stop(f"ended after {seconds:.0f} s"), is_safe=True)
             step = self._begin("standing")
 
+    def _decide(self, step: _Step) -> None:
+        """Let the policy make one step."""
+        given = step.wish.command * step.wish.is_held
+        began_s = self._clock()
+        decision = self._controller.step(step.imu, step.joints, given)
+        step.row.update(_decided(decision, given, self._clock() - began_s))
+        if self._controller.must_stop:
+            self._writer.add(**step.row)
+            raise _EndError(Stop(f"readings were not finite for {self._controller.held} steps: see the log"))
+        self._finish(step, decision.targets_rad)
+
     def _play(self, excitation: Array) -> None:
-        self._say("exciting the joints: the trunk must hang freely; hold the key, Ctrl-C ends it")
+        self._say("exciting the joints: the trunk must be clamped; hold the key, Ctrl-C ends it")
         for targets_rad in excitation:
             step = self._begin("exciting")
             if not step.wish.is_held:
                 raise _EndError(Stop("the key was let go"), is_safe=True)
             self._finish(step, targets_rad)
+        raise _EndError(Stop("the excitation is complete"), is_safe=True)
 
-    def _move(self, phase: str, pose_rad: Array) -> None:
-        """Go to a pose at a limited rate, while the key is held."""
-        step = self._begin("limp")
-        while not step.wish.is_held:
+    def _go_to(self, pose_rad: Array) -> None:
+        """Go to a pose at a limited rate, while the key is held, from where the stiff joints are."""
+        step = self._begin("to pose")
+        while not step.joints.answered.all():  # the guard ends this if one stays silent
             self._writer.add(**step.row)
-            step = self._begin("limp")
-        self._body.servos.stiffen()
-        self._deadlines.restart()
-        targets_rad = np.where(step.joints.answered, step.joints.pos_rad, pose_rad)
-        while np.abs(pose_rad - targets_rad).max() > 0.0:
-            step = self._begin(phase)
+            step = self._begin("to pose")
+        targets_rad = step.joints.pos_rad
+        while True:
             reach_rad = POSE_RATE_RAD_S * self._contract.dt_s * step.wish.is_held
             targets_rad = targets_rad + np.clip(pose_rad - targets_rad, -reach_rad, reach_rad)
             self._finish(step, targets_rad)
+            if not np.abs(pose_rad - targets_rad).max() > 0.0:
+                return
+            step = self._begin("to pose")
 
     def _crouch(self) -> None:
         """Bend the legs twice as far as in the default pose, which keeps flat feet flat, then let go."""
         start_rad = self._targets
+        if start_rad is None or self._writer.phase not in _ON_ITS_FEET:
+            return
         end_rad = np.clip(2.0 * self._contract.default_pose_rad, self._limits.lower_rad, self._limits.upper_rad)
         steps = round(CROUCH_S / self._contract.dt_s)
         with contextlib.suppress(BusError, _EndError):
             for index in range(1, steps + 1):
-                step = self._read("crouching")
+                step = self._begin("crouching")
                 self._finish(step, start_rad + index / steps * (end_rad - start_rad))
 
     def _begin(self, phase: str) -> _Step:
@@ -275,10 +328,12 @@ class Runtime:
         if self._signal is not None:
             self._writer.add(**step.row)
             raise _EndError(Stop(ENDED), is_safe=True)
-        is_limp = phase == "limp"
-        if not is_limp and (stop := self._guard.judge(step.joints, step.imu, step.row["late_s"])) is not None:
-            self._writer.add(**step.row)
-            raise _EndError(stop)
+        if phase != "limp":
+            late_s, is_crouching = step.row["late_s"], phase == "crouching"
+            stop = self._guard.judge(step.joints, step.imu, late_s, but_gentle=is_crouching)
+            if stop is not None:
+                self._writer.add(**step.row)
+                raise _EndError(stop)
         return step
 
     def _read(self, phase: str) -> _Step:
@@ -299,18 +354,23 @@ class Runtime:
         return _Step(joints, imu, self._operator.wish(), row)
 
     def _finish(self, step: _Step, targets_rad: Array) -> None:
+        """Send targets, within the joints' limits, and write the step down."""
         began_s = self._clock()
-        self._body.servos.write(targets_rad)
-        self._targets = targets_rad
-        self._writer.add(**step.row, target_rad=targets_rad, write_s=self._clock() - began_s)
+        sent_rad = np.clip(targets_rad, self._limits.lower_rad, self._limits.upper_rad)
+        self._body.servos.write(sent_rad)
+        self._targets = sent_rad
+        self._writer.add(**step.row, target_rad=sent_rad, write_s=self._clock() - began_s)
+
+    def _say(self, text: str) -> None:
+        """Tell the person; a terminal that has gone must not end a run."""
+        with contextlib.suppress(OSError):
+            self._print(text)
 
     @contextlib.contextmanager
     def _listening(self) -> Iterator[None]:
-        """Take signals as a wish to end, and keep the garbage collector out of the steps."""
+        """Take signals as a wish to end, however many come, and keep the garbage collector out of the steps."""
 
         def take(number: int, _: FrameType | None) -> None:
-            if self._signal is not None:  # a second one: at once, by the exception that makes the servos limp
-                raise KeyboardInterrupt
             self._signal = number
 
         before = {number: signal.signal(number, take) for number in _SIGNALS}

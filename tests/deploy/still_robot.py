@@ -6,6 +6,7 @@ Time passes only while the runtime sleeps, reads or writes.
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +38,9 @@ class StillRobot:
         self.has_gone = False
         self._later: list[tuple[float, Callable[[], object]]] = []
         self.said: list[str] = []
+        self.is_person = False
+        self.began_s: float | None = None
+        self.complains = ""
 
     def after(self, seconds: float, do: Callable[[], object]) -> None:
         """Let something happen at a time from now."""
@@ -84,20 +88,23 @@ class StillRobot:
     def imu(self) -> ImuReading:
         return ImuReading(self.gravity_b, self.ang_vel_b, self.imu_age_s)
 
+    def begin(self) -> None:
+        self.began_s = self.now_s
+
     def wish(self) -> Wish:
         return Wish(self.is_held, self.command)
 
     def close(self) -> None:
         pass
 
-    def limits(self, **changes: float) -> Limits:
+    def limits(self, **changes: Any) -> Limits:
         wide = np.full(self.joints, 2.0)
         return replace(Limits(-wide, wide, min_voltage_v=10.0, stall_current_a=2.3), **changes)
 
-    def runtime(self, *, crouches: bool = False, **changes: float) -> Runtime:
+    def runtime(self, *, crouches: bool = False, **changes: Any) -> Runtime:
         return Runtime(
             self.controller,
-            Body(self, _ImuOf(self)),
+            Body(self, ImuOf(self)),
             self,
             self.limits(**changes),
             say=self.said.append,
@@ -107,9 +114,12 @@ class StillRobot:
         )
 
 
-class _ImuOf:
+class ImuOf:
     def __init__(self, robot: StillRobot) -> None:
         self._robot = robot
+
+    def complaint(self) -> str:
+        return self._robot.complains
 
     def read(self) -> ImuReading:
         return self._robot.imu()

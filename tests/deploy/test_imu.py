@@ -3,10 +3,12 @@
 import contextlib
 import os
 import struct
+import sys
 import threading
 import time
 import tty
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 
 from biped.base.errors import MachineError, UsageError
 from biped.deploy.hardware import BusError
-from biped.deploy.imu import Attitude, Sample, SerialImu, WitDecoder, gravity_of, mount
+from biped.deploy.imu import Attitude, RosImu, Sample, SerialImu, WitDecoder, gravity_of, mount
 
 UP = np.array((0.0, 0.0, 1.0))
 WORDS = st.lists(st.integers(-32768, 32767), min_size=3, max_size=3)
@@ -120,12 +122,14 @@ def line() -> Iterator[tuple[int, str]]:
 
 
 @contextlib.contextmanager
-def one_that_measures(master: int, acceleration: list[int], ang_vel: list[int]) -> Iterator[None]:
-    """Write samples every few milliseconds: opening a line throws away what is in it already."""
+def one_that_measures(
+    master: int, acceleration: list[int], ang_vel: list[int], every_s: float = 0.005
+) -> Iterator[None]:
+    """Write samples again and again: opening a line throws away what is in it already."""
     over = threading.Event()
 
     def write() -> None:
-        while not over.wait(0.005):
+        while not over.wait(every_s):
             os.write(master, sample_bytes(acceleration, ang_vel))
 
     thread = threading.Thread(target=write)
@@ -157,6 +161,83 @@ def test_an_imu_on_a_line_gives_its_newest_measurement_and_its_age(line: tuple[i
     assert imu.samples == before + 3
     assert seen.age_s < 0.5
     imu.close()
+
+
+@pytest.mark.parametrize(("rate_hz", "said"), [(200.0, ""), (100.0, "imu.rate_hz is 200"), (400.0, "times per second")])
+def test_another_rate_than_the_filter_counts_with_is_said(line: tuple[int, str], rate_hz: float, said: str) -> None:
+    master, port = line
+    later_s = [0.0]
+    with one_that_measures(master, [0, 0, 2048], [0, 0, 0], every_s=0.2):
+        imu = SerialImu(port, clock=lambda: later_s[0])
+    imu.read()
+    before = imu.samples
+    for step in range(1, 41):
+        # A fortieth of a second each, whatever the machine's clock says.
+        wanted = before + round(step * rate_hz / 40.0)
+        os.write(master, (wanted - imu.samples) * sample_bytes([0, 0, 2048], [0, 0, 0]))
+        later_s[0] = step / 40.0
+        end_s = time.monotonic() + 5.0
+        while imu.samples < wanted and time.monotonic() < end_s:
+            imu.read()
+    assert (said in imu.complaint()) if said else imu.complaint() == ""
+    imu.close()
+
+
+class Message(SimpleNamespace):
+    """As much of `sensor_msgs/Imu` as is read."""
+
+    @classmethod
+    def of(cls, quat: tuple[float, ...], covariance: float = 0.0) -> "Message":
+        return cls(
+            orientation=SimpleNamespace(**dict(zip("wxyz", quat, strict=True))),
+            orientation_covariance=[covariance] + [0.0] * 8,
+            angular_velocity=SimpleNamespace(x=0.1, y=0.2, z=0.3),
+        )
+
+
+def ros(monkeypatch: pytest.MonkeyPatch, messages: list[Message]) -> list[object]:
+    """Put a stand-in for ROS 2's client library in place; it delivers one message each time it is spun."""
+    told: list[object] = []
+
+    def subscribe(_: object, topic: str, take: object, quality: object) -> None:
+        told.extend((topic, quality, take))
+
+    node = SimpleNamespace(create_subscription=subscribe, destroy_node=lambda: told.append("gone"))
+
+    def spin(_: object, timeout_sec: float) -> None:
+        assert timeout_sec < 0.1, "reading must not wait"
+        if messages:
+            told[2](messages.pop(0))  # type: ignore[operator]
+
+    client = SimpleNamespace(
+        init=lambda: None, create_node=lambda _: node, spin_once=spin, shutdown=lambda: told.append("down")
+    )
+    monkeypatch.setitem(sys.modules, "rclpy", client)
+    monkeypatch.setitem(sys.modules, "rclpy.qos", SimpleNamespace(qos_profile_sensor_data="sensor data"))
+    monkeypatch.setitem(sys.modules, "sensor_msgs.msg", SimpleNamespace(Imu="Imu"))
+    return told
+
+
+def test_ros_gives_gravity_by_the_drivers_orientation(monkeypatch: pytest.MonkeyPatch) -> None:
+    half = np.sqrt(0.5)
+    told = ros(monkeypatch, [Message.of((1.0, 0.0, 0.0, 0.0)), Message.of((half, half, 0.0, 0.0))])
+    imu = RosImu("imu/data")
+    np.testing.assert_allclose(imu.read().gravity_b, (0.0, -1.0, 0.0), atol=1e-12)
+    np.testing.assert_allclose(imu.read().ang_vel_b, (0.1, 0.2, 0.3))
+    assert told[:2] == ["imu/data", "sensor data"], "drivers publish as sensors do, without guarantees"
+    assert imu.complaint() == ""
+    imu.close()
+    assert told[-2:] == ["gone", "down"]
+
+
+@pytest.mark.parametrize(("quat", "covariance"), [((0.0, 0.0, 0.0, 0.0), 0.0), ((1.0, 0.0, 0.0, 0.0), -1.0)])
+def test_a_ros_driver_without_a_filter_is_never_taken_for_upright(
+    monkeypatch: pytest.MonkeyPatch, quat: tuple[float, ...], covariance: float
+) -> None:
+    ros(monkeypatch, [Message.of(quat, covariance)])
+    imu = RosImu()
+    assert np.isnan(imu.read().gravity_b).all()
+    assert imu.complaint() == "the IMU's driver sends no orientation: run one with a filter"
 
 
 def test_a_line_that_is_silent_or_missing_is_said_in_one_line(line: tuple[int, str]) -> None:

@@ -49,6 +49,20 @@ def test_keys_change_the_command_within_what_the_policy_knows(terminal: int) -> 
     keyboard.close()
 
 
+def test_a_terminal_that_has_gone_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    master, slave = os.openpty()
+    with os.fdopen(slave, "r") as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        now = [0.0]
+        keyboard = Keyboard(RULE, np.zeros(3), clock=lambda: now[0])
+        os.write(master, b" ")
+        assert keyboard.wish().is_held
+        os.close(master)
+        now[0] = 9.0
+        assert not keyboard.wish().is_held
+        keyboard.close()
+
+
 def test_without_a_terminal_nobody_could_let_go(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text(" ")
@@ -89,6 +103,10 @@ def test_a_gamepads_button_is_the_dead_mans_and_its_sticks_reach_the_ranges(tmp_
 def test_a_gamepad_that_is_missing_is_said_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match=r"^cannot open the gamepad .*js7 .*: see ls /dev/input$"):
         Gamepad(tmp_path / "js7", RULE)
+    (tmp_path / "file").write_bytes(event(1, 1, 4))
+    for path in (tmp_path / "file", tmp_path):
+        with pytest.raises(MachineError, match=r"is no gamepad: see ls /dev/input$"):
+            Gamepad(path, RULE)
 
 
 def test_a_script_stands_and_then_walks() -> None:
@@ -96,5 +114,10 @@ def test_a_script_stands_and_then_walks() -> None:
     script = Script(np.array((0.3, 0.0, 0.1)), stand_s=2.0, clock=lambda: now[0])
     assert script.wish().is_held
     assert not script.wish().command.any()
-    now[0] = 7.1
+    now[0] = 90.0
+    assert not script.wish().command.any(), "the policy has not begun"
+    script.begin()
+    now[0] = 91.9
+    assert not script.wish().command.any()
+    now[0] = 92.1
     np.testing.assert_allclose(script.wish().command, (0.3, 0.0, 0.1))

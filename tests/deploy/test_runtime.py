@@ -7,9 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from biped.base.errors import UsageError
 from biped.deploy.run_log import PHASES, RunLog
-from biped.deploy.runtime import ENDED, POSE_RATE_RAD_S, Deadlines
-from tests.deploy.still_robot import StillRobot
+from biped.deploy.runtime import ENDED, POSE_RATE_RAD_S, Body, Deadlines, Outcome, Runtime
+from tests.deploy.still_robot import ImuOf, StillRobot
 
 
 def walking_robot() -> StillRobot:
@@ -116,7 +117,8 @@ def test_a_current_that_lasts_stops_the_robot_within_a_tenth_of_a_second_of_bein
     robot = walking_robot()
     robot.after(5.0, lambda: setattr(robot, "current_a", 2.4))
     outcome = robot.runtime(current_window_s=0.05).run(seconds=20.0)
-    assert "2.3 A" in outcome.ended or "2.4 A" in outcome.ended
+    # A servo that is held draws 2.3 A at 12 V; four fifths of that are 1.84 A.
+    assert outcome.ended == "left_hip_roll draws 1.9 A: something holds it"
     assert robot.limp_since_s - 105.0 < 0.5
 
 
@@ -144,17 +146,144 @@ def test_signals_end_limp_with_the_log_and_leave_the_handlers_as_they_were(numbe
     assert signal.getsignal(number) == before
 
 
-def test_a_crash_of_the_program_is_limp_too() -> None:
+def test_a_fault_of_the_program_is_limp_in_one_line_and_keeps_the_log() -> None:
     robot = walking_robot()
 
-    def break_it(_: float) -> None:
-        raise ZeroDivisionError
+    def break_it() -> None:
+        raise ZeroDivisionError("by nothing")
 
-    robot.after(4.0, lambda: break_it(0.0))
-    with pytest.raises(ZeroDivisionError):
-        robot.runtime().run()
+    robot.after(4.0, break_it)
+    outcome = robot.runtime().run()
+    assert not outcome.is_safe
+    assert outcome.ended == "this program failed (ZeroDivisionError: by nothing)"
+    assert "break_it" in outcome.log.about["traceback"]
     assert not robot.is_stiff
-    assert robot.limp_since_s > 0.0
+    assert len(outcome.log) > 100
+
+
+def test_a_key_that_is_still_held_does_not_start_the_policy_in_somebodys_hands() -> None:
+    robot = walking_robot()
+    robot.is_person = True
+    robot.after(6.0, lambda: setattr(robot, "is_held", False))
+    robot.after(8.0, lambda: setattr(robot, "is_held", True))
+    log = robot.runtime().run(seconds=2.0).log
+    ran = np.isfinite(log["action"]).all(axis=1)
+    assert log["time_s"][ran].min() >= 7.9
+    assert robot.began_s == pytest.approx(108.0, abs=0.05)
+    standing = log.during("standing")
+    np.testing.assert_allclose(
+        log["target_rad"][standing],
+        np.broadcast_to(robot.controller.contract.default_pose_rad, (standing.sum(), 9)),
+        atol=1e-6,
+    )
+
+
+def test_a_servo_that_is_silent_as_the_key_is_pressed_does_not_jump() -> None:
+    robot = walking_robot()
+    robot.is_held = False
+    robot.pos_rad = robot.controller.contract.default_pose_rad + 0.5
+
+    def press() -> None:
+        robot.is_held = True
+        robot.silent[4] = True
+
+    robot.after(2.0, press)
+    robot.after(2.07, lambda: robot.silent.fill(False))
+    log = robot.runtime(max_pose_error_rad=0.6).run(seconds=0.1).log
+    sent = log["target_rad"][np.isfinite(log["target_rad"]).all(axis=1)]
+    np.testing.assert_allclose(sent[0], robot.controller.contract.default_pose_rad + 0.49, atol=1e-6)
+
+
+def test_a_joint_that_moved_while_the_servos_were_switched_on_is_not_snapped_back() -> None:
+    robot = walking_robot()
+    stiffen = robot.stiffen
+
+    def move_and_stiffen() -> None:
+        robot.pos_rad = robot.pos_rad + 0.3
+        stiffen()
+
+    robot.stiffen = move_and_stiffen  # type: ignore[method-assign]
+    log = robot.runtime().run(seconds=0.1).log
+    sent = log["target_rad"][np.isfinite(log["target_rad"]).all(axis=1)]
+    np.testing.assert_allclose(sent[0], robot.controller.contract.default_pose_rad + 0.49, atol=1e-6)
+
+
+def test_a_robot_that_was_moved_or_got_warm_after_the_check_does_not_start() -> None:
+    robot = walking_robot()
+    robot.is_held = False
+    robot.after(20.0, lambda: setattr(robot, "pos_rad", robot.pos_rad + 1.0))
+    robot.after(25.0, lambda: setattr(robot, "is_held", True))
+    outcome = robot.runtime().run()
+    assert not outcome.is_safe
+    assert outcome.ended.startswith("not ready: left_hip_roll is 1.20 rad from the default pose")
+    assert robot.sent == []
+    assert len(outcome.log) < 60, "the time that a person takes is not logged"
+
+
+def test_an_imu_without_numbers_stops_the_robot_in_every_phase() -> None:
+    for after_s in (1.3, 5.0):
+        robot = walking_robot()
+        robot.after(after_s, lambda robot=robot: setattr(robot, "gravity_b", np.full(3, np.nan)))
+        outcome = robot.runtime().run(seconds=9.0)
+        assert "nothing that is a number for 6 steps" in outcome.ended
+        assert not robot.is_stiff
+
+
+def test_signals_while_it_goes_limp_or_saves_are_waited_out() -> None:
+    robot, kept = walking_robot(), []
+    go_limp = robot.go_limp
+
+    def hurried() -> None:
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
+            os.kill(os.getpid(), number)
+        go_limp()
+
+    robot.after(4.0, lambda: os.kill(os.getpid(), signal.SIGINT))
+    robot.after(3.9, lambda: setattr(robot, "go_limp", hurried))
+
+    def keep(outcome: Outcome) -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+        kept.append(outcome)
+
+    outcome = robot.runtime().run(keep=keep)
+    assert kept == [outcome]
+    assert not robot.is_stiff
+    assert outcome.ended == ENDED
+
+
+def test_a_terminal_that_has_gone_does_not_end_a_run() -> None:
+    robot = walking_robot()
+
+    def gone(_: str) -> None:
+        raise BrokenPipeError
+
+    robot.said = None  # type: ignore[assignment]
+    runtime = Runtime(
+        robot.controller,
+        Body(robot, ImuOf(robot)),
+        robot,
+        robot.limits(),
+        say=gone,
+        clock=robot.clock,
+        sleep=robot.sleep,
+    )
+    assert runtime.run(seconds=1.0).is_safe
+
+
+def test_targets_are_logged_as_they_are_sent_within_the_limits() -> None:
+    robot = walking_robot()
+    pose = robot.controller.contract.default_pose_rad
+    targets = pose + np.linspace(0.0, 0.5, 60)[:, None]
+    log = robot.runtime(upper_rad=pose + 0.25).run(excitation=targets).log
+    sent = log["target_rad"][log.during("exciting")]
+    assert sent.max(axis=0) == pytest.approx(pose + 0.25, abs=1e-6)
+    np.testing.assert_allclose(robot.sent[-1][1], pose + 0.25)
+
+
+def test_a_default_pose_outside_of_the_limits_is_refused() -> None:
+    robot = walking_robot()
+    with pytest.raises(UsageError, match=r"^the default pose has left_knee at \+0\.70 rad, outside"):
+        robot.runtime(upper_rad=np.full(9, 0.5))
 
 
 def test_heat_lets_the_robot_crouch_first_if_that_is_wished() -> None:
@@ -163,8 +292,28 @@ def test_heat_lets_the_robot_crouch_first_if_that_is_wished() -> None:
     outcome = robot.runtime(crouches=True).run()
     assert not outcome.is_safe
     assert phases(outcome.log)[-1] == "crouching"
+    assert "is at 75 °C" in outcome.ended
     np.testing.assert_allclose(outcome.log["target_rad"][-1], 2.0 * robot.controller.contract.default_pose_rad)
     assert not robot.is_stiff
+
+
+def test_a_crouch_ends_at_once_on_a_signal_and_on_a_fall() -> None:
+    for change in (
+        lambda _: os.kill(os.getpid(), signal.SIGINT),
+        lambda robot: setattr(robot, "gravity_b", np.array((1.0, 0.0, 0.0))),
+    ):
+        robot = walking_robot()
+        robot.after(5.0, lambda robot=robot: setattr(robot, "temperature_c", 75.0))
+        robot.after(5.3, lambda robot=robot, change=change: change(robot))
+        robot.runtime(crouches=True).run()
+        assert robot.limp_since_s - 105.3 <= 0.1
+
+
+def test_no_crouch_on_the_way_to_the_pose() -> None:
+    robot = walking_robot()
+    robot.after(1.3, lambda: setattr(robot, "temperature_c", 75.0))
+    outcome = robot.runtime(crouches=True).run()
+    assert "crouching" not in phases(outcome.log)
 
 
 def test_what_is_wrong_at_the_start_is_all_said_and_nothing_moves() -> None:
@@ -185,6 +334,7 @@ def test_an_excitation_is_played_as_given_and_ends_where_the_key_is_let_go() -> 
     targets = robot.controller.contract.default_pose_rad + 0.1 * np.sin(np.arange(200)[:, None] * np.ones(9) / 7.0)
     outcome = robot.runtime().run(excitation=targets)
     assert outcome.is_safe
+    assert outcome.ended == "the excitation is complete"
     np.testing.assert_allclose(outcome.log["target_rad"][outcome.log.during("exciting")], targets, atol=1e-6)
     robot = walking_robot()
     robot.after(4.0, lambda: setattr(robot, "is_held", False))
@@ -199,9 +349,7 @@ def test_a_step_that_was_late_is_not_made_up_for() -> None:
     assert deadlines.wait() == 0.0
     now[0] += 0.05
     assert deadlines.wait() == pytest.approx(0.03)
-    began = now[0]
-    deadlines.wait()
-    assert now[0] - began == pytest.approx(0.0, abs=0.021)
-    before = now[0]
-    deadlines.wait()
-    assert now[0] - before == pytest.approx(0.02)
+    for _ in range(3):
+        before = now[0]
+        assert deadlines.wait() == pytest.approx(0.0)
+        assert now[0] - before == pytest.approx(0.02)

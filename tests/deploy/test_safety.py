@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from biped.deploy.dynamixel import MODELS, TorqueLaw
 from biped.deploy.hardware import ImuReading, JointReading
-from biped.deploy.safety import Guard, Limits, hanging, limits_for, obstacles, tilt_of
+from biped.deploy.safety import Guard, Limits, hanging, limits_for, newest, obstacles, tilt_of
 from biped.deploy.wiring import JointWiring, Wiring
 from tests.deploy.still_robot import StillRobot
 
@@ -38,7 +39,12 @@ def at(index: int, value: float, rest: float) -> np.ndarray:
 def reasons(
     reading: JointReading | None = None, other: ImuReading | None = None, read_s: np.ndarray = READ_S
 ) -> list[str]:
-    return list(obstacles(CONTRACT, ROBOT.limits(), reading or joints(), other or imu(), read_s))
+    return judged(ROBOT.limits(), reading or joints(), other or imu(), read_s)
+
+
+def judged(limits: Limits, reading: JointReading, other: ImuReading, read_s: np.ndarray = READ_S) -> list[str]:
+    newest_, answered = newest([reading] * 3)
+    return list(obstacles(CONTRACT, limits, newest_, answered, other, read_s))
 
 
 def test_a_robot_that_is_well_may_start() -> None:
@@ -71,7 +77,7 @@ def test_what_is_wrong_is_said_in_one_line(
 
 def test_a_joint_outside_of_its_limits_may_not_start() -> None:
     limits = replace(ROBOT.limits(), lower_rad=np.full(9, -0.2), max_pose_error_rad=9.0)
-    said = list(obstacles(CONTRACT, limits, joints(), imu(), READ_S))
+    said = judged(limits, joints(), imu())
     assert [line.split()[0] for line in said] == ["left_hip_pitch", "left_ankle", "right_hip_pitch", "right_ankle"]
 
 
@@ -96,11 +102,53 @@ def test_a_silent_servo_stops_the_robot_in_the_fourth_step_and_one_answer_forgiv
 
 
 def test_a_current_counts_by_its_mean_so_that_a_step_may_draw_more() -> None:
-    # A mean over a second, of the largest current 2.3 A: with 4.6 A it is reached after ln 2 s, 35 steps.
+    # A mean over a second, of at most 0.8 * 2.3 A: with twice that it is reached after ln 2 s, 35 steps.
     guard = Guard(CONTRACT, ROBOT.limits())
-    held = joints(current_a=at(2, -4.6, 0.1))
+    held = joints(current_a=at(2, -2.0 * 0.8 * 2.3, 0.1))
     steps = next(n for n in range(1, 200) if guard.judge(held, imu(), 0.0) is not None)
     assert steps == pytest.approx(np.log(2.0) / 0.02, abs=1.5)
+
+
+@pytest.mark.parametrize("voltage_v", [10.5, 12.0, 14.8])
+def test_a_servo_that_is_blocked_is_noticed_at_any_voltage(voltage_v: float) -> None:
+    law = TorqueLaw.of([MODELS[1030]] * 9)
+    still = np.zeros(9)
+    _, current_a = law(still + 500.0, still, still, still + 1158.0, still, still + 885.0, voltage_v)
+    blocked = joints(current_a=at(2, current_a[2], 0.1), voltage_v=np.full(9, voltage_v))
+    guard = Guard(CONTRACT, ROBOT.limits(stall_voltage_v=12.0))
+    stops = [guard.judge(blocked, imu(), 0.0) for _ in range(150)]
+    (reason,) = {stop.reason for stop in stops if stop is not None and "holds it" in stop.reason and stops[-1] is stop}
+    assert reason.startswith("left_knee draws ")
+    assert stops[20] is None
+
+
+def test_half_of_a_held_servos_current_is_no_fault() -> None:
+    guard = Guard(CONTRACT, ROBOT.limits())
+    assert all(guard.judge(joints(current_a=np.full(9, 1.2)), imu(), 0.0) is None for _ in range(500))
+
+
+def test_the_newest_answer_counts_and_how_often_each_servo_answers() -> None:
+    first, second = joints(pos_rad=np.arange(9.0)), joints(pos_rad=at(3, np.nan, 7.0))
+    reading, answered = newest([first, second])
+    np.testing.assert_allclose(reading.pos_rad, at(3, 3.0, 7.0))
+    np.testing.assert_allclose(answered, at(3, 0.5, 1.0))
+    assert "no answer from left_ankle in 50% of the readings" in next(
+        iter(obstacles(CONTRACT, ROBOT.limits(), reading, answered, imu(), READ_S))
+    )
+    often, answered = newest([*[first] * 49, second])
+    assert (
+        list(
+            obstacles(
+                CONTRACT,
+                ROBOT.limits(max_pose_error_rad=99.0, upper_rad=np.full(9, 99.0)),
+                often,
+                answered,
+                imu(),
+                READ_S,
+            )
+        )
+        == []
+    )
 
 
 def test_a_reading_that_is_not_finite_never_passes_for_well() -> None:
@@ -112,14 +160,12 @@ def test_a_reading_that_is_not_finite_never_passes_for_well() -> None:
 
 def test_a_trunk_that_hangs_may_do_so_face_down() -> None:
     face_down, limits = imu(gravity_b=np.array((1.0, 0.0, 0.0))), hanging(ROBOT.limits())
-    assert list(obstacles(CONTRACT, limits, joints(), face_down, READ_S)) == []
+    assert judged(limits, joints(), face_down) == []
     assert Guard(CONTRACT, limits).judge(joints(), face_down, 0.0) is None
     assert Guard(CONTRACT, ROBOT.limits()).judge(joints(), face_down, 0.0) is not None
 
 
 def test_limits_come_from_the_wiring_and_a_servo_without_a_current_is_not_watched_for_it() -> None:
-    from biped.deploy.dynamixel import MODELS
-
     wiring = Wiring("/dev/x", 1_000_000, (JointWiring("a", 1, 1, 2048, -0.5, 0.6), JointWiring("b", 2, 1, 2048, -1, 1)))
     limits = limits_for(wiring, [MODELS[1030], MODELS[1060]], 11.0)
     np.testing.assert_allclose(limits.lower_rad, (-0.5, -1.0))
