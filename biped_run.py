@@ -12,9 +12,10 @@ docs/to-the-robot.md. Exit codes: 0 the person or the time ended it, 1 stopped, 
 
 import argparse
 import contextlib
+import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
@@ -37,21 +38,15 @@ from biped.base.errors import MachineError, UsageError
 from biped.deploy.contract_file import PolicyContract
 from biped.deploy.controller import Controller, OnnxPolicy
 from biped.deploy.excitation import excitation
-from biped.deploy.imu import open_imu
-from biped.deploy.operator import KEYS, Gamepad, Keyboard, Operator, Script
 from biped.deploy.run_log import RunLog, new_file
-from biped.deploy.runtime import Body, Runtime
-from biped.deploy.safety import hanging, limits_for
+from biped.deploy.runtime import Outcome
 from biped.deploy.servo_bus import DynamixelBus
-from biped.deploy.servos import DynamixelServos
+from biped.deploy.session import Request, opened
 from biped.deploy.simulated_bus import Trouble
 from biped.deploy.simulated_devices import Track
 from biped.deploy.simulated_robot import SimulatedBody
 from biped.deploy.wiring import Wiring
 from biped.deploy.wiring_dialogue import wire
-
-STAND_S = 1.0
-"""How long a robot stands before a script gives it its command (s)."""
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -66,7 +61,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--imu", metavar="SOURCE", help="the IMU's serial line, or ros2:TOPIC; in place of the wiring's")
     add("--imu_axes", metavar="AXES", help="its axes that point forward, left and up (default +x+y+z)")
     add("--check", action="store_true", help="only look at the limp robot; nothing moves")
-    add("--excite", type=positive_number, metavar="S", help="move the joints of the hanging robot, for identify")
+    add("--excite", type=positive_number, metavar="S", help="move the joints of the clamped robot, for identify")
     add("--command", type=finite_number, nargs=3, default=(0.3, 0.0, 0.0), metavar=("VX", "VY", "WZ"), help="at first")
     add("--seconds", type=positive_number, default=np.inf, metavar="S", help="how long it may walk (default: no end)")
     add("--gamepad", type=path_name, metavar="DEVICE", help="such as /dev/input/js0, in place of the keyboard")
@@ -94,35 +89,57 @@ def run(args: argparse.Namespace) -> int:
         UsageError: policy, wiring or flags do not fit each other.
         MachineError: a device or a package is missing, or the disk refuses the log.
     """
-    policy = OnnxPolicy(args.policy)
-    contract = policy.contract
+    controller = Controller(OnnxPolicy(args.policy))
+    contract, request = controller.contract, as_request(args)
     if args.wire is not None:
         return wire_up(args, contract)
-    if not (args.wiring or args.simulate):
-        raise UsageError("name the robot's wiring with --wiring FILE (--wire FILE makes it), or use --simulate")
+    check_flags(args)
+    request.refuse(contract)
     log = new_file(args.log, LOGS / "robot")
     with contextlib.ExitStack() as stack:
         robot = stack.enter_context(simulated(args, contract)) if args.simulate else None
         wiring = Wiring.load(args.wiring) if robot is None else robot.wiring
-        servos = DynamixelServos(contract, wiring)
-        stack.callback(servos.close)
-        imu = open_imu(wiring.imu_with(args.imu, args.imu_axes))
-        stack.callback(imu.close)
-        operator = operator_of(args, contract)
-        stack.callback(operator.close)
-        limits = limits_for(wiring, [fact.model for fact in servos.facts], args.min_voltage)
-        limits = hanging(limits) if args.excite else limits
-        runtime = Runtime(Controller(policy), Body(servos, imu), operator, limits, crouches=args.crouch)
+        session = stack.enter_context(opened(request, controller, wiring))
         if args.check:
-            return report(runtime.check())
-        moves = None if args.excite is None else excitation(contract, limits.lower_rad, limits.upper_rad, args.excite)
-        outcome = runtime.run(args.seconds, moves, None if robot is None else robot.release)
-        for text in dict.fromkeys(warning.text.partition(": ")[2] for warning in servos.warnings):
-            print(f"gains: {text}")
-        outcome.save(log, servos.wiring)
-        if robot is not None:
-            tell(args, outcome.log, robot.track(), contract)
+            return report(session.runtime.check())
+        low, high = session.limits.lower_rad, session.limits.upper_rad
+        moves = None if args.excite is None else excitation(contract, low, high, args.excite)
+        tracks: list[Track] = []
+
+        def at_pose() -> None:
+            session.warn()
+            if robot is not None and moves is None:
+                robot.release()
+
+        def keep(outcome: Outcome) -> None:
+            if robot is not None:
+                tracks.append(robot.track())
+            outcome.save(log, session.servos.wiring)
+
+        outcome = session.runtime.run(args.seconds, moves, at_pose, keep)
+        for track in tracks:
+            tell(args, outcome.log, track, contract)
     return DONE if outcome.is_safe else MACHINE
+
+
+def as_request(args: argparse.Namespace) -> Request:
+    """Return what the flags ask of the robot; they bear its fields' names."""
+    return Request(**{item.name: getattr(args, item.name) for item in fields(Request)})
+
+
+def check_flags(args: argparse.Namespace) -> None:
+    """Check flags against each other before anything is opened.
+
+    Raises:
+        UsageError: they do not fit each other, or the film has no folder.
+    """
+    if not (args.wiring or args.simulate):
+        raise UsageError("name the robot's wiring with --wiring FILE (--wire FILE makes it), or use --simulate")
+    for name in () if args.simulate else ("robot", "lost", "latency_ms", "film"):
+        if getattr(args, name):
+            raise UsageError(f"--{name} is for a simulated robot: add --simulate")
+    if args.film is not None and not os.access(args.film.parent, os.W_OK):
+        raise UsageError(f"--film: {args.film.parent} is no folder that can be written to")
 
 
 def wire_up(args: argparse.Namespace, contract: PolicyContract) -> int:
@@ -143,23 +160,6 @@ def wire_up(args: argparse.Namespace, contract: PolicyContract) -> int:
     if args.imu is not None:
         replace(wiring, imu=wiring.imu_with(args.imu, args.imu_axes)).save(args.wire)
     return DONE
-
-
-def operator_of(args: argparse.Namespace, contract: PolicyContract) -> Operator:
-    """Return who holds the dead-man's key: for a simulated robot without a terminal or with a time, a script.
-
-    Raises:
-        UsageError: there is no terminal.
-        MachineError: the gamepad cannot be opened.
-    """
-    command = np.array(args.command)
-    if args.gamepad is not None:
-        return Gamepad(args.gamepad, contract.command)
-    if args.simulate and (np.isfinite(args.seconds) or args.excite is not None or not sys.stdin.isatty()):
-        return Script(command, STAND_S)
-    keyboard = Keyboard(contract.command, command)
-    print(KEYS)
-    return keyboard
 
 
 def report(reasons: Sequence[str]) -> int:

@@ -48,6 +48,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ((POLICY, "--simulate", "--command", "1", "nan", "0"), r"'nan' is not a number"),
         ((POLICY, "--simulate", "--film", "a.png"), r"a\.png is not the name of a film"),
         ((POLICY, "--simulate", "--robot", "none.json"), r"the robot's file none\.json cannot be read"),
+        ((POLICY, "--simulate", "--film", "none/a.gif"), r"--film: none is no folder that can be written to"),
+        (
+            (POLICY, "--simulate", "--command", "2", "0", "0"),
+            r"--command: the policy knows forward -0\.2 to 0\.6, left",
+        ),
+        ((POLICY, "--wiring", "wiring.json", "--lost", "0.1"), r"--lost is for a simulated robot: add --simulate"),
+        ((POLICY, "--wiring", "wiring.json", "--film", "a.gif"), r"--film is for a simulated robot"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(

@@ -48,6 +48,11 @@ class CommandRule:
     moving_threshold_m_s: float
     """Size of a command below which it means: stand still (m/s)."""
 
+    def as_text(self) -> str:
+        """Return the ranges for a person."""
+        names = ("forward", "left", "turning")
+        return ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in zip(names, self.ranges, strict=True))
+
     def followed(self, command: Sequence[float] | Array) -> Array:
         """Return the command that the policy gets, (3,): within its ranges, and zero where it is too small."""
         wanted = np.clip(np.asarray(command, float), *self.ranges.T)

@@ -186,9 +186,7 @@ class SerialImu:
         found_hz = (self.samples - self._first_samples) / passed_s
         if abs(found_hz / self._rate_hz - 1.0) <= RATE_SHARE:
             return ""
-        return (
-            f"the IMU measures {found_hz:.0f} times per second, and imu.rate_hz says {self._rate_hz:.0f}: set one right"
-        )
+        return f"the IMU measures at {found_hz:.0f} Hz, and imu.rate_hz says {self._rate_hz:.0f}: correct one of them"
 
     def _wait(self) -> None:
         end_s = time.monotonic() + _WAIT_S

@@ -5,6 +5,7 @@ It opens with `numpy.load` alone; `READ_ME` in it lists the columns.
 
 import io
 import json
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -154,6 +155,8 @@ def new_file(path: Path | None, logs: Path) -> Path:
         path = logs / time.strftime("%Y%m%d-%H%M%S.npz")
     if path.exists() or not path.parent.is_dir():
         raise UsageError(f"--log: {path} exists" if path.exists() else f"--log: there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(f"--log: nothing can be written to {path.parent}")
     return path
 
 
