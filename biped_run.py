@@ -90,20 +90,18 @@ def run(args: argparse.Namespace) -> int:
         MachineError: a device or a package is missing, or the disk refuses the log.
     """
     controller = Controller(OnnxPolicy(args.policy))
-    contract, request = controller.contract, as_request(args)
+    contract = controller.contract
     if args.wire is not None:
         return wire_up(args, contract)
-    check_flags(args)
-    request.refuse(contract)
+    check_flags(args, contract)
     log = new_file(args.log, LOGS / "robot")
     with contextlib.ExitStack() as stack:
         robot = stack.enter_context(simulated(args, contract)) if args.simulate else None
         wiring = Wiring.load(args.wiring) if robot is None else robot.wiring
-        session = stack.enter_context(opened(request, controller, wiring))
+        session = stack.enter_context(opened(as_request(args), controller, wiring))
         if args.check:
             return report(session.runtime.check())
-        low, high = session.limits.lower_rad, session.limits.upper_rad
-        moves = None if args.excite is None else excitation(contract, low, high, args.excite)
+        moves = None if args.excite is None else excitation(contract, *session.limits_rad, args.excite)
         tracks: list[Track] = []
 
         def at_pose() -> None:
@@ -119,6 +117,8 @@ def run(args: argparse.Namespace) -> int:
         outcome = session.runtime.run(args.seconds, moves, at_pose, keep)
         for track in tracks:
             tell(args, outcome.log, track, contract)
+        if robot is not None and not outcome.is_safe and (excuse := robot.excuse()):
+            print(excuse)
     return DONE if outcome.is_safe else MACHINE
 
 
@@ -127,7 +127,7 @@ def as_request(args: argparse.Namespace) -> Request:
     return Request(**{item.name: getattr(args, item.name) for item in fields(Request)})
 
 
-def check_flags(args: argparse.Namespace) -> None:
+def check_flags(args: argparse.Namespace, contract: PolicyContract) -> None:
     """Check flags against each other before anything is opened.
 
     Raises:
@@ -140,6 +140,7 @@ def check_flags(args: argparse.Namespace) -> None:
             raise UsageError(f"--{name} is for a simulated robot: add --simulate")
     if args.film is not None and not os.access(args.film.parent, os.W_OK):
         raise UsageError(f"--film: {args.film.parent} is no folder that can be written to")
+    as_request(args).refuse(contract)
 
 
 def wire_up(args: argparse.Namespace, contract: PolicyContract) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 from biped.base.errors import UsageError
 from biped.deploy.contract_file import PolicyContract
 from biped.deploy.controller import Controller
+from biped.deploy.hardware import Array
 from biped.deploy.imu import open_imu
 from biped.deploy.operator import KEYS, Gamepad, Keyboard, Operator, Script
 from biped.deploy.runtime import Body, Runtime
@@ -67,6 +68,11 @@ class Session:
     """What runs it."""
     limits: Limits
     """What is allowed."""
+
+    @property
+    def limits_rad(self) -> tuple[Array, Array]:
+        """Smallest and largest joint positions, (num_joints,), rad."""
+        return self.limits.lower_rad, self.limits.upper_rad
 
     def warn(self) -> None:
         """Say what the servos do otherwise than the contract asks; known once they are stiff."""

@@ -22,6 +22,8 @@ BAUD, FIRST_ID = 1_000_000, 1
 ZERO_TICK, RANGE_RAD = 2048, 2.5
 """Servos of a simulated robot: their position at 0 rad, and how far they turn (rad)."""
 
+LARGEST_LOSS_S = 0.02
+"""Time that a simulated robot may lose without a word (s)."""
 PlantMaker = Callable[[TorqueLaw, Array, Array], Callable[[], Any]]
 """From the servos' law, directions (num_joints,) and zero ticks (num_joints,): what makes the robot; can be pickled."""
 
@@ -81,6 +83,13 @@ class SimulatedBody:
             MachineError: it is gone.
         """
         return Track(*(np.array(column) for column in zip(*self._robot.ask("plant", "tape"), strict=True)))
+
+    def excuse(self) -> str:
+        """Return in one line what this machine did to the run; empty where it kept real time."""
+        lost_s = float(self._robot.ask("figures")["slipped_s"])
+        if lost_s < LARGEST_LOSS_S:
+            return ""
+        return f"this machine was too busy for a robot in real time, by {lost_s:.2f} s: close other programs, try again"
 
     def ask(self, *words: Any) -> Any:
         """See `SimulatedRobot.ask`."""
