@@ -110,8 +110,7 @@ def run(args: argparse.Namespace) -> int:
                 robot.release()
 
         def keep(outcome: Outcome) -> None:
-            if robot is not None:
-                tracks.append(robot.track())
+            tracks.extend([] if robot is None else [robot.track()])
             outcome.save(log, session.servos.wiring)
 
         outcome = session.runtime.run(args.seconds, moves, at_pose, keep)
