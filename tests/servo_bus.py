@@ -1,5 +1,6 @@
 """A simulated robot in a process of its own, for tests of what talks to servos; and a plant that needs no MuJoCo."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,6 +18,14 @@ from biped.deploy.wiring import JointWiring, Wiring
 INERTIA_KG_M2 = 0.01
 STEP_S = 0.001
 XM430 = 1030
+
+
+def until(is_so: Callable[[], bool], seconds: float = 20.0) -> bool:
+    """Look again and again whether something is so, for at most some seconds; a busy machine takes its time."""
+    end = time.monotonic() + seconds
+    while not (so := is_so()) and time.monotonic() < end:
+        time.sleep(0.005)
+    return so
 
 
 @dataclass(frozen=True)

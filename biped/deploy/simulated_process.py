@@ -8,9 +8,11 @@ import heapq
 import multiprocessing
 import os
 import select
+import signal
 import time
 import tty
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Protocol
@@ -25,6 +27,8 @@ SLICE_S = 0.002
 LARGEST_LAG_S = 0.05
 """How far the plant may fall behind before time stands still for it (s)."""
 _STARTUP_S = 120.0
+_OF_A_TERMINAL = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP)
+"""What a terminal sends to all processes in front of it; only the parent answers to it."""
 
 
 class Device(Protocol):
@@ -164,8 +168,23 @@ def serve(
 ) -> None:
     """Simulate a bus until the parent says so or is gone; the target of a spawned process.
 
-    It sends ("ready", names of terminals: the bus, then the devices), or ("error", one line).
+    It sends ("ready", names of terminals: the bus, then the devices), or ("error", one line). What a terminal sends to
+    the whole group does not end it: the parent still has to ask where the robot was.
     """
+    for number in _OF_A_TERMINAL:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _OF_A_TERMINAL)
+    with contextlib.suppress(ConnectionError):  # the parent may be gone, and nobody is there to be told
+        _serve(make_plant, kinds, trouble, connection, make_devices)
+
+
+def _serve(
+    make_plant: Callable[[], Plant],
+    kinds: Sequence[ServoKind],
+    trouble: Trouble,
+    connection: Connection,
+    make_devices: Sequence[Callable[[], Device]],
+) -> None:
     try:
         plant = make_plant()
         server = _Server(plant, SimulatedBus(kinds, plant, trouble), [make() for make in make_devices], connection)
@@ -173,10 +192,18 @@ def serve(
         connection.send(("error", first_line(error)))
         return
     connection.send(("ready", [terminal.name for terminal in server.terminals]))
+    server.run()
+
+
+@contextlib.contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Let processes that are started here wait with a terminal's signals until they have said what to do with them."""
+    resource_tracker.ensure_running()  # to start it within would let the signals through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_A_TERMINAL)
     try:
-        server.run()
-    except (KeyboardInterrupt, BrokenPipeError):
-        return  # Ctrl+C reaches the whole group, and the parent may be gone
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class SimulatedRobot:
@@ -198,20 +225,32 @@ class SimulatedRobot:
         self._connection, far = context.Pipe()
         arguments = (make_plant, kinds, trouble, far, make_devices)
         self._process = context.Process(target=serve, args=arguments, daemon=True)
-        self._process.start()
+        with _deaf_children():
+            self._process.start()
         far.close()
         try:
-            if not self._connection.poll(_STARTUP_S):
-                raise MachineError("the simulated robot does not start")
-            word, content = self._connection.recv()
-        except EOFError as error:
-            raise MachineError("the simulated robot ended while it started") from error
-        if word != "ready":
-            raise MachineError(f"the simulated robot cannot start ({content})")
+            content = self._ready()
+        except BaseException:
+            self._connection.close()
+            self._process.kill()
+            self._process.join()
+            raise
         self.port: str = content[0]
         """Device of the servos' bus."""
         self.device_ports: tuple[str, ...] = tuple(content[1:])
         """Devices of what else is on the robot."""
+
+    def _ready(self) -> Sequence[str]:
+        """Wait until the process is ready, and return the names of its terminals."""
+        try:
+            if not self._connection.poll(_STARTUP_S):
+                raise MachineError("the simulated robot does not start")
+            word, content = self._connection.recv()
+        except (EOFError, OSError) as error:
+            raise MachineError("the simulated robot ended while it started") from error
+        if word != "ready":
+            raise MachineError(f"the simulated robot cannot start ({content})")
+        return content
 
     def ask(self, *words: Any) -> Any:
         """Ask the process for something.
