@@ -22,6 +22,9 @@ METADATA_KEY = "contract"
 OBSERVABLE = ("imu", "joint encoders", "foot switches", "controller")
 """Sensors that this runtime knows how to read."""
 
+_DAMAGE = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RecursionError)
+"""What reading a JSON of the wrong shape raises; the last two: numbers without end, and lists within lists."""
+
 Array = NDArray[np.float64]
 
 
@@ -135,12 +138,14 @@ class PolicyContract:
         Raises:
             UsageError: it is of another format or version, damaged, or asks for what no sensor measures.
         """
-        _check_kind(raw)
         try:
+            _check_kind(raw)
             contract = cls._read(raw, sha256)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+            float(raw["action"]["clip"] or 1.0)
+            sensors = {name: tuple(map(str, raw["sensors"][name])) for name in ("needed", "not_measured")}
+        except _DAMAGE as error:
             raise UsageError(f"the contract is damaged ({error!r}): export the policy anew") from error
-        if missing := raw["sensors"]["not_measured"]:
+        if missing := sensors["not_measured"]:
             raise UsageError(
                 f"the policy observes {', '.join(missing)}, which no sensor of a robot measures: train one with "
                 "env.observation.policy=measured"
@@ -183,7 +188,7 @@ def _check_kind(raw: Mapping[str, Any]) -> None:
         raise UsageError(f"the file's metadata is no {FORMAT}: export the policy with biped_export.py")
     if raw.get("version") != VERSION:
         raise UsageError(
-            f"the contract is of version {raw.get('version')}, and this program understands version {VERSION}: "
+            f"the contract is of version {raw.get('version')!r}, and this program understands version {VERSION}: "
             "export the policy anew"
         )
 
@@ -204,7 +209,7 @@ def contract_in(metadata: Mapping[str, str], content: bytes, file: Path) -> Poli
         raise UsageError(f"{file} has no contract in its metadata: export the policy with biped_export.py")
     try:
         raw = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"the contract in {file} is not JSON: export the policy anew") from error
     try:
         return PolicyContract.of(raw, hashlib.sha256(content).hexdigest())

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from biped.base.errors import UsageError
-from biped.deploy.contract_file import CommandRule, PolicyContract
+from biped.deploy.contract_file import METADATA_KEY, CommandRule, PolicyContract, contract_in
 from biped.deploy.controller import Controller, OnnxPolicy
 from biped.deploy.hardware import ImuReading, JointReading
 from tests.deploy.still_robot import POLICY
@@ -99,6 +99,13 @@ def test_commands_are_kept_within_what_was_trained() -> None:
     np.testing.assert_allclose(rule.followed((0.0, 0.0, 0.21)), (0.0, 0.0, 0.21))
 
 
+def nested(levels: int) -> list[Any]:
+    inner: list[Any] = []
+    for _ in range(levels):
+        inner = [inner]
+    return inner
+
+
 def raw_contract() -> dict[str, Any]:
     return json.loads(json.dumps(OnnxPolicy(POLICY).contract.raw))
 
@@ -114,6 +121,16 @@ def changed(**changes: Any) -> dict[str, Any]:
         (changed(version=1), "of version 1, and this program understands version 2"),
         (changed(motors={}), "the contract is damaged"),
         (changed(action={"joint_names": ["a"]}), "the contract is damaged"),
+        (changed(sensors={}), "the contract is damaged"),
+        (changed(sensors={"needed": []}), "the contract is damaged"),
+        (changed(sensors={"not_measured": []}), "the contract is damaged"),
+        (changed(sensors={"needed": [], "not_measured": 3}), "the contract is damaged"),
+        (changed(action=[]), "the contract is damaged"),
+        (changed(action={**raw_contract()["action"], "clip": "far"}), "the contract is damaged"),
+        (changed(control={"dt_s": 10**400}), "the contract is damaged"),
+        (changed(policy={"inputs": [], "non_finite": {"max_held_steps": float("inf")}}), "the contract is damaged"),
+        (changed(version=nested(5000)), "the contract is damaged"),
+        (changed(version="1\n2"), "of version"),
         (changed(sensors={"needed": [], "not_measured": ["base_height_m"]}), "observes base_height_m, which no sensor"),
     ],
 )
@@ -122,6 +139,12 @@ def test_a_contract_that_cannot_be_used_is_said_in_one_line(raw: dict[str, Any],
         PolicyContract.of(raw)
     assert said in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, '{"version": ' + "9" * 5000 + "}"])
+def test_metadata_that_is_no_json_is_said_in_one_line(text: str) -> None:
+    with pytest.raises(UsageError, match=r"^the contract in a\.onnx is not JSON: export the policy anew$"):
+        contract_in({METADATA_KEY: text}, b"", Path("a.onnx"))
 
 
 def test_a_file_that_is_no_policy_is_said_in_one_line(tmp_path: Path) -> None:
