@@ -18,6 +18,8 @@ FORMAT, VERSION = "biped-wiring", 1
 BAUDS = (57600, 115200, 1000000, 2000000, 3000000, 4000000)
 """Rates that both the servos and ROBOTIS' package know (bit/s)."""
 LARGEST_ID = 252
+_LARGEST = 1e9
+"""No number of a wiring comes near it; Python's whole numbers have no end, and 1e308 becomes infinite in a sum."""
 
 
 @dataclass(frozen=True)
@@ -200,10 +202,17 @@ class Wiring:
         Raises:
             UsageError: it is not a wiring in each of its words.
         """
+        try:
+            return cls._of(raw)
+        except RecursionError as error:
+            raise UsageError("it is no wiring: it has lists within lists without end") from error
+
+    @classmethod
+    def _of(cls, raw: Any) -> "Wiring":
         if not isinstance(raw, Mapping) or raw.get("format") != FORMAT:
             raise UsageError("it is no wiring of biped_run.py --wire")
         if raw.get("version") != VERSION:
-            raise UsageError(f"it is of version {raw.get('version')}, and this program understands version {VERSION}")
+            raise UsageError(f"it is of version {raw.get('version')!r}, and this program understands version {VERSION}")
         _exactly({"imu": None, **raw}, ("format", "version", "port", "baud", "joints", "imu"), "")
         if not isinstance(raw["joints"], list) or not raw["joints"]:
             raise UsageError("joints must be a list with an entry per joint")
@@ -222,7 +231,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read {path} ({error.strerror}): make it with biped_run.py --wire") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not JSON ({error})") from error
 
 
@@ -249,11 +258,13 @@ def typed(value: Any, kind: type | tuple[type, ...], name: str) -> Any:
     """Return a value of a JSON file if it is of a kind.
 
     Raises:
-        UsageError: it is not; true and false are no numbers.
+        UsageError: it is not, or is a number beyond all measure; true and false are no numbers.
     """
     if isinstance(value, bool) or not isinstance(value, kind):
         wanted = {str: "text", int: "a whole number"}.get(kind, "a number")  # type: ignore[arg-type]
         raise UsageError(f"{name} must be {wanted}, and is {value!r}")
+    if not isinstance(value, str) and abs(value) > _LARGEST:
+        raise UsageError(f"{name} is beyond all measure: its size must be below {_LARGEST:.0f}")
     return value
 
 

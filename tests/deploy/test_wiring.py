@@ -120,6 +120,14 @@ def changed(**words: Any) -> dict[str, Any]:
         (changed(zero_tick=4000), "its limits are at ticks 2696 and 5304"),
         (changed(baud=1000001), "baud 1000001 is none of"),
         (changed(port=3), "port must be text"),
+        (changed(lower_rad=-(10**400)), r"joints\[0\].lower_rad is beyond all measure"),
+        (changed(zero_tick=10**400), r"joints\[0\].zero_tick is beyond all measure"),
+        (changed(id=10**400), r"joints\[0\].id is beyond all measure"),
+        (changed(lower_rad=-1e308, upper_rad=1e308), "lower_rad is beyond all measure"),
+        (changed(upper_rad=float("inf")), "upper_rad is beyond all measure"),
+        (changed(baud=10**400), "baud is beyond all measure"),
+        (changed(j_position_p=10**400), "position_p is beyond all measure"),
+        ({**changed(), "imu": {"source": "x", "rate_hz": 10**400}}, "imu.rate_hz is beyond all measure"),
     ],
 )
 def test_a_wrong_file_is_one_line(tmp_path: Path, raw: Any, text: str) -> None:
@@ -136,6 +144,18 @@ def test_what_is_no_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "wiring.json").write_text("{")
     with pytest.raises(UsageError, match="is not JSON"):
         Wiring.load(tmp_path / "wiring.json")
+
+
+def test_lists_within_lists_without_end_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "wiring.json").write_text("[" * 100_000)
+    with pytest.raises(UsageError, match="is not JSON"):
+        Wiring.load(tmp_path / "wiring.json")
+    deep: list[Any] = []
+    for _ in range(5000):
+        deep = [deep]
+    for raw in (changed(version=deep), changed(port=deep)):
+        with pytest.raises(UsageError, match="lists within lists"):
+            Wiring.of(raw)
 
 
 def test_joints_come_in_the_policys_order() -> None:
