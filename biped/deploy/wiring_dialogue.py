@@ -1,19 +1,22 @@
 """The dialogue that finds out which servo drives which joint, which way round, from where and how far."""
 
+import contextlib
 import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from biped.base.errors import UsageError, disk_error
 from biped.base.files import write_whole
+from biped.base.interrupts import Interrupted, Interrupts
 from biped.deploy import dynamixel as dxl
 from biped.deploy.contract_file import MotorRow, PolicyContract
 from biped.deploy.dynamixel import MODELS, POSITION_MODE, TICKS_PER_RAD, TICKS_PER_TURN, Register
-from biped.deploy.wiring import JointWiring, Wiring, read_json, suggestion
+from biped.deploy.hardware import BusError
+from biped.deploy.wiring import BAUDS, JointWiring, Wiring, read_json, suggestion, typed
 
 NUDGE_TICKS = 23
 """How far a servo moves to be recognised: two degrees."""
@@ -22,6 +25,9 @@ MARGIN_RAD = math.radians(2.0)
 _SMALLEST_RANGE_RAD = math.radians(10.0)
 _DRAFT = "biped-wiring-unfinished"
 _MOVE_S = 0.5
+_WATCHDOG_S = 2.0
+"""Silence after which a servo that moves here stops by itself (s): several moves, for a machine that is busy."""
+_LIMP_TRIES = 3
 
 Ask = Callable[[str], str]
 Say = Callable[[str], None]
@@ -84,18 +90,58 @@ def wire(
         wait: lets seconds pass.
 
     Raises:
-        UsageError: servos are missing or are set up otherwise, or the person wants to keep the file that is there.
+        UsageError: servos are missing or are set up otherwise, the person wants to keep the file that is there or has
+            no more answers, or the file or the bus could not be used later.
         MachineError: the disk refuses the write.
         BusError: a servo does not answer any longer.
+        Interrupted: a signal came while a servo moved; it is limp again.
     """
-    if path.exists() and not _agrees(ask, f"{path} exists. Replace it once the new one is complete? [y/N] "):
-        raise UsageError(f"{path} is kept as it is: give another name to wire anew")
-    dialogue = _Dialogue(contract, bus, ask, say, path, describe or (lambda _: ""), wait)
-    wiring = dialogue.run()
+    if bus.baud not in BAUDS:
+        raise UsageError(f"--baud {bus.baud} is none of {', '.join(map(str, BAUDS))}")
+    if not path.parent.is_dir() or path.is_dir():
+        wrong = f"{path} is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise UsageError(f"{wrong}: name a file in a folder that is there with --wire")
+    try:
+        if path.exists() and not _agrees(ask, f"{path} exists. Replace it once the new one is complete? [y/N] "):
+            raise UsageError(f"{path} is kept as it is: give another name to wire anew")
+        wiring = _Dialogue(contract, bus, ask, say, path, describe or (lambda _: ""), wait).run()
+    except EOFError as error:
+        part = part_of(path)
+        kept = f"what is known is kept in {part}" if part.exists() else "nothing is known yet"
+        raise UsageError(f"the dialogue was broken off; {kept}: wire again in a terminal") from error
+    if path.exists():
+        wiring = _with_what_was(path, wiring, say)
     wiring.save(path)
     part_of(path).unlink(missing_ok=True)
     say(f"written: {path}")
     return wiring
+
+
+def _with_what_was(path: Path, wiring: Wiring, say: Say) -> Wiring:
+    """Return a wiring with what no dialogue asks for: the IMU of the file that it replaces, and measured gains.
+
+    Gains are of a servo on a joint: they stay where both are the same.
+    """
+    try:
+        old = Wiring.load(path)
+    except UsageError as error:
+        say(f"nothing is taken over from the old file: {error}")
+        return wiring
+    measured = {j.joint: j for j in old.joints if (j.position_p, j.position_d) != (None, None)}
+    same = {joint.joint for joint in wiring.joints if joint.joint in measured and measured[joint.joint].id == joint.id}
+    if same:
+        say(f"measured gains of the old file are kept for {', '.join(j for j in measured if j in same)}")
+    if lost := [name for name in measured if name not in same]:
+        say(f"measured gains of the old file are not taken over for {', '.join(lost)}: another servo is there now")
+    if old.imu is not None:
+        say(f"the IMU of the old file is kept: {old.imu.source}")
+    joints = tuple(
+        replace(joint, position_p=measured[joint.joint].position_p, position_d=measured[joint.joint].position_d)
+        if joint.joint in same
+        else joint
+        for joint in wiring.joints
+    )
+    return replace(wiring, joints=joints, imu=old.imu)
 
 
 class _Dialogue:
@@ -156,9 +202,14 @@ class _Dialogue:
         try:
             raw = read_json(self._part)
             draft = _Draft(**{name: raw[name] for name in _Draft.__dataclass_fields__})
+            columns = (draft.ids, draft.directions, draft.zero_ticks)
+            for number in [n for column in columns for n in column.values()] + draft.unused_ids:
+                typed(number, int, "a number of it")
+            for low, high in draft.limits_rad.values():
+                typed(low, (int, float), "a limit"), typed(high, (int, float), "a limit")
             same = raw["format"] == _DRAFT and raw["joints"] == list(self._contract.joint_names)
             same = same and set(draft.ids.values()) | set(draft.unused_ids) <= set(servos)
-        except (UsageError, KeyError, TypeError, AttributeError):
+        except (UsageError, KeyError, TypeError, ValueError, AttributeError):
             same, draft = False, _Draft()
         if not same:
             self._say(f"{self._part} is of another robot, or damaged, and is not used")
@@ -216,15 +267,37 @@ class _Dialogue:
         bus, start = self._bus, self._bus.read(servo, dxl.PRESENT_POSITION)
         start = min(max(start, 0), TICKS_PER_TURN - 1)
         sign = 1 if start + NUDGE_TICKS < TICKS_PER_TURN else -1
-        try:
-            bus.write(servo, dxl.GOAL_POSITION, start)
-            bus.write(servo, dxl.TORQUE_ENABLE, 1)
-            for goal in (start + sign * NUDGE_TICKS, start):
-                bus.write(servo, dxl.GOAL_POSITION, goal)
-                self._wait(_MOVE_S)
-        finally:
-            bus.write(servo, dxl.TORQUE_ENABLE, 0)
+        with Interrupts(last_act=lambda: self._let_go(servo)) as interrupts:
+            try:
+                bus.write(servo, dxl.BUS_WATCHDOG, 0)
+                bus.write(servo, dxl.GOAL_POSITION, start)
+                bus.write(servo, dxl.TORQUE_ENABLE, 1)
+                bus.write(servo, dxl.BUS_WATCHDOG, round(_WATCHDOG_S / dxl.WATCHDOG_UNIT_S))
+                for goal in (start + sign * NUDGE_TICKS, start):
+                    if interrupts.received is None:
+                        bus.write(servo, dxl.GOAL_POSITION, goal)
+                        self._wait(_MOVE_S)
+            finally:
+                self._let_go(servo)
+            bus.write(servo, dxl.BUS_WATCHDOG, 0)
+        if interrupts.received is not None:
+            raise Interrupted(interrupts.received)
         return sign
+
+    def _let_go(self, servo: int) -> None:
+        """Make a servo limp.
+
+        Raises:
+            BusError: it did not take that, however often it was told.
+        """
+        for _ in range(_LIMP_TRIES - 1):
+            with contextlib.suppress(BusError):
+                self._bus.write(servo, dxl.TORQUE_ENABLE, 0)
+                return
+        try:
+            self._bus.write(servo, dxl.TORQUE_ENABLE, 0)
+        except BusError as error:
+            raise BusError(f"servo {servo} may still be stiff, switch its power off ({error})") from error
 
     def _which(self, left: list[str]) -> str:
         """Return a joint, or again, or none."""
@@ -239,9 +312,10 @@ class _Dialogue:
 
     def _which_way(self, joint: str) -> int:
         meaning = self._describe(joint) or "the direction in which its angle grows in the model"
-        while (answer := self._ask(f"which way did {joint} go first? + is {meaning}; + or -: ").strip()) not in "+-":
+        signs = {"+": 1, "-": -1}
+        while (answer := self._ask(f"which way did {joint} go first? + is {meaning}; + or -: ").strip()) not in signs:
             self._say("answer + or -")
-        return {"+": 1, "-": -1}[answer] if answer else self._which_way(joint)
+        return signs[answer]
 
     def _find_zeros(self) -> None:
         motors = [motor for motor in self._contract.motors if motor.joint not in self._draft.zero_ticks]

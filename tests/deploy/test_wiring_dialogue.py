@@ -1,15 +1,22 @@
 """The dialogue of the wiring, with simulated servos and a person who knows how the robot is wired."""
 
+import json
+import os
+import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from biped.base.errors import UsageError
-from biped.deploy.dynamixel import TICKS_PER_RAD
+from biped.base.interrupts import Interrupted
+from biped.deploy import dynamixel as dxl
+from biped.deploy.dynamixel import TICKS_PER_RAD, Register
+from biped.deploy.hardware import BusError
 from biped.deploy.servo_bus import DynamixelBus
 from biped.deploy.simulated_process import SimulatedRobot
-from biped.deploy.wiring import JointWiring, Wiring
+from biped.deploy.wiring import ImuWiring, JointWiring, Wiring
 from biped.deploy.wiring_dialogue import MARGIN_RAD, part_of, wire
 from tests.servo_bus import a_contract, robot
 
@@ -93,6 +100,11 @@ class Person:
         return ""
 
 
+def stiff(simulated: SimulatedRobot) -> list[int]:
+    """IDs of servos that are not limp."""
+    return [servo for servo in TRUTH.ids if simulated.ask("registers", servo)["Torque Enable"]]
+
+
 Run = Callable[[Person], Wiring]
 
 
@@ -141,7 +153,114 @@ def test_each_servo_really_moves_and_is_limp_afterwards(
     assert [(servo, goal - starts[servo]) for servo, goal in seen] == [
         (3, 23), (3, 0), (5, 23), (5, 0), (7, 23), (7, 0)
     ]  # fmt: skip
-    assert not any(simulated.ask("registers", servo)["Torque Enable"] for servo in TRUTH.ids)
+    assert not stiff(simulated)
+
+
+def test_a_servo_that_moves_has_its_watchdog_and_one_that_is_limp_has_none(
+    simulated: SimulatedRobot, bus: DynamixelBus, tmp_path: Path
+) -> None:
+    seen: list[int] = []
+
+    def look(_: float) -> None:
+        seen.extend(simulated.ask("registers", servo)["Bus Watchdog"] for servo in stiff(simulated))
+
+    person = Person(simulated)
+    wire(CONTRACT, bus, person, person.said.append, path=tmp_path / "w.json", wait=look)
+    # 100 · 20 ms: longer than one move of 0.5 s.
+    assert seen == [100] * 6
+    assert [simulated.ask("registers", servo)["Bus Watchdog"] for servo in TRUTH.ids] == [0] * 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_while_a_servo_moves_makes_it_limp(
+    simulated: SimulatedRobot, bus: DynamixelBus, tmp_path: Path, number: signal.Signals
+) -> None:
+    moves: list[float] = []
+
+    def wait(seconds: float) -> None:
+        moves.append(seconds)
+        assert stiff(simulated) == [3]
+        os.kill(os.getpid(), number)
+
+    person = Person(simulated)
+    before = signal.signal(number, lambda *_: None)  # else it would end the tests where nobody hears it
+    try:
+        with pytest.raises(Interrupted) as caught:
+            wire(CONTRACT, bus, person, person.said.append, path=tmp_path / "w.json", wait=wait)
+    finally:
+        signal.signal(number, before)
+    assert caught.value.number == number
+    assert len(moves) == 1, "it went on to move"
+    assert not stiff(simulated)
+
+
+class Fault(Exception):  # noqa: N818 - not ours
+    """Anything that may go wrong."""
+
+
+class DeafBus:
+    """A bus whose servos do not take some of the first orders to become limp again."""
+
+    def __init__(self, bus: DynamixelBus, times: int) -> None:
+        self._bus, self._left, self._is_on = bus, times, False
+        self.port, self.baud, self.scan, self.read = bus.port, bus.baud, bus.scan, bus.read
+
+    def write(self, servo: int, register: Register, value: int) -> None:
+        if register is dxl.TORQUE_ENABLE and not value and self._is_on and self._left:
+            self._left -= 1
+            raise BusError("servo 3 does not answer")
+        self._is_on = self._is_on or (register is dxl.TORQUE_ENABLE and value == 1)
+        self._bus.write(servo, register, value)
+
+
+def fail(_: float) -> None:
+    raise Fault
+
+
+@pytest.mark.parametrize("deaf", [0, 1, 2])
+def test_every_way_out_of_a_move_makes_the_servo_limp(
+    simulated: SimulatedRobot, bus: DynamixelBus, tmp_path: Path, deaf: int
+) -> None:
+    person = Person(simulated)
+    with pytest.raises(Fault):
+        wire(CONTRACT, DeafBus(bus, deaf), person, person.said.append, path=tmp_path / "w.json", wait=fail)
+    assert not stiff(simulated)
+
+
+def test_a_servo_that_stays_stiff_is_named(simulated: SimulatedRobot, bus: DynamixelBus, tmp_path: Path) -> None:
+    person = Person(simulated)
+    with pytest.raises(BusError, match=r"servo 3 may still be stiff, switch its power off"):
+        wire(CONTRACT, DeafBus(bus, 99), person, person.said.append, path=tmp_path / "w.json", wait=fail)
+    bus.write(3, dxl.TORQUE_ENABLE, 0)
+
+
+@pytest.mark.parametrize("answer", ["+-", "", "-+", "+ -"])
+def test_a_direction_that_is_none_is_asked_again(simulated: SimulatedRobot, run: Run, answer: str) -> None:
+    person = Person(simulated)
+    person.special = {"which way": answer}
+    assert [joint.direction for joint in run(person).joints] == [joint.direction for joint in TRUTH.joints]
+    assert "answer + or -" in person.said
+
+
+class Mute(Person):
+    """Has no more answers at some question: the input has ended."""
+
+    def __call__(self, question: str) -> str:
+        try:
+            return super().__call__(question)
+        except StoppedError:
+            raise EOFError from None
+
+
+def test_an_input_that_ends_is_one_line(simulated: SimulatedRobot, run: Run, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="was broken off; nothing is known yet"):
+        run(Mute(simulated, stop_at="servo 3 moves"))
+    with pytest.raises(UsageError, match=r"was broken off; what is known is kept in .*wiring\.json\.part: wire again"):
+        run(Mute(simulated, stop_at="how far"))
+    (tmp_path / "wiring.json").write_text("mine")
+    with pytest.raises(UsageError, match="was broken off"):
+        run(Mute(simulated, stop_at="Replace it"))
+    assert (tmp_path / "wiring.json").read_text() == "mine"
 
 
 def test_a_slip_of_the_tongue_is_asked_again(simulated: SimulatedRobot, run: Run) -> None:
@@ -162,7 +281,7 @@ def test_a_dialogue_that_is_broken_off_goes_on(simulated: SimulatedRobot, run: R
     with pytest.raises(StoppedError):
         run(Person(simulated, limits="hand", stop_at=at))
     assert part_of(tmp_path / "wiring.json").exists() and not (tmp_path / "wiring.json").exists()
-    assert not any(simulated.ask("registers", servo)["Torque Enable"] for servo in TRUTH.ids)
+    assert not stiff(simulated)
     person = Person(simulated, limits="hand")
     person.special = {"go on where you stopped": ""}
     assert run(person).ids == TRUTH.ids
@@ -178,7 +297,26 @@ def test_one_may_begin_anew(simulated: SimulatedRobot, run: Run) -> None:
     assert any("servo 3 moves" in question for question in person.asked)
 
 
-@pytest.mark.parametrize("content", ["{", '{"format": "biped-wiring-unfinished"}', "[]"])
+def draft(**changes: object) -> str:
+    known: dict[str, object] = {"ids": {}, "directions": {}, "zero_ticks": {}, "limits_rad": {}, "unused_ids": []}
+    return json.dumps({"format": "biped-wiring-unfinished", "joints": JOINTS, **known, **changes})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        '{"format": "biped-wiring-unfinished"}',
+        "[]",
+        "[" * 100_000,
+        draft(zero_ticks={"torso": 10**400}),
+        draft(zero_ticks={"torso": "2048"}),
+        draft(limits_rad={"torso": [1.0]}),
+        draft(limits_rad={"torso": [-(10**400), 1.0]}),
+        draft(unused_ids=3),
+    ],
+    ids=range(9),
+)
 def test_a_damaged_draft_is_not_used(simulated: SimulatedRobot, run: Run, tmp_path: Path, content: str) -> None:
     part_of(tmp_path / "wiring.json").write_text(content)
     person = Person(simulated)
@@ -202,6 +340,60 @@ def test_a_file_that_is_there_is_replaced_only_if_one_says_so(
     with pytest.raises(StoppedError):
         run(person)
     assert path.read_text() == "mine"
+
+
+def replaced(simulated: SimulatedRobot, run: Run, path: Path) -> Person:
+    person = Person(simulated)
+    person.special = {"Replace it": "y"}
+    assert run(person) == Wiring.load(path)
+    return person
+
+
+def test_what_no_dialogue_asks_for_is_carried_over(simulated: SimulatedRobot, run: Run, tmp_path: Path) -> None:
+    knee, other, torso = TRUTH.joints
+    imu = ImuWiring("/dev/ttyUSB7", "+y-x+z", rate_hz=100.0)
+    joints = (
+        replace(knee, position_p=900, position_d=30),
+        replace(other, id=99, position_p=800, position_d=20),  # another servo than the one that is there now
+        replace(torso, position_d=10),
+    )
+    old = replace(TRUTH, joints=joints, imu=imu)
+    old.save(tmp_path / "wiring.json")
+    said = replaced(simulated, run, tmp_path / "wiring.json").said
+    found = Wiring.load(tmp_path / "wiring.json")
+    assert found.imu == imu
+    assert [(joint.position_p, joint.position_d) for joint in found.joints] == [(900, 30), (None, None), (None, 10)]
+    assert "measured gains of the old file are kept for left_knee, torso" in said
+    assert any("not taken over for right_knee: another servo" in text for text in said)
+
+
+def test_an_old_file_that_is_no_wiring_is_said(simulated: SimulatedRobot, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "wiring.json").write_text("mine")
+    said = replaced(simulated, run, tmp_path / "wiring.json").said
+    assert any(text.startswith("nothing is taken over from the old file") for text in said)
+
+
+def untouched(question: str) -> str:
+    raise AssertionError(question)
+
+
+@pytest.mark.parametrize(("name", "said"), [("none/w.json", "there is no folder .*none"), (".", "is a folder")])
+def test_a_file_that_cannot_be_written_is_refused_before_anything_moves(
+    bus: DynamixelBus, tmp_path: Path, name: str, said: str
+) -> None:
+    said_to: list[str] = []
+    with pytest.raises(UsageError, match=f"{said}.* --wire"):
+        wire(CONTRACT, bus, untouched, said_to.append, path=tmp_path / name)
+    assert not said_to
+
+
+def test_a_rate_that_no_wiring_has_is_refused_before_anything_moves(simulated: SimulatedRobot, tmp_path: Path) -> None:
+    bus = DynamixelBus(simulated.port, 921600)  # ROBOTIS' package knows it, their servos do not
+    try:
+        with pytest.raises(UsageError, match="--baud 921600 is none of 57600, "):
+            wire(CONTRACT, bus, untouched, untouched, path=tmp_path / "w.json")
+    finally:
+        bus.close()
 
 
 def test_too_few_servos_are_named(simulated: SimulatedRobot, bus: DynamixelBus, tmp_path: Path) -> None:
