@@ -236,7 +236,9 @@ class SimulatedBus:
         speeds = np.rint(plant.vel_rad_s / dxl.VELOCITY_UNIT_RAD_S).astype(int).tolist()
         for servo, tick, speed, amps in zip(self._order, ticks, speeds, plant.current_a.tolist(), strict=True):
             unit = servo.model.current_unit_a or servo.model.stall_current_a * dxl.LOAD_UNIT
-            servo[dxl.PRESENT_CURRENT] = max(-32768, min(32767, round(amps / unit)))
+            # A load is of 1000 at most, whatever the supply drives through the motor.
+            largest = 32767 if servo.model.current_unit_a else round(1.0 / dxl.LOAD_UNIT)
+            servo[dxl.PRESENT_CURRENT] = max(-largest, min(largest, round(amps / unit)))
             servo[dxl.PRESENT_VELOCITY] = speed
             servo[dxl.PRESENT_POSITION] = self._health.stuck_ticks.get(servo.kind.id, int(tick))
             servo[dxl.PRESENT_VOLTAGE] = volts

@@ -187,7 +187,8 @@ def test_load_stands_in_for_current_where_none_is_measured() -> None:
     write(bus, 1, dxl.TORQUE_ENABLE, 1)
     write(bus, 1, dxl.GOAL_POSITION, 4000)
     bus.advance(0.001)
-    assert read(bus, 1, dxl.PRESENT_CURRENT) > 900  # of 1000: it stands, and gets all it can
+    # It stands and gets all it can: of 12 V, more than the 11.1 V of its data sheet, and still 1000 is the largest.
+    assert read(bus, 1, dxl.PRESENT_CURRENT) == 1000
 
 
 def test_ids_are_unique() -> None:
