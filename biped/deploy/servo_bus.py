@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import os
 import select
 import termios
 import time
@@ -19,6 +20,8 @@ PATIENCE_S, CALM_S = 0.003, 0.02
 BLOCK_ADDRESS = dxl.PRESENT_CURRENT.address
 BLOCK_SIZE = dxl.PRESENT_TEMPERATURE.address + dxl.PRESENT_TEMPERATURE.size - BLOCK_ADDRESS
 """What is read of each servo in a step: current, velocity, position, two trajectories, voltage and temperature."""
+WRITE_S = 0.05
+"""How long the device may take nothing of what is sent before it counts as gone (s)."""
 _TRIES = 4
 _SUCCESS, _BROADCAST = 0, 0xFE
 _PARAMETERS = 8
@@ -52,8 +55,17 @@ def _patient_port(sdk: Any, name: str) -> Any:
         sent, patience_s = 0, PATIENCE_S
 
         def writePort(self, packet: Any) -> int:  # noqa: N802 - ROBOTIS' name
-            self.sent = len(packet)
-            return super().writePort(bytes(packet))
+            # pyserial's own timeout counts the time for which this process was not on: a busy machine is no fault.
+            rest, end_s, self.sent = bytes(packet), time.monotonic() + WRITE_S, len(packet)
+            while rest:
+                try:
+                    rest = rest[os.write(self.ser.fileno(), rest) :]
+                except BlockingIOError:
+                    left_s = end_s - time.monotonic()
+                    if left_s <= 0.0 or not select.select([], [self.ser.fileno()], [], left_s)[1]:
+                        self.ser.reset_output_buffer()  # what is old must not move a servo later
+                        raise TimeoutError("it takes nothing") from None
+            return self.sent
 
         def setPacketTimeout(self, packet_length: int) -> None:  # noqa: N802
             self.setPacketTimeoutMillis(1e3 * self.patience_s + self.tx_time_per_byte * (packet_length + self.sent))

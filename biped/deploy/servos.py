@@ -196,15 +196,15 @@ class DynamixelServos:
         goals = {servo: self._present_goal(index) for index, servo in enumerate(self._ids)}
         for servo, goal in goals.items():
             self._bus.write(servo, dxl.GOAL_POSITION, goal)
-        for servo in self._ids:
-            self._bus.write(servo, dxl.TORQUE_ENABLE, 1)
+        self._bus.forget_silence()
         for servo, pwm in zip(self._ids, pwm_limits, strict=True):
+            # Servo by servo: this program may end between any two packets, and one without a watchdog stays stiff.
+            self._bus.write(servo, dxl.TORQUE_ENABLE, 1)
             # Goal PWM limits the torque in position mode; whether switching the torque on resets it, nobody says.
             self._bus.write(servo, dxl.GOAL_PWM, pwm)
             self._bus.write(servo, dxl.BUS_WATCHDOG, self._watchdog)
         self.warnings, self._is_stiff = tuple(warnings), True
         self.wiring = replace(self._wiring, joints=tuple(used))
-        self._bus.forget_silence()
         self._heard_s = dict.fromkeys(self._ids, time.monotonic())
         self._silent: set[int] = set()
 

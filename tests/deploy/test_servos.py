@@ -1,9 +1,10 @@
 """ROBOTIS' package, unmodified, over a pseudo-terminal to servos that are simulated in another process."""
 
+import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -18,7 +19,7 @@ from biped.deploy.servos import DynamixelServos
 from biped.deploy.simulated_bus import Trouble
 from biped.deploy.simulated_process import SimulatedRobot
 from biped.deploy.wiring import Wiring
-from tests.servo_bus import XM430, Array, a_contract, a_wiring, kinds_of, robot, wheels_for
+from tests.servo_bus import XM430, Array, a_contract, a_wiring, kinds_of, robot, until, wheels_for
 
 pytest.importorskip("dynamixel_sdk")
 
@@ -73,6 +74,34 @@ def follow(servos: DynamixelServos, targets: Array, seconds: float) -> JointRead
     return reading
 
 
+FIRST_S = 0.03
+"""In this time a flywheel of 0.01 kg·m² gets 0.14 rad far with 3 N·m: it cannot have passed a target of 0.5 rad."""
+
+
+def setting_out(
+    simulated: SimulatedRobot, servos: DynamixelServos, targets: Array, value: Callable[[JointReading], Array]
+) -> list[Array]:
+    """What is said of joints that move from 0 rad towards their targets, and are not there yet, (num_joints,) each.
+
+    It is the simulated time that says so: where a busy machine has missed it, the joints begin again.
+    """
+    found: list[Array] = []
+
+    def go() -> bool:
+        simulated.ask("plant", "turn", WIRING.zero_ticks.tolist())
+        begin_s = simulated.ask("plant", "time_s")
+        servos.write(targets)
+        for _ in range(10):
+            reading = servos.read()
+            is_early = simulated.ask("plant", "time_s") - begin_s < FIRST_S
+            if is_early and (np.abs(reading.vel_rad_s) > 0.1).all():
+                found.append(value(reading))
+        return len(found) >= 3
+
+    assert until(go)
+    return found
+
+
 def test_a_reading_is_in_units_and_directions_of_joints(shared: tuple[SimulatedRobot, Wiring]) -> None:
     angles = np.array([0.3, -0.2, 0.1, 0.0])
     with opened(shared, Trouble(voltage_v=11.3)) as servos:
@@ -86,26 +115,21 @@ def test_a_reading_is_in_units_and_directions_of_joints(shared: tuple[SimulatedR
 
 
 def test_joints_go_where_they_are_sent(shared: tuple[SimulatedRobot, Wiring]) -> None:
-    targets = np.array([0.4, -0.4, 0.2, -0.1])
+    targets = np.array([0.7, -0.6, 0.5, -0.5])
     with opened(shared) as servos:
         servos.stiffen()
-        servos.write(targets)
-        moving = servos.read()
-        for _ in range(4):
-            time.sleep(0.005)
-            moving = servos.read()
-        assert (np.sign(moving.vel_rad_s) == np.sign(targets)).all()
+        for speeds in setting_out(shared[0], servos, targets, lambda reading: reading.vel_rad_s):
+            assert (np.sign(speeds) == np.sign(targets)).all()
         reading = follow(servos, targets, 0.8)
     assert reading.pos_rad == pytest.approx(targets, abs=0.01)
 
 
 def test_current_has_the_joints_sign(shared: tuple[SimulatedRobot, Wiring]) -> None:
+    targets = np.array([1.5, -1.5, 1.5, -1.5])
     with opened(shared) as servos:
         servos.stiffen()
-        servos.write(np.array([1.5, -1.5, 1.5, -1.5]))
-        time.sleep(0.008)
-        amps = servos.read().current_a
-    assert (np.sign(amps) == [1, -1, 1, -1]).all() and np.abs(amps).max() < 2.4
+        for amps in setting_out(shared[0], servos, targets, lambda reading: reading.current_a):
+            assert (np.sign(amps) == np.sign(targets)).all() and np.abs(amps).max() < 2.4
 
 
 def test_targets_stop_at_the_limits_of_the_wiring(shared: tuple[SimulatedRobot, Wiring]) -> None:
@@ -137,6 +161,48 @@ def test_stiffen_holds_where_the_joints_are_with_the_contracts_gains(shared: tup
             }  # fmt: skip
             assert {name: have[name] for name in wanted} == wanted
     assert {warning.kind for warning in servos.warnings} == {"kd assumed"}
+
+
+def test_a_stiff_servo_is_without_a_watchdog_for_one_packet_at_most(
+    shared: tuple[SimulatedRobot, Wiring], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    naked: list[set[int]] = []
+    write = DynamixelBus.write
+
+    def look(bus: DynamixelBus, servo: int, register: dxl.Register, value: int) -> None:
+        write(bus, servo, register, value)
+        have = {servo: shared[0].ask("registers", servo) for servo in WIRING.ids}
+        naked.append({servo for servo, row in have.items() if row["Torque Enable"] and not row["Bus Watchdog"]})
+
+    monkeypatch.setattr(DynamixelBus, "write", look)
+    with opened(shared) as servos:
+        servos.stiffen()
+        assert set().union(*naked) == set(WIRING.ids)
+        assert max(map(len, naked)) == 1
+        # After the torque and after the packet between; the third has armed it.
+        assert all(sum(servo in servos_now for servos_now in naked) <= 2 for servo in WIRING.ids)
+        monkeypatch.undo()
+
+
+def test_a_silence_while_they_become_stiff_is_not_forgotten(
+    shared: tuple[SimulatedRobot, Wiring], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = DynamixelBus.write
+
+    def pause(bus: DynamixelBus, servo: int, register: dxl.Register, value: int) -> None:
+        write(bus, servo, register, value)
+        if (servo, register.name, value > 0) == (WIRING.ids[-1], "Bus Watchdog", True):
+            before = shared[0].ask("figures")["trips"]
+            assert until(lambda: shared[0].ask("figures")["trips"] >= before + 4)
+
+    monkeypatch.setattr(DynamixelBus, "write", pause)
+    with opened(shared, watchdog_s=0.4) as servos:
+        servos.stiffen()
+        servos.write(np.full(4, 0.3))
+        servos.read()  # it comes after what was written
+        assert servos.watchdog_trips >= 1
+        goals = [shared[0].ask("registers", servo)["Goal Position"] for servo in WIRING.ids]
+    assert goals == [round(tick) for tick in ticks_at(np.full(4, 0.3))]
 
 
 def test_gains_of_the_wiring_come_before_the_contracts(shared: tuple[SimulatedRobot, Wiring]) -> None:
@@ -340,7 +406,7 @@ def test_faults_are_read_of_the_servos_that_have_one(shared: tuple[SimulatedRobo
 def test_old_firmware_is_read_servo_by_servo() -> None:
     simulated, wiring = robot(WIRING, kinds=kinds_of(WIRING, firmware=44))
     with simulated:
-        servos = DynamixelServos(CONTRACT, wiring)
+        servos = DynamixelServos(CONTRACT, wiring, patience_s=0.05)
         assert not servos.is_fast
         assert servos.read().pos_rad == pytest.approx(np.zeros(4), abs=0.8e-3)
         servos.close()
@@ -349,12 +415,10 @@ def test_old_firmware_is_read_servo_by_servo() -> None:
 def test_servos_without_current_say_their_load() -> None:
     simulated, wiring = robot(WIRING, make_plant=wheels_for(WIRING, 1060), kinds=kinds_of(WIRING, 1060))
     with simulated:
-        servos = DynamixelServos(CONTRACT, wiring)
+        servos, targets = DynamixelServos(CONTRACT, wiring, watchdog_s=1.0, patience_s=0.05), np.full(4, 1.5)
         servos.stiffen()
-        servos.write(np.full(4, 1.5))
-        time.sleep(0.006)
-        load = servos.read().current_a
-        assert (load > 0.1).all() and (load <= 1.0).all()
+        for load in setting_out(simulated, servos, targets, lambda reading: reading.current_a):
+            assert (load > 0.1).all() and (load <= 1.0).all()
         assert "torque above stall" in {warning.kind for warning in servos.warnings}
         servos.go_limp()
         servos.close()
@@ -395,6 +459,32 @@ def test_a_bus_that_is_gone_is_a_bus_error_and_limp_never_raises() -> None:
         servos.write(np.zeros(4))
     servos.go_limp()
     servos.close()
+
+
+def test_a_device_that_takes_nothing_is_a_bus_error_and_stops_nobody() -> None:
+    def too_late(*_: object) -> None:
+        raise TimeoutError("it waits for ever")
+
+    simulated, wiring = robot(WIRING)
+    with simulated:
+        servos = DynamixelServos(CONTRACT, wiring, watchdog_s=2.0)
+        servos.stiffen()
+        before = signal.signal(signal.SIGALRM, too_late)
+        os.kill(simulated._process.pid or 0, signal.SIGSTOP)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 30.0)
+            with pytest.raises(BusError, match=r"is gone \(it takes nothing\)"):
+                while True:
+                    servos.write(np.zeros(4))
+            # go_limp swallows what is raised in it: it is the clock that says whether it waited.
+            begin = time.monotonic()
+            servos.go_limp()
+            assert time.monotonic() - begin < 20.0
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+            signal.signal(signal.SIGALRM, before)
+            os.kill(simulated._process.pid or 0, signal.SIGCONT)
+            servos.close()
 
 
 def test_a_port_that_does_not_exist_is_one_line() -> None:
