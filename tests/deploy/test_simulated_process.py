@@ -67,7 +67,7 @@ def test_another_device_has_its_own_terminal() -> None:
         def enough() -> bool:
             if select.select([line], [], [], 0.1)[0]:
                 content.extend(os.read(line, 1000))
-            return content.split().count(b"1000") >= 8  # one line may be cut in two where the terminal was full
+            return bytes(content).split().count(b"1000") >= 8  # one line may be cut in two where the terminal was full
 
         assert until(enough), content
         os.close(line)

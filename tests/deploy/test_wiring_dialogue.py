@@ -388,12 +388,14 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_moves(
 
 
 def test_a_rate_that_no_wiring_has_is_refused_before_anything_moves(simulated: SimulatedRobot, tmp_path: Path) -> None:
+    said_to: list[str] = []
     bus = DynamixelBus(simulated.port, 921600)  # ROBOTIS' package knows it, their servos do not
     try:
         with pytest.raises(UsageError, match="--baud 921600 is none of 57600, "):
-            wire(CONTRACT, bus, untouched, untouched, path=tmp_path / "w.json")
+            wire(CONTRACT, bus, untouched, said_to.append, path=tmp_path / "w.json")
     finally:
         bus.close()
+    assert not said_to
 
 
 def test_too_few_servos_are_named(simulated: SimulatedRobot, bus: DynamixelBus, tmp_path: Path) -> None:
