@@ -180,7 +180,8 @@ def test_a_signal_while_a_servo_moves_makes_it_limp(
     def wait(seconds: float) -> None:
         moves.append(seconds)
         assert stiff(simulated) == [3]
-        os.kill(os.getpid(), number)
+        if len(moves) == 1:  # a second one ends the process at once
+            os.kill(os.getpid(), number)
 
     person = Person(simulated)
     before = signal.signal(number, lambda *_: None)  # else it would end the tests where nobody hears it
