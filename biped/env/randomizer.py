@@ -179,7 +179,7 @@ class Randomizer:
         """
         self._actuation = self._actuation.with_action(actions)
         applied = self._actuation.delayed(self.dynamics.latency_steps)
-        targets = self._default_joint_pos + self._cfg.control.action_scale_rad * applied
+        targets = torch.add(self._default_joint_pos, applied, alpha=self._cfg.control.action_scale_rad)
         self._actuation = self._actuation.driven_to(targets, self.dynamics.backlash_rad)
         return self._actuation.joint_targets_rad
 

@@ -29,6 +29,7 @@ class Starts:
             generator: the environment's random generator.
         """
         self._cfg, self._default_joint_pos, self._generator = cfg, default_joint_pos_rad, generator
+        self._first_joint_pos = default_joint_pos_rad - cfg.reset.joint_noise_rad
         lift = torch.tensor((0.0, 0.0, cfg.reset.clearance_m), device=scene.device, dtype=torch.float32)
         self.standing = self._measure(scene)
         """Robots standing in the default pose, with the feet where the simulator has them."""
@@ -61,12 +62,12 @@ class Starts:
         rest = self._at_rest
         joints, others = draws[: rest.joint_pos_rad.numel()], draws[rest.joint_pos_rad.numel() :]
         turn, *free = others.view(3, -1)
-        offsets = joints.view(rest.joint_pos_rad.shape) - 0.5
+        joints = joints.view(rest.joint_pos_rad.shape)
         quat = quat_from_yaw(2.0 * torch.pi * turn)
         state = replace(
             rest,
             base_quat_w=quat,
-            joint_pos_rad=self._default_joint_pos + 2.0 * self._cfg.reset.joint_noise_rad * offsets,
+            joint_pos_rad=torch.add(self._first_joint_pos, joints, alpha=2.0 * self._cfg.reset.joint_noise_rad),
             # The feet of the default pose: joint noise moves them by millimetres; the first step reads their place.
             foot_pos_w=rest.base_pos_w[:, None] + quat_rotate(quat[:, None], self._feet_b),
         )

@@ -16,10 +16,10 @@ class Observer:
 
     layouts: tuple[ObservationLayout, ...]
     """The terms of each group."""
-    zeros: Tensor
-    """What is subtracted from each value, (width of all groups,)."""
     scales: Tensor
-    """Factor on each value after that, (width of all groups,)."""
+    """Factor on each value, (width of all groups,)."""
+    offsets: Tensor
+    """What is added to each value after that, (width of all groups,)."""
     clip: float
     """Bound of what comes out."""
 
@@ -27,12 +27,12 @@ class Observer:
     def build(cls, layouts: Sequence[ObservationLayout], cfg: ObservationConfig, device: torch.device) -> "Observer":
         """Look up the scales of all terms."""
         terms = [term for layout in layouts for term in layout.terms]
-        zeros = [zero for term in terms for zero in term.zeros]
-        scales = [term.scale for term in terms for _ in range(term.width)]
+        scales = torch.tensor([term.scale for term in terms for _ in range(term.width)], dtype=torch.float32)
+        zeros = torch.tensor([zero for term in terms for zero in term.zeros], dtype=torch.float32)
         return cls(
             layouts=tuple(layouts),
-            zeros=torch.tensor(zeros, device=device, dtype=torch.float32),
-            scales=torch.tensor(scales, device=device, dtype=torch.float32),
+            scales=scales.to(device),
+            offsets=(-scales * zeros).to(device),
             clip=cfg.clip,
         )
 
@@ -45,4 +45,4 @@ class Observer:
         groups = zip(self.layouts, inputs, strict=True)
         values = [TERMS[term.name].value(known) for layout, known in groups for term in layout.terms]
         side_by_side = torch.cat([value if value.dim() == 2 else value[:, None] for value in values], dim=-1)
-        return ((side_by_side - self.zeros) * self.scales).clamp(-self.clip, self.clip)
+        return torch.addcmul(self.offsets, side_by_side, self.scales).clamp(-self.clip, self.clip)

@@ -45,9 +45,9 @@ class Actuation:
 
         The play operator: Nordin and Gutman 2002, "Controlling mechanical systems with backlash - a survey".
         """
-        half = 0.5 * backlash_rad
-        output = torch.clamp(self.joint_targets_rad, targets_rad - half, targets_rad + half)
-        return Actuation(self.history, output)
+        least = torch.sub(targets_rad, backlash_rad, alpha=0.5)
+        most = torch.add(targets_rad, backlash_rad, alpha=0.5)
+        return Actuation(self.history, torch.clamp(self.joint_targets_rad, least, most))
 
 
 @dataclass(frozen=True)

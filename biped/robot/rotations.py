@@ -1,5 +1,8 @@
 """Rotations by unit quaternions, wxyz, from the body frame to the world."""
 
+import math
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -7,22 +10,29 @@ from torch import Tensor
 def quat_rotate(quat: Tensor, vector: Tensor) -> Tensor:
     """Rotate vectors (..., 3) by unit quaternions (..., 4), wxyz: from the body frame to the world."""
     w, xyz = quat[..., :1], quat[..., 1:]
-    twist = 2.0 * torch.linalg.cross(xyz, vector)
-    return vector + w * twist + torch.linalg.cross(xyz, twist)
+    twist = torch.linalg.cross(xyz, vector)
+    # vector + 2 (w twist + xyz × twist)
+    return torch.add(vector, torch.addcmul(torch.linalg.cross(xyz, twist), w, twist), alpha=2.0)
 
 
 def quat_rotate_inverse(quat: Tensor, vector: Tensor) -> Tensor:
     """Rotate vectors (..., 3) by the inverse of unit quaternions (..., 4), wxyz: from the world to the body frame."""
     w, xyz = quat[..., :1], quat[..., 1:]
-    twist = 2.0 * torch.linalg.cross(xyz, vector)
-    return vector - w * twist + torch.linalg.cross(xyz, twist)
+    twist = torch.linalg.cross(xyz, vector)
+    return torch.add(vector, torch.addcmul(torch.linalg.cross(xyz, twist), w, twist, value=-1.0), alpha=2.0)
 
 
 def quat_from_yaw(yaw_rad: Tensor) -> Tensor:
     """Return the quaternions (num_envs, 4), wxyz, of rotations by `yaw_rad` (num_envs,) about the vertical axis."""
-    half = 0.5 * yaw_rad
-    zero = torch.zeros_like(half)
-    return torch.stack((torch.cos(half), zero, zero, torch.sin(half)), dim=-1)
+    # (cos, 0, 0, sin) of half the angle, as sines: one kernel for all four.
+    ahead_rad, factors = _sines_of_a_yaw(yaw_rad.device)
+    return torch.sin(torch.addcmul(ahead_rad, yaw_rad[..., None], factors))
+
+
+@cache
+def _sines_of_a_yaw(device: torch.device) -> Tensor:
+    """Return what is added to each sine's angle, and the factors on the yaw before, (2, 4)."""
+    return torch.tensor(((0.5 * math.pi, 0.0, 0.0, 0.0), (0.5, 0.0, 0.0, 0.5)), device=device, dtype=torch.float32)
 
 
 def leaning(quat: Tensor, roll_rad: Tensor, pitch_rad: Tensor) -> Tensor:
