@@ -28,10 +28,10 @@ from biped.mdp.commands import (
     widened,
 )
 from biped.mdp.episode_stats import EpisodeStats, EpisodeSummary
-from biped.mdp.gait import StepEvents, StepState, advance_phase, advance_steps, gait_clock
+from biped.mdp.gait import StepEvents, StepState, advance_phase, advance_steps, gait_clock, swing_height
 from biped.mdp.observations import ObservationInputs, ObservationLayout, group_widths
 from biped.mdp.observer import Observer
-from biped.mdp.rewards import RewardInputs, RewardModel, active_terms, compute_rewards, follow
+from biped.mdp.rewards import RewardInputs, RewardModel, active_terms, compute_rewards, deviation, follow
 from biped.mdp.terminations import check_terminations
 from biped.robot.state import BipedState, select_state
 from biped.sim.scene import Graph, ResetPose, Scene, make_scene
@@ -285,13 +285,14 @@ class BipedEnv(VectorEnv):
                 command=command,
                 action=actions,
                 previous_action=self._previous_action,
-                phase=self._phase,
+                swing=swing_height(self._phase, cfg.gait.swing_share),
                 contacts=self._steps.contacts,
                 steps=self._events,
                 fell=ends.fell,
                 moving=moving,
                 progress=progress,
                 following=follow(command, velocity, self._rewards),
+                deviation_rad=deviation(state.joint_pos_rad, self._rewards),
             ),
             self._rewards,
             failed=ends.error,

@@ -48,16 +48,6 @@ def _quarters_ahead(device: torch.device) -> Tensor:
     return 0.5 * math.pi * torch.arange(2, device=device, dtype=torch.float32)
 
 
-def from_mid_swing(phase: Tensor) -> Tensor:
-    """Return the distance of each leg from its mid-swing, (num_envs, 2), as a share of a stride, at most 1/2.
-
-    Args:
-        phase: the gait clock, (num_envs,).
-    """
-    past = phase[:, None] - _mid_swings(phase.device)
-    return (past - past.round()).abs()
-
-
 @cache
 def _mid_swings(device: torch.device) -> Tensor:
     """Return the phase at each leg's mid-swing, (2,)."""
@@ -65,19 +55,22 @@ def _mid_swings(device: torch.device) -> Tensor:
     return 0.25 + 0.5 * torch.arange(2, device=device, dtype=torch.float32)
 
 
-def swing_height(distance: Tensor, swing_share: float) -> Tensor:
+def swing_height(phase: Tensor, swing_share: float) -> Tensor:
     """Return the half-sine of each leg's swing, (num_envs, 2): 0 in stance, 1 at mid-swing.
 
     Args:
-        distance: from each leg's mid-swing, (num_envs, 2); see `from_mid_swing`.
+        phase: the gait clock, (num_envs,).
         swing_share: share of a stride that each foot is in the air, centred on its mid-swing.
     """
-    return torch.cos(math.pi * (distance / swing_share).clamp_max(0.5)).clamp_min(0.0)
+    past = phase[:, None] - _mid_swings(phase.device)
+    past = past - past.round()
+    angle = (past * (math.pi / swing_share)).clamp(-0.5 * math.pi, 0.5 * math.pi)
+    return torch.cos(angle).clamp_min(0.0)
 
 
-def wanted_contacts(distance: Tensor, swing_share: float) -> Tensor:
-    """Return which feet should be on the ground, (num_envs, 2), bool; arguments as for `swing_height`."""
-    return distance > 0.5 * swing_share
+def wanted_contacts(height: Tensor) -> Tensor:
+    """Return which feet should be on the ground, (num_envs, 2), bool: those that do not swing, by `swing_height`."""
+    return height == 0.0
 
 
 @dataclass(frozen=True)
@@ -89,7 +82,7 @@ class GaitReference:
     default_rad: Tensor
     """Their default positions, (swing_joints,), rad."""
     amplitude_rad: Tensor
-    """Their offset at mid-swing, (swing_joints,), rad: hip forward, knee bent, ankle up."""
+    """Their offset at mid-swing, (2, swing_joints / 2), rad, one row per leg: hip forward, knee bent, ankle up."""
     swing_share: float
     """Share of a stride that each leg swings."""
 
@@ -112,22 +105,23 @@ class GaitReference:
             default_rad=torch.tensor(
                 [robot.default_joint_pos_rad[i] for i in indices], device=device, dtype=torch.float32
             ),
-            amplitude_rad=torch.tensor(signed, device=device, dtype=torch.float32),
+            amplitude_rad=torch.tensor(signed, device=device, dtype=torch.float32).view(2, -1),
             swing_share=cfg.swing_share,
         )
 
     def at(self, phase: Tensor) -> Tensor:
         """Return the positions of the pitch joints at a phase (num_envs,): (num_envs, swing_joints), rad."""
-        return self.swung(from_mid_swing(phase))
+        return self.default_rad - self.error(torch.zeros_like(self.default_rad), swing_height(phase, self.swing_share))
 
-    def swung(self, distance: Tensor) -> Tensor:
-        """Return the positions of the pitch joints, (num_envs, swing_joints), rad.
+    def error(self, deviation_rad: Tensor, height: Tensor) -> Tensor:
+        """Return the positions of the pitch joints minus the reference, (num_envs, swing_joints), rad.
 
         Args:
-            distance: from each leg's mid-swing, (num_envs, 2); see `from_mid_swing`.
+            deviation_rad: their positions minus the default pose, (num_envs, swing_joints), rad.
+            height: of each leg's swing, (num_envs, 2); see `swing_height`.
         """
-        height = swing_height(distance, self.swing_share)
-        return self.default_rad + (height[:, :, None] * self.amplitude_rad.view(2, -1)).flatten(1)
+        legs_rad = deviation_rad.unflatten(-1, self.amplitude_rad.shape)
+        return torch.addcmul(legs_rad, height[:, :, None], self.amplitude_rad, value=-1.0).flatten(1)
 
 
 def update_contacts(contacts: Tensor, force_n: Tensor, cfg: GaitConfig) -> Tensor:

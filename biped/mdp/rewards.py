@@ -6,15 +6,15 @@ the control step. An event is a rate over that one step, so that it is worth its
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import mse_loss
 
 from biped.config.task import EnvConfig, RewardWeights
-from biped.mdp.gait import GaitReference, StepEvents, from_mid_swing, wanted_contacts
+from biped.mdp.gait import GaitReference, StepEvents, wanted_contacts
 from biped.robot.actuators import Motors, available_torque
 from biped.robot.rotations import quat_rotate_inverse
 from biped.robot.state import BipedState
@@ -32,8 +32,8 @@ class RewardInputs:
     """Clipped actions of this step, (num_envs, num_joints)."""
     previous_action: Tensor
     """Clipped actions of the previous step, (num_envs, num_joints)."""
-    phase: Tensor
-    """The gait clock, (num_envs,)."""
+    swing: Tensor
+    """How high each leg is to swing by the gait clock, (num_envs, 2), from 0 to 1; see `gait.swing_height`."""
     contacts: Tensor
     """Feet on the ground, (num_envs, 2), bool."""
     steps: StepEvents
@@ -46,11 +46,9 @@ class RewardInputs:
     """Share of the commanded velocity that is achieved, (num_envs,); see `commands.command_progress`."""
     following: Tensor
     """How well each commanded velocity is followed, (num_envs, 3), from 0 to 1; see `follow`."""
-
-    @cached_property
-    def from_mid_swing(self) -> Tensor:
-        """Distance of each leg from its mid-swing, (num_envs, 2), as a share of a stride; for several terms."""
-        return from_mid_swing(self.phase)
+    deviation_rad: Tensor
+    """Joint positions minus the default pose, (num_envs, num_joints), rad, those that the gait swings first; see
+    `deviation`."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +63,12 @@ class RewardModel:
     """(num_joints,), rad."""
     motors: Motors
     """Gains and limits of each joint."""
-    posture_joints: Tensor
-    """Indices of the joints that `similar_to_default` keeps in place: those that the gait does not swing."""
+    joint_order: Tensor
+    """Indices of the joints that the gait swings, then of those that `similar_to_default` keeps in place."""
+    ordered_joint_pos_rad: Tensor
+    """The default pose in that order, (num_joints,), rad."""
+    num_swung: int
+    """How many joints the gait swings."""
     minus_velocity_scales: Tensor
     """Minus the error of each commanded velocity that earns 1/e of the reward, (3,): m/s, m/s, rad/s."""
     prices: Tensor
@@ -81,15 +83,17 @@ class RewardModel:
         """
         robot = cfg.robot
         reference = GaitReference.build(cfg.gait, robot, device)
-        swung = set(reference.joint_indices.tolist())
+        swung = reference.joint_indices.tolist()
+        order = [*swung, *(joint for joint in range(len(robot.joint_names)) if joint not in swung)]
+        default = robot.default_joint_pos_rad
         return cls(
             cfg=cfg,
             gait_reference=reference,
-            default_joint_pos_rad=torch.tensor(robot.default_joint_pos_rad, device=device, dtype=torch.float32),
+            default_joint_pos_rad=torch.tensor(default, device=device, dtype=torch.float32),
             motors=Motors.build(robot, device),
-            posture_joints=torch.tensor(
-                [i for i in range(len(robot.joint_names)) if i not in swung], device=device, dtype=torch.int64
-            ),
+            joint_order=torch.tensor(order, device=device, dtype=torch.int64),
+            ordered_joint_pos_rad=torch.tensor([default[i] for i in order], device=device, dtype=torch.float32),
+            num_swung=len(swung),
             minus_velocity_scales=-torch.tensor(
                 (cfg.reward.lin_vel_x_scale_m_s, cfg.reward.lin_vel_y_scale_m_s, cfg.reward.ang_vel_scale_rad_s),
                 device=device,
@@ -113,6 +117,11 @@ def follow(command: Tensor, velocity: Tensor, model: RewardModel) -> Tensor:
     The usual exp(-error² / width) is flat both near the command and far from it; this function is not.
     """
     return torch.exp((command - velocity).abs() / model.minus_velocity_scales)
+
+
+def deviation(joint_pos_rad: Tensor, model: RewardModel) -> Tensor:
+    """Return joint positions minus the default pose, (num_envs, num_joints), rad, in the order of the model."""
+    return joint_pos_rad.index_select(1, model.joint_order) - model.ordered_joint_pos_rad
 
 
 def tracking_lin_vel_x(inputs: RewardInputs, _: RewardModel) -> Tensor:
@@ -140,13 +149,12 @@ def sinusoidal_gait(inputs: RewardInputs, model: RewardModel) -> Tensor:
 
     The gate is the achieved share of the commanded velocity, fully open from `gait_full_pay_progress` on. A robot that
     stands still or marches in place under a command to walk earns nothing, nor does a robot whose command is to
-    stand.
+    stand, because its progress is 0.
     """
-    reference = model.gait_reference
-    error = inputs.state.joint_pos_rad.index_select(1, reference.joint_indices) - reference.swung(inputs.from_mid_swing)
+    error = model.gait_reference.error(inputs.deviation_rad[:, : model.num_swung], inputs.swing)
     match = torch.exp(error.square().sum(dim=1) / -model.cfg.reward.gait_variance_rad2)
     gate = (inputs.progress / model.cfg.reward.gait_full_pay_progress).clamp(0.0, 1.0)
-    return match * gate * inputs.moving
+    return match * gate
 
 
 def foot_alternation(inputs: RewardInputs, model: RewardModel) -> Tensor:
@@ -160,15 +168,14 @@ def foot_alternation(inputs: RewardInputs, model: RewardModel) -> Tensor:
     return swing_s / model.cfg.sim.control_dt_s * inputs.moving
 
 
-def contact_schedule(inputs: RewardInputs, model: RewardModel) -> Tensor:
+def contact_schedule(inputs: RewardInputs, _: RewardModel) -> Tensor:
     """1 while exactly those feet are on the ground that the phase clock prescribes.
 
     Each foot is to be in the air for `swing_share` of the stride and on the ground for the rest, so that there is a
     moment of double support between two swings (after the clock-scheduled contacts of Siekmann et al. 2021,
     arXiv:2011.01387).
     """
-    wanted = wanted_contacts(inputs.from_mid_swing, model.cfg.gait.swing_share)
-    return (inputs.contacts == wanted).all(dim=1) * inputs.moving.float()
+    return (inputs.contacts == wanted_contacts(inputs.swing)).all(dim=1) * inputs.moving.float()
 
 
 def standing_still(inputs: RewardInputs, _: RewardModel) -> Tensor:
@@ -183,9 +190,10 @@ def height_maintenance(inputs: RewardInputs, model: RewardModel) -> Tensor:
 
 def torso_stability(inputs: RewardInputs, model: RewardModel) -> Tensor:
     """Squared tilt (horizontal part of projected gravity) plus scaled squared roll and pitch rate."""
-    tilt = inputs.state.projected_gravity_b[:, :2].square().sum(dim=1)
-    rocking = inputs.state.base_ang_vel_b[:, :2].square().sum(dim=1)
-    return tilt + model.cfg.reward.rocking_scale_s2 * rocking
+    state = inputs.state
+    horizontal = torch.stack((state.projected_gravity_b[:, :2], state.base_ang_vel_b[:, :2]))
+    tilt, rocking = horizontal.square().sum(dim=2)
+    return torch.add(tilt, rocking, alpha=model.cfg.reward.rocking_scale_s2)
 
 
 def lin_vel_z(inputs: RewardInputs, _: RewardModel) -> Tensor:
@@ -195,13 +203,12 @@ def lin_vel_z(inputs: RewardInputs, _: RewardModel) -> Tensor:
 
 def action_rate(inputs: RewardInputs, _: RewardModel) -> Tensor:
     """Squared change of the actions since the previous step."""
-    return (inputs.action - inputs.previous_action).square().sum(dim=1)
+    return mse_loss(inputs.action, inputs.previous_action, reduction="none").sum(dim=1)
 
 
 def similar_to_default(inputs: RewardInputs, model: RewardModel) -> Tensor:
     """Sum of |deviation| from the default pose over the joints that the gait does not swing, rad."""
-    deviation = inputs.state.joint_pos_rad - model.default_joint_pos_rad
-    return deviation.index_select(1, model.posture_joints).abs().sum(dim=1)
+    return torch.linalg.vector_norm(inputs.deviation_rad[:, model.num_swung :], ord=1, dim=1)
 
 
 def feet_apart(inputs: RewardInputs, model: RewardModel) -> Tensor:
@@ -230,7 +237,7 @@ def actuator_constraint(inputs: RewardInputs, model: RewardModel) -> Tensor:
 
 def fall_penalty(inputs: RewardInputs, model: RewardModel) -> Tensor:
     """1 per fall, at the step that ends the episode."""
-    return inputs.fell.float() / model.cfg.sim.control_dt_s
+    return inputs.fell / model.cfg.sim.control_dt_s
 
 
 def terms_of(weights: type[RewardWeights], functions: Mapping[str, Any]) -> Mapping[str, RewardTerm]:
@@ -273,8 +280,9 @@ def compute_rewards(inputs: RewardInputs, model: RewardModel, failed: Tensor | N
     """
     names = active_terms(model.cfg.reward.weights)
     if not names:
-        return torch.zeros_like(inputs.phase), inputs.phase.new_zeros(len(inputs.phase), 0)
-    shares = torch.stack([TERMS[name](inputs, model) for name in names], dim=1) * model.prices
+        return torch.zeros_like(inputs.progress), inputs.progress.new_zeros(len(inputs.progress), 0)
+    # One row per term: they are put together in one piece each.
+    shares = torch.stack([TERMS[name](inputs, model) for name in names]) * model.prices[:, None]
     if failed is not None:
-        shares = shares.masked_fill(failed[:, None], 0.0)
-    return shares.sum(dim=1), shares
+        shares = shares.masked_fill(failed, 0.0)
+    return shares.sum(dim=0), shares.T

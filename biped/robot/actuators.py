@@ -1,6 +1,7 @@
 """The path from an action to a joint: latency, backlash of the gears, gains, and the servo's torque limit."""
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -78,6 +79,12 @@ class Motors:
             }
         )
 
+    @cached_property
+    def curve(self) -> tuple[Tensor, Tensor, Tensor]:
+        """What is lost per speed (N·m·s/rad), and the least and the largest torque that a motor can have (N·m)."""
+        largest_nm = torch.minimum(self.stall_torque_nm, self.effort_limit_nm)
+        return self.stall_torque_nm / self.velocity_limit_rad_s, torch.zeros_like(largest_nm), largest_nm
+
     def of(self, joint: int) -> "Motors":
         """Return the motor of one joint, as numbers that fit any shape."""
         return Motors(**{item.name: getattr(self, item.name)[joint] for item in fields(self)})
@@ -95,8 +102,9 @@ def available_torque(torque_nm: Tensor, vel_rad_s: Tensor, motors: Motors) -> Te
         motors: limits of each joint.
     """
     driving_speed = vel_rad_s * torque_nm.sign()
-    curve = motors.stall_torque_nm * (1.0 - driving_speed / motors.velocity_limit_rad_s).clamp(0.0, 1.0)
-    return torch.minimum(curve, motors.effort_limit_nm)
+    slope, least_nm, largest_nm = motors.curve
+    at_speed_nm = torch.addcmul(motors.stall_torque_nm, driving_speed, slope, value=-1.0)
+    return torch.clamp(at_speed_nm, least_nm, largest_nm)
 
 
 def pd_torque(

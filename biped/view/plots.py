@@ -13,7 +13,7 @@ from biped.eval.figures import envelope_exceeded, steady_contacts
 from biped.eval.recording import Recording
 from biped.eval.replay import Array, Measured, Replay, growth
 from biped.eval.robustness import Sweep
-from biped.mdp.gait import GaitReference, from_mid_swing, wanted_contacts
+from biped.mdp.gait import GaitReference, swing_height, wanted_contacts
 from biped.robot.actuators import Motors, available_torque
 from biped.view.figures import make_figure
 from biped.view.smoothing import moving_mean
@@ -61,7 +61,7 @@ def gait_diagram(record: Recording, robot: int, cfg: EnvConfig) -> "Figure":
     part = _window(times, GAIT_S)
     contacts = steady_contacts(record)[part, robot]
     phase = torch.from_numpy(record.phase[part, robot])
-    wanted = wanted_contacts(from_mid_swing(phase), cfg.gait.swing_share).numpy()
+    wanted = wanted_contacts(swing_height(phase, cfg.gait.swing_share)).numpy()
     figure, axis = make_figure(figsize=_SIZE, layout="constrained")
     for foot, (name, colour) in enumerate(zip(FEET, _COLOURS, strict=True)):
         for start_s, length_s in stances(contacts[:, foot], record.dt_s):

@@ -7,10 +7,10 @@ import torch
 from biped.config.randomization import RandomizationConfig
 from biped.config.task import EnvConfig
 from biped.mdp.commands import command_progress
-from biped.mdp.gait import StepEvents
+from biped.mdp.gait import StepEvents, swing_height
 from biped.mdp.observations import ObservationInputs
 from biped.mdp.randomization import sample_dynamics
-from biped.mdp.rewards import RewardInputs, RewardModel, follow
+from biped.mdp.rewards import RewardInputs, RewardModel, deviation, follow
 from biped.robot.state import BipedState
 
 CPU = torch.device("cpu")
@@ -40,21 +40,22 @@ def standing_state(count: int = 1, **changes: torch.Tensor) -> BipedState:
     return replace(state, **changes)
 
 
-def standing_inputs(command: tuple[float, float, float] = (0.4, 0.0, 0.0), **changes: object) -> RewardInputs:
-    """One robot that stands still under a command, both feet on the ground."""
+def standing_inputs(command: tuple[float, float, float] = (0.4, 0.0, 0.0), phase: float = 0.0, **changes: object) -> RewardInputs:
+    """One robot that stands still under a command, both feet on the ground, at a phase of the gait clock."""
     joints = len(CONFIG.robot.joint_names)
     inputs = RewardInputs(
         state=standing_state(),
         command=torch.tensor([command]),
         action=torch.zeros(1, joints),
         previous_action=torch.zeros(1, joints),
-        phase=torch.zeros(1),
+        swing=swing_height(torch.tensor([phase]), CONFIG.gait.swing_share),
         contacts=torch.ones(1, 2, dtype=torch.bool),
         steps=StepEvents.none(1, CPU),
         fell=torch.zeros(1, dtype=torch.bool),
         moving=torch.tensor([any(command)]),
         progress=torch.zeros(1),
         following=torch.zeros(1, 3),
+        deviation_rad=torch.zeros(1, joints),
     )
     changed = replace(inputs, **changes)
     velocity = changed.state.walking_velocity_b
@@ -62,6 +63,7 @@ def standing_inputs(command: tuple[float, float, float] = (0.4, 0.0, 0.0), **cha
         changed,
         progress=command_progress(changed.command, velocity, CONFIG.command),
         following=follow(changed.command, velocity, MODEL),
+        deviation_rad=deviation(changed.state.joint_pos_rad, MODEL),
     )
 
 

@@ -57,9 +57,9 @@ def test_alive_bonus_stops_and_fall_penalty_counts_once_at_a_fall() -> None:
 
 def test_the_gait_pays_in_full_on_the_reference_at_the_commanded_speed() -> None:
     state = standing_state(joint_pos_rad=gait_pose(0.25), base_lin_vel_b=torch.tensor([[0.4, 0.0, 0.0]]))
-    inputs = standing_inputs((0.4, 0.0, 0.0), state=state, phase=torch.tensor([0.25]))
+    inputs = standing_inputs((0.4, 0.0, 0.0), state=state, phase=0.25)
     assert rate("sinusoidal_gait", inputs) == pytest.approx(1.0)
-    wrong_leg = replace(inputs, phase=torch.tensor([0.75]))
+    wrong_leg = standing_inputs((0.4, 0.0, 0.0), state=state, phase=0.75)
     # Both legs are off by the whole swing: 2 x (0.25² + 0.50² + 0.25²) = 0.75.
     assert rate("sinusoidal_gait", wrong_leg) == pytest.approx(math.exp(-0.75 / 0.25), rel=1e-4)
 
@@ -67,20 +67,20 @@ def test_the_gait_pays_in_full_on_the_reference_at_the_commanded_speed() -> None
 @given(st.floats(0.0, 1.0, width=32))
 def test_standing_still_under_a_forward_command_earns_nothing_from_the_gait(phase: float) -> None:
     for pose in (standing_state().joint_pos_rad, gait_pose(phase)):
-        inputs = standing_inputs((0.4, 0.0, 0.0), state=standing_state(joint_pos_rad=pose), phase=torch.tensor([phase]))
+        inputs = standing_inputs((0.4, 0.0, 0.0), state=standing_state(joint_pos_rad=pose), phase=phase)
         assert rate("sinusoidal_gait", inputs) == 0.0
         assert rate("foot_alternation", inputs) == 0.0
 
 
 def test_walking_the_wrong_way_earns_nothing_from_the_gait() -> None:
     state = standing_state(joint_pos_rad=gait_pose(0.25), base_lin_vel_b=torch.tensor([[-0.4, 0.0, 0.0]]))
-    assert rate("sinusoidal_gait", standing_inputs(state=state, phase=torch.tensor([0.25]))) == 0.0
+    assert rate("sinusoidal_gait", standing_inputs(state=state, phase=0.25)) == 0.0
 
 
 def test_the_gait_gate_opens_in_proportion_to_progress() -> None:
     # 0.1 m/s of 0.4 m/s is a quarter, and half of the half from which pay is full.
     state = standing_state(joint_pos_rad=gait_pose(0.25), base_lin_vel_b=torch.tensor([[0.1, 0.0, 0.0]]))
-    assert rate("sinusoidal_gait", standing_inputs(state=state, phase=torch.tensor([0.25]))) == pytest.approx(0.5)
+    assert rate("sinusoidal_gait", standing_inputs(state=state, phase=0.25)) == pytest.approx(0.5)
 
 
 def test_alternation_is_worth_the_seconds_of_the_swing_and_only_when_walking_is_asked_for() -> None:
@@ -97,7 +97,7 @@ def test_a_swing_longer_than_the_clocks_own_is_paid_as_that() -> None:
 def test_the_contact_schedule_pays_when_exactly_the_wanted_feet_stand() -> None:
     def paid(phase: float, left: bool, right: bool, command: tuple[float, float, float] = (0.4, 0.0, 0.0)) -> float:
         contacts = torch.tensor([[left, right]])
-        return rate("contact_schedule", standing_inputs(command, phase=torch.tensor([phase]), contacts=contacts))
+        return rate("contact_schedule", standing_inputs(command, phase=phase, contacts=contacts))
 
     assert paid(0.25, False, True) == 1.0  # the left foot is at mid-swing
     assert paid(0.25, True, False) == paid(0.25, True, True) == paid(0.25, False, False) == 0.0
