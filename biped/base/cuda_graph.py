@@ -65,7 +65,8 @@ class CudaGraph:
                 torch.cuda.stream(torch.cuda.current_stream()),
                 torch.cuda.graph(graph, capture_error_mode="thread_local"),
             ):
-                self._results = self._function(*static)
+                # Within the graph this costs no launch; results in one piece are then copied by one kernel.
+                self._results = map_tensors(Tensor.contiguous, self._function(*static))
         except RuntimeError as error:
             self._works = False
             # The end of a capture raises too, after what went wrong in it.

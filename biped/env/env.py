@@ -14,8 +14,8 @@ from torch import Tensor
 from biped.config.task import EnvConfig
 from biped.env.groups import Observations, in_groups, observation_space
 from biped.env.randomizer import Randomizer
-from biped.env.running import SNAPSHOT, SNAPSHOT_OF_STATS, Drive, graphed
-from biped.env.snapshot import attributes, pack, set_attributes, unpack
+from biped.env.running import BEGUN, CONSTANT_AT_BEGIN, SNAPSHOT, SNAPSHOT_OF_STATS, Drive, graphed
+from biped.env.snapshot import attributes, pack, selected, set_attributes, unpack
 from biped.env.starts import Starts, all_go_on
 from biped.env.vec_env import StableBaselinesVecEnv
 from biped.mdp.commands import (
@@ -33,7 +33,7 @@ from biped.mdp.observations import ObservationInputs, ObservationLayout, group_w
 from biped.mdp.observer import Observer
 from biped.mdp.rewards import RewardInputs, RewardModel, active_terms, compute_rewards, deviation, follow
 from biped.mdp.terminations import check_terminations
-from biped.robot.state import BipedState, select_state
+from biped.robot.state import BipedState
 from biped.sim.scene import Graph, ResetPose, Scene, make_scene
 
 
@@ -91,6 +91,7 @@ class BipedEnv(VectorEnv):
         self._steps = StepState.initial(self.num_envs, self.device)
         self._events = StepEvents.none(self.num_envs, self.device)
         self._command = CommandState.initial(self.num_envs, self.device)
+        self._fresh = {**attributes(self, CONSTANT_AT_BEGIN), "actuation": self._randomizer.actuation}
         self._shares = torch.zeros(self.num_envs, len(self.reward_names), device=self.device, dtype=torch.float32)
         self.command_share = 1.0
         """Share of the command ranges to draw from, around their middle; set by the curriculum."""
@@ -306,7 +307,7 @@ class BipedEnv(VectorEnv):
         if not goes_on:
             # Where the physics failed, the observation is zero.
             infos["final_obs"] = self._observe(noise).masked_fill(ends.error[:, None], 0.0)
-        start = self._begin(ends.done, state, command_share, difficulty, nowhere=goes_on)
+        start = self._begin(ends.done, command_share, difficulty, nowhere=goes_on)
         observations = self._observe(self._randomizer.noise())
         return (observations, rewards, ends.terminated, ends.truncated, {"final_obs": observations, **infos}), start
 
@@ -317,32 +318,32 @@ class BipedEnv(VectorEnv):
         return actions
 
     def _start_everywhere(self) -> None:
-        self._place(self._all, self._begin(self._all, self._starts.standing, self.command_share, self.difficulty))
+        self._state = self._starts.standing
+        self._place(self._all, self._begin(self._all, self.command_share, self.difficulty))
 
     def _begin(
-        self, mask: Tensor, state: BipedState, command_share: float, difficulty: float, *, nowhere: bool = False
+        self, mask: Tensor, command_share: float, difficulty: float, *, nowhere: bool = False
     ) -> BipedState | None:
-        """Begin episodes where `mask` is True (`nowhere`: it never is), else continue from `state`; return starts."""
+        """Begin episodes where `mask` is True (`nowhere`: it never is), and return the states in which they start."""
         # Drawn in any case, so that a seed gives the same whether or not anybody looks at the mask.
         draws, start = self._starts.draw(), None
         if not nowhere or self._randomizer.draws_to_begin:
-            start = self._begin_with(draws, mask, state, difficulty)
+            start = self._begin_with(draws, mask, difficulty)
         cfg = self.cfg
         self._command, self._moving = advance_commands(
-            self._command, mask, cfg.sim.control_dt_s, cfg.command, self._generator, command_share
+            self._command, cfg.sim.control_dt_s, cfg.command, self._generator, command_share
         )
         return start
 
-    def _begin_with(self, draws: Tensor, mask: Tensor, state: BipedState, difficulty: float) -> BipedState:
+    def _begin_with(self, draws: Tensor, mask: Tensor, difficulty: float) -> BipedState:
         start, phase, late = self._starts.place(draws)
         self._randomizer.begin(mask, late, difficulty)
         start = self._randomizer.disturbed(start)
         self._randomizer.start_sensors(mask, start)
-        self._state = select_state(mask, start, state)
-        self._phase = torch.where(mask, phase, self._phase)
-        self._episode_steps = torch.where(mask, 0.0, self._episode_steps)
-        self._previous_action = torch.where(mask[:, None], 0.0, self._previous_action)
-        self._steps = self._steps.reset(mask)
+        before = {**attributes(self, BEGUN), "actuation": self._randomizer.actuation}
+        after = selected(mask, {**self._fresh, "_state": start, "_phase": phase}, before)
+        self._randomizer.actuation = after["actuation"]
+        set_attributes(self, BEGUN, after)
         return start
 
     def _place(self, mask: Tensor, start: BipedState | None) -> None:

@@ -42,7 +42,7 @@ from biped.sim.scene import Scene
 from biped.sim.terrain import field_starts
 
 _SNAPSHOT: Mapping[str, str] = MappingProxyType(
-    {"dynamics": "dynamics", "_actuation": "_actuation", "_sensors": "_sensors", "_pushes": "_pushes"}
+    {"dynamics": "dynamics", "_actuation": "actuation", "_sensors": "_sensors", "_pushes": "_pushes"}
 )
 """Names in a checkpoint, which must not change, and the attributes with the running episodes."""
 
@@ -65,7 +65,8 @@ class Randomizer:
         self.dynamics = sample_dynamics(random, cfg.robot, cfg.num_envs, generator)
         """Differences of the robots in the running episodes from the model."""
         late = random.latency_steps
-        self._actuation = Actuation.at(self._default_joint_pos, depth=1 + max(1, int(late.range[1])))
+        self.actuation = Actuation.at(self._default_joint_pos, depth=1 + max(1, int(late.range[1])))
+        """Actions under way to the motors, and where the gears are; the environment begins it anew."""
         self._sensors = ContactSensors.initial(cfg.num_envs, scene.device)
         self._pushes = Pushes.initial(cfg.num_envs, scene.device)
         self._has_pushes = pushes_are_on(random.push)
@@ -76,6 +77,7 @@ class Randomizer:
         self._encoders: Encoders | None = None
         self._has_start_motion = random.start != StartConfig()
         self._is_tilted = self._has_start_motion or random.slope_rad.mode != "off"
+        self._has_backlash = random.backlash_rad.mode != "off"
         self._draws = any(is_drawn_at_reset(item.name, random) for item in fields(DynamicsSample))
         self._has_bumps = bool(random.bumps.heights_m)
         self._field_starts = field_starts(cfg, scene.device)
@@ -89,8 +91,8 @@ class Randomizer:
         """Robots without any randomisation, (num_envs,), bool."""
         noise = ObservationLayout.build(cfg).noise(scene.device) * ~self.is_nominal[:, None]
         self._noise = noise if random.noise != NoiseConfig() else None
-        # Robots without randomised latency use `control.latency_share`.
-        self._latency_by_share = self.is_nominal | (late.mode == "off")
+        # Robots without randomised latency use `control.latency_share`; None: those are all.
+        self._latency_by_share = None if late.mode == "off" else self.is_nominal
         self._apply()
 
     def hold(self, sample: DynamicsSample) -> None:
@@ -99,7 +101,7 @@ class Randomizer:
         Raises:
             MachineError: the scene was built without per-robot dynamics.
         """
-        self.dynamics = sample
+        self.dynamics, self._has_backlash = sample, True
         self._apply()
 
     def begin(self, mask: Tensor, late: Tensor, difficulty: float) -> None:
@@ -114,10 +116,9 @@ class Randomizer:
         if self._draws:
             fresh = sample_dynamics(random, cfg.robot, cfg.num_envs, self._generator, difficulty)
             self.dynamics = redrawn(self.dynamics, fresh, mask, random)
-        again = mask & self._latency_by_share
+        again = mask if self._latency_by_share is None else mask & self._latency_by_share
         steps = torch.where(again, (late < cfg.control.latency_share).long(), self.dynamics.latency_steps)
         self.dynamics = replace(self.dynamics, latency_steps=steps)
-        self._actuation = self._actuation.reset(mask, self._default_joint_pos)
         if self._has_sensor_faults:
             self._sensors = self._sensors.reset(mask, random.contact_sensors, self._generator)
         if self._has_pushes:
@@ -177,11 +178,14 @@ class Randomizer:
         Args:
             actions: clipped actions, (num_envs, num_joints).
         """
-        self._actuation = self._actuation.with_action(actions)
-        applied = self._actuation.delayed(self.dynamics.latency_steps)
+        self.actuation = self.actuation.with_action(actions)
+        applied = self.actuation.delayed(self.dynamics.latency_steps)
         targets = torch.add(self._default_joint_pos, applied, alpha=self._cfg.control.action_scale_rad)
-        self._actuation = self._actuation.driven_to(targets, self.dynamics.backlash_rad)
-        return self._actuation.joint_targets_rad
+        if not self._has_backlash:
+            self.actuation = replace(self.actuation, joint_targets_rad=targets)
+            return targets
+        self.actuation = self.actuation.driven_to(targets, self.dynamics.backlash_rad)
+        return self.actuation.joint_targets_rad
 
     def push(self, state: BipedState, share: float) -> tuple[Tensor | None, tuple[Tensor, Tensor] | None]:
         """Advance the push timers, and push where due.

@@ -14,6 +14,10 @@ from biped.sim.scene import Graph
 _RUNNING = ("_phase", "_episode_steps", "_previous_action", "_state", "_steps", "_events", "_command")
 SNAPSHOT: Mapping[str, str] = MappingProxyType({key: key for key in _RUNNING})
 """Names in a checkpoint, which must not change, and the attributes with the running episodes; identical so far."""
+CONSTANT_AT_BEGIN = MappingProxyType({key: key for key in ("_episode_steps", "_previous_action", "_steps", "_command")})
+"""Attributes that begin with the same values in each episode: those of the environment's construction."""
+BEGUN = MappingProxyType({**CONSTANT_AT_BEGIN, "_state": "_state", "_phase": "_phase"})
+"""All of the environment's own attributes that begin anew with an episode."""
 SNAPSHOT_OF_STATS = MappingProxyType({"episode_return": "episode_return", "episode_length": "episode_length"})
 """The same for the statistics."""
 _CHANGED = MappingProxyType({**SNAPSHOT, "_moving": "_moving", "_shares": "_shares"})

@@ -32,13 +32,13 @@ class CommandState:
 
 @cache
 def _ranges(cfg: CommandConfig, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the middles and the sizes of the command ranges, (3, 1) each; the sizes in float64."""
+    """Return the middles and the sizes of the command ranges, (3, 1) each."""
     low, high = zip(cfg.lin_vel_x_m_s, cfg.lin_vel_y_m_s, cfg.ang_vel_rad_s, strict=True)
     middles = [0.5 * (a + b) for a, b in zip(low, high, strict=True)]
     sizes = [b - a for a, b in zip(low, high, strict=True)]
     return (
         torch.tensor(middles, device=device, dtype=torch.float32)[:, None],
-        torch.tensor(sizes, device=device, dtype=torch.float64)[:, None],
+        torch.tensor(sizes, device=device, dtype=torch.float32)[:, None],
     )
 
 
@@ -64,7 +64,7 @@ def _draw(num_envs: int, cfg: CommandConfig, generator: torch.Generator, share: 
     middles, sizes = _ranges(cfg, device)
     drawn = torch.rand(4, num_envs, generator=generator, device=device, dtype=torch.float32)
     # The factor is a Python number: a copy from the host would stall the GPU at every step.
-    velocity = middles + (sizes * share).float() * (drawn[:3] - 0.5)
+    velocity = torch.addcmul(middles, sizes, drawn[:3] - 0.5, value=share)
     return (velocity * (drawn[3] >= _first_kinds(cfg, device))).T
 
 
@@ -94,13 +94,12 @@ def held(velocity: Tensor, cfg: CommandConfig) -> tuple[CommandState, Tensor]:
 
 def advance_commands(
     state: CommandState,
-    restart: Tensor,
     dt_s: float,
     cfg: CommandConfig,
     generator: torch.Generator,
     share: float = 1.0,
 ) -> tuple[CommandState, Tensor]:
-    """Advance the timers; redraw from `share` of the ranges where time is up or an episode starts (`restart`).
+    """Advance the timers; redraw from `share` of the ranges where time is up.
 
     Commands too small to ask for motion are set to zero.
 
@@ -108,7 +107,7 @@ def advance_commands(
         The commands, and where they ask for motion, (num_envs,), bool.
     """
     time_left_s = state.time_left_s - dt_s
-    stays = (time_left_s > 0.0) > restart
+    stays = time_left_s > 0.0
     velocity = torch.where(stays[:, None], state.velocity, _draw(len(stays), cfg, generator, share))
     moving = is_moving(velocity, cfg)
     # The commands that are kept are zero already where they do not ask for motion.

@@ -11,8 +11,9 @@ from biped.mdp.terminations import Terminations
 
 CAUSES = ("height", "tilt", "error", "time_out")
 """Fields of `Terminations` that are counted."""
-_SUMMED = ("reward", "progress", "return", "length")
-_COUNTED = ("moving", "episodes", *CAUSES)
+_SUMMED = ("progress", "return", "length")
+_COUNTED = ("moving", "episodes", "episodes", *CAUSES)
+"""Each sum is over the steps that the count of the same place counts: progress where motion is asked for, else ends."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,11 @@ class EpisodeStats:
         self.episode_length = torch.zeros(num_envs, device=device, dtype=torch.float32)
         """Control steps so far in each running episode, (num_envs,)."""
         self._steps = 0
-        self._sums = torch.zeros(len(_SUMMED) + len(self._term_names), device=device, dtype=torch.float32)
-        self._counts = torch.zeros(len(_COUNTED), device=device, dtype=torch.int64)
-        self._max_return = torch.full((), -torch.inf, device=device, dtype=torch.float32)
+        # Per robot: they are added up when they are read, which costs a kernel per rollout rather than per step.
+        self._sums = torch.zeros(len(_SUMMED), num_envs, device=device, dtype=torch.float32)
+        self._shares = torch.zeros(len(self._term_names), num_envs, device=device, dtype=torch.float32)
+        self._counts = torch.zeros(len(_COUNTED), num_envs, device=device, dtype=torch.int64)
+        self._max_return = torch.full((num_envs,), -torch.inf, device=device, dtype=torch.float32)
 
     def add(
         self, rewards: Tensor, shares: Tensor, progress: Tensor, moving: Tensor, ends: Terminations
@@ -85,13 +88,14 @@ class EpisodeStats:
         returns = self.episode_return + rewards
         lengths = self.episode_length + 1
         done = ends.done
-        so_far = torch.stack((returns, lengths))
-        added = (rewards, torch.where(moving, progress, 0.0), *torch.where(done, so_far, 0.0))
-        self._sums += torch.cat((*(values[:, None] for values in added), shares), dim=1).sum(dim=0)
-        self._counts += torch.stack((moving, done, *(getattr(ends, cause) for cause in CAUSES))).sum(dim=1)
+        counted = torch.stack((moving, done, done, *(getattr(ends, cause) for cause in CAUSES)))
+        values = torch.stack((progress, returns, lengths))
         # In place, so that a CUDA graph of this can be replayed.
-        torch.maximum(self._max_return, torch.where(done, returns, -torch.inf).amax(), out=self._max_return)
-        self.episode_return, self.episode_length = so_far.masked_fill(done, 0.0)
+        self._counts += counted
+        self._sums += torch.where(counted[: len(values)], values, 0.0)
+        self._shares += shares.T
+        torch.maximum(self._max_return, torch.where(done, returns, -torch.inf), out=self._max_return)
+        self.episode_return, self.episode_length = values[1:].masked_fill(done, 0.0)
         return returns, lengths
 
     def count(self, steps: int) -> None:
@@ -106,8 +110,8 @@ class EpisodeStats:
     def drain(self) -> EpisodeSummary:
         """Read the sums in one transfer and reset them to zero."""
         # In float64, which has room for counts and sums alike.
-        everything = torch.cat((self._counts.double(), self._sums.double(), self._max_return[None].double()))
-        *sums, max_return = everything.tolist()
+        sums = [rows.sum(dim=1, dtype=torch.float64) for rows in (self._counts, self._sums, self._shares)]
+        *sums, max_return = torch.cat((*sums, self._max_return.amax()[None].double())).tolist()
         names = (*_COUNTED, *_SUMMED, *self._term_names)
         counted = dict(zip(names, sums, strict=True))
         terms = {name: counted[name] for name in self._term_names}
@@ -118,13 +122,13 @@ class EpisodeStats:
             max_return=max_return if episodes else math.nan,
             mean_length=counted["length"] / episodes if episodes else math.nan,
             reward_rates={name: total / (steps * self._dt_s) for name, total in terms.items()},
-            reward_per_step=counted["reward"] / steps,
+            reward_per_step=sum(terms.values()) / steps,
             progress=counted["progress"] / counted["moving"] if counted["moving"] else math.nan,
             errors=int(counted["error"]),
             causes={cause: counted[cause] / episodes if episodes else 0.0 for cause in CAUSES},
         )
         self._steps = 0
-        self._sums.zero_()
-        self._counts.zero_()
+        for rows in (self._sums, self._shares, self._counts):
+            rows.zero_()
         self._max_return.fill_(-torch.inf)
         return summary

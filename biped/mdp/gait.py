@@ -135,7 +135,8 @@ def update_contacts(contacts: Tensor, force_n: Tensor, cfg: GaitConfig) -> Tenso
     Returns:
         The contacts, (num_envs, 2), bool.
     """
-    return torch.where(contacts, force_n >= cfg.contact_off_n, force_n >= cfg.contact_on_n)
+    # A foot that is on the ground needs that much less force to stay there.
+    return torch.add(force_n, contacts, alpha=cfg.contact_on_n - cfg.contact_off_n) >= cfg.contact_on_n
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ class StepState:
     contacts: Tensor
     """Feet on the ground, (num_envs, 2), bool."""
     air_time_s: Tensor
-    """Time since each foot lifted, (num_envs, 2), s; 0 on the ground."""
+    """How long each foot's swing will have lasted at the next step, (num_envs, 2), s; 0 on the ground."""
     supported: Tensor
     """True while the other foot has been on the ground for the whole of this foot's swing, (num_envs, 2), bool."""
     last_step: Tensor
@@ -165,16 +166,6 @@ class StepState:
     def phase(self) -> Tensor:
         """The `ContactPhase` of the two contacts, (num_envs,), int64."""
         return self.contacts[:, LEFT] * ContactPhase.LEFT + self.contacts[:, RIGHT] * ContactPhase.RIGHT
-
-    def reset(self, mask: Tensor) -> "StepState":
-        """Return to the initial state where `mask` (num_envs,) is True."""
-        column = mask[:, None]
-        return StepState(
-            contacts=self.contacts > column,
-            air_time_s=self.air_time_s.masked_fill(column, 0.0),
-            supported=self.supported > column,
-            last_step=torch.where(mask, -1, self.last_step),
-        )
 
 
 @dataclass(frozen=True)
@@ -215,27 +206,34 @@ def advance_steps(state: StepState, force_n: Tensor, dt_s: float, cfg: GaitConfi
     """
     contacts = update_contacts(state.contacts, force_n, cfg)
     touchdown = contacts > state.contacts
-    swing_s = torch.where(state.contacts, 0.0, state.air_time_s + dt_s)
+    swing_s = state.air_time_s
     # Swings last whole control steps; half a step of margin keeps the bounds clear of rounding.
     lasted = swing_s == swing_s.clamp(cfg.min_swing_s - 0.5 * dt_s, cfg.max_swing_s + 0.5 * dt_s)
     # Support goes up to the step before: two feet that land together end a jump, whichever foot stood before.
     valid_step = touchdown & state.supported & lasted
 
     # At most one foot makes a valid step, because each needs the other one on the ground before.
-    is_right = valid_step[:, RIGHT]
-    stepped = valid_step[:, LEFT] | is_right
-    alternated = valid_step & (state.last_step + is_right == LEFT + RIGHT)[:, None]
+    feet, other_feet = _feet(force_n.device)
+    alternated = valid_step & (state.last_step[:, None] == other_feet)
+    last_step = torch.where(valid_step[:, LEFT], feet[LEFT], state.last_step)
 
     after = StepState(
         contacts=contacts,
-        air_time_s=torch.where(contacts, 0.0, swing_s),
+        air_time_s=torch.where(contacts, 0.0, swing_s + dt_s),
         # Of a foot in the air; at its lift it is enough that the other one stands now.
         supported=(contacts.flip(1) & (state.supported | state.contacts)) > contacts,
-        last_step=torch.where(stepped, is_right.long(), state.last_step),
+        last_step=torch.where(valid_step[:, RIGHT], feet[RIGHT], last_step),
     )
     events = StepEvents(
         touchdown=touchdown,
         valid_step=valid_step,
-        alternated_swing_s=torch.where(alternated, swing_s, 0.0).amax(dim=1),
+        alternated_swing_s=(alternated * swing_s).sum(dim=1),
     )
     return after, events
+
+
+@cache
+def _feet(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the index of each foot, and that of the other one, (2,) each, int64."""
+    feet = torch.arange(2, device=device)
+    return feet, feet.flip(0)

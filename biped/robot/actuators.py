@@ -24,13 +24,6 @@ class Actuation:
         """Start without actions, and with the gears at `targets_rad` (num_envs, num_joints)."""
         return cls(targets_rad.new_zeros(len(targets_rad), depth, targets_rad.shape[1]), targets_rad)
 
-    def reset(self, mask: Tensor, targets_rad: Tensor) -> "Actuation":
-        """Start again where `mask` (num_envs,) is True."""
-        return Actuation(
-            self.history.masked_fill(mask[:, None, None], 0.0),
-            torch.where(mask[:, None], targets_rad, self.joint_targets_rad),
-        )
-
     def with_action(self, action: Tensor) -> "Actuation":
         """Add an action (num_envs, num_joints) to the history."""
         history = torch.cat((action[:, None], self.history[:, :-1]), dim=1)

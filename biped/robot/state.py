@@ -59,19 +59,6 @@ class BipedState:
 _FLOAT_FIELDS = tuple(item.name for item in fields(BipedState) if item.name != "error")
 
 
-def select_state(mask: Tensor, where_true: BipedState, where_false: BipedState) -> BipedState:
-    """Select whole environments from two states by a boolean mask (num_envs,)."""
-    chosen = torch.where(mask[:, None], _packed(where_true), _packed(where_false))
-    parts = torch.split(chosen, [getattr(where_false, name)[0].numel() for name in _FLOAT_FIELDS], dim=1)
-    return BipedState(
-        error=torch.where(mask, where_true.error, where_false.error),
-        **{
-            name: part.reshape(getattr(where_false, name).shape)
-            for name, part in zip(_FLOAT_FIELDS, parts, strict=True)
-        },
-    )
-
-
 def without_motion(state: BipedState) -> BipedState:
     """Return the state with the same positions, upright and at rest: zero velocity, torque and contact force."""
     still = ("base_lin_vel_b", "base_ang_vel_b", "joint_vel_rad_s", "joint_torque_nm", "foot_vel_w", "foot_force_n")
@@ -84,9 +71,5 @@ def without_motion(state: BipedState) -> BipedState:
 def non_finite(state: BipedState) -> Tensor:
     """Return True where any value of the state is NaN or infinite, (num_envs,), bool."""
     # A sum is finite only if every addend is.
-    return ~torch.isfinite(_packed(state).sum(dim=1))
-
-
-def _packed(state: BipedState) -> Tensor:
-    """Concatenate all values of a state: a few large operations cost less than many small ones."""
-    return torch.cat([getattr(state, name).flatten(1) for name in _FLOAT_FIELDS], dim=1)
+    values = torch.cat([getattr(state, name).flatten(1) for name in _FLOAT_FIELDS], dim=1)
+    return ~torch.isfinite(values.sum(dim=1))

@@ -40,7 +40,9 @@ def standing_state(count: int = 1, **changes: torch.Tensor) -> BipedState:
     return replace(state, **changes)
 
 
-def standing_inputs(command: tuple[float, float, float] = (0.4, 0.0, 0.0), phase: float = 0.0, **changes: object) -> RewardInputs:
+def standing_inputs(
+    command: tuple[float, float, float] = (0.4, 0.0, 0.0), phase: float = 0.0, **changes: object
+) -> RewardInputs:
     """One robot that stands still under a command, both feet on the ground, at a phase of the gait clock."""
     joints = len(CONFIG.robot.joint_names)
     inputs = RewardInputs(

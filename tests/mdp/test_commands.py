@@ -23,7 +23,6 @@ CFG = CommandConfig(
     standing_fraction=0.0,
     turning_fraction=0.0,
 )
-NEVER = torch.zeros(4, dtype=torch.bool)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -33,8 +32,7 @@ def generator(seed: int = 0) -> torch.Generator:
 def drawn_commands(cfg: CommandConfig, seed: int = 0, share: float = 1.0) -> torch.Tensor:
     """Return the commands of many episodes that begin."""
     begun = CommandState.initial(20_000, CPU)
-    everywhere = torch.ones(20_000, dtype=torch.bool)
-    return advance_commands(begun, everywhere, 0.02, cfg, generator(seed), share)[0].velocity
+    return advance_commands(begun, 0.02, cfg, generator(seed), share)[0].velocity
 
 
 def test_commands_fill_their_ranges() -> None:
@@ -75,20 +73,21 @@ def test_shares_of_more_than_everything_are_refused() -> None:
 
 def test_commands_stay_until_their_time_is_up_and_then_change() -> None:
     cfg, draws = CommandConfig(resample_s=0.1, standing_fraction=0.0), generator()
-    state, _ = advance_commands(CommandState.initial(4, CPU), ~NEVER, 0.02, cfg, draws)
+    state, _ = advance_commands(CommandState.initial(4, CPU), 0.02, cfg, draws)
     first = state.velocity
     for _ in range(4):
-        state, _ = advance_commands(state, NEVER, 0.02, cfg, draws)
+        state, _ = advance_commands(state, 0.02, cfg, draws)
         torch.testing.assert_close(state.velocity, first)
-    state, _ = advance_commands(state, NEVER, 0.0201, cfg, draws)
+    state, _ = advance_commands(state, 0.0201, cfg, draws)
     assert (state.velocity != first).all()
 
 
 def test_a_new_episode_has_a_new_command_and_leaves_the_others_alone() -> None:
     draws = generator()
-    state, _ = advance_commands(CommandState.initial(4, CPU), ~NEVER, 0.02, CFG, draws)
+    state, _ = advance_commands(CommandState.initial(4, CPU), 0.02, CFG, draws)
     restart = torch.tensor([False, True, False, False])
-    after, _ = advance_commands(state, restart, 0.02, CFG, draws)
+    begun = replace(state, time_left_s=state.time_left_s.masked_fill(restart, 0.0))
+    after, _ = advance_commands(begun, 0.02, CFG, draws)
     changed = (after.velocity != state.velocity).any(dim=1)
     assert changed.tolist() == restart.tolist()
     assert after.time_left_s[1] == CFG.resample_s

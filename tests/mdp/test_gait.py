@@ -130,15 +130,12 @@ def test_environments_do_not_mix() -> None:
     assert total[1] == 0.0
 
 
-def test_reset_forgets_the_last_step_of_the_masked_environments_alone() -> None:
+def test_a_step_is_remembered() -> None:
     state = StepState.initial(2, CPU)
     for letter in "BB" + "L" * 10 + "B":
         force = torch.tensor([[10.0 if on else 0.0 for on in ON_GROUND[letter]]] * 2)
         state, _ = advance_steps(state, force, DT_S, CFG)
     assert state.last_step.tolist() == [RIGHT, RIGHT]
-    state = state.reset(torch.tensor([True, False]))
-    assert state.last_step.tolist() == [-1, RIGHT]
-    assert state.contacts.tolist() == [[False, False], [True, True]]
 
 
 def test_contact_phases_name_the_feet() -> None:

@@ -145,8 +145,6 @@ def test_an_action_takes_effect_as_many_steps_late_as_the_robot_has() -> None:
         actuation = actuation.with_action(torch.full((3, 1), action))
         seen.append(actuation.delayed(late)[:, 0].tolist())
     assert seen == [[1, 0, 0], [2, 1, 0], [3, 2, 1], [4, 3, 2]]
-    fresh = actuation.reset(torch.tensor([True, False, True]), torch.zeros(3, 1))
-    assert fresh.delayed(late)[:, 0].tolist() == [0, 3, 0]
 
 
 def test_backlash_holds_the_output_until_the_play_is_used_up() -> None:

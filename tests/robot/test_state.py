@@ -14,7 +14,6 @@ from biped.robot.rotations import (
 from biped.robot.state import (
     BipedState,
     non_finite,
-    select_state,
     without_motion,
 )
 from tests.mdp.states import standing_state
@@ -55,19 +54,6 @@ def test_rotation_agrees_with_the_rotation_matrix(q: tuple[float, ...], v: tuple
     )
     vector = torch.tensor(v, dtype=torch.float64)
     torch.testing.assert_close(quat_rotate(quat, vector), matrix @ vector)
-
-
-def test_select_takes_whole_environments() -> None:
-    a, b = standing_state(3), standing_state(3)
-    b = replace(b, **{f.name: getattr(b, f.name) + 1 for f in fields(BipedState) if f.name != "error"})
-    b = replace(b, error=torch.ones(3, dtype=torch.bool))
-    chosen = select_state(torch.tensor([True, False, True]), a, b)
-    for item in fields(BipedState):
-        got, left, right = (getattr(s, item.name) for s in (chosen, a, b))
-        assert got.shape == left.shape
-        torch.testing.assert_close(got[0], left[0])
-        torch.testing.assert_close(got[1], right[1])
-        torch.testing.assert_close(got[2], left[2])
 
 
 @pytest.mark.parametrize("name", [f.name for f in fields(BipedState) if f.name != "error"])
