@@ -140,7 +140,7 @@ class BipedEnv(VectorEnv):
         if drive.jump is not None:
             self.scene.set_base_velocity(*drive.jump, self._state.base_ang_vel_b)
         state = self.scene.step(drive.joint_targets_rad, drive.force_w)
-        state = replace(state, error=state.error | drive.refused)
+        state = replace(state, error=state.error >= drive.accepted)  # an error, or not accepted
         results, start = self._judge_step(state, drive.actions, self.command_share, self.difficulty)
         observations, rewards, terminated, truncated, infos = results
         self.stats.count(self.num_envs)
@@ -262,12 +262,11 @@ class BipedEnv(VectorEnv):
 
     def _drive(self, actions: Tensor, difficulty: float) -> Drive:
         """Return what the simulator is told in a control step; a function of the running episodes."""
-        # 0 times a number is 0, unless the number is not finite.
-        refused = (torch.cat((actions, self._command.velocity), dim=1) * 0.0).sum(dim=1) != 0.0
-        clip = self.cfg.control.action_clip
-        actions = actions.clamp(-clip, clip).masked_fill(refused[:, None], 0.0)
+        given, clip = torch.cat((actions, self._command.velocity), dim=1), self.cfg.control.action_clip
+        accepted = torch.linalg.vector_norm(given, ord=torch.inf, dim=1) < torch.inf
+        actions = torch.where(accepted[:, None], actions.clamp(-clip, clip), 0.0)
         push = self._randomizer.push(self._state, difficulty)
-        return Drive(actions, refused, self._randomizer.joint_targets(actions), *push)
+        return Drive(actions, accepted, self._randomizer.joint_targets(actions), *push)
 
     def _judge(
         self, state: BipedState, actions: Tensor, command_share: float, difficulty: float

@@ -82,10 +82,10 @@ class Randomizer:
         self._has_bumps = bool(random.bumps.heights_m)
         self._field_starts = field_starts(cfg, scene.device)
         self._no_height_m = torch.zeros(cfg.num_envs, device=scene.device, dtype=torch.float32)
-        # Without dynamics of its own, no robot is on a slope: there the ground's normal is against gravity.
+        # Without dynamics of its own, no robot is on a slope: there gravity points straight into the ground.
         self._may_slope = random.changes_dynamics
-        self._up_w = torch.zeros_like(self._pushes.force_w)
-        self._up_w[:, 2] = 1.0
+        self._down_w = torch.zeros_like(self._pushes.force_w)
+        self._down_w[:, 2] = -1.0
         self._applies_draws = any(getattr(random, name).mode == "reset" for name in DYNAMICS)
         self.is_nominal = is_nominal(random.nominal_share, cfg.num_envs, scene.device)
         """Robots without any randomisation, (num_envs,), bool."""
@@ -117,7 +117,9 @@ class Randomizer:
             fresh = sample_dynamics(random, cfg.robot, cfg.num_envs, self._generator, difficulty)
             self.dynamics = redrawn(self.dynamics, fresh, mask, random)
         again = mask if self._latency_by_share is None else mask & self._latency_by_share
-        steps = torch.where(again, (late < cfg.control.latency_share).long(), self.dynamics.latency_steps)
+        before = self.dynamics.latency_steps
+        is_late = torch.lt(late, cfg.control.latency_share, out=torch.empty_like(before))
+        steps = torch.where(again, is_late, before)
         self.dynamics = replace(self.dynamics, latency_steps=steps)
         if self._has_sensor_faults:
             self._sensors = self._sensors.reset(mask, random.contact_sensors, self._generator)
@@ -257,16 +259,16 @@ class Randomizer:
 
     def hidden(self, state: BipedState) -> dict[str, Any]:
         """Return values known only to the simulator, under the names of `biped.mdp.observations.ObservationInputs`."""
-        up_b, push_b = -state.projected_gravity_b, self._pushes.force_w
+        down_b, push_b = state.projected_gravity_b, self._pushes.force_w
         if self._may_slope:
-            vectors_w = torch.stack((self._up_w, self._pushes.force_w))
-            up_b, push_b = quat_rotate_inverse(state.base_quat_w[None], vectors_w)
+            vectors_w = torch.stack((self._down_w, self._pushes.force_w))
+            down_b, push_b = quat_rotate_inverse(state.base_quat_w[None], vectors_w)
         elif self._has_pushes:
             push_b = quat_rotate_inverse(state.base_quat_w, self._pushes.force_w)
         heights_m = self._field_starts[:, 2]
         return {
             "dynamics": self.dynamics,
-            "ground_normal_b": up_b,
+            "into_ground_b": down_b,
             "push_force_b": push_b,
             "bump_height_m": heights_m[self.dynamics.bump_field] if self._has_bumps else self._no_height_m,
         }

@@ -30,8 +30,8 @@ class Drive:
 
     actions: Tensor
     """Clipped actions, (num_envs, num_joints)."""
-    refused: Tensor
-    """Where an action or a command is not finite, (num_envs,), bool."""
+    accepted: Tensor
+    """Where action and command are finite, (num_envs,), bool."""
     joint_targets_rad: Tensor
     """(num_envs, num_joints), rad."""
     force_w: Tensor | None

@@ -35,7 +35,8 @@ class Starts:
         """Robots standing in the default pose, with the feet where the simulator has them."""
         rest = without_motion(self.standing)
         self._at_rest = replace(rest, base_pos_w=rest.base_pos_w + lift)
-        self._feet_b = rest.foot_pos_w - rest.base_pos_w[:, None]
+        # The base is over the origin, so that a turn about the vertical axis turns the feet about the origin.
+        self._feet_w = rest.foot_pos_w + lift
 
     def _measure(self, scene: Scene) -> BipedState:
         base_pos_w = torch.zeros(scene.num_envs, 3, device=scene.device, dtype=torch.float32)
@@ -69,6 +70,6 @@ class Starts:
             base_quat_w=quat,
             joint_pos_rad=torch.add(self._first_joint_pos, joints, alpha=2.0 * self._cfg.reset.joint_noise_rad),
             # The feet of the default pose: joint noise moves them by millimetres; the first step reads their place.
-            foot_pos_w=rest.base_pos_w[:, None] + quat_rotate(quat[:, None], self._feet_b),
+            foot_pos_w=quat_rotate(quat[:, None], self._feet_w),
         )
         return state, free[0], free[1]

@@ -44,9 +44,12 @@ def _ranges(cfg: CommandConfig, device: torch.device) -> tuple[Tensor, Tensor]:
 
 @cache
 def _first_kinds(cfg: CommandConfig, device: torch.device) -> Tensor:
-    """Return from which drawn kind on a command has a velocity forward, to the left and about the vertical, (3, 1)."""
-    walks_from = cfg.standing_fraction + cfg.turning_fraction
-    return torch.tensor((walks_from, walks_from, cfg.standing_fraction), device=device, dtype=torch.float32)[:, None]
+    """Return from which drawn kind on a command has a velocity forward, to the left and about the vertical, (3, 1).
+
+    Kinds are drawn from -1/2 to 1/2.
+    """
+    turns_from, walks_from = cfg.standing_fraction - 0.5, cfg.standing_fraction + cfg.turning_fraction - 0.5
+    return torch.tensor((walks_from, walks_from, turns_from), device=device, dtype=torch.float32)[:, None]
 
 
 @cache
@@ -62,9 +65,9 @@ def _draw(num_envs: int, cfg: CommandConfig, generator: torch.Generator, share: 
     """
     device = generator.device
     middles, sizes = _ranges(cfg, device)
-    drawn = torch.rand(4, num_envs, generator=generator, device=device, dtype=torch.float32)
+    drawn = torch.empty(4, num_envs, device=device, dtype=torch.float32).uniform_(-0.5, 0.5, generator=generator)
     # The factor is a Python number: a copy from the host would stall the GPU at every step.
-    velocity = torch.addcmul(middles, sizes, drawn[:3] - 0.5, value=share)
+    velocity = torch.addcmul(middles, sizes, drawn[:3], value=share)
     return (velocity * (drawn[3] >= _first_kinds(cfg, device))).T
 
 

@@ -59,11 +59,11 @@ def swing_height(phase: Tensor, swing_share: float) -> Tensor:
     """Return the half-sine of each leg's swing, (num_envs, 2): 0 in stance, 1 at mid-swing.
 
     Args:
-        phase: the gait clock, (num_envs,).
-        swing_share: share of a stride that each foot is in the air, centred on its mid-swing.
+        phase: the gait clock, (num_envs,), from 0 to 1.
+        swing_share: share of a stride that each foot is in the air, centred on its mid-swing, at most 1/2.
     """
+    # No swing goes on beyond the end of a stride.
     past = phase[:, None] - _mid_swings(phase.device)
-    past = past - past.round()
     angle = (past * (math.pi / swing_share)).clamp(-0.5 * math.pi, 0.5 * math.pi)
     return torch.cos(angle).clamp_min(0.0)
 
@@ -148,7 +148,7 @@ class StepState:
     air_time_s: Tensor
     """How long each foot's swing will have lasted at the next step, (num_envs, 2), s; 0 on the ground."""
     supported: Tensor
-    """True while the other foot has been on the ground for the whole of this foot's swing, (num_envs, 2), bool."""
+    """True on the ground, and while the other foot has been on it for the whole of a swing, (num_envs, 2), bool."""
     last_step: Tensor
     """The foot that made the last valid step, (num_envs,), int64; -1 before the first."""
 
@@ -220,8 +220,8 @@ def advance_steps(state: StepState, force_n: Tensor, dt_s: float, cfg: GaitConfi
     after = StepState(
         contacts=contacts,
         air_time_s=torch.where(contacts, 0.0, swing_s + dt_s),
-        # Of a foot in the air; at its lift it is enough that the other one stands now.
-        supported=(contacts.flip(1) & (state.supported | state.contacts)) > contacts,
+        # At a foot's lift it is enough that the other one stands now.
+        supported=contacts | (contacts.flip(1) & state.supported),
         last_step=torch.where(valid_step[:, RIGHT], feet[RIGHT], last_step),
     )
     events = StepEvents(

@@ -39,8 +39,8 @@ class ObservationInputs:
     """Sine and cosine of the gait's phase, (num_envs, 2), zero while standing is asked for."""
     dynamics: DynamicsSample
     """Differences of the robots from the model."""
-    ground_normal_b: Tensor
-    """Unit vector that points out of the ground, (num_envs, 3), in the base frame."""
+    into_ground_b: Tensor
+    """Unit vector that points into the ground, (num_envs, 3), in the base frame."""
     push_force_b: Tensor
     """Force of a push in progress, (num_envs, 3), N in the base frame."""
     bump_height_m: Tensor
@@ -203,8 +203,9 @@ TERMS: Mapping[Term, TermSpec] = MappingProxyType(
             "unit vector that points out of the ground, in the base frame",
             "simulator",
             "1",
-            lambda inputs: inputs.ground_normal_b,
+            lambda inputs: inputs.into_ground_b,
             (1.0, -1.0, 1.0),
+            _constant(-1.0),
         ),
         "foot_force": TermSpec(
             "vertical force of the ground on each foot",

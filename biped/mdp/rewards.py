@@ -124,6 +124,12 @@ def deviation(joint_pos_rad: Tensor, model: RewardModel) -> Tensor:
     return joint_pos_rad.index_select(1, model.joint_order) - model.ordered_joint_pos_rad
 
 
+def ones_where(comparison: Callable[..., Tensor], *operands: Tensor) -> Tensor:
+    """Return a comparison of truth values (num_envs,) as a rate: 1 where it holds, else 0; one kernel, not two."""
+    rate = torch.empty(operands[0].shape, device=operands[0].device, dtype=torch.float32)
+    return comparison(*operands, out=rate)
+
+
 def tracking_lin_vel_x(inputs: RewardInputs, _: RewardModel) -> Tensor:
     """exp(-|error| / scale) of the forward velocity; see `follow`."""
     return inputs.following[:, 0]
@@ -141,7 +147,7 @@ def tracking_ang_vel(inputs: RewardInputs, _: RewardModel) -> Tensor:
 
 def alive_bonus(inputs: RewardInputs, _: RewardModel) -> Tensor:
     """1 while the robot has not fallen."""
-    return (~inputs.fell).float()
+    return ones_where(torch.logical_not, inputs.fell)
 
 
 def sinusoidal_gait(inputs: RewardInputs, model: RewardModel) -> Tensor:
@@ -175,12 +181,13 @@ def contact_schedule(inputs: RewardInputs, _: RewardModel) -> Tensor:
     moment of double support between two swings (after the clock-scheduled contacts of Siekmann et al. 2021,
     arXiv:2011.01387).
     """
-    return (inputs.contacts == wanted_contacts(inputs.swing)).all(dim=1) * inputs.moving.float()
+    are_right = (inputs.contacts == wanted_contacts(inputs.swing)).all(dim=1)
+    return ones_where(torch.logical_and, are_right, inputs.moving)
 
 
 def standing_still(inputs: RewardInputs, _: RewardModel) -> Tensor:
     """1 while both feet are on the ground and the command is to stand."""
-    return (inputs.contacts.all(dim=1) > inputs.moving).float()
+    return ones_where(torch.gt, inputs.contacts.all(dim=1), inputs.moving)
 
 
 def height_maintenance(inputs: RewardInputs, model: RewardModel) -> Tensor:

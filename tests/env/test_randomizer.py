@@ -230,5 +230,5 @@ def test_the_ground_and_a_push_are_seen_from_the_base(is_sloped: bool) -> None:
     torch.testing.assert_close(quat_rotate(turned, hidden["push_force_b"]), force_w)
     # The ground's normal is the world's z axis, whatever gravity does.
     torch.testing.assert_close(
-        quat_rotate(turned, hidden["ground_normal_b"]), torch.tensor([[0.0, 0.0, 1.0]]).repeat(COUNT, 1)
+        quat_rotate(turned, hidden["into_ground_b"]), torch.tensor([[0.0, 0.0, -1.0]]).repeat(COUNT, 1)
     )

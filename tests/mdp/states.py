@@ -79,7 +79,7 @@ def observed(count: int = 1, **changes: object) -> ObservationInputs:
         previous_action=torch.full((count, len(robot.joint_names)), 0.7),
         gait_clock=torch.tensor([[1.0, 0.0]]).repeat(count, 1),
         dynamics=sample_dynamics(cfg, robot, count, torch.Generator()),
-        ground_normal_b=torch.tensor([[0.0, 0.0, 1.0]]).repeat(count, 1),
+        into_ground_b=torch.tensor([[0.0, 0.0, -1.0]]).repeat(count, 1),
         push_force_b=torch.zeros(count, 3),
         bump_height_m=torch.zeros(count),
     )

@@ -144,7 +144,7 @@ def test_nothing_that_only_a_simulator_knows_moves_what_the_policy_sees(seed: in
         contacts=~plain.contacts,
         dynamics=dynamics,
         push_force_b=noise(plain.push_force_b),
-        ground_normal_b=noise(plain.ground_normal_b),
+        into_ground_b=noise(plain.into_ground_b),
         bump_height_m=noise(plain.bump_height_m),
     )
     cfg = EnvConfig()

@@ -129,7 +129,7 @@ def test_a_mirrored_robot_under_mirrored_targets_moves_in_the_mirror(scene: Scen
             previous_action=previous,
             gait_clock=gait_clock(phases, is_moving(commands, env_config.command)),
             dynamics=dynamics,
-            ground_normal_b=-state.projected_gravity_b,
+            into_ground_b=state.projected_gravity_b,
             push_force_b=torch.zeros(2 * half, 3),
             bump_height_m=torch.zeros(2 * half),
         )
