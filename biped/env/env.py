@@ -14,7 +14,7 @@ from torch import Tensor
 from biped.config.task import EnvConfig
 from biped.env.groups import Observations, in_groups, observation_space
 from biped.env.randomizer import Randomizer
-from biped.env.running import BEGUN, CONSTANT_AT_BEGIN, SNAPSHOT, SNAPSHOT_OF_STATS, Drive, graphed
+from biped.env.running import BEGUN, CONSTANT_AT_BEGIN, SNAPSHOT, Drive, graphed
 from biped.env.snapshot import attributes, pack, selected, set_attributes, unpack
 from biped.env.starts import Starts, all_go_on
 from biped.env.vec_env import StableBaselinesVecEnv
@@ -84,7 +84,8 @@ class BipedEnv(VectorEnv):
         self._generator.manual_seed(seed)
         self._all = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
         self._starts = Starts(cfg, scene, default_pos_rad, self._generator)
-        self._phase, self._episode_steps = torch.zeros(2, self.num_envs, device=self.device, dtype=torch.float32)
+        nothing = torch.zeros(3, self.num_envs, device=self.device, dtype=torch.float32)
+        self._phase, self._episode_steps, self._episode_return = nothing
         self._max_episode_steps = round(cfg.termination.episode_s / cfg.sim.control_dt_s)
         self._previous_action = torch.zeros(self.num_envs, joints, device=self.device, dtype=torch.float32)
         self._randomizer = Randomizer(cfg, scene, default_pos_rad, self._generator)
@@ -117,7 +118,6 @@ class BipedEnv(VectorEnv):
             raise ValueError("the batch draws from one generator: give one seed, not a list")
         if seed is not None:
             self._generator.manual_seed(seed)
-        self.stats.restart()
         self._events = StepEvents.none(self.num_envs, self.device)
         self._start_everywhere()
         return in_groups(self._observe(self._randomizer.noise()), self._widths), {}
@@ -179,7 +179,6 @@ class BipedEnv(VectorEnv):
         """Return copies of everything that running episodes and future draws depend on, simulator state included."""
         return {
             **pack(attributes(self, SNAPSHOT)),
-            **pack(attributes(self.stats, SNAPSHOT_OF_STATS)),
             **self._randomizer.get_state(),
             "generator": self._generator.get_state(),
             "command_share": torch.tensor(self.command_share, dtype=torch.float64),
@@ -196,14 +195,12 @@ class BipedEnv(VectorEnv):
         if state["generator"].shape != self._generator.get_state().shape:
             raise RuntimeError("the random draws are those of another kind of device")
         mine = unpack(attributes(self, SNAPSHOT), state)
-        stats = unpack(attributes(self.stats, SNAPSHOT_OF_STATS), state)
         self._randomizer.set_state(state)
         self.scene.set_state({name.removeprefix("scene."): v for name, v in state.items() if name.startswith("scene.")})
         self._generator.set_state(state["generator"].cpu())
         self.command_share = float(state["command_share"])
         set_attributes(self, SNAPSHOT, mine)
         self._moving = is_moving(self._command.velocity, self.cfg.command)
-        set_attributes(self.stats, SNAPSHOT_OF_STATS, stats)
 
     @property
     def state(self) -> BipedState:
@@ -297,7 +294,9 @@ class BipedEnv(VectorEnv):
             self._rewards,
             failed=ends.error,
         )
-        returns, lengths = self.stats.add(rewards, shares, progress.clamp(-1.0, 1.0), moving > ends.error, ends)
+        returns, lengths = self._episode_return + rewards, self._episode_steps
+        self.stats.add(returns, lengths, shares, progress.clamp(-1.0, 1.0), moving > ends.error, ends)
+        self._episode_return = returns
 
         self._state, self._previous_action, self._shares = state, actions, shares
         self._randomizer.feel(self._steps.contacts, state)

@@ -12,15 +12,16 @@ from biped.env.snapshot import attributes, set_attributes
 from biped.sim.scene import Graph
 
 _RUNNING = ("_phase", "_episode_steps", "_previous_action", "_state", "_steps", "_events", "_command")
-SNAPSHOT: Mapping[str, str] = MappingProxyType({key: key for key in _RUNNING})
-"""Names in a checkpoint, which must not change, and the attributes with the running episodes; identical so far."""
-CONSTANT_AT_BEGIN = MappingProxyType({key: key for key in ("_episode_steps", "_previous_action", "_steps", "_command")})
+SNAPSHOT: Mapping[str, str] = MappingProxyType(
+    {**{key: key for key in _RUNNING}, "episode_return": "_episode_return", "episode_length": "_episode_steps"}
+)
+"""Names in a checkpoint, which must not change, and the attributes with the running episodes."""
+_CONSTANT = ("_episode_steps", "_episode_return", "_previous_action", "_steps", "_command")
+CONSTANT_AT_BEGIN: Mapping[str, str] = MappingProxyType({key: key for key in _CONSTANT})
 """Attributes that begin with the same values in each episode: those of the environment's construction."""
 BEGUN = MappingProxyType({**CONSTANT_AT_BEGIN, "_state": "_state", "_phase": "_phase"})
 """All of the environment's own attributes that begin anew with an episode."""
-SNAPSHOT_OF_STATS = MappingProxyType({"episode_return": "episode_return", "episode_length": "episode_length"})
-"""The same for the statistics."""
-_CHANGED = MappingProxyType({**SNAPSHOT, "_moving": "_moving", "_shares": "_shares"})
+_CHANGED = MappingProxyType({key: key for key in (*_RUNNING, "_episode_return", "_moving", "_shares")})
 """All of the environment's own attributes that a step sets."""
 
 
@@ -42,14 +43,12 @@ class Drive:
 
 def running(env: Any) -> dict[str, Any]:
     """Return all that a step of a `BipedEnv` changes, but for the simulator's state and the draws."""
-    mine, stats = attributes(env, _CHANGED), attributes(env.stats, SNAPSHOT_OF_STATS)
-    return {"env": mine, "stats": stats, "randomizer": env.randomizer.running()}
+    return {"env": attributes(env, _CHANGED), "randomizer": env.randomizer.running()}
 
 
 def set_running(env: Any, values: Mapping[str, Any]) -> None:
     """Set what `running` returned."""
     set_attributes(env, _CHANGED, values["env"])
-    set_attributes(env.stats, SNAPSHOT_OF_STATS, values["stats"])
     env.randomizer.set_running(values["randomizer"])
 
 

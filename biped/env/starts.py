@@ -64,7 +64,7 @@ class Starts:
         joints, others = draws[: rest.joint_pos_rad.numel()], draws[rest.joint_pos_rad.numel() :]
         turn, *free = others.view(3, -1)
         joints = joints.view(rest.joint_pos_rad.shape)
-        quat = quat_from_yaw(2.0 * torch.pi * turn)
+        quat = quat_from_yaw(turn, unit_rad=2.0 * torch.pi)
         state = replace(
             rest,
             base_quat_w=quat,

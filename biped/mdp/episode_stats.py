@@ -12,8 +12,8 @@ from biped.mdp.terminations import Terminations
 CAUSES = ("height", "tilt", "error", "time_out")
 """Fields of `Terminations` that are counted."""
 _SUMMED = ("progress", "return", "length")
-_COUNTED = ("moving", "episodes", "episodes", *CAUSES)
-"""Each sum is over the steps that the count of the same place counts: progress where motion is asked for, else ends."""
+_COUNTED = ("moving", "episodes", "episodes", "episodes", *CAUSES)
+"""Each sum, and then the largest return, is over the steps that the count of the same place counts."""
 
 
 @dataclass(frozen=True)
@@ -59,53 +59,40 @@ class EpisodeStats:
         """Start with empty sums; `term_names` names the columns of the shares that `add` takes."""
         self._term_names = tuple(term_names)
         self._dt_s = dt_s
-        self.episode_return = torch.zeros(num_envs, device=device, dtype=torch.float32)
-        """Sum of rewards so far in each running episode, (num_envs,)."""
-        self.episode_length = torch.zeros(num_envs, device=device, dtype=torch.float32)
-        """Control steps so far in each running episode, (num_envs,)."""
         self._steps = 0
         # Per robot: they are added up when they are read, which costs a kernel per rollout rather than per step.
         self._sums = torch.zeros(len(_SUMMED), num_envs, device=device, dtype=torch.float32)
         self._shares = torch.zeros(len(self._term_names), num_envs, device=device, dtype=torch.float32)
         self._counts = torch.zeros(len(_COUNTED), num_envs, device=device, dtype=torch.int64)
         self._max_return = torch.full((num_envs,), -torch.inf, device=device, dtype=torch.float32)
+        self._nothing = torch.tensor(((0.0,), (0.0,), (0.0,), (-torch.inf,)), device=device, dtype=torch.float32)
 
     def add(
-        self, rewards: Tensor, shares: Tensor, progress: Tensor, moving: Tensor, ends: Terminations
-    ) -> tuple[Tensor, Tensor]:
+        self, returns: Tensor, lengths: Tensor, shares: Tensor, progress: Tensor, moving: Tensor, ends: Terminations
+    ) -> None:
         """Add one control step.
 
         Args:
-            rewards: (num_envs,).
-            shares: each term's part of the rewards, (num_envs, num_terms).
+            returns: sum of rewards of each running episode, with this step, (num_envs,).
+            lengths: control steps of each running episode, with this one, (num_envs,).
+            shares: each term's part of the step's rewards, (num_envs, num_terms).
             progress: share of the commanded velocity that is achieved, (num_envs,); counted where `moving`.
             moving: whether the command asks for motion, (num_envs,), bool.
             ends: the episodes that ended in this step, and why.
-
-        Returns:
-            Return and length of each episode so far, (num_envs,) each, before the ended ones are reset to zero.
         """
-        returns = self.episode_return + rewards
-        lengths = self.episode_length + 1
         done = ends.done
-        counted = torch.stack((moving, done, done, *(getattr(ends, cause) for cause in CAUSES)))
-        values = torch.stack((progress, returns, lengths))
+        counted = torch.stack((moving, done, done, done, *(getattr(ends, cause) for cause in CAUSES)))
+        values = torch.stack((progress, returns, lengths, returns))
+        values = torch.where(counted[: len(values)], values, self._nothing)
         # In place, so that a CUDA graph of this can be replayed.
         self._counts += counted
-        self._sums += torch.where(counted[: len(values)], values, 0.0)
+        self._sums += values[:-1]
         self._shares += shares.T
-        torch.maximum(self._max_return, torch.where(done, returns, -torch.inf), out=self._max_return)
-        self.episode_return, self.episode_length = values[1:].masked_fill(done, 0.0)
-        return returns, lengths
+        torch.maximum(self._max_return, values[-1], out=self._max_return)
 
     def count(self, steps: int) -> None:
         """Count control steps of robots, all of them together, after `add`."""
         self._steps += steps
-
-    def restart(self) -> None:
-        """Restart every episode; the sums collected so far are kept."""
-        self.episode_return = torch.zeros_like(self.episode_return)
-        self.episode_length = torch.zeros_like(self.episode_length)
 
     def drain(self) -> EpisodeSummary:
         """Read the sums in one transfer and reset them to zero."""

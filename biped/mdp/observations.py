@@ -295,7 +295,7 @@ TERMS: Mapping[Term, TermSpec] = MappingProxyType(
             "control steps by which actions are late",
             "simulator",
             "steps",
-            lambda inputs: inputs.dynamics.latency_steps.float(),
+            lambda inputs: inputs.dynamics.latency,
             (1.0,),
         ),
         "bump_height_m": TermSpec(

@@ -6,6 +6,7 @@ the control step. An event is a rate over that one step, so that it is worth its
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -49,6 +50,12 @@ class RewardInputs:
     deviation_rad: Tensor
     """Joint positions minus the default pose, (num_envs, num_joints), rad, those that the gait swings first; see
     `deviation`."""
+
+    @cached_property
+    def squares_b(self) -> Tensor:
+        """Squares of gravity's direction, angular velocity and linear velocity in the base frame, (3, num_envs, 3)."""
+        state = self.state
+        return torch.stack((state.projected_gravity_b, state.base_ang_vel_b, state.base_lin_vel_b)).square()
 
 
 @dataclass(frozen=True)
@@ -197,15 +204,13 @@ def height_maintenance(inputs: RewardInputs, model: RewardModel) -> Tensor:
 
 def torso_stability(inputs: RewardInputs, model: RewardModel) -> Tensor:
     """Squared tilt (horizontal part of projected gravity) plus scaled squared roll and pitch rate."""
-    state = inputs.state
-    horizontal = torch.stack((state.projected_gravity_b[:, :2], state.base_ang_vel_b[:, :2]))
-    tilt, rocking = horizontal.square().sum(dim=2)
+    tilt, rocking = inputs.squares_b[:2, :, :2].sum(dim=2)
     return torch.add(tilt, rocking, alpha=model.cfg.reward.rocking_scale_s2)
 
 
 def lin_vel_z(inputs: RewardInputs, _: RewardModel) -> Tensor:
     """Squared vertical velocity of the base, (m/s)²."""
-    return inputs.state.base_lin_vel_b[:, 2].square()
+    return inputs.squares_b[2, :, 2]
 
 
 def action_rate(inputs: RewardInputs, _: RewardModel) -> Tensor:

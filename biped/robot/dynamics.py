@@ -1,6 +1,7 @@
 """Differences of each robot and its ground from the model."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 
@@ -31,3 +32,8 @@ class DynamicsSample:
     """Backlash of the gears, (num_envs, num_joints), rad."""
     bump_field: Tensor
     """Index of the field of bumps that an episode starts on, (num_envs,), int64; -1 for the plane."""
+
+    @cached_property
+    def latency(self) -> Tensor:
+        """`latency_steps` as a float, (num_envs,); it is observed twice."""
+        return self.latency_steps.float()

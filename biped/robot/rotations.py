@@ -22,11 +22,16 @@ def quat_rotate_inverse(quat: Tensor, vector: Tensor) -> Tensor:
     return torch.add(vector, torch.addcmul(torch.linalg.cross(xyz, twist), w, twist, value=-1.0), alpha=2.0)
 
 
-def quat_from_yaw(yaw_rad: Tensor) -> Tensor:
-    """Return the quaternions (num_envs, 4), wxyz, of rotations by `yaw_rad` (num_envs,) about the vertical axis."""
+def quat_from_yaw(yaw: Tensor, unit_rad: float = 1.0) -> Tensor:
+    """Return the quaternions (num_envs, 4), wxyz, of rotations about the vertical axis.
+
+    Args:
+        yaw: angles, (num_envs,), in `unit_rad`.
+        unit_rad: their unit (rad).
+    """
     # (cos, 0, 0, sin) of half the angle, as sines: one kernel for all four.
-    ahead_rad, factors = _sines_of_a_yaw(yaw_rad.device)
-    return torch.sin(torch.addcmul(ahead_rad, yaw_rad[..., None], factors))
+    ahead_rad, factors = _sines_of_a_yaw(yaw.device)
+    return torch.sin(torch.addcmul(ahead_rad, yaw[..., None], factors, value=unit_rad))
 
 
 @cache

@@ -24,13 +24,12 @@ def test_sums_over_episodes_by_hand() -> None:
     stats = EpisodeStats(3, ("a", "b"), DT_S, CPU)
     shares = torch.tensor([[1.0, -0.5], [2.0, 0.0], [3.0, 0.0]])
     rewards = shares.sum(dim=1)
-    stats.add(rewards, shares, ZEROS, NOBODY, ends())
-    returns, lengths = stats.add(
-        rewards, shares, ZEROS, NOBODY, ends(height=[True, False, False], time_out=[False, True, False])
-    )
-    assert returns.tolist() == [1.0, 4.0, 6.0]
-    assert lengths.tolist() == [2, 2, 2]
-    stats.add(rewards, shares, ZEROS, NOBODY, ends(tilt=[True, False, False]))
+    stats.add(rewards, torch.ones(3), shares, ZEROS, NOBODY, ends())
+    two = torch.full((3,), 2.0)
+    over = ends(height=[True, False, False], time_out=[False, True, False])
+    stats.add(2.0 * rewards, two, shares, ZEROS, NOBODY, over)
+    third = torch.tensor([0.5, 2.0, 9.0])
+    stats.add(third, torch.tensor([1.0, 1.0, 3.0]), shares, ZEROS, NOBODY, ends(tilt=[True, False, False]))
     stats.count(3 * 3)
 
     summary = stats.drain()
@@ -43,34 +42,24 @@ def test_sums_over_episodes_by_hand() -> None:
     assert summary.causes == pytest.approx({"height": 1 / 3, "tilt": 1 / 3, "error": 0.0, "time_out": 1 / 3})
 
 
-def test_draining_starts_the_sums_anew_and_keeps_the_running_episodes() -> None:
+def test_draining_starts_the_sums_anew() -> None:
     stats = EpisodeStats(3, ("a",), DT_S, CPU)
     one = torch.ones(3)
-    stats.add(one, one[:, None], ZEROS, NOBODY, ends())
+    stats.add(one, one, one[:, None], ZEROS, NOBODY, ends(time_out=[True, True, True]))
     stats.drain()
     summary = stats.drain()
     assert summary.episodes == 0
     assert math.isnan(summary.mean_return)
     assert summary.reward_per_step == 0.0
-    returns, _ = stats.add(one, one[:, None], ZEROS, NOBODY, ends(time_out=[True, True, True]))
-    assert returns.tolist() == [2.0, 2.0, 2.0]
+    stats.add(one, 2.0 * one, one[:, None], ZEROS, NOBODY, ends(time_out=[True, True, True]))
     assert stats.drain().mean_length == 2.0
-
-
-def test_restart_begins_every_episode_from_zero() -> None:
-    stats = EpisodeStats(3, ("a",), DT_S, CPU)
-    one = torch.ones(3)
-    stats.add(one, one[:, None], ZEROS, NOBODY, ends())
-    stats.restart()
-    returns, lengths = stats.add(one, one[:, None], ZEROS, NOBODY, ends())
-    assert returns.tolist() == lengths.tolist() == [1.0, 1.0, 1.0]
 
 
 def test_progress_is_averaged_over_the_steps_that_asked_for_motion() -> None:
     stats = EpisodeStats(3, (), DT_S, CPU)
     nothing = torch.zeros(3, 0)
-    stats.add(ZEROS, nothing, torch.tensor([0.5, 0.9, math.nan]), torch.tensor([True, False, False]), ends())
-    stats.add(ZEROS, nothing, torch.tensor([1.0, 0.6, 0.9]), torch.tensor([True, True, False]), ends())
+    stats.add(ZEROS, ZEROS, nothing, torch.tensor([0.5, 0.9, math.nan]), torch.tensor([True, False, False]), ends())
+    stats.add(ZEROS, ZEROS, nothing, torch.tensor([1.0, 0.6, 0.9]), torch.tensor([True, True, False]), ends())
     assert stats.drain().progress == pytest.approx((0.5 + 1.0 + 0.6) / 3)
-    stats.add(ZEROS, nothing, ZEROS, NOBODY, ends())
+    stats.add(ZEROS, ZEROS, nothing, ZEROS, NOBODY, ends())
     assert math.isnan(stats.drain().progress)
