@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from biped.config.task import EnvConfig, RewardWeights
-from biped.mdp.gait import GaitReference, StepEvents, wanted_contacts
-from biped.robot.actuators import Motors, available_torque
+from biped.mdp.gait import GaitReference, StepEvents
+from biped.robot.actuators import Motors, torque_range
 from biped.robot.rotations import quat_rotate_inverse
 from biped.robot.state import BipedState
 
@@ -188,7 +188,8 @@ def contact_schedule(inputs: RewardInputs, _: RewardModel) -> Tensor:
     moment of double support between two swings (after the clock-scheduled contacts of Siekmann et al. 2021,
     arXiv:2011.01387).
     """
-    are_right = (inputs.contacts == wanted_contacts(inputs.swing)).all(dim=1)
+    # Each foot either stands or swings.
+    are_right = torch.logical_xor(inputs.contacts, inputs.swing).all(dim=1)
     return ones_where(torch.logical_and, are_right, inputs.moving)
 
 
@@ -243,8 +244,8 @@ def foot_slip(inputs: RewardInputs, _: RewardModel) -> Tensor:
 def actuator_constraint(inputs: RewardInputs, model: RewardModel) -> Tensor:
     """Sum of the torques beyond each motor's torque-speed envelope, N·m; see `biped.robot.actuators`."""
     torque = inputs.state.joint_torque_nm
-    available = available_torque(torque, inputs.state.joint_vel_rad_s, model.motors)
-    return (torque.abs() - available).clamp_min(0.0).sum(dim=1)
+    low, high = torque_range(inputs.state.joint_vel_rad_s, model.motors)
+    return torch.linalg.vector_norm(torque - torque.clamp(low, high), ord=1, dim=1)
 
 
 def fall_penalty(inputs: RewardInputs, model: RewardModel) -> Tensor:

@@ -73,31 +73,52 @@ class Motors:
         )
 
     @cached_property
-    def curve(self) -> tuple[Tensor, Tensor, Tensor]:
-        """What is lost per speed (N·m·s/rad), and the least and the largest torque that a motor can have (N·m)."""
-        largest_nm = torch.minimum(self.stall_torque_nm, self.effort_limit_nm)
-        return self.stall_torque_nm / self.velocity_limit_rad_s, torch.zeros_like(largest_nm), largest_nm
+    def envelope(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The torque-speed envelope, for torques of both directions: with the joint's axis, and against it.
+
+        Torque at standstill (num_joints, 2), N·m; what is lost per speed (num_joints, 1), N·m·s/rad; and the bounds
+        of what is left (num_joints, 2) each, N·m.
+        """
+        stall, largest = self.stall_torque_nm, torch.minimum(self.stall_torque_nm, self.effort_limit_nm)
+        none = torch.zeros_like(largest)
+        return (
+            torch.stack((stall, -stall), dim=-1),
+            (stall / self.velocity_limit_rad_s)[..., None],
+            torch.stack((none, -largest), dim=-1),
+            torch.stack((largest, none), dim=-1),
+        )
 
     def of(self, joint: int) -> "Motors":
         """Return the motor of one joint, as numbers that fit any shape."""
         return Motors(**{item.name: getattr(self, item.name)[joint] for item in fields(self)})
 
 
-def available_torque(torque_nm: Tensor, vel_rad_s: Tensor, motors: Motors) -> Tensor:
-    """Return the largest torque that each motor can apply at a speed, of the shape of `torque_nm`, N·m.
+def torque_range(vel_rad_s: Tensor, motors: Motors) -> tuple[Tensor, Tensor]:
+    """Return the most negative and the most positive torque that each motor can apply, of the shape of the speed, N·m.
 
     A DC motor driven in the direction of its torque has up to τ_stall (1 - |ω| / ω_no_load), and never more than the
     controller's limit; when braking, that limit.
 
     Args:
-        torque_nm: the requested torque, (..., num_joints); only its direction matters (N·m).
-        vel_rad_s: joint velocities, of the same shape (rad/s).
+        vel_rad_s: joint velocities, (..., num_joints), rad/s.
         motors: limits of each joint.
     """
-    driving_speed = vel_rad_s * torque_nm.sign()
-    slope, least_nm, largest_nm = motors.curve
-    at_speed_nm = torch.addcmul(motors.stall_torque_nm, driving_speed, slope, value=-1.0)
-    return torch.clamp(at_speed_nm, least_nm, largest_nm)
+    stall_nm, lost_per_speed, least_nm, most_nm = motors.envelope
+    at_speed_nm = torch.addcmul(stall_nm, vel_rad_s[..., None], lost_per_speed, value=-1.0)
+    high_nm, low_nm = torch.clamp(at_speed_nm, least_nm, most_nm).unbind(dim=-1)
+    return low_nm, high_nm
+
+
+def available_torque(torque_nm: Tensor, vel_rad_s: Tensor, motors: Motors) -> Tensor:
+    """Return the largest torque that each motor can apply at a speed, of the shape of `torque_nm`, N·m.
+
+    Args:
+        torque_nm: the requested torque, (..., num_joints); only its direction matters (N·m).
+        vel_rad_s: joint velocities, of the same shape (rad/s).
+        motors: limits of each joint; see `torque_range`.
+    """
+    low_nm, high_nm = torque_range(vel_rad_s, motors)
+    return torch.where(torque_nm < 0.0, -low_nm, high_nm)
 
 
 def pd_torque(
