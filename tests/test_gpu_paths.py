@@ -56,18 +56,18 @@ ENVIRONMENTS = {
     "foot switches": replace(drawn_again(PLAIN, "mild"), robot=replace(PLAIN.robot, foot_switches=True)),
 }
 KERNELS_OF_A_STEP = {
-    "alike": 223,
-    "mild": 469,
-    "full": 469,
-    "full, drawn at each reset": 509,
-    "foot switches": 511,
+    "alike": 150,
+    "mild": 390,
+    "full": 390,
+    "full, drawn at each reset": 430,
+    "foot switches": 432,
 }
 """At most so many per control step, the stub's own left out."""
 KERNELS_OF_GENESIS = {"alike": 13, "full, drawn at each reset": 19}
 """At most so many of Genesis's own."""
 LAUNCHES_IN_GENESIS = {"alike": 65, "full, drawn at each reset": 171}
 """With CUDA graphs, at most so many per control step in all, with Genesis's own kernels, getters and setters."""
-LAUNCHES_WITH_GRAPHS = {"alike": 17, "full, drawn at each reset": 23, "foot switches": 23, "with the learner": 40}
+LAUNCHES_WITH_GRAPHS = {"alike": 16, "full, drawn at each reset": 20, "foot switches": 20, "with the learner": 39}
 """At most so many per control step, the simulator's left out; a graph is one."""
 
 

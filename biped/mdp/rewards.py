@@ -92,12 +92,13 @@ class RewardModel:
         reference = GaitReference.build(cfg.gait, robot, device)
         swung = reference.joint_indices.tolist()
         order = [*swung, *(joint for joint in range(len(robot.joint_names)) if joint not in swung)]
-        default = robot.default_joint_pos_rad
+        default, motors = robot.default_joint_pos_rad, Motors.build(robot, device)
+        _ = motors.envelope  # made now, not in the first step
         return cls(
             cfg=cfg,
             gait_reference=reference,
             default_joint_pos_rad=torch.tensor(default, device=device, dtype=torch.float32),
-            motors=Motors.build(robot, device),
+            motors=motors,
             joint_order=torch.tensor(order, device=device, dtype=torch.int64),
             ordered_joint_pos_rad=torch.tensor([default[i] for i in order], device=device, dtype=torch.float32),
             num_swung=len(swung),
