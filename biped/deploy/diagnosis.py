@@ -17,11 +17,12 @@ from biped.deploy.diagnosis_guesses import (
     guesses_of_motors,
     guesses_of_offsets,
     guesses_of_play,
+    guesses_of_tilt,
     guesses_of_wiring,
 )
-from biped.deploy.diagnosis_log import RULES, Finding, gyro_factor
+from biped.deploy.diagnosis_log import RULES, Finding, directions
 from biped.deploy.diagnosis_policy import Policy, findings_of_policy
-from biped.deploy.run_log import RunLog
+from biped.deploy.run_log import PHASES, UNDER_TORQUE, RunLog
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,11 @@ CAUSES: Mapping[str, Cause] = MappingProxyType(
         "gain too high": Cause("servos are stiffer than the contract's, and ring", "lower their P gain", 2),
         "latency": Cause("targets take effect late", "shorten the bus's return delay, and read and write in bulk", 2),
         "play": Cause("a joint has play", "tighten or replace horn, bearing and bracket", 2),
+        "unknown": Cause(
+            "the log does not fit the robot's model, and no single mistake explains it",
+            "check that the model is this robot's, then its wiring joint by joint",
+            2,
+        ),
     }
 )
 """Name to cause."""
@@ -78,6 +84,7 @@ GAIN_OF_GUESS: Mapping[str, float] = MappingProxyType(
     {
         "IMU axes": 0.25,
         "IMU sign": 0.25,
+        "IMU tilt": 0.3,
         "joint order": 0.3,
         "joint direction": 0.3,
         "joint offset": 0.35,
@@ -89,12 +96,17 @@ GAIN_OF_GUESS: Mapping[str, float] = MappingProxyType(
     }
 )
 """By how much a guess must lower the log odds of the misfit to count; sound robots reach 0.2."""
+FEWEST_STEPS = 10
+"""Steps of a log below which nothing can be examined."""
 LEAST_LATENCY_S = 0.045
 """Latency from which it is a fault (s): policies are trained with up to two steps."""
+FITS, FITS_BADLY, CLEAR_GAIN = 0.55, 0.8, 1.0
+"""Misfit below which a log is explained, sound robots have up to 0.45; up to the second it is if a guess lowers the log
+odds by so much."""
 _LEAST_DROP = 0.03
-_FIRST_ROWS, _CANDIDATES = 16, 6
-SLOPES_APART_RAD, SLOPE_RAD = 0.055, 0.09
-"""How much soles may slope against each other, and both against gravity (rad): floors slope, and IMUs are tilted."""
+_FIRST_ROWS, _CANDIDATES, _TILTS = 16, 6, 3
+SLOPES_APART_RAD = 0.055
+"""How much soles may slope against each other (rad)."""
 _FEWEST_STANDING, _STEADY_RAD, _SMALL_RAD, _AS_GOOD, _CLEARER = 5, 0.04, 0.02, 0.12, 0.6
 
 
@@ -109,13 +121,22 @@ def diagnose(log: RunLog, body: Body | None = None, policy: Policy | None = None
     Raises:
         UsageError: the log's contract is damaged.
     """
-    contract = log.policy
+    contract, log = log.policy, _without_infinities(log)
     found = [finding for rule in RULES for finding in rule(log, contract)]
     if policy is not None:
         found += findings_of_policy(log, policy)
     if body is not None and all(CAUSES[finding.cause].tier > 0 for finding in found):
         found += findings_of_physics(log, contract, body)
     return ranked(found)
+
+
+def _without_infinities(log: RunLog) -> RunLog:
+    """Return a log in which all that is no number is NaN."""
+    columns = {
+        name: np.where(np.isfinite(column), column, np.nan) if column.dtype.kind == "f" else column
+        for name, column in log.columns.items()
+    }
+    return replace(log, columns=columns)
 
 
 def ranked(findings: Iterable[Finding]) -> tuple[Finding, ...]:
@@ -127,14 +148,14 @@ def ranked(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 def findings_of_physics(log: RunLog, contract: PolicyContract, body: Body) -> Iterator[Finding]:
     """Say which mistake makes the log fit the robot's model, if one does."""
-    factor = gyro_factor(log, contract) or 1.0
-    motion = Motion.of(log, 1.0 if 0.7 < factor < 1.4 else 1.0 / factor)
+    motion = Motion.of(log)
     if motion is None:
         return
     limits = np.array([motor.torque_limit_nm for motor in contract.motors])
     names = contract.joint_names
     guesses = [
         *guesses_of_imu(motion, contract.dt_s),
+        *guesses_of_tilt(),
         *guesses_of_wiring(names),
         *guesses_of_offsets(names, (-0.12, 0.12)),
         *guesses_of_play(names, (0.06, 0.12, 0.2)),
@@ -142,19 +163,47 @@ def findings_of_physics(log: RunLog, contract: PolicyContract, body: Body) -> It
     ]
     physics = Physics(contract, motion, body)
     plain = physics.misfit(Guess())
-    tried = _best(contract, motion, body, guesses)
-    misfit, best = min(((physics.misfit(guess), guess) for guess in tried), key=lambda row: row[0])
+    tried = sorted(
+        ((physics.misfit(guess), guess) for guess in _best(contract, motion, body, guesses)), key=lambda row: row[0]
+    )
+    misfit, best, others = _preferred(tried)
     gain = _log_odds(plain) - _log_odds(misfit)
     is_clear = gain >= GAIN_OF_GUESS[best.cause] and plain - misfit >= _LEAST_DROP
+    is_latency = best.cause == "latency" and best.latency_s < LEAST_LATENCY_S
+    is_explained = misfit < FITS or (misfit < FITS_BADLY and gain >= CLEAR_GAIN)
     sloping = _sloping(contract, motion, body, physics)
     if sloping is not None and not (is_clear and gain >= _CLEARER and best.cause != "joint offset"):
         yield sloping
-    elif is_clear and (best.cause != "latency" or best.latency_s >= LEAST_LATENCY_S):
-        yield Finding(best.cause, best.what, _evidence(best, plain, misfit), 1.0 - misfit / plain)
+    elif is_clear and is_explained and not is_latency:
+        what = best.what + "".join(f", or else {other.cause} of {other.what}" for other in others)
+        yield Finding(best.cause, what, _evidence(best, plain, misfit), 1.0 - misfit / plain)
+    elif min(plain, misfit) >= FITS:
+        text = f"misfit with the laws of motion {plain:.2f}, and {misfit:.2f} with the best guess"
+        yield Finding("unknown", "", text, 0.1)
+
+
+def _preferred(tried: list[tuple[float, Guess]]) -> tuple[float, Guess, list[Guess]]:
+    """Return the best of some guesses, its misfit, and what else explains as much.
+
+    Args:
+        tried: misfits and guesses, the best first.
+
+    A tilted IMU and a hip's offset to the side look alike. Of a tilt and two exchanged joints that fit alike, it is the
+    tilt: exchanging what is right does harm, and few exchanges come close to a tilt by chance.
+    """
+    misfit, best = tried[0]
+    near = [row for row in tried if _log_odds(row[0]) - _log_odds(misfit) < _AS_GOOD]
+    tilts = [row for row in near if row[1].cause == "IMU tilt"]
+    if not tilts:
+        return misfit, best, []
+    offsets = [guess for _, guess in near if guess.cause == "joint offset"][:1]
+    if best.cause == "joint offset":
+        return misfit, best, [tilts[0][1]]
+    return (*tilts[0], offsets)
 
 
 def _sloping(contract: PolicyContract, motion: Motion, body: Body, physics: Physics) -> Finding | None:
-    """Say that one sole seems to stand on a slope and the other does not, or that both do."""
+    """Say that one sole seems to stand on a slope and the other does not."""
     slope, carries = slopes(motion, body)
     if min(carries.sum(axis=0)) < _FEWEST_STANDING:
         return None
@@ -164,9 +213,7 @@ def _sloping(contract: PolicyContract, motion: Motion, body: Body, physics: Phys
         return None
     in_words = f"under load the left sole slopes by {_degrees(found[0])}, the right one by {_degrees(found[1])}"
     if abs(found[0] - found[1]) < SLOPES_APART_RAD:
-        if abs(found.mean()) < SLOPE_RAD:
-            return None
-        return Finding("IMU tilt", "the IMU", f"{in_words}: so would both on a tilted IMU", 0.5)
+        return None
     foot = int(np.argmax(np.abs(found)))
     fits = []
     for joint, name in enumerate(contract.joint_names):
@@ -197,8 +244,9 @@ def _best(contract: PolicyContract, motion: Motion, body: Body, guesses: list[Gu
     physics = Physics(contract, replace(motion, rows=few), body)
     first = sorted(guesses, key=physics.misfit)
     # An IMU is seen only where the robot turns: there may be few such rows.
-    turned = [guess for guess in first if guess.cause.startswith("IMU")][:_CANDIDATES]
-    others = [guess for guess in turned if all(guess is not one for one in first[:_CANDIDATES])]
+    turned = [guess for guess in first if guess.cause in ("IMU axes", "IMU sign")][:_CANDIDATES]
+    tilted = [guess for guess in first if guess.cause == "IMU tilt"][:_TILTS]
+    others = [guess for guess in [*turned, *tilted] if all(guess is not one for one in first[:_CANDIDATES])]
     # Which joint is clear sooner than what its motor has.
     names = contract.joint_names
     joints = [names.index(guess.what) for guess in first if guess.is_of_motors and guess.what in names][:1]
@@ -215,6 +263,7 @@ def _log_odds(share: float) -> float:
 def _evidence(guess: Guess, plain: float, misfit: float) -> str:
     size = {
         "joint offset": f"by about {np.degrees(guess.size):+.0f}°",
+        "IMU tilt": f"by about {np.degrees(guess.size):.0f}°",
         "play": f"about {np.degrees(guess.size):.0f}°",
         "torque limit": f"about {100.0 * guess.size:.0f}% of the contract's",
         "gain too low": f"about {guess.size:.2g} times the contract's",
@@ -226,9 +275,9 @@ def _evidence(guess: Guess, plain: float, misfit: float) -> str:
 
 
 def as_lines(findings: tuple[Finding, ...], log: RunLog) -> tuple[str, ...]:
-    """Return what to print."""
+    """Return what to print; where nothing was found, also what could not be examined, and why."""
     if not findings:
-        return (f"nothing found in {len(log)} steps",)
+        return (_nothing(log),)
     lines = []
     for number, finding in enumerate(findings):
         cause = CAUSES[finding.cause]
@@ -236,3 +285,24 @@ def as_lines(findings: tuple[Finding, ...], log: RunLog) -> tuple[str, ...]:
         lines.append(f"{'also: ' if number else ''}{finding.cause}: {cause.meaning}{what}: {finding.evidence}")
         lines.append(f"    remedy: {cause.remedy}")
     return tuple(lines)
+
+
+def _nothing(log: RunLog) -> str:
+    steps = f"{len(log)} step{'' if len(log) == 1 else 's'}"
+    known, held = log.during(*PHASES), log.during(*UNDER_TORQUE)
+    if len(log) < FEWEST_STEPS:
+        return f"not examined: the log has {steps}, and {FEWEST_STEPS} are the fewest that tell anything"
+    if not known.any():
+        return f"not examined: none of the {steps} is in a phase that this program knows"
+    if not held.any():
+        return f"not examined: the servos are limp throughout the {steps}"
+    if Motion.of(_without_infinities(log)) is None:
+        ground = log.during("standing", "walking")
+        if ground.sum() < FEWEST_STEPS:
+            why = f"{int(ground.sum())} steps of standing or walking are too few"
+        else:
+            gravity = np.isfinite(directions(log["gravity_b"][ground])).all(axis=1)
+            silent = "IMU" if gravity.sum() < FEWEST_STEPS else "servos or IMU"
+            why = f"readings of the {silent} are missing"
+        return f"nothing found in {steps} by rules of the log alone; the laws of motion were not examined: {why}"
+    return f"nothing found in {steps}"

@@ -11,7 +11,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from biped.base.errors import UsageError
 from biped.deploy.contract_file import PolicyContract
+from biped.deploy.diagnosis_log import directions
 from biped.deploy.run_log import RunLog
 
 Array = NDArray[np.float64]
@@ -103,21 +105,21 @@ class Motion:
         return len(self.targets) - len(self.pos)
 
     @classmethod
-    def of(cls, log: RunLog, rate_factor: float = 1.0) -> "Motion | None":
+    def of(cls, log: RunLog) -> "Motion | None":
         """Cut out of a log what is on the ground and not fallen; None if that is too short."""
         ground = np.flatnonzero(log.during("standing", "walking"))
-        gravity = log["gravity_b"].astype(float)
-        size = np.linalg.norm(gravity, axis=1, keepdims=True)
-        gravity = gravity / np.where(size > 0.0, size, 1.0)
-        if len(ground) < _FEWEST:
+        gravity = directions(log["gravity_b"])
+        told = np.isfinite(gravity).all(axis=1)
+        if min(len(ground), told.sum()) < _FEWEST:
             return None
         first, last = ground[0], ground[-1]
-        fallen = np.flatnonzero(_angles(gravity[ground], np.nanmedian(gravity[: first + 5], axis=0)) > _FALLEN_RAD)
+        begin = gravity[told & (np.arange(len(told)) < max(first + 5, np.flatnonzero(told)[_FEWEST - 1] + 1))]
+        fallen = np.flatnonzero(_angles(gravity[ground], np.median(begin, axis=0)) > _FALLEN_RAD)
         if len(fallen) and fallen[0] > _FEWEST:
             last = ground[fallen[0]]
         cut = slice(max(0, first - 1), last + 1)
         pos, vel = log["pos_rad"][cut].astype(float), log["vel_rad_s"][cut].astype(float)
-        rate = rate_factor * log["ang_vel_b"][cut].astype(float)
+        rate = log["ang_vel_b"][cut].astype(float)
         rows = _calm(pos, vel, rate, gravity[cut])
         if len(rows) < _FEWEST:
             return None
@@ -125,7 +127,7 @@ class Motion:
 
 
 def _angles(vectors: Array, other: Array) -> Array:
-    return np.arccos(np.clip(vectors @ other / np.linalg.norm(other), -1.0, 1.0))
+    return np.arccos(np.clip(vectors @ other / max(float(np.linalg.norm(other)), 1e-9), -1.0, 1.0))
 
 
 def _calm(pos: Array, vel: Array, rate: Array, gravity: Array) -> NDArray[np.int64]:
@@ -159,7 +161,10 @@ class Physics:
         self._kp = np.array([motor.kp_nm_per_rad for motor in contract.motors])
         self._kd = np.array([motor.kd_nm_s_per_rad for motor in contract.motors])
         self._limit = np.array([motor.torque_limit_nm for motor in contract.motors])
-        height = float(contract.raw["robot"]["default_base_height_m"])
+        try:
+            height = float(contract.raw["robot"]["default_base_height_m"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError("the log's contract is damaged: it lacks robot.default_base_height_m") from error
         mass = float(getattr(body, "mass_kg", 1.698))
         self._spread = _SPREAD_NM * mass * 9.81 * height / _OF_NM
         self._as_read = self._dynamics(Guess())

@@ -11,6 +11,9 @@ from biped.deploy.diagnosis_log import SPAN
 
 Array = NDArray[np.float64]
 
+_FEWEST_SPANS = 2
+_TILTS_RAD = (0.09, 0.14, 0.21, 0.35)
+
 
 def signed_axes() -> Iterator[Array]:
     """Yield all 48 ways to mistake the axes of a sensor, as matrices (3, 3)."""
@@ -27,13 +30,15 @@ def consistency(motion: Motion, dt_s: float, gravity_from: Array, rate_from: Arr
     """
     gravity, rate = motion.gravity @ gravity_from.T, motion.rate @ rate_from.T
     # A difference over four steps against the mean rate of these: gravity is measured with noise.
-    there = np.isfinite(gravity).all(axis=1) & np.isfinite(rate).all(axis=1)
-    if len(gravity) < 6 or not there.all():
+    if len(gravity) <= SPAN:
         return np.nan
     moved = (gravity[SPAN:] - gravity[:-SPAN]) / (SPAN * dt_s)
     turning = np.cross(-rate, gravity)
     said = (turning[SPAN:] + turning[:-SPAN] + 2.0 * (turning[3:-1] + turning[2:-2] + turning[1:-3])) / 8.0
-    return float(((moved - said) ** 2).sum() / ((moved**2).sum() + 1e-9))
+    there = np.isfinite(moved).all(axis=1) & np.isfinite(said).all(axis=1)
+    if there.sum() < _FEWEST_SPANS:
+        return np.nan
+    return float(((moved - said)[there] ** 2).sum() / ((moved[there] ** 2).sum() + 1e-9))
 
 
 def guesses_of_wiring(names: tuple[str, ...]) -> Iterator[Guess]:
@@ -80,6 +85,19 @@ def guesses_of_imu(motion: Motion, dt_s: float) -> Iterator[Guess]:
         both = np.array_equal(np.abs(gravity_from), np.eye(3)) and np.array_equal(np.abs(rate_from), np.eye(3))
         what = ("IMU" if whole else "gyroscope") + ": " + _in_words(rate_from if not whole else gravity_from)
         yield Guess("IMU sign" if both else "IMU axes", what, gravity_from=gravity_from, rate_from=rate_from)
+
+
+def guesses_of_tilt(sizes_rad: tuple[float, ...] = _TILTS_RAD) -> Iterator[Guess]:
+    """Yield an IMU that is mounted at an angle, forwards, backwards and to the sides."""
+    for size in sizes_rad:
+        for side in (1.0, -1.0):
+            cosine, sine = np.cos(size), side * np.sin(size)
+            pitch = np.array(((cosine, 0.0, sine), (0.0, 1.0, 0.0), (-sine, 0.0, cosine)))
+            roll = np.array(((1.0, 0.0, 0.0), (0.0, cosine, -sine), (0.0, sine, cosine)))
+            for matrix, ways in ((pitch, ("forwards", "back")), (roll, ("to the right", "to the left"))):
+                # What it undoes is a reading as of a robot that leans the other way.
+                what = f"the IMU, as if the robot leaned {ways[side < 0.0]}"
+                yield Guess("IMU tilt", what, gravity_from=matrix, rate_from=matrix, size=size)
 
 
 def _in_words(matrix: Array) -> str:

@@ -30,6 +30,7 @@ SPAN = 4
 """Steps over which gravity's turning is measured."""
 _EXACT = 0.01
 _PUSHED_RAD = 0.05
+_NO_LENGTH = 1e-6
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,14 @@ class Finding:
     """From 0 to 1: how sure it is."""
 
 
+def directions(vectors: Array) -> Array:
+    """Return unit vectors, (n, 3); NaN where a vector has no length or is not finite."""
+    vectors = np.asarray(vectors, float)
+    vectors = np.where(np.isfinite(vectors), vectors, np.nan)
+    size = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(size > _NO_LENGTH, size, np.nan)
+
+
 Rule = Callable[[RunLog, PolicyContract], Iterator[Finding]]
 
 
@@ -54,7 +63,12 @@ def wrong_rate(log: RunLog, contract: PolicyContract) -> Iterator[Finding]:
     # Between two phases a program may pause: servos are switched on, a person is waited for.
     together = (np.diff(log["phase"]) == 0) & log.during(*UNDER_TORQUE)[1:]
     steps = np.diff(log["time_s"])[together]
+    steps = steps[np.isfinite(steps)]
     if len(steps) < 10:
+        return
+    if (back := int((steps < 0.0).sum())) or not steps.any():
+        text = f"time_s goes back in {back} of {len(steps)} steps" if back else "time_s stands still"
+        yield Finding("wrong rate", "the log's clock", text, 1.0)
         return
     mean = float(steps.mean())
     late = float((steps > 1.5 * contract.dt_s).mean())
@@ -95,21 +109,28 @@ def lost_packets(log: RunLog, contract: PolicyContract) -> Iterator[Finding]:
     if shares.mean() <= LOST_SHARE and shares.max() <= 2.0 * LOST_SHARE and longest <= contract.max_held_steps:
         return
     worst = int(np.argmax(shares))
-    is_one = shares[worst] > 3.0 * (np.median(shares) + 0.002)
-    yield Finding(
-        "lost packets",
-        contract.joint_names[worst] if is_one else "the bus",
-        f"{100.0 * share:.1f}% of the steps lack an answer, {longest} in a row at most; "
-        f"worst is {contract.joint_names[worst]} with {100.0 * shares[worst]:.1f}%",
-        1.0,
-    )
+    name, is_one = contract.joint_names[worst], shares[worst] > 3.0 * (np.median(shares) + 0.002)
+    too_much = []
+    if shares.mean() > LOST_SHARE:
+        too_much.append(f"{100.0 * shares.mean():.1f}% of all answers are missing")
+    if shares[worst] > 2.0 * LOST_SHARE:
+        too_much.append(f"{100.0 * shares[worst]:.1f}% of the answers of {name} are missing")
+    if longest > contract.max_held_steps:
+        too_much.append(f"{longest} steps in a row lack an answer, the policy bears {contract.max_held_steps}")
+    text = f"{'; '.join(too_much)} ({100.0 * share:.1f}% of the steps lack one)"
+    yield Finding("lost packets", name if is_one else "the bus", text, 1.0)
 
 
 def gravity_scale(log: RunLog, _: PolicyContract) -> Iterator[Finding]:
-    """Gravity is no unit vector."""
+    """Gravity is no unit vector, or none at all."""
     length = np.linalg.norm(log["gravity_b"].astype(float), axis=1)
     length = length[np.isfinite(length)]
-    if len(length) and abs(found := float(np.median(length))) and abs(found - 1.0) > GRAVITY_SHARE:
+    if not len(length):
+        return
+    if (dead := float((length <= _NO_LENGTH).mean())) > LOST_SHARE:
+        text = f"gravity_b is 0 long in {100.0 * dead:.0f}% of the steps: the IMU is dead, or was not read"
+        yield Finding("gravity scale", "the IMU", text, 1.0)
+    elif abs((found := float(np.median(length))) - 1.0) > GRAVITY_SHARE:
         unit = ", as if in m/s²" if 9.0 < found < 10.6 else ""
         yield Finding("gravity scale", "the IMU", f"gravity_b is {found:.2f} long{unit}; it must be 1", 1.0)
 
@@ -117,10 +138,11 @@ def gravity_scale(log: RunLog, _: PolicyContract) -> Iterator[Finding]:
 def gravity_not_down(log: RunLog, _: PolicyContract) -> Iterator[Finding]:
     """Gravity points elsewhere although the robot is held upright."""
     rows = log.during("to pose") if log.during("to pose").sum() > 10 else log.during("standing")
-    gravity = log["gravity_b"][rows].astype(float)
-    if not len(gravity) or not np.isfinite(gravity).any():
+    gravity = directions(log["gravity_b"][rows])
+    gravity = gravity[np.isfinite(gravity).all(axis=1)]
+    if not len(gravity):
         return
-    mean = np.nanmedian(gravity, axis=0)
+    mean = np.median(gravity, axis=0)
     axis = int(np.argmax(np.abs(mean)))
     if axis == 2 and mean[2] < 0.0:
         return
@@ -144,14 +166,13 @@ def gyro_factor(log: RunLog, contract: PolicyContract) -> float | None:
 
     Sizes do not know which way: axes are for `diagnosis_body`.
     """
-    gravity, rate = log["gravity_b"].astype(float), log["ang_vel_b"].astype(float)
-    gravity = gravity / np.maximum(np.linalg.norm(gravity, axis=1, keepdims=True), 1e-9)
-    if len(gravity) < 20 or not np.isfinite(gravity).all() or not np.isfinite(rate).all():
+    gravity, rate = directions(log["gravity_b"]), log["ang_vel_b"].astype(float)
+    if len(gravity) < 20:
         return None
     moved = np.linalg.norm(gravity[SPAN:] - gravity[:-SPAN], axis=1) / (SPAN * contract.dt_s)
     mean = (rate[SPAN:] + rate[:-SPAN] + 2.0 * (rate[3:-1] + rate[2:-2] + rate[1:-3])) / 8.0
     turning = np.linalg.norm(np.cross(mean, gravity[2:-2]), axis=1)
-    chosen = moved > _TURNS_RAD_S
+    chosen = (moved > _TURNS_RAD_S) & np.isfinite(turning)  # one reading that is lost takes its spans alone
     if chosen.sum() < 10:
         return None
     return float(np.median(turning[chosen] / moved[chosen]))

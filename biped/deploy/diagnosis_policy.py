@@ -77,6 +77,11 @@ def findings_of_policy(log: RunLog, policy: Policy) -> Iterator[Finding]:
     """Say what is wrong between a log and a policy that is said to have driven it."""
     contract, own = log.policy, policy.contract
     text = f"the log's policy has the hash {contract.sha256[:_HASH] or 'unknown'}, this file {own.sha256[:_HASH]}"
+    if len(own.motors) == len(contract.motors) and own.joint_names != contract.joint_names:
+        mine, its = next(pair for pair in zip(own.joint_names, contract.joint_names, strict=True) if len(set(pair)) > 1)
+        place = own.joint_names.index(mine) + 1
+        yield Finding("another policy", "", f"its joint {place} is {mine}, the log's {its}; {text}", 1.0)
+        return
     if (own.width, own.joint_names) != (contract.width, contract.joint_names):
         shapes = f"it has {own.width} observations and {len(own.motors)} joints, the log {contract.width} and "
         yield Finding("another policy", "", f"{shapes}{len(contract.motors)}; {text}", 1.0)

@@ -58,7 +58,8 @@ def excitation(
 ) -> Array:
     """Return joint targets (num_steps, num_joints), rad, one row per control step; the same arguments, the same bytes.
 
-    They begin and end in the default pose, stay within the limits, and change per step by no more than `largest_step`.
+    They begin and end in the default pose, stay within the limits, and change per step by no more than `largest_step`;
+    where that makes the way back take longer, there are some steps more.
 
     Args:
         contract: the robot's motors, default pose and control step.
@@ -68,11 +69,11 @@ def excitation(
         seed: of all random choices.
 
     Raises:
-        UsageError: it is too short, or the default pose is not within the limits.
+        UsageError: it is too short, or no number, or the default pose is not within the limits.
     """
     pose, step = contract.default_pose_rad, largest_step(contract)
     lower, upper = np.asarray(lower_rad, float), np.asarray(upper_rad, float)
-    if seconds < SHORTEST_S:
+    if not SHORTEST_S <= seconds < np.inf:
         raise UsageError(f"an excitation of {seconds:g} s tells too little: let it last {SHORTEST_S:g} s or longer")
     for name, low, at, high in zip(contract.joint_names, lower, pose, upper, strict=True):
         if not low < at < high:
@@ -175,12 +176,18 @@ def _within(wave: Array, swing_rad: float, step_rad: float) -> Array:
 def _slowed(targets: Array, lower: Array, upper: Array, step: Array) -> Array:
     """Return targets that never change by more than a step per row and stay within the limits, (num_steps, num_joints).
 
+    Rows are added until the last targets are reached.
+
     They are rounded, so that another machine's sine gives the same bytes.
     """
     slow = np.empty_like(targets)
     slow[0] = targets[0]
     for row in range(1, len(targets)):
         slow[row] = slow[row - 1] + np.clip(targets[row] - slow[row - 1], -step, step)
+    lag = np.abs(targets[-1] - slow[-1])
+    late = np.arange(1, 1 + int(np.ceil((lag / step - 1e-9).max())))[:, None]
+    way = np.minimum(late * step, lag) * np.sign(targets[-1] - slow[-1])
+    slow = np.concatenate((slow, slow[-1] + way))
     # Rounding outward at a limit would cross it.
     fine = 10.0**-_DIGITS
     return np.clip(np.round(slow, _DIGITS), np.ceil(lower / fine) * fine, np.floor(upper / fine) * fine)

@@ -129,11 +129,34 @@ class RunLog:
             raise UsageError(f"cannot read {path} ({error.strerror or 'no such log'})") from error
         except Exception as error:  # zipfile, zlib, json and numpy each have their own
             raise UsageError(f"{path} is no log of biped_run.py, or a damaged one") from error
+        if not isinstance(meta, Mapping):
+            raise UsageError(f"{path} is damaged: its description is no mapping")
         if meta.get("format") != FORMAT or meta.get("version") != VERSION:
             raise UsageError(f"{path} is of another version of the project: use that version to read it")
+        contract, about = meta.get("contract"), meta.get("about")
+        for name, part in (("contract", contract), ("about", about)):
+            if not isinstance(part, Mapping):
+                raise UsageError(f"{path} is damaged: it has no {name}")
+        log = cls(columns, contract, about)
+        try:
+            policy = log.policy
+            sizes = {"joints": len(policy.motors), "width": policy.width}
+            if not (sizes["joints"] > 0 and 0.0 < policy.dt_s < np.inf and isinstance(contract["robot"], Mapping)):
+                raise ValueError("its joints, its control step or its robot")
+            if any(not 0 <= term.where.start <= term.where.stop <= policy.width for term in policy.terms):
+                raise ValueError("the terms of its observation")
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from error
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            raise UsageError(f"{path} is damaged: its contract cannot be read ({error!r})") from error
+        for name, (size, _) in COLUMNS.items():
+            column, row = columns[name], (() if not size else (sizes[size] if size in sizes else int(size),))
+            if column.dtype.kind not in "iuf" or column.ndim == 0 or column.shape[1:] != row:
+                what = f"{column.dtype} of shape {column.shape}"
+                raise UsageError(f"{path} is damaged: {name} is {what}, not numbers of shape {('steps', *row)}")
         if len({len(column) for column in columns.values()}) != 1:
             raise UsageError(f"{path} is damaged: its columns differ in length")
-        return cls(columns, meta["contract"], meta["about"])
+        return log
 
 
 def new_file(path: Path | None, logs: Path) -> Path:

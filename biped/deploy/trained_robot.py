@@ -39,9 +39,18 @@ def env_of(contract: Mapping[str, Any], file: Path | None, assets: Path = REPOSI
 
     Raises:
         UnknownRobotError: no such robot is known.
-        UsageError: the file's robot is another one.
+        UsageError: the file's robot is another one, or the contract is damaged.
     """
-    joints, model = tuple(contract["action"]["joint_names"]), contract["robot"]["model_file"]
+    try:
+        return _env_of(contract, file, assets)
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise UsageError(
+            f"the log's contract is damaged ({error!r}): record one with a policy exported anew"
+        ) from error
+
+
+def _env_of(contract: Mapping[str, Any], file: Path | None, assets: Path) -> EnvConfig:
+    joints, model = tuple(contract["action"]["joint_names"]), str(contract["robot"]["model_file"])
     if file is not None:
         env = with_settings(Config(), robot_settings(file)).env
         if env.robot.joint_names != joints:

@@ -21,6 +21,9 @@ Array = NDArray[np.float64]
 GAP = 1.5
 """Time between two rows, in control steps, from which on a step is missing between them."""
 
+UNIT = 0.05
+"""How far the length of gravity may be from 1 where a window starts."""
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -68,12 +71,14 @@ class Measured:
     def windows(self, steps: int) -> list["Window"]:
         """Cut the chosen rows into windows of at most `steps` steps.
 
-        A window needs joint positions and gravity where it starts, and a target in each step. It ends before a step
-        that is missing in the log.
+        A window needs joint positions and gravity of length 1 where it starts, and a target in each step. It ends
+        before a step that is missing in the log, and where its times do not rise.
         """
         told = self.is_chosen & np.isfinite(self.targets_rad).all(axis=1)
-        known = told & np.isfinite(np.concatenate((self.pos_rad, self.gravity_b), axis=1)).all(axis=1)
-        follows = np.diff(self.time_s) < GAP * self.dt_s
+        is_unit = np.abs(np.linalg.norm(self.gravity_b, axis=1) - 1.0) < UNIT
+        known = told & np.isfinite(self.pos_rad).all(axis=1) & is_unit
+        passed_s = np.diff(np.where(np.isfinite(self.time_s), self.time_s, np.nan))
+        follows = (passed_s > 0.0) & (passed_s < GAP * self.dt_s)
         found, row = [], 0
         while row < len(self.time_s) - 1:
             length = 0

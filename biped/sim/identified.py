@@ -39,7 +39,7 @@ def check_file(cfg: EnvConfig, file: Path | None) -> None:
 
 
 def robot_content(found: Identified, cfg: EnvConfig, file: Path | None, out: Path, log: Path) -> dict[str, Any]:
-    """Return what a robot's file holds after an identification; the same log gives the same numbers.
+    """Return what a robot's file holds after an identification; the same log gives the same numbers on the same machine.
 
     Args:
         found: what was identified.
@@ -205,5 +205,5 @@ def _factors(half: float, low: float, high: float) -> list[float]:
 
 
 def _short(value: float) -> float:
-    """Round to digits that mean something, and that no other machine computes otherwise."""
+    """Round to digits that mean something; the same log gives the same ones on the same machine."""
     return float(f"{value:.{_DIGITS}g}")

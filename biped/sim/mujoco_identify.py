@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from biped.base.errors import UsageError
 from biped.config.task import EnvConfig
-from biped.robot.state import GRAVITY_DIRECTION_W
 from biped.sim.mujoco_hung import PARAMETERS, Array, Excited, HungRobot
 
 FITTED = 0.7
@@ -28,6 +27,8 @@ SHORTEST_S = 10.0
 """Shortest log (s)."""
 GAP, MOST_LOST = 10.0, 0.5
 """Time without a row that ends a stretch, in control steps, and the largest share of positions that may be missing."""
+SHORTEST_GRAVITY, SAME_WAY = 0.01, 0.5
+"""Length of a measured gravity, and of the mean of unit vectors, below which it points nowhere."""
 FORGOTTEN_S = 0.5
 """Time at the beginning that is not compared: the robot's speed there is unknown (s)."""
 ENDS: Mapping[str, tuple[float, float]] = MappingProxyType(
@@ -101,9 +102,12 @@ def excited(columns: Mapping[str, Any], chosen: NDArray[np.bool_], dt_s: float) 
         dt_s: time between control steps as planned (s).
 
     Raises:
-        UsageError: the log has no excitation, or too short a one, or a servo that hardly ever answered.
+        UsageError: the log has no excitation, or too short a one, a clock that does not run, or a servo or an IMU that
+            hardly ever answered.
     """
     chosen = chosen & np.isfinite(columns["target_rad"]).all(axis=1)
+    if not np.isfinite(columns["time_s"][chosen]).all() or (np.diff(columns["time_s"][chosen]) <= 0.0).any():
+        raise UsageError("the log's clock stands still or goes back during the excitation: record another log")
     names = ("time_s", "target_rad", "pos_rad", "gravity_b")
     time_s, target_rad, pos_rad, gravity_b = (np.asarray(columns[name], float)[chosen] for name in names)
     cuts = (np.flatnonzero(np.diff(time_s) > GAP * dt_s) + 1).tolist()
@@ -117,9 +121,24 @@ def excited(columns: Mapping[str, Any], chosen: NDArray[np.bool_], dt_s: float) 
         )
     if (lost := np.isnan(pos_rad).mean(axis=0)).max() > MOST_LOST:
         raise UsageError(f"joint number {int(lost.argmax()) + 1} was not read in {lost.max():.0%} of the steps")
-    gravity = gravity_b[part][np.isfinite(gravity_b[part]).all(axis=1)]
-    mean = gravity.mean(axis=0) if len(gravity) else np.array(GRAVITY_DIRECTION_W)
-    return Excited(time_s - time_s[0], target_rad[part], pos_rad, mean / np.linalg.norm(mean), dt_s)
+    return Excited(time_s - time_s[0], target_rad[part], pos_rad, _direction(gravity_b[part]), dt_s)
+
+
+def _direction(gravity_b: Array) -> Array:
+    """Return the mean direction of gravity of some rows, (3,).
+
+    Raises:
+        UsageError: they have none: how a robot hangs must be known.
+    """
+    size = np.linalg.norm(np.where(np.isfinite(gravity_b), gravity_b, np.nan), axis=1)
+    there = size > SHORTEST_GRAVITY
+    mean = (gravity_b[there] / size[there, None]).mean(axis=0) if there.any() else np.zeros(3)
+    if there.mean() < 1.0 - MOST_LOST or np.linalg.norm(mean) < SAME_WAY:
+        raise UsageError(
+            "gravity_b has no direction during the excitation, so how the trunk hangs is unknown: check the IMU, and "
+            "record another log"
+        )
+    return mean / np.linalg.norm(mean)
 
 
 def identify(cfg: EnvConfig, log: Excited, say: Callable[[str], None] = print) -> Identified:

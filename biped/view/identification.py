@@ -1,12 +1,15 @@
 """From a log to the file of an identified robot, with a picture: `python -m biped identify LOG --out FILE`."""
 
+import io
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from biped.base.command_line import as_word
-from biped.base.errors import disk_error, say, warn
+from biped.base.errors import UsageError, disk_error, say, warn
+from biped.base.files import write_whole
 from biped.config.task import EnvConfig
 from biped.sim.identified import check_file, doubts, refuse_existing, robot_content, table, write
 from biped.sim.mujoco_hung import Excited
@@ -43,24 +46,48 @@ def identify_log(cfg: EnvConfig, log: Excited, request: IdentifyRequest) -> None
         UsageError: a file is there already, or the robot has none.
         MachineError: the robot cannot be simulated, or the disk refuses the write.
     """
-    for path, flag in ((request.out, "--out"), (request.plot, "--plot")):
-        if path is not None:
-            refuse_existing(path, flag)
+    check_outputs(request)
     check_file(cfg, request.robot)
     found = identify(cfg, log, say)
     for line in table(found):
         say(line)
     for line in doubts(found):
         warn(line)
+    # The fit takes minutes: a picture that fails must not cost its result.
+    write(robot_content(found, cfg, request.robot, request.out, request.log), request.out)
+    say(f"{request.out}: try it with python -m biped check-robot {as_word(request.out)}")
     if request.plot is not None:
         draw_identification(found, request.plot)
         say(f"plot: {request.plot}")
-    write(robot_content(found, cfg, request.robot, request.out, request.log), request.out)
-    say(f"{request.out}: try it with python -m biped check-robot {as_word(request.out)}")
+
+
+def check_outputs(request: IdentifyRequest) -> None:
+    """Check that both files can be written, before minutes are spent on what they will hold.
+
+    Raises:
+        UsageError: one is there already, its folder is not, or both are the same file.
+        MachineError: a folder cannot be written into.
+    """
+    flags = {"--out": request.out, "--plot": request.plot}
+    for flag, path in flags.items():
+        if path is None:
+            continue
+        refuse_existing(path, flag)
+        if not path.absolute().parent.is_dir():
+            raise UsageError(f"{flag}: there is no folder {path.parent}")
+        try:
+            with tempfile.TemporaryFile(dir=path.absolute().parent):
+                pass
+        except OSError as error:
+            raise disk_error(path, error, flag) from error
+    if request.plot is not None and request.plot.resolve() == request.out.resolve():
+        raise UsageError(f"--out and --plot are the same file {request.out}: name two")
 
 
 def draw_identification(found: Identified, out: Path) -> None:
     """Draw the held-out error of each joint before and after, and traces of the joint that is explained worst.
+
+    The picture is written completely or not at all.
 
     Raises:
         MachineError: the disk refuses the write.
@@ -88,7 +115,9 @@ def draw_identification(found: Identified, out: Path) -> None:
     errors.set(xlabel="time (s)", ylabel="simulated - measured (mrad)")
     for axis in (bars, traces, errors):
         axis.grid(alpha=0.3)
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=90, format=out.suffix[1:].lower() or "png")
     try:
-        figure.savefig(out, dpi=90)
+        write_whole(out, picture.getvalue())
     except OSError as error:
         raise disk_error(out, error, "--plot") from error

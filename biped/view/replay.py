@@ -91,7 +91,9 @@ def replay_all(cfg: EnvConfig, measured: Measured, request: ReplayRequest) -> Co
     """
     windows = measured.windows(max(1, round(request.window_s / measured.dt_s)))
     if not windows:
-        raise UsageError(f"{request.log} has no steps in these phases with targets, joint positions and gravity")
+        raise UsageError(
+            f"{request.log} has no steps in these phases with targets, joint positions and gravity of length 1"
+        )
     found, missing = [], []
     for sim in request.sims:
         try:
