@@ -107,7 +107,7 @@ _LEAST_DROP = 0.03
 _FIRST_ROWS, _CANDIDATES, _TILTS = 16, 6, 3
 SLOPES_APART_RAD = 0.055
 """How much soles may slope against each other (rad)."""
-_FEWEST_STANDING, _STEADY_RAD, _SMALL_RAD, _AS_GOOD, _CLEARER = 5, 0.04, 0.02, 0.12, 0.6
+_FEWEST_STANDING, _STEADY_RAD, _SMALL_RAD, _AS_GOOD, _ALIKE, _CLEARER = 5, 0.04, 0.02, 0.12, 0.35, 0.6
 
 
 def diagnose(log: RunLog, body: Body | None = None, policy: Policy | None = None) -> tuple[Finding, ...]:
@@ -192,14 +192,17 @@ def _preferred(tried: list[tuple[float, Guess]]) -> tuple[float, Guess, list[Gue
     tilt: exchanging what is right does harm, and few exchanges come close to a tilt by chance.
     """
     misfit, best = tried[0]
-    near = [row for row in tried if _log_odds(row[0]) - _log_odds(misfit) < _AS_GOOD]
-    tilts = [row for row in near if row[1].cause == "IMU tilt"]
-    if not tilts:
-        return misfit, best, []
-    offsets = [guess for _, guess in near if guess.cause == "joint offset"][:1]
+
+    def near(cause: str, apart: float) -> list[tuple[float, Guess]]:
+        return [row for row in tried if row[1].cause == cause and _log_odds(row[0]) - _log_odds(misfit) < apart]
+
     if best.cause == "joint offset":
-        return misfit, best, [tilts[0][1]]
-    return (*tilts[0], offsets)
+        tilts = [guess for _, guess in near("IMU tilt", _ALIKE) if guess.is_sideways]
+        return misfit, best, tilts[:1]
+    if tilts := near("IMU tilt", _AS_GOOD):
+        offsets = {guess.what: guess for _, guess in near("joint offset", _ALIKE if tilts[0][1].is_sideways else 0.0)}
+        return (*tilts[0], list(offsets.values())[:2])
+    return misfit, best, []
 
 
 def _sloping(contract: PolicyContract, motion: Motion, body: Body, physics: Physics) -> Finding | None:
@@ -246,7 +249,8 @@ def _best(contract: PolicyContract, motion: Motion, body: Body, guesses: list[Gu
     # An IMU is seen only where the robot turns: there may be few such rows.
     turned = [guess for guess in first if guess.cause in ("IMU axes", "IMU sign")][:_CANDIDATES]
     tilted = [guess for guess in first if guess.cause == "IMU tilt"][:_TILTS]
-    others = [guess for guess in [*turned, *tilted] if all(guess is not one for one in first[:_CANDIDATES])]
+    moved = [guess for guess in first if guess.cause == "joint offset"][:_TILTS]
+    others = [guess for guess in [*turned, *tilted, *moved] if all(guess is not one for one in first[:_CANDIDATES])]
     # Which joint is clear sooner than what its motor has.
     names = contract.joint_names
     joints = [names.index(guess.what) for guess in first if guess.is_of_motors and guess.what in names][:1]

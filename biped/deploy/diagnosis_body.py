@@ -75,6 +75,11 @@ class Guess:
     """How large it is, in the unit of its cause."""
 
     @property
+    def is_sideways(self) -> bool:
+        """Whether it turns gravity to the side."""
+        return bool(self.gravity_from[1, 2])
+
+    @property
     def is_of_motors(self) -> bool:
         """Whether it leaves all readings as they are."""
         given = (self.source, self.sign, self.offset_rad)

@@ -39,7 +39,7 @@ def check_file(cfg: EnvConfig, file: Path | None) -> None:
 
 
 def robot_content(found: Identified, cfg: EnvConfig, file: Path | None, out: Path, log: Path) -> dict[str, Any]:
-    """Return what a robot's file holds after an identification; the same log gives the same numbers on the same machine.
+    """Return what a robot's file holds after an identification; the same machine gives the same numbers again.
 
     Args:
         found: what was identified.
