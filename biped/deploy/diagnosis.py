@@ -100,9 +100,9 @@ FEWEST_STEPS = 10
 """Steps of a log below which nothing can be examined."""
 LEAST_LATENCY_S = 0.045
 """Latency from which it is a fault (s): policies are trained with up to two steps."""
-FITS, FITS_BADLY, CLEAR_GAIN = 0.55, 0.8, 1.0
+FITS, FITS_BADLY, CLEAR_GAIN, CLEAR_RINGING = 0.55, 0.8, 1.0, 0.6
 """Misfit below which a log is explained, sound robots have up to 0.45; up to the second it is if a guess lowers the log
-odds by so much."""
+odds by so much. Ringing motors fit badly with any gain."""
 _LEAST_DROP = 0.03
 _FIRST_ROWS, _CANDIDATES, _TILTS = 16, 6, 3
 SLOPES_APART_RAD = 0.055
@@ -170,7 +170,8 @@ def findings_of_physics(log: RunLog, contract: PolicyContract, body: Body) -> It
     gain = _log_odds(plain) - _log_odds(misfit)
     is_clear = gain >= GAIN_OF_GUESS[best.cause] and plain - misfit >= _LEAST_DROP
     is_latency = best.cause == "latency" and best.latency_s < LEAST_LATENCY_S
-    is_explained = misfit < FITS or (misfit < FITS_BADLY and gain >= CLEAR_GAIN)
+    clear_gain = CLEAR_RINGING if best.cause == "gain too high" else CLEAR_GAIN
+    is_explained = misfit < FITS or (misfit < FITS_BADLY and gain >= clear_gain)
     sloping = _sloping(contract, motion, body, physics)
     if sloping is not None and not (is_clear and gain >= _CLEARER and best.cause != "joint offset"):
         yield sloping

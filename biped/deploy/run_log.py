@@ -141,10 +141,12 @@ class RunLog:
         try:
             policy = log.policy
             sizes = {"joints": len(policy.motors), "width": policy.width}
-            if not (sizes["joints"] > 0 and 0.0 < policy.dt_s < np.inf and isinstance(contract["robot"], Mapping)):
-                raise ValueError("its joints, its control step or its robot")
+            if not (sizes["joints"] > 0 and isinstance(contract["robot"], Mapping) and isinstance(policy.sha256, str)):
+                raise ValueError("joints, robot or hash")
+            if not (0.0 < policy.dt_s < np.inf and 0.0 < policy.frequency_hz < np.inf):
+                raise ValueError("control step or gait clock")
             if any(not 0 <= term.where.start <= term.where.stop <= policy.width for term in policy.terms):
-                raise ValueError("the terms of its observation")
+                raise ValueError("terms of the observation")
         except UsageError as error:
             raise UsageError(f"{path}: {error}") from error
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:

@@ -116,8 +116,8 @@ def draw_identification(found: Identified, out: Path) -> None:
     for axis in (bars, traces, errors):
         axis.grid(alpha=0.3)
     picture = io.BytesIO()
-    figure.savefig(picture, dpi=90, format=out.suffix[1:].lower() or "png")
     try:
+        figure.savefig(picture, dpi=90, format=out.suffix[1:].lower() or "png")
         write_whole(out, picture.getvalue())
     except OSError as error:
         raise disk_error(out, error, "--plot") from error

@@ -18,7 +18,7 @@ from biped.deploy.contract_file import PolicyContract
 from biped.deploy.controller import OnnxPolicy
 from biped.deploy.diagnosis import CAUSES, GAIN_OF_GUESS, as_lines, diagnose, ranked
 from biped.deploy.diagnosis_body import Guess, Motion, not_negative, played, slopes
-from biped.deploy.diagnosis_guesses import consistency, guesses_of_wiring, signed_axes
+from biped.deploy.diagnosis_guesses import consistency, guesses_of_tilt, guesses_of_wiring, signed_axes
 from biped.deploy.diagnosis_log import (
     RULES,
     Finding,
@@ -49,6 +49,17 @@ Y_WRONG, ON_ITS_SIDE = (
     ((1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, 1.0)),
     ((0.0, 0.0, -1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0)),
 )
+
+DOWN = np.array((0.0, 0.0, -1.0))
+
+
+def tilted(pitch: float = 0.0, roll: float = 0.0) -> tuple[tuple[float, float, float], ...]:
+    """Return what makes of a level robot's readings those of an IMU that says it leans, by degrees, back or left."""
+    (cosine, sine), (c, s) = ((np.cos(angle), np.sin(angle)) for angle in np.radians((pitch, roll)))
+    about_y = np.array(((cosine, 0.0, sine), (0.0, 1.0, 0.0), (-sine, 0.0, cosine)))
+    matrix = about_y @ ((1.0, 0.0, 0.0), (0.0, c, -s), (0.0, s, c))
+    x, y, z = matrix.tolist()
+    return tuple(x), tuple(y), tuple(z)
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +113,11 @@ FAULTS: Mapping[str, tuple[Faults, str, str]] = {
     "IMU on its side": (Faults(imu_from=ON_ITS_SIDE), "IMU axes", "IMU"),
     "IMU's y wrong": (Faults(imu_from=Y_WRONG), "IMU sign", "IMU: y should be -y"),
     "gyroscope's y wrong": (Faults(gyro_from=Y_WRONG), "IMU sign", "gyroscope: y should be -y"),
+    "IMU tilted forwards": (Faults(imu_from=tilted(pitch=-7.0)), "IMU tilt", "leaned forwards"),
+    "IMU tilted back": (Faults(imu_from=tilted(pitch=6.0)), "IMU tilt", "leaned back"),
+    "IMU tilted to the left": (Faults(imu_from=tilted(roll=10.0)), "IMU tilt", "leaned to the left"),
+    "IMU tilted to the right": (Faults(imu_from=tilted(roll=-20.0)), "IMU tilt", "leaned to the right"),
+    "two faults at once": (Faults(reversed=L_KNEE, swapped=(L_PITCH, R_PITCH)), "unknown", ""),
     "gravity in m/s2": (Faults(gravity_factor=9.81), "gravity scale", "IMU"),
     "gyroscope in deg/s": (Faults(gyro_factor=57.296), "gyroscope scale", "IMU"),
     "velocities unscaled": (Faults(scales=(("joint_vel_rad_s", 20.0),)), "observation scale", "joint_vel_rad_s"),
@@ -202,6 +218,15 @@ def test_the_loops_rate_is_said_in_hertz(contract: PolicyContract) -> None:
     assert "it runs at 25.0 Hz, the policy was trained at 50 Hz; 100% of the steps" in found.evidence
 
 
+def test_a_clock_that_stands_or_goes_back_is_said(contract: PolicyContract) -> None:
+    (found,) = wrong_rate(written(contract, time_s=np.full(60, 7.0)), contract)
+    assert (found.what, found.evidence) == ("the log's clock", "time_s stands still")
+    time = DT * np.arange(60)
+    time[30] -= 1.0
+    (found,) = wrong_rate(written(contract, time_s=time), contract)
+    assert "goes back in 1 of 59 steps" in found.evidence
+
+
 def test_the_gait_clocks_rate_is_that_of_its_sine_and_cosine(contract: PolicyContract) -> None:
     angle = 2.0 * np.pi * 2.7 * DT * np.arange(60)
     observation = np.zeros((60, contract.width))
@@ -218,7 +243,18 @@ def test_packets_are_lost_from_3_percent_on(contract: PolicyContract) -> None:
     assert causes(written(contract, 100, pos_rad=position), lost_packets) == []
     position[::5, 3] = np.nan
     (found,) = lost_packets(written(contract, 100, pos_rad=position), contract)
-    assert (found.what, "20.0%" in found.evidence) == ("left_ankle", True)
+    assert (found.what, "20.0% of the answers of left_ankle are missing" in found.evidence) == ("left_ankle", True)
+
+
+def test_the_share_that_is_too_large_is_the_one_that_is_said(contract: PolicyContract) -> None:
+    position = np.tile(contract.default_pose_rad, (100, 1))
+    position[::25] = np.nan
+    (found,) = lost_packets(written(contract, 100, pos_rad=position), contract)
+    assert found.evidence.startswith("4.0% of all answers are missing (")
+    position = np.tile(contract.default_pose_rad, (400, 1))
+    position[:7, 2] = np.nan
+    (found,) = lost_packets(written(contract, 400, pos_rad=position), contract)
+    assert found.evidence.startswith(f"7 steps in a row lack an answer, the policy bears {contract.max_held_steps} (")
 
 
 def test_six_answers_in_a_row_are_too_many(contract: PolicyContract) -> None:
@@ -234,6 +270,10 @@ def test_gravity_must_be_one_long_and_point_down(contract: PolicyContract) -> No
     assert causes(written(contract, gravity_b=1.04 * down), gravity_scale) == []
     (found,) = gravity_scale(written(contract, gravity_b=9.81 * down), contract)
     assert "9.81 long, as if in m/s²" in found.evidence
+    for dead in (0.0 * down, np.where(np.arange(60)[:, None] % 4, down, 0.0)):
+        found = causes(written(contract, gravity_b=dead), *RULES)
+        assert found[0] == "gravity scale"
+        assert "IMU axes" not in found
     for gravity, cause in (((0.0, 0.0, 1.0), "IMU sign"), ((0.0, -1.0, 0.1), "IMU axes")):
         log = written(contract, phase="to pose", gravity_b=np.tile(gravity, (60, 1)))
         assert causes(log, gravity_not_down) == [cause]
@@ -315,6 +355,13 @@ def test_actions_of_another_policy_are_known(sound: RunLog, policy: OnnxPolicy) 
     assert "only 0% of the 300" in found.evidence
 
 
+def test_a_policy_of_other_joints_is_named_by_the_first_that_differs(sound: RunLog, policy: OnnxPolicy) -> None:
+    raw = json.loads(json.dumps(policy.contract.raw))
+    raw["action"]["joint_names"][2] = "left_tibia"
+    (found,) = findings_of_policy(replace(sound, contract=raw), policy)
+    assert found.evidence.startswith("its joint 3 is left_knee, the log's left_tibia; ")
+
+
 # The laws of motion
 
 
@@ -345,6 +392,23 @@ def test_a_leaning_sole_slopes_by_its_ankle(body: MujocoKinematics, contract: Po
     np.testing.assert_allclose(np.abs(slope), np.tile((np.sin(0.1), 0.0), (3, 1)), atol=1e-6)
 
 
+def test_a_reading_that_is_lost_takes_nothing_but_itself(contract: PolicyContract) -> None:
+    time = DT * np.arange(100)
+    pitch, rate = 0.3 * np.sin(3.0 * time), 0.9 * np.cos(3.0 * time)
+    gravity = np.stack((np.sin(pitch), 0.0 * time, -np.cos(pitch)), axis=1)
+    turning = np.stack((0.0 * time, 3.0 * rate, 0.0 * time), axis=1)
+    for broken in (np.nan, np.inf, 0.0):
+        gravity[50] = broken
+        turning[70, 1] = np.nan
+        log = written(contract, 100, gravity_b=gravity, ang_vel_b=turning)
+        assert gyro_factor(log, contract) == pytest.approx(3.0, rel=0.02)
+        assert [found.cause for found in diagnose(log)] == ["gyroscope scale"]
+    gravity[50], pose = np.nan, np.tile(contract.default_pose_rad, (100, 1))
+    motion = Motion(pose, 0.0 * pose, gravity, turning / 3.0, pose, np.arange(100))
+    assert consistency(motion, DT, np.eye(3), np.eye(3)) < 0.01
+    assert consistency(motion, DT, np.eye(3), np.array(Y_WRONG)) > 1.0
+
+
 @given(st.lists(st.floats(-2.0, 2.0), min_size=3, max_size=3))
 def test_what_may_only_push_does_not_pull(wanted: list[float]) -> None:
     """With the unit matrix the solution is each number itself, or 0."""
@@ -362,6 +426,11 @@ def test_guesses_are_all_there_are() -> None:
     assert len({matrix.tobytes() for matrix in axes}) == 48
     assert sum(guess.cause == "joint order" for guess in guesses_of_wiring(("a", "b", "c"))) == 3
     assert sum(guess.cause == "joint direction" for guess in guesses_of_wiring(("a", "b", "c"))) == 3
+    for tilt in guesses_of_tilt():
+        seen = np.linalg.inv(tilt.gravity_from) @ DOWN
+        ways = {"forwards": seen[0], "back": -seen[0], "to the left": seen[1], "to the right": -seen[1]}
+        (way,) = [words for words in ways if tilt.what.endswith(f"leaned {words}")]
+        assert ways[way] == pytest.approx(np.sin(tilt.size))
     assert not Guess(sign=np.ones(3)).is_of_motors
     assert Guess(gain=2.0).is_of_motors
 
@@ -373,6 +442,21 @@ def test_what_follows_from_a_cause_is_not_said() -> None:
     findings = [Finding("latency", "", "", 0.99), Finding("memory", "", "", 0.5), Finding("command", "", "", 1.0)]
     assert [finding.cause for finding in ranked(findings)] == ["command", "memory"]
     assert set(GAIN_OF_GUESS) <= set(CAUSES)
+
+
+def test_what_could_not_be_examined_is_said(contract: PolicyContract) -> None:
+    standing, silent = written(contract, 60), np.full((60, 3), np.nan)
+    for log, said in (
+        (written(contract, 0), "not examined: the log has 0 steps"),
+        (written(contract, 1), "not examined: the log has 1 step,"),
+        (written(contract, phase="limp"), "not examined: the servos are limp throughout the 60 steps"),
+        (changed(standing, phase=np.full(60, 99)), "not examined: none of the 60 steps is in a phase that"),
+        (written(contract, phase="to pose"), "were not examined: 0 steps of standing or walking are too few"),
+        (written(contract, gravity_b=silent), "were not examined: readings of the IMU are missing"),
+    ):
+        (line,) = as_lines(diagnose(log), log)
+        assert said in line
+    assert as_lines(diagnose(standing), standing) == ("nothing found in 60 steps",)
 
 
 def test_the_page_lists_every_cause() -> None:

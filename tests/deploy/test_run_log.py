@@ -1,12 +1,16 @@
 """The log of a run: what is written is read again, damage is said in one line, and no number is made up."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from biped.__main__ import main
 from biped.base.errors import UsageError
 from biped.deploy.run_log import COLUMNS, PHASES, LogWriter, RunLog, new_file
 from tests.deploy.still_robot import StillRobot
@@ -123,3 +127,55 @@ def test_a_log_never_takes_the_place_of_another(tmp_path: Path) -> None:
     first = new_file(None, tmp_path / "logs")
     assert first.parent.is_dir()
     assert first.suffix == ".npz"
+
+
+def damage(change: Callable[[dict[str, Any], dict[str, Any]], object]) -> Callable[[Path], None]:
+    """Return what changes the description and the columns of a log's file."""
+
+    def spoil(path: Path) -> None:
+        with np.load(path) as file:
+            columns: dict[str, Any] = dict(file)
+        meta = json.loads(str(columns.pop("meta")))
+        changed = change(meta, columns)
+        text = json.dumps(meta if changed is None else changed)
+        np.savez(path, meta=np.array(text), **columns)
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda _, __: [1, 2],
+        lambda meta, _: meta.update(contract=None),
+        lambda meta, _: meta.update(contract={}),
+        lambda meta, _: meta.update(contract=[1]),
+        lambda meta, _: meta.pop("contract") and None,
+        lambda meta, _: meta["contract"].pop("robot") and None,
+        lambda meta, _: meta["contract"].update(robot={}),
+        lambda meta, _: meta["contract"].pop("sensors") and None,
+        lambda meta, _: meta["contract"].pop("control") and None,
+        lambda meta, _: meta["contract"]["control"].update(dt_s=0.0),
+        lambda meta, _: meta["contract"]["gait_clock"].update(frequency_hz=0.0),
+        lambda meta, _: meta["contract"]["motors"].update(kp_nm_per_rad=[1.0, 2.0, 3.0]),
+        lambda meta, _: meta["contract"]["motors"].update(stall_torque_nm=[1.0, 2.0, 3.0]),
+        lambda meta, _: meta["contract"]["observation"]["terms"][0].update(width=1000),
+        lambda meta, _: meta.update(about=None),
+        lambda meta, _: meta["about"].update(policy_sha256=7),
+        lambda _, columns: columns.update(vel_rad_s=np.zeros((20, 8), np.float32)),
+        lambda _, columns: columns.update(pos_rad=np.zeros(20, np.float32)),
+        lambda _, columns: columns.update(late_s=np.float32(1.0)),
+        lambda _, columns: columns.update(gravity_b=np.full((20, 3), "down")),
+        lambda _, columns: columns.update(phase=np.zeros(19, np.int32)),
+    ],
+)
+def test_damage_is_one_line_in_every_command(
+    change: Callable[[dict[str, Any], dict[str, Any]], Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a_log(20).save(tmp_path / "a.npz")
+    damage(change)(tmp_path / "a.npz")
+    for command, more in (("diagnose", []), ("replay", []), ("identify", ["--out", str(tmp_path / "new.json")])):
+        assert main([command, str(tmp_path / "a.npz"), *more]) == 2
+        out, line = capsys.readouterr()
+        assert (out, len(line.splitlines())) == ("", 1)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.npz"]

@@ -57,6 +57,15 @@ def test_a_file_that_is_named_counts_with_its_motors(tmp_path: Path) -> None:
         env_of(contract_of(smoke_preset()), STRIDER)
 
 
+def test_a_damaged_contract_is_one_line() -> None:
+    known = contract_of(smoke_preset())
+    for part, key in (("robot", "model_file"), ("control", "physics_substeps"), ("motors", "stall_torque_nm")):
+        damaged = copy.deepcopy(known)
+        del damaged[part][key]
+        with pytest.raises(UsageError, match=f"contract is damaged .*{key}"):
+            env_of(damaged, None)
+
+
 def test_a_robot_that_nobody_knows_is_one_line() -> None:
     known = contract_of(smoke_preset())
     other_model, other_joints = copy.deepcopy(known), copy.deepcopy(known)

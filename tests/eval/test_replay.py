@@ -108,10 +108,26 @@ def spoilt(values: np.ndarray, *rows: int) -> np.ndarray:
             lambda log: replace(log, time_s=np.where(np.arange(10) < 3, log.time_s, log.time_s + 0.02)),
             [(0, 2), (3, 4), (7, 2)],
         ),
+        (lambda log: replace(log, gravity_b=log.gravity_b * (np.arange(10) != 0)[:, None]), [(1, 4), (5, 4)]),
+        (lambda log: replace(log, gravity_b=9.81 * log.gravity_b), []),
+        (lambda log: replace(log, time_s=np.full(10, 3.0)), []),
+        (lambda log: replace(log, time_s=np.where(np.arange(10) < 5, log.time_s, log.time_s - 1.0)), [(0, 4), (5, 4)]),
         (lambda log: replace(log, is_chosen=np.arange(10) >= 6), [(6, 3)]),
         (lambda log: replace(log, is_chosen=np.zeros(10, bool)), []),
     ],
-    ids=["all", "no target", "no position", "no gravity", "a step is missing", "other phases", "none"],
+    ids=[
+        "all",
+        "no target",
+        "no position",
+        "no gravity",
+        "a step is missing",
+        "dead IMU",
+        "m/s2",
+        "clock stands",
+        "clock goes back",
+        "other phases",
+        "none",
+    ],
 )
 def test_windows_leave_out_what_is_not_known(
     spoil: Callable[[Measured], Measured], expected: list[tuple[int, int]]

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from biped.__main__ import main
+from biped.base.errors import MachineError
 from biped.config.randomization import RandomizationConfig
 from biped.config.run import Config
 from biped.config.settings import robot_settings, sized_randomization, with_settings
@@ -17,6 +18,7 @@ from biped.robot.model import model_file
 from biped.sim.identified import actuators, doubts, ranges, table
 from biped.sim.mujoco_hung import PARAMETERS, Excited
 from biped.sim.mujoco_identify import Identified
+from biped.view import identification
 from tests.conftest import ROOT
 from tests.deploy.excited_robot import hidden
 from tests.sim.test_mujoco_identify import logged, two_joints
@@ -143,6 +145,9 @@ def test_the_plot_has_something_on_it(folder: Path) -> None:
     [
         ({"--out": "robot.json"}, "is there already: name another file with --out"),
         ({"--plot": "plot.png"}, "is there already: name another file with --plot"),
+        ({"--out": "none/third.json"}, "--out: there is no folder "),
+        ({"--plot": "none/third.png"}, "--plot: there is no folder "),
+        ({"--out": "third.png", "--plot": "third.png"}, "are the same file"),
         ({"log": "robot.json"}, "is no log of biped_run.py"),
         ({"--robot": ""}, "name its file, --robot"),
     ],
@@ -157,6 +162,46 @@ def test_what_cannot_be_is_one_line_and_nothing_is_written(
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert said in line
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that nobody can write into")
+@pytest.mark.parametrize("flag", ["--out", "--plot"])
+def test_a_folder_that_refuses_files_is_known_before_the_fit(
+    folder: Path, flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = {"--out": str(folder / "third.json"), "--plot": str(folder / "third.png")} | {flag: "/proc/third.png"}
+    flags = [word for pair in places.items() for word in pair]
+    assert main(["identify", str(folder / "log.npz"), "--robot", str(folder / "robot.json"), *flags]) == 1
+    out, err = capsys.readouterr()
+    assert (out, len(err.splitlines())) == ("", 1)
+    assert not (folder / "third.json").exists()
+
+
+def test_a_picture_that_fails_costs_nothing_of_the_result(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise MachineError("no picture")
+
+    monkeypatch.setattr(identification, "identify", lambda *_: found_by_hand())
+    monkeypatch.setattr(identification, "draw_identification", refuse)
+    assert main(words(folder, "fourth.json", "--plot", str(folder / "fourth.png"))) == 1
+    assert "no picture" in capsys.readouterr().err
+    assert (folder / "fourth.json").exists()
+    (folder / "fourth.json").unlink()
+
+
+def test_a_picture_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def half(_: Any, place: Any, **__: Any) -> None:
+        data = b"half a picture"
+        if isinstance(place, Path):
+            place.write_bytes(data)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", half)
+    with pytest.raises(MachineError, match="No space left"):
+        identification.draw_identification(found_by_hand(), tmp_path / "plot.png")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_sections_that_a_robot_file_may_have_are_still_checked(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from biped.base.errors import UsageError
 from biped.config.task import EnvConfig
-from biped.deploy.excitation import excitation
+from biped.deploy.excitation import excitation, largest_step
 from biped.deploy.run_log import RunLog
 from biped.sim.mujoco_hung import PARAMETERS, UNITS
 from biped.sim.mujoco_identify import CONFIDENT, Identified, deviations_of, excited, identify
@@ -107,6 +107,43 @@ def test_a_log_without_enough_excitation_is_refused() -> None:
     log["pos_rad"][:, 1] = np.nan
     with pytest.raises(UsageError, match="joint number 2"):
         excited(log.columns, rows, 0.02)
+
+
+def test_a_log_that_does_not_say_how_the_trunk_hangs_is_refused() -> None:
+    log = logged(two_joints(), hidden(2), 12.0)
+    rows = log.during("exciting")
+    for gravity in (0.0, np.nan, np.inf):
+        with pytest.raises(UsageError, match="how the trunk hangs is unknown"):
+            excited({**log.columns, "gravity_b": np.full_like(log["gravity_b"], gravity)}, rows, 0.02)
+    some = np.where(np.arange(len(rows))[:, None] % 3, log["gravity_b"], 0.0)
+    np.testing.assert_allclose(excited({**log.columns, "gravity_b": some}, rows, 0.02).gravity_b, FACE_DOWN)
+
+
+def test_a_clock_that_does_not_run_is_refused() -> None:
+    log = logged(two_joints(), hidden(2), 12.0)
+    back = log["time_s"].copy()
+    back[300] -= 1.0
+    for time_s in (np.full_like(back, 3.0), np.full_like(back, np.nan), back):
+        with pytest.raises(UsageError, match="clock stands still or goes back"):
+            excited({**log.columns, "time_s": time_s}, log.during("exciting"), 0.02)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.05, 0.01])
+def test_the_last_target_is_the_default_pose_for_weak_motors_too(share: float) -> None:
+    contract = contract_of(two_joints())
+    weak = replace(
+        contract, motors=tuple(replace(m, torque_limit_nm=share * m.torque_limit_nm) for m in contract.motors)
+    )
+    targets = excitation(weak, *limits_of(two_joints()), 12.0)
+    np.testing.assert_allclose(targets[-1], contract.default_pose_rad, atol=1e-6)
+    assert (np.abs(np.diff(targets, axis=0)) <= largest_step(weak) + 2e-6).all()
+    assert share < 1.0 or len(targets) == 600
+
+
+@pytest.mark.parametrize("seconds", [np.nan, np.inf])
+def test_a_length_that_is_no_number_is_refused(seconds: float) -> None:
+    with pytest.raises(UsageError, match="tells too little"):
+        excitation(contract_of(two_joints()), *limits_of(two_joints()), seconds)
 
 
 def test_the_longest_stretch_without_a_gap_counts() -> None:
