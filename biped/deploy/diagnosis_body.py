@@ -114,7 +114,7 @@ class Motion:
         """Cut out of a log what is on the ground and not fallen; None if that is too short."""
         ground = np.flatnonzero(log.during("standing", "walking"))
         gravity = directions(log["gravity_b"])
-        told = np.isfinite(gravity).all(axis=1)
+        told: NDArray[np.bool_] = np.asarray(np.isfinite(gravity).all(axis=1))
         if min(len(ground), told.sum()) < _FEWEST:
             return None
         first, last = ground[0], ground[-1]

@@ -133,7 +133,8 @@ class RunLog:
             raise UsageError(f"{path} is damaged: its description is no mapping")
         if meta.get("format") != FORMAT or meta.get("version") != VERSION:
             raise UsageError(f"{path} is of another version of the project: use that version to read it")
-        contract, about = meta.get("contract"), meta.get("about")
+        contract: Any = meta.get("contract")
+        about: Any = meta.get("about")
         for name, part in (("contract", contract), ("about", about)):
             if not isinstance(part, Mapping):
                 raise UsageError(f"{path} is damaged: it has no {name}")
