@@ -404,7 +404,9 @@ def test_a_reading_that_is_lost_takes_nothing_but_itself(contract: PolicyContrac
         assert gyro_factor(log, contract) == pytest.approx(3.0, rel=0.02)
         assert [found.cause for found in diagnose(log)] == ["gyroscope scale"]
     gravity[50], pose = np.nan, np.tile(contract.default_pose_rad, (100, 1))
-    motion = Motion(pose, 0.0 * pose, np.asarray(gravity, np.float64), np.asarray(turning / 3.0), pose, np.arange(100))
+    motion = Motion(
+        pose, 0.0 * pose, np.asarray(gravity, np.float64), np.asarray(turning / 3.0, np.float64), pose, np.arange(100)
+    )
     assert consistency(motion, DT, np.eye(3), np.eye(3)) < 0.01
     assert consistency(motion, DT, np.eye(3), np.array(Y_WRONG)) > 1.0
 
