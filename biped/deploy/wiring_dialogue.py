@@ -205,8 +205,8 @@ class _Dialogue:
             columns = (draft.ids, draft.directions, draft.zero_ticks)
             for number in [n for column in columns for n in column.values()] + draft.unused_ids:
                 typed(number, int, "a number of it")
-            for low, high in draft.limits_rad.values():
-                typed(low, (int, float), "a limit"), typed(high, (int, float), "a limit")
+            for limit in [limit for low, high in draft.limits_rad.values() for limit in (low, high)]:
+                typed(limit, (int, float), "a limit")
             same = raw["format"] == _DRAFT and raw["joints"] == list(self._contract.joint_names)
             same = same and set(draft.ids.values()) | set(draft.unused_ids) <= set(servos)
         except (UsageError, KeyError, TypeError, ValueError, AttributeError):
