@@ -21,6 +21,7 @@ from biped.env.vec_env import StableBaselinesVecEnv
 from biped.mdp.commands import (
     CommandState,
     advance_commands,
+    asked_and_done,
     command_progress,
     curriculum_progress,
     held,
@@ -260,7 +261,7 @@ class BipedEnv(VectorEnv):
     def _drive(self, actions: Tensor, difficulty: float) -> Drive:
         """Return what the simulator is told in a control step; a function of the running episodes."""
         given, clip = torch.cat((actions, self._command.velocity), dim=1), self.cfg.control.action_clip
-        accepted = torch.linalg.vector_norm(given, ord=torch.inf, dim=1) < torch.inf
+        accepted = torch.linalg.vector_norm(given, dim=1) < torch.inf  # not where one is NaN
         actions = torch.where(accepted[:, None], actions.clamp(-clip, clip), 0.0)
         push = self._randomizer.push(self._state, difficulty)
         return Drive(actions, accepted, self._randomizer.joint_targets(actions), *push)
@@ -274,12 +275,12 @@ class BipedEnv(VectorEnv):
         self._phase = advance_phase(self._phase, cfg.gait.frequency_hz, dt_s)
         self._steps, self._events = advance_steps(self._steps, state.foot_force_n, dt_s, cfg.gait)
         ends = check_terminations(state, self._episode_steps, self._max_episode_steps, cfg.termination)
-        command, velocity = self._command.velocity, state.walking_velocity_b
-        progress = command_progress(command, velocity, cfg.command)
+        velocities = asked_and_done(self._command.velocity, state)
+        progress = command_progress(velocities, cfg.command)
         rewards, shares = compute_rewards(
             RewardInputs(
                 state=state,
-                command=command,
+                command=self._command.velocity,
                 action=actions,
                 previous_action=self._previous_action,
                 swing=swing_height(self._phase, cfg.gait.swing_share),
@@ -288,7 +289,7 @@ class BipedEnv(VectorEnv):
                 fell=ends.fell,
                 moving=moving,
                 progress=progress,
-                following=follow(command, velocity, self._rewards),
+                following=follow(velocities, self._rewards),
                 deviation_rad=deviation(state.joint_pos_rad, self._rewards),
             ),
             self._rewards,
@@ -327,9 +328,8 @@ class BipedEnv(VectorEnv):
         draws, start = self._starts.draw(), None
         if not nowhere or self._randomizer.draws_to_begin:
             start = self._begin_with(draws, mask, difficulty)
-        cfg = self.cfg
         self._command, self._moving = advance_commands(
-            self._command, cfg.sim.control_dt_s, cfg.command, self._generator, command_share
+            self._command, self.cfg.sim.control_dt_s, self.cfg.command, self._generator, command_share
         )
         return start
 

@@ -32,7 +32,7 @@ class Drive:
     actions: Tensor
     """Clipped actions, (num_envs, num_joints)."""
     accepted: Tensor
-    """Where action and command are finite, (num_envs,), bool."""
+    """Where action and command are finite, and their squares too, (num_envs,), bool."""
     joint_targets_rad: Tensor
     """(num_envs, num_joints), rad."""
     force_w: Tensor | None

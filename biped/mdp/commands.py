@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from biped.config.task import CommandConfig
+from biped.robot.state import BipedState
 
 
 @dataclass(frozen=True)
@@ -127,12 +128,22 @@ def is_moving(velocity: Tensor, cfg: CommandConfig) -> Tensor:
     return command_speed(velocity, cfg) >= cfg.moving_threshold_m_s
 
 
-def command_progress(velocity: Tensor, achieved: Tensor, cfg: CommandConfig) -> Tensor:
+def asked_and_done(command: Tensor, state: BipedState) -> Tensor:
+    """Return commands (num_envs, 3) and beside them what the robots do, (num_envs, 2, 3): m/s, m/s, rad/s."""
+    done = state.base_lin_vel_b[:, :2], state.base_ang_vel_b[:, 2:]
+    return torch.cat((command, *done), dim=1).unflatten(1, (2, 3))
+
+
+def command_progress(velocities: Tensor, cfg: CommandConfig) -> Tensor:
     """Return the share of the command that the robot's velocity achieves, (num_envs,).
 
-    The projection of the achieved velocity (num_envs, 3) on the commanded one, divided by the size of the command: 1 if
-    the robot follows it, 0 at rest, negative if the robot moves the other way; 0 for a zero command.
+    The projection of the achieved velocity on the commanded one, divided by the size of the command: 1 if the robot
+    follows it, 0 at rest, negative if the robot moves the other way; 0 for a zero command.
+
+    Args:
+        velocities: the commanded one and the achieved one, (num_envs, 2, 3); see `asked_and_done`.
+        cfg: the lever of turning.
     """
-    speeds = torch.stack((velocity, achieved)) * _levers(cfg, velocity.device)
-    wanted_squared, along = (speeds * speeds[0]).sum(dim=-1)
+    speeds = velocities * _levers(cfg, velocities.device)
+    wanted_squared, along = (speeds * speeds[:, :1]).sum(dim=2).unbind(dim=1)
     return along / wanted_squared.clamp_min(1e-6)

@@ -78,6 +78,8 @@ class RewardModel:
     """How many joints the gait swings."""
     minus_velocity_scales: Tensor
     """Minus the error of each commanded velocity that earns 1/e of the reward, (3,): m/s, m/s, rad/s."""
+    target_height_m: Tensor
+    """Height of the base that `height_maintenance` asks for, ()."""
     prices: Tensor
     """Weight of each active term for one control step, (num_active_terms,)."""
 
@@ -107,6 +109,7 @@ class RewardModel:
                 device=device,
                 dtype=torch.float32,
             ),
+            target_height_m=torch.tensor(cfg.reward.target_height_m, device=device, dtype=torch.float32),
             prices=torch.tensor(
                 [getattr(cfg.reward.weights, name) * cfg.sim.control_dt_s for name in active_terms(cfg.reward.weights)],
                 device=device,
@@ -119,12 +122,14 @@ RewardTerm = Callable[[RewardInputs, RewardModel], Tensor]
 """Maps a control step to the term's rate, (num_envs,)."""
 
 
-def follow(command: Tensor, velocity: Tensor, model: RewardModel) -> Tensor:
+def follow(velocities: Tensor, model: RewardModel) -> Tensor:
     """exp(-|error| / scale) of each commanded velocity, (num_envs, 3): 1 when the command is met.
 
-    The usual exp(-error² / width) is flat both near the command and far from it; this function is not.
+    The usual exp(-error² / width) is flat both near the command and far from it; this function is not. `velocities` are
+    the commanded and the achieved ones, (num_envs, 2, 3); see `commands.asked_and_done`.
     """
-    return torch.exp((command - velocity).abs() / model.minus_velocity_scales)
+    wanted, achieved = velocities.unbind(dim=1)
+    return torch.exp((wanted - achieved).abs() / model.minus_velocity_scales)
 
 
 def deviation(joint_pos_rad: Tensor, model: RewardModel) -> Tensor:
@@ -201,7 +206,8 @@ def standing_still(inputs: RewardInputs, _: RewardModel) -> Tensor:
 
 def height_maintenance(inputs: RewardInputs, model: RewardModel) -> Tensor:
     """Squared deviation of the base height from its target, m²."""
-    return (inputs.state.base_height_m - model.cfg.reward.target_height_m).square()
+    height = inputs.state.base_height_m
+    return mse_loss(height, model.target_height_m.expand_as(height), reduction="none")
 
 
 def torso_stability(inputs: RewardInputs, model: RewardModel) -> Tensor:
@@ -222,7 +228,7 @@ def action_rate(inputs: RewardInputs, _: RewardModel) -> Tensor:
 
 def similar_to_default(inputs: RewardInputs, model: RewardModel) -> Tensor:
     """Sum of |deviation| from the default pose over the joints that the gait does not swing, rad."""
-    return torch.linalg.vector_norm(inputs.deviation_rad[:, model.num_swung :], ord=1, dim=1)
+    return inputs.deviation_rad[:, model.num_swung :].abs().sum(dim=1)
 
 
 def feet_apart(inputs: RewardInputs, model: RewardModel) -> Tensor:
@@ -246,7 +252,7 @@ def actuator_constraint(inputs: RewardInputs, model: RewardModel) -> Tensor:
     """Sum of the torques beyond each motor's torque-speed envelope, N·m; see `biped.robot.actuators`."""
     torque = inputs.state.joint_torque_nm
     low, high = torque_range(inputs.state.joint_vel_rad_s, model.motors)
-    return torch.linalg.vector_norm(torque - torque.clamp(low, high), ord=1, dim=1)
+    return (torque - torque.clamp(low, high)).abs().sum(dim=1)
 
 
 def fall_penalty(inputs: RewardInputs, model: RewardModel) -> Tensor:

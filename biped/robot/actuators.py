@@ -76,16 +76,16 @@ class Motors:
     def envelope(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The torque-speed envelope, for torques of both directions: with the joint's axis, and against it.
 
-        Torque at standstill (num_joints, 2), N·m; what is lost per speed (num_joints, 1), N·m·s/rad; and the bounds
-        of what is left (num_joints, 2) each, N·m.
+        Torque at standstill (2, num_joints), N·m; what is lost per speed (num_joints,), N·m·s/rad; and the bounds of
+        what is left (2, num_joints) each, N·m.
         """
         stall, largest = self.stall_torque_nm, torch.minimum(self.stall_torque_nm, self.effort_limit_nm)
         none = torch.zeros_like(largest)
         return (
-            torch.stack((stall, -stall), dim=-1),
-            (stall / self.velocity_limit_rad_s)[..., None],
-            torch.stack((none, -largest), dim=-1),
-            torch.stack((largest, none), dim=-1),
+            torch.stack((stall, -stall)),
+            stall / self.velocity_limit_rad_s,
+            torch.stack((none, -largest)),
+            torch.stack((largest, none)),
         )
 
     def of(self, joint: int) -> "Motors":
@@ -104,8 +104,9 @@ def torque_range(vel_rad_s: Tensor, motors: Motors) -> tuple[Tensor, Tensor]:
         motors: limits of each joint.
     """
     stall_nm, lost_per_speed, least_nm, most_nm = motors.envelope
-    at_speed_nm = torch.addcmul(stall_nm, vel_rad_s[..., None], lost_per_speed, value=-1.0)
-    high_nm, low_nm = torch.clamp(at_speed_nm, least_nm, most_nm).unbind(dim=-1)
+    both = (2, *[1] * (vel_rad_s.dim() - lost_per_speed.dim()), *lost_per_speed.shape)
+    at_speed_nm = torch.addcmul(stall_nm.view(both), vel_rad_s, lost_per_speed, value=-1.0)
+    high_nm, low_nm = torch.clamp(at_speed_nm, least_nm.view(both), most_nm.view(both))
     return low_nm, high_nm
 
 

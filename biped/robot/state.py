@@ -5,7 +5,6 @@ the base to the world.
 """
 
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -44,11 +43,6 @@ class BipedState:
     """Vertical contact force on each foot, upward positive, (num_envs, 2), N."""
     error: Tensor
     """True where the solver failed or a value is not finite, (num_envs,), bool."""
-
-    @cached_property
-    def walking_velocity_b(self) -> Tensor:
-        """What commands are about: velocity forward and to the left, and yaw rate, (num_envs, 3), m/s, m/s, rad/s."""
-        return torch.cat((self.base_lin_vel_b[:, :2], self.base_ang_vel_b[:, 2:]), dim=1)
 
     @property
     def base_height_m(self) -> Tensor:

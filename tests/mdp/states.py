@@ -6,7 +6,7 @@ import torch
 
 from biped.config.randomization import RandomizationConfig
 from biped.config.task import EnvConfig
-from biped.mdp.commands import command_progress
+from biped.mdp.commands import asked_and_done, command_progress
 from biped.mdp.gait import StepEvents, swing_height
 from biped.mdp.observations import ObservationInputs
 from biped.mdp.randomization import sample_dynamics
@@ -60,11 +60,11 @@ def standing_inputs(
         deviation_rad=torch.zeros(1, joints),
     )
     changed = replace(inputs, **changes)
-    velocity = changed.state.walking_velocity_b
+    velocities = asked_and_done(changed.command, changed.state)
     return replace(
         changed,
-        progress=command_progress(changed.command, velocity, CONFIG.command),
-        following=follow(changed.command, velocity, MODEL),
+        progress=command_progress(velocities, CONFIG.command),
+        following=follow(velocities, MODEL),
         deviation_rad=deviation(changed.state.joint_pos_rad, MODEL),
     )
 

@@ -122,4 +122,6 @@ def test_commands_widen_after_a_rollout_that_tracked_well_up_to_everything() -> 
 def test_progress_is_the_share_of_the_command_that_is_made_good() -> None:
     wanted = torch.tensor([[0.4, 0.0, 0.0]] * 4 + [[0.0, 0.0, 0.0]])
     got = torch.tensor([[0.4, 0, 0], [0.2, 0.5, 0], [0.0, 0.0, 3.0], [-0.4, 0, 0], [0.4, 0, 0]])
-    torch.testing.assert_close(command_progress(wanted, got, CFG), torch.tensor([1.0, 0.5, 0.0, -1.0, 0.0]))
+    torch.testing.assert_close(
+        command_progress(torch.stack((wanted, got), dim=1), CFG), torch.tensor([1.0, 0.5, 0.0, -1.0, 0.0])
+    )
