@@ -23,6 +23,7 @@ from biped.deploy.diagnosis_guesses import (
 from biped.deploy.diagnosis_log import RULES, Finding, directions
 from biped.deploy.diagnosis_policy import Policy, findings_of_policy
 from biped.deploy.run_log import PHASES, UNDER_TORQUE, RunLog
+from biped.deploy.safety import tilt_of
 
 
 @dataclass(frozen=True)
@@ -178,9 +179,16 @@ def findings_of_physics(log: RunLog, contract: PolicyContract, body: Body) -> It
     elif is_clear and is_explained and not is_latency:
         what = best.what + "".join(f", or else {other.cause} of {other.what}" for other in others)
         yield Finding(best.cause, what, _evidence(best, plain, misfit), 1.0 - misfit / plain)
-    elif min(plain, misfit) >= FITS:
+    elif min(plain, misfit) >= FITS and has_fallen(log, contract):
         text = f"misfit with the laws of motion {plain:.2f}, and {misfit:.2f} with the best guess"
         yield Finding("unknown", "", text, 0.1)
+
+
+def has_fallen(log: RunLog, contract: PolicyContract) -> bool:
+    """Return whether the robot was falling at the end: one that walks on has no fault that needs a name."""
+    gravity_b = log["gravity_b"].astype(float)
+    seen = gravity_b[np.isfinite(gravity_b).all(axis=1)]
+    return bool(len(seen)) and tilt_of(seen[-1]) > 0.5 * contract.max_tilt_rad
 
 
 def _preferred(tried: list[tuple[float, Guess]]) -> tuple[float, Guess, list[Guess]]:

@@ -133,7 +133,7 @@ def obstacles(
     if (hot := joints.temperature_c.max()) >= limits.max_temperature_c:
         yield f"{names[joints.temperature_c.argmax()]} is at {hot:.0f} °C: let it cool"
     yield from _imu_obstacles(limits, imu)
-    if (slow := float(np.quantile(read_s, 0.95))) > limits.max_read_share * contract.dt_s:
+    if (slow := float(np.quantile(read_s, 0.75))) > limits.max_read_share * contract.dt_s:
         yield (
             f"reading takes {1e3 * slow:.1f} ms of a step's {1e3 * contract.dt_s:.0f} ms: raise the servos' baud rate, "
             "lower their return delay, and set the port's latency timer to 1 ms"

@@ -15,7 +15,7 @@ from biped.deploy import dynamixel as dxl
 from biped.deploy.dynamixel import Register
 from biped.deploy.hardware import BusError
 
-PATIENCE_S, CALM_S = 0.003, 0.02
+PATIENCE_S, CALM_S = 0.005, 0.02
 """How long an answer may be late within a control step, and outside of one, its time on the wire not counted (s)."""
 BLOCK_ADDRESS = dxl.PRESENT_CURRENT.address
 BLOCK_SIZE = dxl.PRESENT_TEMPERATURE.address + dxl.PRESENT_TEMPERATURE.size - BLOCK_ADDRESS

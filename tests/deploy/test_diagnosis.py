@@ -16,7 +16,7 @@ from biped.config.randomization import RandomizationConfig
 from biped.config.task import EnvConfig
 from biped.deploy.contract_file import PolicyContract
 from biped.deploy.controller import OnnxPolicy
-from biped.deploy.diagnosis import CAUSES, GAIN_OF_GUESS, as_lines, diagnose, ranked
+from biped.deploy.diagnosis import CAUSES, GAIN_OF_GUESS, as_lines, diagnose, has_fallen, ranked
 from biped.deploy.diagnosis_body import Guess, Motion, not_negative, played, slopes
 from biped.deploy.diagnosis_guesses import consistency, guesses_of_tilt, guesses_of_wiring, signed_axes
 from biped.deploy.diagnosis_log import (
@@ -499,3 +499,12 @@ def test_another_robot_is_refused(contract: PolicyContract, tmp_path: Path) -> N
     written(contract).save(tmp_path / "run.npz")
     strider = str(ROOT / "assets" / "strider" / "robot.json")
     assert main(["diagnose", str(tmp_path / "run.npz"), "--robot", strider]) == 2
+
+
+def test_a_robot_that_walks_on_has_no_fault_without_a_name(sound: RunLog, contract: PolicyContract) -> None:
+    assert not has_fallen(sound, contract)
+    gravity_b = sound["gravity_b"].copy()
+    gravity_b[-1] = (np.sin(0.5), 0.0, -np.cos(0.5))
+    assert has_fallen(changed(sound, gravity_b=gravity_b), contract)
+    gravity_b[-1] = np.nan
+    assert not has_fallen(changed(sound, gravity_b=gravity_b), contract)

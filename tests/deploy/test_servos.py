@@ -298,7 +298,7 @@ def test_patience_is_short(shared: tuple[SimulatedRobot, Wiring]) -> None:
             begin = time.perf_counter()
             assert not servos.read().answered.any()
             times.append(time.perf_counter() - begin)
-    # 3 ms, and 1.5 ms that packets of four servos take at 1 Mbit/s; ROBOTIS' own would be 34 ms.
+    # 5 ms, and 1.5 ms that packets of four servos take at 1 Mbit/s; ROBOTIS' own would be 34 ms.
     assert min(times) < 0.015
 
 
