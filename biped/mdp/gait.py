@@ -235,5 +235,5 @@ def advance_steps(state: StepState, force_n: Tensor, dt_s: float, cfg: GaitConfi
 @cache
 def _feet(device: torch.device) -> tuple[Tensor, Tensor]:
     """Return the index of each foot, and that of the other one, (2,) each, int64."""
-    feet = torch.arange(2, device=device)
+    feet = torch.arange(2, device=device, dtype=torch.int64)
     return feet, feet.flip(0)

@@ -80,6 +80,8 @@ class RewardModel:
     """Minus the error of each commanded velocity that earns 1/e of the reward, (3,): m/s, m/s, rad/s."""
     target_height_m: Tensor
     """Height of the base that `height_maintenance` asks for, ()."""
+    steps_per_s: Tensor
+    """Control steps per second, (): a tensor, since a truth value times a number has whatever type is the default."""
     prices: Tensor
     """Weight of each active term for one control step, (num_active_terms,)."""
 
@@ -110,6 +112,7 @@ class RewardModel:
                 dtype=torch.float32,
             ),
             target_height_m=torch.tensor(cfg.reward.target_height_m, device=device, dtype=torch.float32),
+            steps_per_s=torch.tensor(1.0 / cfg.sim.control_dt_s, device=device, dtype=torch.float32),
             prices=torch.tensor(
                 [getattr(cfg.reward.weights, name) * cfg.sim.control_dt_s for name in active_terms(cfg.reward.weights)],
                 device=device,
@@ -257,7 +260,7 @@ def actuator_constraint(inputs: RewardInputs, model: RewardModel) -> Tensor:
 
 def fall_penalty(inputs: RewardInputs, model: RewardModel) -> Tensor:
     """1 per fall, at the step that ends the episode."""
-    return inputs.fell / model.cfg.sim.control_dt_s
+    return inputs.fell * model.steps_per_s
 
 
 def terms_of(weights: type[RewardWeights], functions: Mapping[str, Any]) -> Mapping[str, RewardTerm]:
