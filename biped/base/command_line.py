@@ -69,21 +69,6 @@ def whole_or_none(text: str) -> int:
     return _whole(text, 0, "of at least 0")
 
 
-def positive_number(text: str) -> float:
-    """Read a number above 0.
-
-    Raises:
-        argparse.ArgumentTypeError: it is not one.
-    """
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0.0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return value
-
-
 def _whole(text: str, least: int, rule: str) -> int:
     try:
         value = float(text) if "e" in text.lower() else int(text)
@@ -100,13 +85,16 @@ def finite_number(text: str) -> float:
     Raises:
         argparse.ArgumentTypeError: it is not one.
     """
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
-    return value
+    return _number(text, "a number", lambda _: True)
+
+
+def positive_number(text: str) -> float:
+    """Read a number above 0.
+
+    Raises:
+        argparse.ArgumentTypeError: it is not one.
+    """
+    return _number(text, "a number above 0", lambda value: value > 0.0)
 
 
 def share(text: str) -> float:
@@ -115,9 +103,16 @@ def share(text: str) -> float:
     Raises:
         argparse.ArgumentTypeError: it is not one.
     """
-    value = finite_number(text)
-    if not 0.0 <= value <= 1.0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to 1")
+    return _number(text, "a share from 0 to 1", lambda value: 0.0 <= value <= 1.0)
+
+
+def _number(text: str, what: str, is_one: Callable[[float], bool]) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and is_one(value)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
     return value
 
 

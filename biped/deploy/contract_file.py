@@ -19,8 +19,6 @@ FORMAT, VERSION = "biped-policy-contract", 2
 """Name and version of the JSON format; the version rises when a field changes its meaning or is removed."""
 METADATA_KEY = "contract"
 """Key of the JSON in the ONNX file's metadata."""
-OBSERVABLE = ("imu", "joint encoders", "foot switches", "controller")
-"""Sensors that this runtime knows how to read."""
 
 _DAMAGE = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RecursionError)
 """What reading a JSON of the wrong shape raises; the last two: numbers without end, and lists within lists."""
@@ -125,11 +123,6 @@ class PolicyContract:
     def default_pose_rad(self) -> Array:
         """The default pose, (num_joints,), rad."""
         return np.array([motor.default_rad for motor in self.motors])
-
-    @property
-    def needs_foot_switches(self) -> bool:
-        """Whether the policy observes switches under the feet."""
-        return "foot switches" in self.raw["sensors"]["needed"]
 
     @classmethod
     def of(cls, raw: Mapping[str, Any], sha256: str = "") -> "PolicyContract":

@@ -85,7 +85,7 @@ class DynamixelServos:
         """
         self._contract, self._wiring = contract, wiring.ordered(contract.joint_names)
         self._watchdog = max(1, min(127, round(watchdog_s / dxl.WATCHDOG_UNIT_S)))
-        self._patience_s = (self._watchdog - 0.5) * dxl.WATCHDOG_UNIT_S
+        self._longest_silence_s = (self._watchdog - 0.5) * dxl.WATCHDOG_UNIT_S
         self._ids = self._wiring.ids
         self._names = dict(zip(self._ids, contract.joint_names, strict=True))
         self._bus = DynamixelBus(wiring.port, wiring.baud, patience_s)
@@ -155,7 +155,7 @@ class DynamixelServos:
             BusError: the device is gone.
         """
         ticks = self._wiring.to_ticks(targets_rad)
-        if self._is_stiff and self._bus.longest_silence_s > self._patience_s:
+        if self._is_stiff and self._bus.longest_silence_s > self._longest_silence_s:
             self._arm_watchdogs()
         self._bus.write_all(dxl.GOAL_POSITION, dict(zip(self._ids, ticks.tolist(), strict=True)))
 
@@ -206,7 +206,7 @@ class DynamixelServos:
         self.warnings, self._is_stiff = tuple(warnings), True
         self.wiring = replace(self._wiring, joints=tuple(used))
         self._heard_s = dict.fromkeys(self._ids, time.monotonic())
-        self._silent: set[int] = set()
+        self._silent = set()
 
     def _gains(self, index: int, voltage_v: float) -> Registers:
         """Return the gains of one servo: those of the wiring, where it has some, else the contract's, converted."""
@@ -326,7 +326,7 @@ class DynamixelServos:
             BusError: one has started anew.
         """
         now = time.monotonic()
-        back = [servo for servo in blocks if now - self._heard_s[servo] > self._patience_s]
+        back = [servo for servo in blocks if now - self._heard_s[servo] > self._longest_silence_s]
         self._heard_s.update({servo: now for servo in blocks if servo not in back or not self._is_stiff})
         for servo in back if self._is_stiff else ():
             try:

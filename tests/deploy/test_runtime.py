@@ -13,10 +13,6 @@ from biped.deploy.runtime import ENDED, POSE_RATE_RAD_S, Body, Deadlines, Outcom
 from tests.deploy.still_robot import ImuOf, StillRobot
 
 
-def walking_robot() -> StillRobot:
-    return StillRobot()
-
-
 def phases(log: RunLog) -> list[str]:
     """The phases that a run went through, each once, in order."""
     seen = [PHASES[index] for index in log["phase"]]
@@ -24,7 +20,7 @@ def phases(log: RunLog) -> list[str]:
 
 
 def test_a_run_is_limp_then_goes_to_the_pose_then_walks_and_ends_limp() -> None:
-    robot = walking_robot()
+    robot = StillRobot()
     outcome = robot.runtime().run(seconds=2.0)
     assert outcome.is_safe
     assert outcome.ended == "ended after 2 s"
@@ -34,14 +30,14 @@ def test_a_run_is_limp_then_goes_to_the_pose_then_walks_and_ends_limp() -> None:
 
 
 def test_steps_are_twenty_milliseconds_apart_though_each_takes_time() -> None:
-    robot = walking_robot()
+    robot = StillRobot()
     log = robot.runtime().run(seconds=3.0).log
     walking = log["time_s"][log.during("walking")]
     np.testing.assert_allclose(np.diff(walking), 0.02, atol=1e-9)
 
 
 def test_the_way_to_the_pose_is_no_faster_than_its_rate_and_ends_there() -> None:
-    robot = walking_robot()
+    robot = StillRobot()
     robot.runtime().run(seconds=0.1)
     to_pose = np.array([target for _, target in robot.sent[:-5]])
     steps = np.abs(np.diff(to_pose, axis=0)).max()
@@ -51,7 +47,7 @@ def test_the_way_to_the_pose_is_no_faster_than_its_rate_and_ends_there() -> None
 
 
 def test_nothing_is_stiff_or_sent_before_the_key_is_held() -> None:
-    robot = walking_robot()
+    robot = StillRobot()
     robot.is_held = False
     robot.after(5.0, lambda: os.kill(os.getpid(), signal.SIGINT))
     outcome = robot.runtime().run()
@@ -63,7 +59,7 @@ def test_nothing_is_stiff_or_sent_before_the_key_is_held() -> None:
 
 
 def test_letting_go_of_the_key_stops_the_way_to_the_pose_and_makes_a_walking_robot_stand() -> None:
-    robot = walking_robot()
+    robot = StillRobot()
     robot.after(1.2, lambda: setattr(robot, "is_held", False))
     robot.after(2.2, lambda: setattr(robot, "is_held", True))
     robot.after(4.0, lambda: setattr(robot, "is_held", False))
@@ -94,7 +90,7 @@ def faults() -> dict[str, tuple[Callable[[StillRobot], object], str]]:
 
 @pytest.mark.parametrize("name", faults())
 def test_every_fault_is_limp_within_a_tenth_of_a_second_and_says_why(name: str) -> None:
-    robot, when_s = walking_robot(), []
+    robot, when_s = StillRobot(), []
     cause, reason = faults()[name]
 
     def happen() -> None:
@@ -114,7 +110,7 @@ def test_every_fault_is_limp_within_a_tenth_of_a_second_and_says_why(name: str) 
 
 
 def test_a_current_that_lasts_stops_the_robot_within_a_tenth_of_a_second_of_being_too_much() -> None:
-    robot = walking_robot()
+    robot = StillRobot()
     robot.after(5.0, lambda: setattr(robot, "current_a", 2.4))
     outcome = robot.runtime(current_window_s=0.05).run(seconds=20.0)
     # A servo that is held draws 2.3 A at 12 V; four fifths of that are 1.84 A.
@@ -123,7 +119,7 @@ def test_a_current_that_lasts_stops_the_robot_within_a_tenth_of_a_second_of_bein
 
 
 def test_a_reading_lost_now_and_then_stops_nothing() -> None:
-    robot = walking_robot()
+    robot = StillRobot()
     for k in range(40):
         robot.after(3.0 + 0.1 * k, lambda: robot.silent.fill(True))
         robot.after(3.05 + 0.1 * k, lambda: robot.silent.fill(False))
@@ -136,7 +132,7 @@ def test_a_reading_lost_now_and_then_stops_nothing() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_end_limp_with_the_log_and_leave_the_handlers_as_they_were(number: signal.Signals) -> None:
-    robot, before = walking_robot(), signal.getsignal(number)
+    robot, before = StillRobot(), signal.getsignal(number)
     robot.after(4.0, lambda: os.kill(os.getpid(), number))
     outcome = robot.runtime().run()
     assert outcome.is_safe
@@ -147,7 +143,7 @@ def test_signals_end_limp_with_the_log_and_leave_the_handlers_as_they_were(numbe
 
 
 def test_a_fault_of_the_program_is_limp_in_one_line_and_keeps_the_log() -> None:
-    robot = walking_robot()
+    robot = StillRobot()
 
     def break_it() -> None:
         raise ZeroDivisionError("by nothing")
@@ -162,7 +158,7 @@ def test_a_fault_of_the_program_is_limp_in_one_line_and_keeps_the_log() -> None:
 
 
 def test_a_key_that_is_still_held_does_not_start_the_policy_in_somebodys_hands() -> None:
-    robot = walking_robot()
+    robot = StillRobot()
     robot.is_person = True
     robot.after(6.0, lambda: setattr(robot, "is_held", False))
     robot.after(8.0, lambda: setattr(robot, "is_held", True))
@@ -179,7 +175,7 @@ def test_a_key_that_is_still_held_does_not_start_the_policy_in_somebodys_hands()
 
 
 def test_a_servo_that_is_silent_as_the_key_is_pressed_does_not_jump() -> None:
-    robot = walking_robot()
+    robot = StillRobot()
     robot.is_held = False
     robot.pos_rad = robot.controller.contract.default_pose_rad + 0.5
 
@@ -195,7 +191,7 @@ def test_a_servo_that_is_silent_as_the_key_is_pressed_does_not_jump() -> None:
 
 
 def test_a_joint_that_moved_while_the_servos_were_switched_on_is_not_snapped_back() -> None:
-    robot = walking_robot()
+    robot = StillRobot()
     stiffen = robot.stiffen
 
     def move_and_stiffen() -> None:
@@ -209,7 +205,7 @@ def test_a_joint_that_moved_while_the_servos_were_switched_on_is_not_snapped_bac
 
 
 def test_a_robot_that_was_moved_or_got_warm_after_the_check_does_not_start() -> None:
-    robot = walking_robot()
+    robot = StillRobot()
     robot.is_held = False
     robot.after(20.0, lambda: setattr(robot, "pos_rad", robot.pos_rad + 1.0))
     robot.after(25.0, lambda: setattr(robot, "is_held", True))
@@ -222,7 +218,7 @@ def test_a_robot_that_was_moved_or_got_warm_after_the_check_does_not_start() -> 
 
 def test_an_imu_without_numbers_stops_the_robot_in_every_phase() -> None:
     for after_s in (1.3, 5.0):
-        robot = walking_robot()
+        robot = StillRobot()
         robot.after(after_s, lambda robot=robot: setattr(robot, "gravity_b", np.full(3, np.nan)))
         outcome = robot.runtime().run(seconds=9.0)
         assert "nothing that is a number for 6 steps" in outcome.ended
@@ -230,7 +226,7 @@ def test_an_imu_without_numbers_stops_the_robot_in_every_phase() -> None:
 
 
 def test_signals_while_it_goes_limp_or_saves_are_waited_out() -> None:
-    robot, kept = walking_robot(), []
+    robot, kept = StillRobot(), []
     go_limp = robot.go_limp
 
     def hurried() -> None:
@@ -252,7 +248,7 @@ def test_signals_while_it_goes_limp_or_saves_are_waited_out() -> None:
 
 
 def test_a_terminal_that_has_gone_does_not_end_a_run() -> None:
-    robot = walking_robot()
+    robot = StillRobot()
 
     def gone(_: str) -> None:
         raise BrokenPipeError
@@ -271,7 +267,7 @@ def test_a_terminal_that_has_gone_does_not_end_a_run() -> None:
 
 
 def test_targets_are_logged_as_they_are_sent_within_the_limits() -> None:
-    robot = walking_robot()
+    robot = StillRobot()
     pose = robot.controller.contract.default_pose_rad
     targets = pose + np.linspace(0.0, 0.5, 60)[:, None]
     log = robot.runtime(upper_rad=pose + 0.25).run(excitation=targets).log
@@ -281,13 +277,13 @@ def test_targets_are_logged_as_they_are_sent_within_the_limits() -> None:
 
 
 def test_a_default_pose_outside_of_the_limits_is_refused() -> None:
-    robot = walking_robot()
+    robot = StillRobot()
     with pytest.raises(UsageError, match=r"^the default pose has left_knee at \+0\.70 rad, outside"):
         robot.runtime(upper_rad=np.full(9, 0.5))
 
 
 def test_heat_lets_the_robot_crouch_first_if_that_is_wished() -> None:
-    robot = walking_robot()
+    robot = StillRobot()
     robot.after(5.0, lambda: setattr(robot, "temperature_c", 75.0))
     outcome = robot.runtime(crouches=True).run()
     assert not outcome.is_safe
@@ -302,7 +298,7 @@ def test_a_crouch_ends_at_once_on_a_signal_and_on_a_fall() -> None:
         lambda _: os.kill(os.getpid(), signal.SIGINT),
         lambda robot: setattr(robot, "gravity_b", np.array((1.0, 0.0, 0.0))),
     ):
-        robot = walking_robot()
+        robot = StillRobot()
         robot.after(5.0, lambda robot=robot: setattr(robot, "temperature_c", 75.0))
         robot.after(5.3, lambda robot=robot, change=change: change(robot))
         robot.runtime(crouches=True).run()
@@ -310,14 +306,14 @@ def test_a_crouch_ends_at_once_on_a_signal_and_on_a_fall() -> None:
 
 
 def test_no_crouch_on_the_way_to_the_pose() -> None:
-    robot = walking_robot()
+    robot = StillRobot()
     robot.after(1.3, lambda: setattr(robot, "temperature_c", 75.0))
     outcome = robot.runtime(crouches=True).run()
     assert "crouching" not in phases(outcome.log)
 
 
 def test_what_is_wrong_at_the_start_is_all_said_and_nothing_moves() -> None:
-    robot = walking_robot()
+    robot = StillRobot()
     robot.voltage_v, robot.temperature_c = 9.0, 80.0
     outcome = robot.runtime().run()
     assert not outcome.is_safe
@@ -330,13 +326,13 @@ def test_what_is_wrong_at_the_start_is_all_said_and_nothing_moves() -> None:
 
 
 def test_an_excitation_is_played_as_given_and_ends_where_the_key_is_let_go() -> None:
-    robot = walking_robot()
+    robot = StillRobot()
     targets = robot.controller.contract.default_pose_rad + 0.1 * np.sin(np.arange(200)[:, None] * np.ones(9) / 7.0)
     outcome = robot.runtime().run(excitation=targets)
     assert outcome.is_safe
     assert outcome.ended == "the excitation is complete"
     np.testing.assert_allclose(outcome.log["target_rad"][outcome.log.during("exciting")], targets, atol=1e-6)
-    robot = walking_robot()
+    robot = StillRobot()
     robot.after(4.0, lambda: setattr(robot, "is_held", False))
     outcome = robot.runtime().run(excitation=targets)
     assert outcome.ended == "the key was let go"
