@@ -157,9 +157,9 @@ def rendered(template: Path, **values: Any) -> bytes:
     Raises:
         OSError: the template cannot be read.
     """
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    style = STYLE.read_text(encoding="utf-8")
-    page = environment.from_string(template.read_text(encoding="utf-8")).render(style=style, **values)
+    folder = jinja2.FileSystemLoader(template.parent)
+    environment = jinja2.Environment(loader=folder, autoescape=True, undefined=jinja2.StrictUndefined)
+    page = environment.get_template(template.name).render(style=STYLE.read_text(encoding="utf-8"), **values)
     return page.encode(errors="replace")  # file names may not encode
 
 
