@@ -45,7 +45,7 @@ from biped.deploy.session import Request, opened
 from biped.deploy.simulated_bus import Trouble
 from biped.deploy.simulated_devices import Track
 from biped.deploy.simulated_robot import SimulatedBody
-from biped.deploy.wiring import Wiring
+from biped.deploy.wiring import ImuWiring, Wiring
 from biped.deploy.wiring_dialogue import wire
 
 
@@ -146,19 +146,17 @@ def wire_up(args: argparse.Namespace, contract: PolicyContract) -> int:
     """Find out how the robot is wired.
 
     Raises:
-        UsageError: no port, or the person keeps the file that is there.
+        UsageError: no port, axes without an IMU or that are no mounting, or the person keeps the file that is there.
         MachineError: the bus cannot be opened, or the disk refuses the file.
     """
     if args.port is None:
         raise UsageError("--wire needs --port, such as --port /dev/ttyUSB0")
-    bus = DynamixelBus(args.port, args.baud)
-    try:
-        meant = {motor.joint: motor.direction for motor in contract.motors}
-        wiring = wire(contract, bus, input, print, path=args.wire, describe=meant.__getitem__)
-    finally:
-        bus.close()
-    if args.imu is not None:
-        replace(wiring, imu=wiring.imu_with(args.imu, args.imu_axes)).save(args.wire)
+    if args.imu_axes is not None and args.imu is None:
+        raise UsageError("--imu_axes is of an IMU: name it too, such as --imu /dev/ttyUSB1")
+    imu = None if args.imu is None else ImuWiring(args.imu, args.imu_axes or ImuWiring.axes)
+    meant = {motor.joint: motor.direction for motor in contract.motors}
+    with contextlib.closing(DynamixelBus(args.port, args.baud)) as bus:
+        wire(contract, bus, input, print, path=args.wire, imu=imu, describe=meant.__getitem__)
     return DONE
 
 

@@ -38,6 +38,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (("text.onnx", "--wiring", "wiring.json"), r"text\.onnx is no ONNX file"),
         ((POLICY,), r"name the robot's wiring with --wiring FILE"),
         ((POLICY, "--wire", "new.json"), r"--wire needs --port"),
+        ((POLICY, "--wire", "new.json", "--port", "/dev/none", "--imu_axes", "+y-x+z"), r"name it too, such as --imu"),
+        (
+            (POLICY, "--wire", "new.json", "--port", "/dev/none", "--imu", "x", "--imu_axes", "+y"),
+            r"'\+y' is no mounting",
+        ),
         ((POLICY, "--wiring", "none.json"), r"cannot read none\.json .*biped_run\.py --wire"),
         ((POLICY, "--wiring", "wiring.json"), r"the wiring has no servo for left_hip_pitch, "),
         ((POLICY, "--wiring", "imu.json"), r"imu\.json: there is no imu\.axis: did you mean axes\?"),

@@ -1,7 +1,6 @@
 """IMUs: one on a serial line, and ROS 2's topic; the orientation filter is x-io's Fusion."""
 
 import importlib
-import math
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -10,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from biped.base.errors import MachineError, UsageError
+from biped.base.errors import MachineError
 from biped.deploy.hardware import Array, BusError, Imu, ImuReading
-from biped.deploy.wiring import ImuWiring
+from biped.deploy.wiring import ImuWiring, mount
 
 _FRAME = struct.Struct("<BB4hB")  # header, kind, x, y, z, temperature, sum
 _HEADER, _ACCELERATION, _ANGULAR_VELOCITY = 0x55, 0x51, 0x52
@@ -30,32 +29,10 @@ ACCELERATION_REJECTION_DEG = 10.0
 """Error of the accelerometer's direction beyond which the filter leaves it out (degrees): steps shake the trunk."""
 
 
-def mount(axes: str) -> Array:
-    """Return the rotation (3, 3) from the sensor's frame into the base frame.
-
-    Args:
-        axes: which of the sensor's axes point forward, left and up, such as "+x+y+z" or "+y-x+z".
-
-    Raises:
-        UsageError: it is none, or a left-handed one, which no mounting has.
-    """
-    rotation = np.zeros((3, 3))
-    if len(axes) == 6:
-        for row, (sign, axis) in enumerate(zip(axes[::2], axes[1::2], strict=True)):
-            if sign in "+-" and axis in "xyz":
-                rotation[row, "xyz".index(axis)] = 1.0 if sign == "+" else -1.0
-    if not math.isclose(np.linalg.det(rotation), 1.0):
-        raise UsageError(
-            f"imu.axes: {axes!r} is no mounting: name the sensor's axes that point forward, left and up, such as +x+y+z"
-        )
-    return rotation
-
-
 def open_imu(wiring: ImuWiring) -> Imu:
     """Open the IMU that a wiring names.
 
     Raises:
-        UsageError: its axes are no mounting.
         MachineError: it is not there, or sends nothing.
     """
     if wiring.source.startswith(ROS):

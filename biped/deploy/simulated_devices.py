@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from biped.deploy.imu import mount
+from biped.deploy.wiring import mount
 
 GRAVITY_M_S2 = 9.81
 _LARGEST = 32767
@@ -50,7 +50,7 @@ class WitSensor:
     """An IMU with noise and a bias, mounted anyhow, that sends WitMotion's frames."""
 
     axes: str = "+x+y+z"
-    """Which of its axes point forward, left and up; see `biped.deploy.imu.mount`."""
+    """Which of its axes point forward, left and up; see `biped.deploy.wiring.mount`."""
     rate_hz: float = 200.0
     """How often it measures (Hz)."""
     acceleration_noise_g: float = 0.004

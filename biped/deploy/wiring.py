@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -54,6 +55,27 @@ class JointWiring:
         return low, high
 
 
+def mount(axes: str) -> Array:
+    """Return the rotation (3, 3) from the sensor's frame into the base frame.
+
+    Args:
+        axes: which of the sensor's axes point forward, left and up, such as "+x+y+z" or "+y-x+z".
+
+    Raises:
+        UsageError: it is none, or a left-handed one, which no mounting has.
+    """
+    rotation = np.zeros((3, 3))
+    if len(axes) == 6:
+        for row, (sign, axis) in enumerate(zip(axes[::2], axes[1::2], strict=True)):
+            if sign in "+-" and axis in "xyz":
+                rotation[row, "xyz".index(axis)] = 1.0 if sign == "+" else -1.0
+    if not math.isclose(np.linalg.det(rotation), 1.0):
+        raise UsageError(
+            f"imu.axes: {axes!r} is no mounting: name the sensor's axes that point forward, left and up, such as +x+y+z"
+        )
+    return rotation
+
+
 @dataclass(frozen=True)
 class ImuWiring:
     """Where the IMU is, and how it is mounted."""
@@ -61,18 +83,26 @@ class ImuWiring:
     source: str
     """Its serial line, such as /dev/ttyUSB1; or ros2:TOPIC for a driver of ROS 2."""
     axes: str = "+x+y+z"
-    """Which of its axes point forward, left and up; see `biped.deploy.imu.mount`. A ROS 2 driver has turned them."""
+    """Which of its axes point forward, left and up; see `mount`. A ROS 2 driver has turned them."""
     baud: int = 230400
     """Speed of the line (bit/s)."""
     rate_hz: float = 200.0
     """How often it is set to measure (Hz)."""
+
+    def __post_init__(self) -> None:
+        """Check it.
+
+        Raises:
+            UsageError: the axes are no mounting.
+        """
+        mount(self.axes)
 
     @classmethod
     def of(cls, raw: Any) -> "ImuWiring":
         """Read the entry `imu`.
 
         Raises:
-            UsageError: a word is missing, unknown or of the wrong kind.
+            UsageError: a word is missing, unknown or of the wrong kind, or the axes are no mounting.
         """
         if not isinstance(raw, Mapping):
             raise UsageError("imu must have names and values")
@@ -158,7 +188,7 @@ class Wiring:
         """Return where the IMU is; what is given comes before what the file says.
 
         Raises:
-            UsageError: neither says it.
+            UsageError: neither says it, or the axes are no mounting.
         """
         imu = self.imu if source is None else ImuWiring(source)
         if imu is None:

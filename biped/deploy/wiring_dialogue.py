@@ -16,7 +16,7 @@ from biped.deploy import dynamixel as dxl
 from biped.deploy.contract_file import MotorRow, PolicyContract
 from biped.deploy.dynamixel import MODELS, POSITION_MODE, TICKS_PER_RAD, TICKS_PER_TURN, Register
 from biped.deploy.hardware import BusError
-from biped.deploy.wiring import BAUDS, JointWiring, Wiring, read_json, suggestion, typed
+from biped.deploy.wiring import BAUDS, ImuWiring, JointWiring, Wiring, read_json, suggestion, typed
 
 NUDGE_TICKS = 23
 """How far a servo moves to be recognised: two degrees."""
@@ -75,6 +75,7 @@ def wire(
     say: Say,
     *,
     path: Path,
+    imu: ImuWiring | None = None,
     describe: Callable[[str], str] | None = None,
     wait: Callable[[float], None] = time.sleep,
 ) -> Wiring:
@@ -86,6 +87,7 @@ def wire(
         ask: puts a question and returns the answer; what it raises ends the dialogue, with the servos limp.
         say: tells the person something.
         path: the file to write; `part_of` it keeps what is known if the dialogue is broken off.
+        imu: the robot's; None keeps that of the file that is replaced.
         describe: says which way a joint's positive direction is.
         wait: lets seconds pass.
 
@@ -104,11 +106,12 @@ def wire(
     try:
         if path.exists() and not _agrees(ask, f"{path} exists. Replace it once the new one is complete? [y/N] "):
             raise UsageError(f"{path} is kept as it is: give another name to wire anew")
-        wiring = _Dialogue(contract, bus, ask, say, path, describe or (lambda _: ""), wait).run()
+        found = _Dialogue(contract, bus, ask, say, path, describe or (lambda _: ""), wait).run()
     except EOFError as error:
         part = part_of(path)
         kept = f"what is known is kept in {part}" if part.exists() else "nothing is known yet"
         raise UsageError(f"the dialogue was broken off; {kept}: wire again in a terminal") from error
+    wiring = replace(found, imu=imu)
     if path.exists():
         wiring = _with_what_was(path, wiring, say)
     wiring.save(path)
@@ -133,7 +136,7 @@ def _with_what_was(path: Path, wiring: Wiring, say: Say) -> Wiring:
         say(f"measured gains of the old file are kept for {', '.join(j for j in measured if j in same)}")
     if lost := [name for name in measured if name not in same]:
         say(f"measured gains of the old file are not taken over for {', '.join(lost)}: another servo is there now")
-    if old.imu is not None:
+    if old.imu is not None and wiring.imu is None:
         say(f"the IMU of the old file is kept: {old.imu.source}")
     joints = tuple(
         replace(joint, position_p=measured[joint.joint].position_p, position_d=measured[joint.joint].position_d)
@@ -141,7 +144,7 @@ def _with_what_was(path: Path, wiring: Wiring, say: Say) -> Wiring:
         else joint
         for joint in wiring.joints
     )
-    return replace(wiring, joints=joints, imu=old.imu)
+    return replace(wiring, joints=joints, imu=wiring.imu or old.imu)
 
 
 class _Dialogue:

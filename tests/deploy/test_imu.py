@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from biped.base.errors import MachineError, UsageError
+from biped.base.errors import MachineError
 from biped.deploy.hardware import BusError
-from biped.deploy.imu import Attitude, RosImu, Sample, SerialImu, WitDecoder, gravity_of, mount
+from biped.deploy.imu import Attitude, RosImu, Sample, SerialImu, WitDecoder, gravity_of
 
 UP = np.array((0.0, 0.0, 1.0))
 WORDS = st.lists(st.integers(-32768, 32767), min_size=3, max_size=3)
@@ -59,26 +59,6 @@ def test_a_frame_with_a_wrong_sum_is_skipped() -> None:
     broken = bytearray(sample_bytes([0, 0, 2048], [0, 0, 0]))
     broken[15] ^= 0x01
     assert list(WitDecoder().feed(bytes(broken))) == []
-
-
-@pytest.mark.parametrize(
-    ("axes", "sensor", "base"),
-    [
-        ("+x+y+z", (1.0, 2.0, 3.0), (1.0, 2.0, 3.0)),
-        ("+y-x+z", (1.0, 2.0, 3.0), (2.0, -1.0, 3.0)),
-        ("-z+y+x", (1.0, 2.0, 3.0), (-3.0, 2.0, 1.0)),
-    ],
-)
-def test_a_mounting_names_the_axes_that_point_forward_left_and_up(
-    axes: str, sensor: tuple[float, ...], base: tuple[float, ...]
-) -> None:
-    np.testing.assert_allclose(mount(axes) @ sensor, base)
-
-
-@pytest.mark.parametrize("axes", ["", "xyz", "+x+x+z", "-x+y+z", "+x+y+w", "+x+y+z+z"])
-def test_what_is_no_mounting_is_refused_in_one_line(axes: str) -> None:
-    with pytest.raises(UsageError, match=r"^imu\.axes: .* is no mounting: .*$"):
-        mount(axes)
 
 
 def test_gravity_of_a_sensor_that_lies_tilted_and_its_bias_is_learned() -> None:

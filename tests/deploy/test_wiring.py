@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from biped.base.errors import MachineError, UsageError
-from biped.deploy.wiring import ImuWiring, JointWiring, Wiring
+from biped.deploy.wiring import ImuWiring, JointWiring, Wiring, mount
 from tests.servo_bus import a_wiring
 
 NAMES = ("left_knee", "right_knee")
@@ -169,3 +169,33 @@ def test_a_wiring_of_another_robot_is_refused() -> None:
         a_wiring(NAMES).ordered(("left_kne", "right_knee"))
     with pytest.raises(UsageError, match="no servo for torso"):
         a_wiring(NAMES).ordered((*NAMES, "torso"))
+
+
+@pytest.mark.parametrize(
+    ("axes", "sensor", "base"),
+    [
+        ("+x+y+z", (1.0, 2.0, 3.0), (1.0, 2.0, 3.0)),
+        ("+y-x+z", (1.0, 2.0, 3.0), (2.0, -1.0, 3.0)),
+        ("-z+y+x", (1.0, 2.0, 3.0), (-3.0, 2.0, 1.0)),
+    ],
+)
+def test_a_mounting_names_the_axes_that_point_forward_left_and_up(
+    axes: str, sensor: tuple[float, ...], base: tuple[float, ...]
+) -> None:
+    np.testing.assert_allclose(mount(axes) @ sensor, base)
+
+
+@pytest.mark.parametrize("axes", ["", "xyz", "+x+x+z", "-x+y+z", "+x+y+w", "+x+y+z+z"])
+def test_what_is_no_mounting_is_refused_in_one_line(axes: str) -> None:
+    with pytest.raises(UsageError, match=r"^imu\.axes: .* is no mounting: .*$"):
+        mount(axes)
+
+
+def test_axes_that_are_no_mounting_are_refused_wherever_they_come_from() -> None:
+    said = r"^imu\.axes: '\+x\+y-z' is no mounting"
+    with pytest.raises(UsageError, match=said):
+        ImuWiring("/dev/x", "+x+y-z")
+    with pytest.raises(UsageError, match=said):
+        ImuWiring.of({"source": "/dev/x", "axes": "+x+y-z"})
+    with pytest.raises(UsageError, match=said):
+        a_wiring(NAMES).imu_with("/dev/x", "+x+y-z")

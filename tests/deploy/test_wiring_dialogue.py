@@ -368,6 +368,18 @@ def test_what_no_dialogue_asks_for_is_carried_over(simulated: SimulatedRobot, ru
     assert any("not taken over for right_knee: another servo" in text for text in said)
 
 
+def test_an_imu_that_is_named_is_in_the_file_and_comes_before_the_old_ones(
+    simulated: SimulatedRobot, bus: DynamixelBus, tmp_path: Path
+) -> None:
+    path, imu = tmp_path / "wiring.json", ImuWiring("/dev/ttyUSB1", "+y-x+z")
+    for named in (imu, replace(imu, source="/dev/ttyUSB2")):
+        person = Person(simulated)
+        person.special = {"Replace it": "y"}
+        wire(CONTRACT, bus, person, person.said.append, path=path, imu=named, wait=lambda _: None)
+        assert Wiring.load(path).imu == named
+        assert not any("the IMU of the old file" in text for text in person.said)
+
+
 def test_an_old_file_that_is_no_wiring_is_said(simulated: SimulatedRobot, run: Run, tmp_path: Path) -> None:
     (tmp_path / "wiring.json").write_text("mine")
     said = replaced(simulated, run, tmp_path / "wiring.json").said
