@@ -13,7 +13,7 @@ INSTALL ?=
 WORKERS ?= 2
 STAMP := $(VENV)/.installed
 
-.PHONY: help install check check-machine train demo report test test-slow faults lint types spelling format bench bench-learner gpu-report picture
+.PHONY: help install check check-machine train demo report test test-slow faults lint types spelling format bench bench-learner gpu-report picture docs
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-13s %s\n", $$1, $$2 }'
@@ -71,6 +71,14 @@ gpu-report: $(STAMP) ## on a GPU, in half an hour at most: tests, speed, memory 
 bench-learner: $(STAMP) ## steps/s of the update beside stock, rsl_rl and a bare loop
 	$(PY) -m pip install -q -c constraints.txt -e '.[bench]'
 	$(PY) benchmarks/learner.py $(ARGS)
+
+docs: $(STAMP) ## build the documentation as a site, into site/index.html; a broken link is an error
+	$(PY) -c "import material, mkdocstrings" 2>/dev/null || $(PY) -m pip install -q -c constraints.txt -e '.[docs]'
+	$(PY) -m website.stage build/docs
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build -q --strict --clean
+	$(PY) -m website.search_index site
+	$(PY) -m website.check site
+	@echo "to read it: $(PY) -m http.server --bind 127.0.0.1 --directory site 8000"
 
 picture: $(STAMP) ## draw the standing robot for the documentation
 	$(PY) biped_eval.py --agent zero --episodes 4 --command 0 0 0 --picture docs/standing.png

@@ -9,13 +9,12 @@
     python -m biped identify LOG --out FILE       find what a robot's actuators are, from a log of moving it while hung
     python -m biped diagnose LOG                  what is wrong with a robot, from the log of a run
     python -m biped metrics                       the table of metrics, as docs/metrics.md
-    python -m biped config --schema               the configuration's JSON Schema, for editors
+    python -m biped config --schema               the configuration's JSON Schema, for editors; --table: as a page
 
 Exit codes: 0 done, 1 the machine cannot do it or a check has failed, 2 wrong usage.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
 
@@ -79,6 +78,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("metrics", print_metrics, "Print the table of metrics as a page.")
     config = add("config", print_config, "Print the configuration's defaults, or its schema.")
     config.add_argument("--schema", action="store_true", help="the JSON Schema of config.json")
+    config.add_argument("--table", action="store_true", help="every field with its meaning, as docs/configuration.md")
     return parser
 
 
@@ -211,11 +211,10 @@ def print_metrics(_: argparse.Namespace) -> None:
 
 
 def print_config(args: argparse.Namespace) -> None:
-    """Print the default configuration or its schema as JSON."""
-    from biped.config.run import Config
-    from biped.config.serial import json_schema, to_dict
+    """Print the default configuration or its schema as JSON, or docs/configuration.md."""
+    from biped.config.table import printed
 
-    print(json.dumps(json_schema() if args.schema else to_dict(Config()), indent=2))
+    print(printed(schema=args.schema, table=args.table), end="")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -139,6 +139,21 @@ def type_of(kind: Any, name: str) -> Any:
     return without_none(known[name].annotation) if name in known else None
 
 
+def rule_of(kind: Any, name: str) -> str:
+    """Return which values a section's field takes, in the words of the messages."""
+    hint = _hint_of([name], kind)
+    plain, rules = _unwrapped(hint)
+    words = _TYPES[plain] if plain in (bool, str) else _words(hint, "", inside=False)
+    if any(isinstance(rule, AfterValidator) and rule.func is _low_first for rule in rules):
+        words = "a pair, low first"
+    elif typing.get_origin(plain) is dict:
+        words = "a number for each name"
+    elif words.endswith("a list of such numbers") and typing.get_origin(typing.get_args(plain)[0]) is tuple:
+        words = f"{_words(typing.get_args(plain)[0], '', inside=False)}, or a list of such lists"
+    words = words.partition(", such as ")[0].removesuffix(", each a value")
+    return words if type_of(kind, name) is fields_of(kind)[name].annotation else f"{words}, or null"
+
+
 def short(value: Any) -> str:
     """Return a value's Python notation, shortened if it is too long for one line."""
     text = repr(value) if not isinstance(value, int) or abs(value) < 10**60 else "a number of over 60 digits"
