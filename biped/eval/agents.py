@@ -1,11 +1,13 @@
 """Agents that act in an evaluation."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from biped.config.run import Config
 from biped.env.env import BipedEnv
 from biped.env.groups import Observations
 
@@ -13,6 +15,8 @@ Agent = Callable[[Observations, Tensor], Tensor]
 """From observations (one tensor or groups) and episode starts (num_envs,), bool, to actions (num_envs, num_joints).
 
 An agent that predicts velocity and height stores them in its attribute `estimates` at each call."""
+LoadAgent = Callable[[Config, BipedEnv, Path], Agent]
+"""Returns the deterministic policy of a checkpoint, for an environment with the given configuration."""
 
 
 def zero_agent(env: BipedEnv) -> Agent:

@@ -21,6 +21,8 @@ from stable_baselines3.common.utils import update_learning_rate
 
 from biped.base.files import being_written
 
+OTHER_SHAPE = "the checkpoint is of a network of another shape or for other observations"
+"""Why a sound checkpoint does not fit."""
 _COUNTERS = ("num_timesteps", "_n_updates", "_episode_num")
 _MAX_MEMBER_BYTES = 2 * 1024**3
 _POLICY = "policy.pth"
@@ -181,7 +183,7 @@ def restore(model: BaseAlgorithm, checkpoint: Checkpoint, *, counters: bool = Tr
         model.set_parameters(parts)
         _check_moments(policy.optimizer)
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError("the checkpoint is of a network of another shape or for other observations") from error
+        raise CheckpointError(OTHER_SHAPE) from error
     if counters:
         for name, value in {**checkpoint.counters, "rate_scale": checkpoint.rate_scale}.items():
             setattr(model, name, value)

@@ -15,9 +15,12 @@ from biped.ppo.groups import ACTOR, CRITIC
 from biped.ppo.kl_schedule import KlSchedule
 from biped.ppo.mirror import Mirror, Reflection
 from biped.ppo.policy import MlpIntoLstmPolicy
-from biped.ppo.precision import Precision
+from biped.ppo.precision import Precision, usable_precision
+from biped.ppo.recurrent_pass import single_precision
 from biped.ppo.recurrent_ppo import DeviceRecurrentPPO
-from biped.runs.checkpoint import CheckpointError, read_checkpoint, restore
+from biped.runs.checkpoint import OTHER_SHAPE, CheckpointError, read_checkpoint, restore
+
+_REMEDY = "name a checkpoint with --model PATH, with its config.json beside it"
 
 
 def make_model(config: Config, env: BipedVecEnv, seed: int) -> DeviceRecurrentPPO:
@@ -50,20 +53,25 @@ def make_model(config: Config, env: BipedVecEnv, seed: int) -> DeviceRecurrentPP
         ent_coef=ppo.ent_coef,
         vf_coef=ppo.vf_coef,
         max_grad_norm=ppo.max_grad_norm,
-        policy_kwargs={
-            **_velocity_head(config),
-            **({} if policy.memory else {"memory": False}),
-            "hidden_sizes": policy.hidden_sizes,
-            "lstm_hidden_size": policy.lstm_hidden_size,
-            "n_lstm_layers": policy.lstm_layers,
-            "initial_std": policy.initial_std,
-            "normalize_observations": policy.normalize_observations,
-        },
+        policy_kwargs=_policy_kwargs(config),
         seed=seed,
         device=env.env.device,
     )
     model.two_streams = ppo.two_streams
     return model
+
+
+def _policy_kwargs(config: Config) -> dict[str, Any]:
+    policy = config.policy
+    return {
+        **_velocity_head(config),
+        **({} if policy.memory else {"memory": False}),
+        "hidden_sizes": policy.hidden_sizes,
+        "lstm_hidden_size": policy.lstm_hidden_size,
+        "n_lstm_layers": policy.lstm_layers,
+        "initial_std": policy.initial_std,
+        "normalize_observations": policy.normalize_observations,
+    }
 
 
 def _velocity_head(config: Config) -> dict[str, Any]:
@@ -109,15 +117,35 @@ def load_model(config: Config, env: BipedVecEnv, path: Path) -> DeviceRecurrentP
     try:
         restore(model, read_checkpoint(path))
     except CheckpointError as error:
-        raise UsageError(f"{error}: name a checkpoint with --model PATH, with its config.json beside it") from error
+        raise UsageError(f"{error}: {_REMEDY}") from error
     return model
 
 
 def load_agent(config: Config, env: BipedEnv, path: Path) -> DeterministicActor:
     """Return the deterministic policy of a checkpoint, for the robots of an environment.
 
+    It has no optimizer, and does not draw the weights that the checkpoint replaces: that would take most of the time.
+
     Raises:
         UsageError: the file is missing, damaged, or belongs to another network.
     """
-    model = load_model(config, BipedVecEnv(env), path)
-    return DeterministicActor(model.policy, env.num_envs, model.runs_in)
+    space, settings = env.single_observation_space, {"ortho_init": False, "optimizer_class": _NoOptimizer}
+    kwargs = {**_policy_kwargs(config), **settings}
+    with single_precision():
+        policy = MlpIntoLstmPolicy(space, env.single_action_space, lambda _: config.ppo.learning_rate, **kwargs)
+    try:
+        policy.load_state_dict(read_checkpoint(path).policy)
+    except CheckpointError as error:
+        raise UsageError(f"{error}: {_REMEDY}") from error
+    except RuntimeError as error:
+        raise UsageError(f"{OTHER_SHAPE}: {_REMEDY}") from error
+    policy = policy.to(env.device)
+    policy.set_training_mode(False)
+    return DeterministicActor(policy, env.num_envs, usable_precision(policy, cast("Precision", config.ppo.precision)))
+
+
+class _NoOptimizer:
+    """Stands where Stable-Baselines3's policies make an optimizer; one of torch's imports its compiler first."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        """Take whatever an optimizer takes."""

@@ -1,7 +1,7 @@
 """One evaluation, from the request to its outputs: table, results, picture, video and page."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from biped.config.scale import scale_of, size_warning
 from biped.config.settings import parse_setting, sized_randomization, with_settings
 from biped.env.env import BipedEnv, make_env
 from biped.eval import robustness
-from biped.eval.agents import Agent, random_agent, zero_agent
+from biped.eval.agents import Agent, LoadAgent, random_agent, zero_agent
 from biped.eval.bench import Evaluation
 from biped.eval.episodes import record_episodes, trial_commands
 from biped.eval.figures import walking_from
@@ -35,9 +35,6 @@ EPISODES, EPISODES_PER_LEVEL = 256, 32
 """Episodes of the gate, and per level of a robustness report."""
 BESIDE_THE_FIGURES = Path()
 """Stands for a page without a requested path, written beside the results."""
-
-LoadAgent = Callable[[Config, BipedEnv, Path], Agent]
-"""Returns the deterministic policy of a checkpoint, for an environment with the given configuration."""
 
 
 @dataclass(frozen=True)
