@@ -1,5 +1,6 @@
 """Small commands: `python -m biped COMMAND`, and `--help` after each.
 
+    python -m biped demo                          a policy that ships, walking in the browser: steer it
     python -m biped check-machine                 what this machine has for training, and what is missing
     python -m biped robot MODEL --draft FILE      write a robot's file from its MJCF or URDF
     python -m biped check-robot FILE              problems of a robot, from its robot.json or its model
@@ -26,6 +27,7 @@ from biped.base.command_line import (
     folder_name,
     path_name,
     picture_name,
+    port_number,
     positive_number,
     whole_number,
     whole_or_none,
@@ -46,6 +48,10 @@ def make_parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         return command
 
+    demonstration = add("demo", demo, "Steer a policy that ships, in the browser, in MuJoCo.")
+    demonstration.add_argument("--robot", metavar="NAME", help="a robot, or one of its policies (default the first)")
+    demonstration.add_argument("--port", type=port_number, metavar="N", help="port of the page (default 8080)")
+    demonstration.add_argument("--no_browser", action="store_true", help="only say where the page is")
     add("check-machine", check_machine, "Report what this machine has for training, and what is missing.")
     model = add("robot", draft_robot, "Write a robot's file from its model; what is guessed is said.")
     model.add_argument("model", type=path_name, help="the robot's MJCF or URDF, as it was downloaded")
@@ -94,6 +100,15 @@ def _add_replay(command: argparse.ArgumentParser) -> None:
     add("--out", type=path_name, metavar="DIR", help="a new folder (default LOG_replay beside the log)")
 
 
+def demo(args: argparse.Namespace) -> None:
+    """Show and steer a policy that ships; for errors see `run_demo`."""
+    print("starting ...", flush=True)
+    from biped.train.learner import load_agent
+    from biped.view.demo import PORT, DemoRequest, run_demo
+
+    run_demo(DemoRequest(args.robot, args.port or PORT, opens_browser=not args.no_browser), load_agent)
+
+
 def check_machine(_: argparse.Namespace) -> int:
     """Print one line per check; return 0 if all pass, else 1."""
     from biped.sim.check_machine import report
@@ -102,12 +117,7 @@ def check_machine(_: argparse.Namespace) -> int:
 
 
 def check_robot(args: argparse.Namespace) -> int:
-    """Print the findings about a robot; return 0 if all checks pass, else 1.
-
-    Raises:
-        ConfigError: the file is not a robot's file.
-        MachineError: the model is missing or cannot be read.
-    """
+    """Print the findings about a robot; return 0 if all checks pass, else 1; for errors see `check`."""
     from biped.sim.check_robot import check, env_of
 
     sims = ("mujoco", "genesis") if args.sim == "both" else (args.sim,)
@@ -130,12 +140,7 @@ def draft_robot(args: argparse.Namespace) -> None:
 
 
 def draw_curves(args: argparse.Namespace) -> None:
-    """Draw a run's curves.
-
-    Raises:
-        UsageError: the run has no metrics.
-        MachineError: the disk refuses the write.
-    """
+    """Draw a run's curves; for errors see `draw_run`."""
     from biped.runs.directory import RunDirectory
     from biped.view.curves import draw_run
 
@@ -143,12 +148,7 @@ def draw_curves(args: argparse.Namespace) -> None:
 
 
 def average(args: argparse.Namespace) -> None:
-    """Average a run's checkpoints.
-
-    Raises:
-        UsageError: there is no run, or it has too few checkpoints or checkpoints of different networks.
-        MachineError: the disk refuses the write.
-    """
+    """Average a run's checkpoints; for errors see `average_run`."""
     from biped.runs.average import LAST, average_run
     from biped.runs.directory import RunDirectory
 

@@ -50,7 +50,8 @@ class Keyboard:
                 "--keyboard needs a terminal as standard input: start it in a terminal, or steer with --web"
             )
         self._fd = sys.stdin.fileno() if fd is None else fd
-        self._ranges, self._rest = ranges, b""
+        self.ranges, self._rest = ranges, b""
+        """Ranges of the commands that keys can set."""
         self._before: Any = None
 
     def __enter__(self) -> "Keyboard":
@@ -87,7 +88,7 @@ class Keyboard:
             fresh += part
         keys, self._rest = split_keys(self._rest + fresh, is_all=not fresh)
         for key in keys:
-            wish = press(wish, key, self._ranges)
+            wish = press(wish, key, self.ranges)
         return wish
 
 
@@ -101,7 +102,8 @@ class Gamepad:
             OSError: the device does not exist or is not readable.
         """
         self._fd: int | None = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        self._path, self._ranges, self._rest = path, ranges, b""
+        self._path, self.ranges, self._rest = path, ranges, b""
+        """Ranges of the commands of full sticks."""
         self._axes: dict[int, int] = {}
 
     @classmethod
@@ -131,7 +133,7 @@ class Gamepad:
                 break
             data += part
         events, self._rest = parse_pad(data)
-        return move_pad(wish, self._axes, events, self._ranges)
+        return move_pad(wish, self._axes, events, self.ranges)
 
     def close(self) -> None:
         """Close the device."""

@@ -5,6 +5,7 @@ One loop runs in real time: poll the inputs, step, show. `Ctrl-C` ends it.
 
 import contextlib
 import math
+import random
 import sys
 import time
 from collections.abc import Sequence
@@ -19,11 +20,13 @@ from biped.base.interrupts import Interrupted, Interrupts
 from biped.config.task import EnvConfig
 from biped.env.env import BipedEnv
 from biped.eval.agents import Agent
+from biped.robot.rotations import quat_rotate
 from biped.robot.state import BipedState
 from biped.sim.window import Window, require_display
 from biped.view.controls import Gamepad, Keyboard, Source
 from biped.view.steering import AXES, STAND, Command, Ranges, Wish
-from biped.view.web import Status, WebView, require_port, require_viser
+from biped.view.steering_page import Status, WebView
+from biped.view.web import require_port, require_viser
 
 MOST_ROBOTS = 16
 """Largest number of robots to draw."""
@@ -31,6 +34,8 @@ EPISODE_S = 3600.0
 """Time limit of an episode (s), for robots that do not fall."""
 FRAME_S, STATUS_S = 1 / 30, 1.0
 """Shortest time between two frames, and time between two lines on the terminal (s)."""
+PUSH_M_S = 0.4
+"""Change of the base's horizontal velocity when a person pushes (m/s); its direction is chance."""
 LATE_S = 0.25
 """If the loop is later than this, it does not catch up with real time (s)."""
 _AVERAGE_S = 0.5
@@ -127,19 +132,23 @@ def run_live(env: BipedEnv, agent: Agent, request: LiveRequest, seed: int = 0) -
             sources.append(page)
             print(f"open {page.address} in a browser; Ctrl-C ends", flush=True)
         if keyboard is not None:
-            if (pad := Gamepad.find(ranges)) is not None:
-                stack.callback(pad.close)
-                sources.append(pad)
-            # Entered last, so that the terminal is restored first, before anything slow.
-            stack.enter_context(keyboard)
-            sources.append(keyboard)
-            print("arrows or WASD: walk, turn; Q E: sideways; space: stop; R: reset; X: end", flush=True)
+            sources += listen(keyboard, stack)  # entered last: the terminal is restored first, before anything slow
         loop = LiveLoop(env, agent, Wish(command), sources, views, seed=seed)
         while interrupts.received is None and loop.step():
             pass
         loop.finish()
     if interrupts.received is not None and interrupts.received.name != "SIGINT":
         raise Interrupted(interrupts.received)
+
+
+def listen(keyboard: Keyboard, ending: contextlib.ExitStack) -> list[Gamepad | Keyboard]:
+    """Return the keyboard and the gamepad, if there is one, listening until `ending` ends; say what the keys do."""
+    pad = Gamepad.find(keyboard.ranges)
+    if pad is not None:
+        ending.callback(pad.close)
+    ending.enter_context(keyboard)
+    print("arrows or WASD: walk, turn; Q E: sideways; space: stop; P: push; R: reset; X: end", flush=True)
+    return [keyboard] if pad is None else [pad, keyboard]
 
 
 @dataclass(frozen=True)
@@ -179,10 +188,10 @@ class LiveLoop:
             wish: the initial wish.
             sources: the inputs, polled in this order.
             views: the displays.
-            seed: seed of the starts.
+            seed: seed of the starts, and of the pushes' directions.
             terminal: output for one line per second; None: standard output.
         """
-        self._env, self._agent, self._wish = env, agent, wish
+        self._env, self._agent, self._wish, self._chance = env, agent, wish, random.Random(seed)
         self._sources, self._views = sources, views
         self._terminal = sys.stdout if terminal is None else terminal
         self._dt_s = env.cfg.sim.control_dt_s
@@ -201,12 +210,18 @@ class LiveLoop:
         self._velocity = torch.zeros(3, device=env.device, dtype=torch.float32)
         self._held = None
 
+    @property
+    def wish(self) -> Wish:
+        """What was wished for last."""
+        return self._wish
+
     @torch.inference_mode()
     def step(self) -> bool:
-        """Run one control step and wait until it is due; return False if it was the last."""
+        """Run one control step and wait until it is due; return False if it was the last, or for other robots."""
         for source in self._sources:
             self._wish = source.poll(self._wish)
-        if self._wish.end or not all(view.is_open for view in self._views):
+        is_over = self._wish.end or self._wish.robot is not None
+        if is_over or not all(view.is_open for view in self._views):
             return False
         if self._wish.reset:
             self._observations, _ = self._env.reset()
@@ -214,6 +229,9 @@ class LiveLoop:
             self._begin()
         if self._wish.command is not None and self._wish.command != self._held:
             self._hold(self._wish.command)
+        if self._wish.push:
+            self._push()
+            self._wish = replace(self._wish, push=False)
         try:
             self._observations, _, terminated, truncated, _ = self._env.step(
                 self._agent(self._observations, self._starts)
@@ -233,6 +251,13 @@ class LiveLoop:
             torch.tensor(command, dtype=torch.float32).expand(self._env.num_envs, 3)
         )
         self._held = command
+
+    def _push(self) -> None:
+        env, heading = self._env, self._chance.uniform(0.0, 2.0 * math.pi)
+        change = torch.tensor((math.cos(heading), math.sin(heading), 0.0), device=env.device, dtype=torch.float32)
+        velocity_w = quat_rotate(env.state.base_quat_w, env.state.base_lin_vel_b) + PUSH_M_S * change
+        everywhere = torch.ones(env.num_envs, dtype=torch.bool, device=env.device)
+        env.scene.set_base_velocity(everywhere, velocity_w, env.state.base_ang_vel_b)
 
     def _look_at(self, terminated: Tensor, done: Tensor) -> None:
         state = self._env.state

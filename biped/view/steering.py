@@ -31,8 +31,23 @@ KEYS: Mapping[bytes, tuple[int, int]] = MappingProxyType(
     }
 )
 """From each key, as a terminal sends it, to the component of the command and the direction of change."""
-STOP_KEY, RESET_KEY, END_KEYS = b" ", b"r", (b"x", b"\x1b")
-"""Space stands still, R resets, X and Esc end."""
+STOP_KEY, PUSH_KEY, RESET_KEY, END_KEYS = b" ", b"p", b"r", (b"x", b"\x1b")
+"""Space stands still, P pushes, R resets, X and Esc end."""
+PAGE_KEYS: Mapping[str, tuple[str, bytes]] = MappingProxyType(
+    {
+        "I": ("Walk faster", b"w"),
+        "K": ("Walk slower", b"s"),
+        "J": ("Turn left", b"a"),
+        "L": ("Turn right", b"d"),
+        "U": ("Step to the left", b"q"),
+        "O": ("Step to the right", b"e"),
+        "space": ("Stand still", STOP_KEY),
+        "P": ("Push", PUSH_KEY),
+        "R": ("Reset", RESET_KEY),
+    }
+)
+"""Keys in the browser, with what they do and the terminal's key that does the same: there the usual ones move the
+camera."""
 _ESC = b"\x1b"
 _KEY = re.compile(rb"\x1b\[[0-?]*[ -/]*[@-~]|\x1bO.|\x1b(?=\x1b)|\x1b[^\[O\x1b]|[^\x1b]", re.DOTALL)
 
@@ -86,6 +101,10 @@ class Wish:
     """The command to hold; None: the environment's own commands."""
     reset: bool = False
     """Whether to reset."""
+    push: bool = False
+    """Whether to push the robots."""
+    robot: str | None = None
+    """Name of another robot to go on with; None: the same."""
     end: bool = False
     """Whether to end."""
 
@@ -103,6 +122,8 @@ def press(wish: Wish, key: bytes, ranges: Ranges) -> Wish:
         return replace(wish, end=True)
     if key == RESET_KEY:
         return replace(wish, reset=True)
+    if key == PUSH_KEY:
+        return replace(wish, push=True)
     if key == STOP_KEY:
         return replace(wish, command=STAND)
     if key not in KEYS:

@@ -1,14 +1,13 @@
-"""The robots in a browser, with sliders for the command, by viser."""
+"""A page in the browser that shows robots, by viser; what steers them or tells of them is added to its panel."""
 
 import contextlib
 import errno
 import importlib
 import io
 import math
-import queue
 import socket
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,12 +15,10 @@ from numpy.typing import NDArray
 
 from biped.base.errors import MachineError
 from biped.config.task import EnvConfig
-from biped.robot.state import BipedState
 from biped.sim.looks import Looks, Shape
 from biped.sim.mujoco_robot import robot_spec
 from biped.sim.terrain import make_terrain
 from biped.sim.window import places
-from biped.view.steering import AXES, STAND, Ranges, Wish, with_part
 
 if TYPE_CHECKING:
     import trimesh
@@ -34,33 +31,15 @@ INSTALL = "pip install 'viser>=1.1,<2'"
 """Command that installs the package."""
 FOLLOW_S, JUMP_M = 0.2, 1.0
 """Time constant with which the camera follows the robot (s), and the distance from which it jumps (m)."""
-_TEXT_S = 0.2
-_UNITS = ("m/s", "m/s", "rad/s")
 _CAMERA_M, _LOOK_AT_M = (1.15, -0.95, 0.62), (0.0, 0.0, 0.24)
+_UPRIGHT_CAMERA_M, _UPRIGHT_LOOK_AT_M = (2.25, -1.86, 0.5), (0.0, 0.0, -0.2)
+"""On a phone held upright the panel covers the lower half: the robot stands in the upper one."""
 _SKY, _GROUND, _BUMPS = (226, 234, 243), (233, 237, 241), (196, 204, 212)
 _ROUND_SECTIONS = 24
 
 
-@dataclass(frozen=True)
-class Status:
-    """The displayed status of the first robot."""
-
-    command: tuple[float, float, float]
-    """Current command: m/s, m/s, rad/s."""
-    velocity: tuple[float, float, float]
-    """Measured velocity, averaged over half a second: m/s, m/s, rad/s."""
-    contacts: tuple[bool, bool]
-    """Whether the left and the right foot are on the ground."""
-    episode_s: float
-    """Time since the last reset (s)."""
-    falls: int
-    """Number of falls of all robots since the start."""
-    pace: float
-    """Simulated time divided by real time; 1 if the simulator keeps up."""
-
-
-def require_viser() -> Any:
-    """Return the module viser.
+def require_viser(flag: str = "--web") -> Any:
+    """Return the module viser; `flag` is what asked for the page.
 
     Raises:
         MachineError: it is not installed, or cannot be imported.
@@ -68,11 +47,12 @@ def require_viser() -> Any:
     try:
         return importlib.import_module("viser")
     except ImportError as error:
-        raise MachineError(f"--web needs the package viser ({error}): {INSTALL}") from error
+        why = f"{flag} needs the package viser ({error})"
+        raise MachineError(f"{why}: {INSTALL}, or everything: pip install 'biped-walking[train]'") from error
 
 
-def require_port(port: int) -> None:
-    """Check that a port is free to listen on.
+def require_port(port: int, flag: str = "--web") -> None:
+    """Check that a port is free to listen on; `flag` is the option that names another one.
 
     Raises:
         MachineError: the port is in use or not permitted.
@@ -84,56 +64,59 @@ def require_port(port: int) -> None:
             probe.bind((HOST, port))
         except OSError as error:
             why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
-            raise MachineError(f"port {port} {why}: name another one, such as --web {_other(port)}") from error
+            raise MachineError(f"port {port} {why}: name another one, such as {flag} {_other(port)}") from error
 
 
 def _other(port: int) -> int:
     return PORT if port < 1024 else port % 65535 + 1 if port < 65535 else PORT
 
 
-class WebView:
-    """A page on `HOST` that shows and steers the robots: both a view and a source."""
+class Stage:
+    """A page on `HOST` with robots on a ground, which the camera follows, and an empty panel."""
 
-    def __init__(self, cfg: EnvConfig, ranges: Ranges, port: int = PORT) -> None:
-        """Start serving the page.
+    def __init__(self, port: int = PORT, *, flag: str = "--web", label: str = "Biped") -> None:
+        """Start serving the page, without robots.
 
         Args:
-            cfg: the environment's configuration; shapes come from the model file.
-            ranges: ranges of the sliders.
             port: port to listen on.
+            flag: the option that asked for the page, for errors.
+            label: title of the panel.
 
         Raises:
-            MachineError: viser or MuJoCo is missing, the model cannot be read, or the port is in use.
+            MachineError: viser is missing, or the port is in use.
         """
-        viser = require_viser()
-        require_port(port)
-        self._looks = Looks(robot_spec(cfg), cfg.robot.joint_names)
-        self._ranges, self._pressed = ranges, queue.SimpleQueue[str]()
+        viser = require_viser(flag)
+        require_port(port, flag)
         with contextlib.redirect_stdout(io.StringIO()):  # suppress viser's own announcement
-            self._server: Any = viser.ViserServer(host=HOST, port=port, label="Biped", verbose=False)
+            self._server: Any = viser.ViserServer(host=HOST, port=port, label=label, verbose=False)
         if self._server.get_port() != port:  # another process took it meanwhile
             self._server.stop()
-            raise MachineError(f"port {port} is in use: name another one, such as --web {_other(port)}")
+            raise MachineError(f"port {port} is in use: name another one, such as {flag} {_other(port)}")
         self.address = f"http://{HOST}:{port}"
         """The address to open in a browser."""
-        self._shift = np.array([(x, y, 0.0) for x, y in places(cfg.num_envs)])
-        self._here = np.zeros(3)
-        self._shown_s = self._text_s = -math.inf
-        self._build_scene(cfg)
-        self._build_panel()
+        self.gui: Any = self._server.gui
+        """The panel, viser's `GuiApi`."""
+        self.gui.configure_theme(
+            control_layout="floating", control_width="medium", show_logo=False, show_share_button=False
+        )
+        self._here, self._shown_s = np.zeros(3), -math.inf
+        self._links: dict[int, Any] = {}
+        self._bumps: Any = None
+        self._set_up()
 
     @property
-    def is_open(self) -> bool:
-        """True: the server stays when pages are closed."""
-        return True
+    def is_watched(self) -> bool:
+        """Whether a browser shows the page."""
+        return bool(self._server.get_clients())
 
-    def _build_scene(self, cfg: EnvConfig) -> None:
+    def _set_up(self) -> None:
         scene = self._server.scene
         scene.set_background_image(np.full((2, 2, 3), _SKY, dtype=np.uint8))
         scene.configure_default_lights(enabled=True, cast_shadow=True)
         self._server.initial_camera.position = _CAMERA_M
         self._server.initial_camera.look_at = _LOOK_AT_M
         self._server.initial_camera.fov = math.radians(38.0)
+        self._server.on_client_connect(_look_above_the_panel)
         # The camera stays and the world moves, so that following does not disturb manual camera control.
         self._world = scene.add_frame("/world", show_axes=False)
         scene.add_grid(
@@ -148,87 +131,64 @@ class WebView:
             shadow_opacity=0.35,
             fade_distance=12.0,
         )
+
+    def put_robots(self, cfg: EnvConfig, count: int) -> Looks:
+        """Put robots of a configuration in the place of those that are there; return what their links look like.
+
+        Args:
+            cfg: the environment's configuration; shapes come from the model file.
+            count: number of robots.
+
+        Raises:
+            MachineError: MuJoCo is missing, or the model cannot be read.
+        """
+        looks = Looks(robot_spec(cfg), cfg.robot.joint_names)
+        with self._server.atomic():
+            for thing in filter(None, (*self._links.values(), self._bumps)):
+                thing.remove()
+            self._put_bumps(cfg)
+            wxyz = np.tile((1.0, 0.0, 0.0, 0.0), (count, 1))
+            self._links = {}
+            for index, name in enumerate(looks.bodies):
+                if parts := [shape for shape in looks.shapes if shape.body == index]:
+                    self._links[index] = self._server.scene.add_batched_meshes_trimesh(
+                        f"/robots/{name}", _joined(parts), wxyz, np.zeros((count, 3)), lod="off"
+                    )
+        self._shift = np.array([(x, y, 0.0) for x, y in places(count)])
+        self._here = np.zeros(3)
+        return looks
+
+    def _put_bumps(self, cfg: EnvConfig) -> None:
+        self._bumps = None
         if (terrain := make_terrain(cfg.randomization.bumps)) is not None:
             vertices, faces = _height_field(terrain.heights_m, terrain.cell_m)
             corner = (*terrain.corner_m, 0.001)
-            scene.add_mesh_simple(
+            self._bumps = self._server.scene.add_mesh_simple(
                 "/world/bumps", vertices, faces, color=_BUMPS, flat_shading=True, side="double", position=corner
             )
-        count, wxyz = cfg.num_envs, np.tile((1.0, 0.0, 0.0, 0.0), (cfg.num_envs, 1))
-        self._links: dict[int, Any] = {}
-        for index, name in enumerate(self._looks.bodies):
-            parts = [shape for shape in self._looks.shapes if shape.body == index]
-            if parts:
-                self._links[index] = scene.add_batched_meshes_trimesh(
-                    f"/robots/{name}", _joined(parts), wxyz, np.zeros((count, 3)), lod="off"
-                )
 
-    def _build_panel(self) -> None:
-        gui = self._server.gui
-        gui.configure_theme(control_layout="floating", control_width="medium", show_logo=False, show_share_button=False)
-        self._sliders: dict[int, Any] = {}
-        self._seen: dict[int, float] = {}
-        for axis, (name, unit) in enumerate(zip(AXES, _UNITS, strict=True)):
-            low, high = self._ranges.low[axis], self._ranges.high[axis]
-            if low < high:  # a component with a fixed value gets no slider
-                start = min(max(0.0, low), high)
-                self._sliders[axis] = gui.add_slider(
-                    f"{name} ({unit})",
-                    low,
-                    high,
-                    min(0.01, high - low),
-                    start,
-                    marks=((low, f"{low:g}"), (high, f"{high:g}")),
-                )
-                self._seen[axis] = start
-        for name in ("Stop", "Reset"):
-            gui.add_button(name).on_click(lambda _, name=name: self._pressed.put(name))
-        self.follow: Any = gui.add_checkbox("Camera follows", True)
-        """The checkbox that makes the camera follow the first robot."""
-        self._text: Any = gui.add_markdown("")
+    def show(self, pos_w: NDArray[np.float64], quat_w: NDArray[np.float64], *, follow: bool = True) -> None:
+        """Send the poses of the robots' links to all open pages.
 
-    @property
-    def sliders(self) -> dict[int, Any]:
-        """The handles of the sliders, by the index of their command component."""
-        return dict(self._sliders)
-
-    def poll(self, wish: Wish) -> Wish:
-        """Return the wish after slider and button input since the last call, and update the sliders to the command."""
-        for axis, slider in self._sliders.items():
-            value = float(slider.value)
-            if value != self._seen[axis]:
-                wish = replace(wish, command=with_part(wish.command, axis, round(value, 6)))
-                self._seen[axis] = value
-        while not self._pressed.empty():
-            stops = self._pressed.get() == "Stop"
-            wish = replace(wish, command=STAND) if stops else replace(wish, reset=True)
-        for axis, slider in self._sliders.items():
-            wanted = (wish.command or STAND)[axis]
-            shown = min(max(wanted, self._ranges.low[axis]), self._ranges.high[axis])
-            if shown != self._seen[axis]:
-                slider.value = self._seen[axis] = shown
-        return wish
-
-    def show(self, state: BipedState, status: Status) -> None:
-        """Send the robots' poses and the first robot's status to all open pages."""
+        Args:
+            pos_w: positions in the world, (robots, links, 3), m; nothing is sent where one is not finite.
+            quat_w: orientations, (robots, links, 4), wxyz.
+            follow: whether the camera follows the first robot.
+        """
         now_s = time.monotonic()
-        pos, quat = self._looks.poses(state)
-        pos = pos + self._shift[:, None]
-        if np.isfinite(pos).all() and np.isfinite(quat).all():
-            self._go_after(pos[0, 0], now_s - self._shown_s)
+        pos = pos_w + self._shift[:, None]
+        if np.isfinite(pos).all() and np.isfinite(quat_w).all():
+            if follow:
+                self._go_after(pos[0, 0], now_s - self._shown_s)
             pos -= self._here
             with self._server.atomic():
                 self._world.position = tuple(-self._here)
                 for index, link in self._links.items():
                     link.batched_positions = pos[:, index].astype(np.float32)
-                    link.batched_wxyzs = quat[:, index].astype(np.float32)
+                    link.batched_wxyzs = quat_w[:, index].astype(np.float32)
         self._shown_s = now_s
-        if now_s - self._text_s >= _TEXT_S:
-            self._text.content, self._text_s = as_markdown(status), now_s
 
     def _go_after(self, base_w: NDArray[np.float64], passed_s: float) -> None:
-        if not self.follow.value:
-            return
         way = base_w * (1.0, 1.0, 0.0) - self._here
         share = 1.0 if np.linalg.norm(way) > JUMP_M else 1.0 - math.exp(-passed_s / FOLLOW_S)
         self._here = self._here + share * way
@@ -239,27 +199,13 @@ class WebView:
             self._server.stop()
 
 
-def as_markdown(status: Status) -> str:
-    """Return the panel's text."""
-    rows = [
-        f"| {name} | {wanted:+.2f} | {got:+.2f} | {unit} |"
-        for name, wanted, got, unit in zip(AXES, status.command, status.velocity, _UNITS, strict=True)
-    ]
-    left, right = ("●" if contact else "○" for contact in status.contacts)
-    return "\n".join(
-        [
-            "| | command | measured | |",
-            "|---|---|---|---|",
-            *rows,
-            "",
-            f"Feet: left {left} right {right}",
-            "",
-            f"Episode: {status.episode_s:.1f} s · falls: {status.falls} · {status.pace:.2f} × real time",
-        ]
-    )
+def _look_above_the_panel(client: Any) -> None:
+    """Turn the camera of a browser that is higher than wide."""
+    if client.camera.aspect < 1.0:
+        client.camera.position, client.camera.look_at = _UPRIGHT_CAMERA_M, _UPRIGHT_LOOK_AT_M
 
 
-def _joined(shapes: list[Shape]) -> "trimesh.Trimesh":
+def _joined(shapes: Iterable[Shape]) -> "trimesh.Trimesh":
     """Return the shapes of a link as one coloured mesh in the link's frame."""
     import trimesh  # slow import, needed only here
 
