@@ -13,6 +13,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from biped.base.command_line import (
     AUTO,
@@ -21,6 +22,7 @@ from biped.base.command_line import (
     exit_code,
     number_or_auto,
     path_name,
+    port_number,
     run_name,
     seed_number,
     whole_number,
@@ -33,6 +35,8 @@ from biped.train.plan import TrainRequest
 from biped.train.session import Drawing, train
 from biped.view.curves import draw_run
 from biped.view.filming import Camera
+from biped.view.training_page import open_page
+from biped.view.web import PORT, require_port, require_viser
 from biped_config import PRESETS, RANDOMIZATIONS, randomization_preset
 
 SMALLER = "use fewer environments, such as --num_envs 512"
@@ -116,6 +120,7 @@ def make_parser() -> argparse.ArgumentParser:
     add(
         "--profile", type=whole_number, metavar="N", help="measure where the time goes in N rollouts: logs/NAME/profile"
     )
+    add("--web", type=port_number, nargs="?", const=PORT, metavar="PORT", help=f"show it in a browser ({PORT})")
     add("--log_dir", type=path_name, default=LOGS, metavar="DIR", help="the folder of all runs (default logs)")
     _add_wandb_flags(parser)
     return parser
@@ -177,8 +182,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     words = sys.argv[1:] if argv is None else argv
     args = make_parser().parse_args(words)
-    drawing = Drawing(draw_run, Camera)
-    return exit_code("biped_train.py", lambda: train(as_request(args, words), PRESETS, drawing), smaller=SMALLER)
+
+    def command() -> None:
+        page = None
+        if args.web is not None:
+            require_viser()
+            require_port(args.web)  # before anything is built
+            page = partial(open_page, port=args.web)
+        train(as_request(args, words), PRESETS, Drawing(draw_run, Camera, page))
+
+    return exit_code("biped_train.py", command, smaller=SMALLER)
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ class Judged:
     @property
     def passed(self) -> bool:
         """Whether the figure is within the bar, or there is nothing to judge."""
-        return self.episodes == 0 or not _has_bar(self.line) or self.line.low <= self.value <= self.line.high
+        return self.episodes == 0 or not has_bar(self.line) or self.line.low <= self.value <= self.line.high
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Verdict:
     @property
     def score(self) -> float:
         """Mean over the lines with a bar: 1 for a line that passes, otherwise up to 1/2, depending on its distance."""
-        judged = [judged for judged in self.lines if judged.episodes and _has_bar(judged.line)]
+        judged = [judged for judged in self.lines if judged.episodes and has_bar(judged.line)]
         return float(np.mean([1.0 if line.passed else _nearness(line) for line in judged])) if judged else 1.0
 
     def figures(self) -> Mapping[str, float]:
@@ -152,20 +152,22 @@ def as_table(verdict: Verdict) -> str:
         if judged.episodes:
             mark = "" if judged.passed else "  FAILED"
             unit = "" if judged.line.unit == "1" else f" {judged.line.unit}"
-            bar = _bar(judged.line) + unit if _has_bar(judged.line) else "reported"
+            bar = bar_of(judged.line) + unit if has_bar(judged.line) else "reported"
             rows.append(f"{judged.line.name:30s} {judged.value:9.4f}  {bar:16s} {judged.episodes:8d}{mark}")
     failed = sum(not judged.passed for judged in verdict.lines)
     outcome = "passed" if verdict.passed else f"FAILED in {failed} line{'s' if failed > 1 else ''}"
     return "\n".join([*rows, f"walking gate: {outcome} (score {verdict.score:.3f})"])
 
 
-def _bar(line: Line) -> str:
+def bar_of(line: Line) -> str:
+    """Return a line's bar in words, without the unit."""
     if math.isinf(line.low):
         return f"at most {line.high:g}"
     return f"at least {line.low:g}" if math.isinf(line.high) else f"{line.low:g} to {line.high:g}"
 
 
-def _has_bar(line: Line) -> bool:
+def has_bar(line: Line) -> bool:
+    """Return whether a line is judged, and not only reported."""
     return math.isfinite(line.low) or math.isfinite(line.high)
 
 

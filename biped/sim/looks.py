@@ -136,7 +136,19 @@ class Looks:
         Returns:
             Positions (num_envs, links, 3), m, and orientations (num_envs, links, 4), wxyz.
         """
-        qpos = generalised_positions(state, self._joints, self._model.nq)
+        return self.poses_at(*_arrays(state))
+
+    def poses_at(
+        self, base_pos_w: NDArray[Any], base_quat_w: NDArray[Any], joint_pos_rad: NDArray[Any]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the poses of the links in the world, as `poses` does.
+
+        Args:
+            base_pos_w: positions of the bases, (n, 3), m.
+            base_quat_w: orientations of the bases, (n, 4), wxyz.
+            joint_pos_rad: joint positions in the configured order, (n, num_joints), rad.
+        """
+        qpos = _qpos(base_pos_w, base_quat_w, joint_pos_rad, self._joints, self._model.nq)
         pos = np.empty((len(qpos), len(self.bodies), 3))
         quat = np.empty((len(qpos), len(self.bodies), 4))
         for index, row in enumerate(qpos):
@@ -159,8 +171,18 @@ def generalised_positions(state: "BipedState", joints: list[int], width: int) ->
         joints: column of each configured joint.
         width: length of a qpos.
     """
-    qpos = np.zeros((len(state.base_pos_w), width))
-    qpos[:, _BASE_POS] = state.base_pos_w.cpu().numpy()
-    qpos[:, _BASE_QUAT] = state.base_quat_w.cpu().numpy()
-    qpos[:, joints] = state.joint_pos_rad.cpu().numpy()
+    return _qpos(*_arrays(state), joints, width)
+
+
+def _arrays(state: "BipedState") -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Return base positions, base orientations and joint positions on the host."""
+    return state.base_pos_w.cpu().numpy(), state.base_quat_w.cpu().numpy(), state.joint_pos_rad.cpu().numpy()
+
+
+def _qpos(
+    base_pos_w: NDArray[Any], base_quat_w: NDArray[Any], joint_pos_rad: NDArray[Any], joints: list[int], width: int
+) -> NDArray[np.float64]:
+    qpos = np.zeros((len(base_pos_w), width))
+    qpos[:, _BASE_POS], qpos[:, _BASE_QUAT] = base_pos_w, base_quat_w
+    qpos[:, joints] = joint_pos_rad
     return qpos

@@ -1,7 +1,7 @@
 """One training, from request to end: plan, build, record, then roll out and update until it is done.
 
 The loop is `learn` of Stable-Baselines3: rollout, update, rollout, update. All other work, after each update, is the
-list of parts in `Session`, in this order: measure, evaluate, film, examine, log, save.
+list of parts in `Session`, in this order: measure, evaluate, film, examine, show, log, save.
 """
 
 import shlex
@@ -42,6 +42,7 @@ from biped.train.plan import Plan, TrainRequest, make_plan
 from biped.train.profile import Profile
 from biped.train.sinks import close_sinks, open_sinks
 from biped.train.state import TrainingState
+from biped.train.watched import Page, Watched
 
 END_S = 14.0
 """Time after a signal when waiting for W&B ends (s), so that the process ends within 20 s."""
@@ -55,6 +56,9 @@ class Drawing:
     """Draws a run on one page and returns the path."""
     camera: Callable[[Config, Path], Camera]
     """Makes a camera for a configuration's robots, with a folder for its films."""
+    page: Callable[[str, Config, int], Page] | None = None
+    """Opens a page that shows the training of a run of that name, up to these environment steps; None: there is none.
+    """
 
 
 def train(request: TrainRequest, presets: Presets, drawing: Drawing) -> None:
@@ -170,10 +174,11 @@ class Session:
 
         Raises:
             UsageError: W&B would reject a name.
-            MachineError: the disk refuses the write.
+            MachineError: the disk refuses the write, or the page cannot be served.
         """
         self._plan, self._training, self._run = plan, training, run
         self._interrupts, self._drawing = interrupts, drawing
+        self._page = None if drawing.page is None else drawing.page(run.path.name, plan.config, plan.goal)
         self._publisher = open_sinks(training.model, run, plan)
         self._pictures = Pictures(training.model.logger, self._publisher)
         self.watchdog = Watchdog(plan.config.train.stall_after_s, self._warn_of_stall)
@@ -187,12 +192,13 @@ class Session:
         training.model.should_break_off = self._should_break_off
 
     def _make_parts(self) -> list[BaseCallback]:
-        """Make the parts that act after each update, in this order: measure, evaluate, film, examine, log, save."""
+        """Make the parts that act after each update: measure, evaluate, film, examine, show, log, save."""
         cfg, training = self._plan.config, self._training
         rollouts = Rollouts(training.env.env, cfg.train.max_error_share)
         training.state.keepers = [rollouts]
         judging = [] if training.bench is None else self._judging(training.bench)
-        return [*self._profiling(), rollouts, *judging, Log(rollouts), self._checkpoints]
+        watched = [] if self._page is None else [Watched(training.env.env, self._page)]
+        return [*self._profiling(), rollouts, *judging, *watched, Log(rollouts), self._checkpoints]
 
     def _profiling(self) -> list[BaseCallback]:
         rollouts = self._plan.request.profile
@@ -259,6 +265,8 @@ class Session:
         """Close everything that is open, after any kind of end."""
         if self._films is not None:
             self._films.close()
+        if self._page is not None:
+            self._page.close()
         if self._publisher is not None and self._interrupts.received:
             self._publisher.finish_s = min(self._publisher.finish_s, max(1.0, END_S - self._interrupts.age_s))
         close_sinks(self._training.model.logger, self._run)
