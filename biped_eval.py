@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from biped.base.command_line import (
+    Imports,
     OneLineParser,
     add_run_flags,
     ending_at_once,
@@ -28,15 +29,24 @@ from biped.base.command_line import (
     whole_number,
 )
 from biped.base.errors import UsageError
-from biped.base.machine import choose_device
-from biped.env.env import make_env
-from biped.runs.directory import DEFAULT_EXP_NAME, RunDirectory
-from biped.train.learner import load_agent
-from biped.view.evaluation import BESIDE_THE_FIGURES, EvalPlan, EvalRequest, evaluate, report_robustness, require_page
-from biped.view.live import LiveRequest, live_config, run_live
-from biped.view.page import Subject, comparison_table, write_report
-from biped.view.web import PORT
-from biped_config import PRESETS, RANDOMIZATIONS, randomization_preset
+
+with Imports("biped_eval.py"):
+    from biped.base.machine import choose_device
+    from biped.env.env import make_env
+    from biped.runs.directory import DEFAULT_EXP_NAME, RunDirectory
+    from biped.train.learner import load_agent
+    from biped.view.evaluation import (
+        BESIDE_THE_FIGURES,
+        EvalPlan,
+        EvalRequest,
+        evaluate,
+        report_robustness,
+        require_page,
+    )
+    from biped.view.live import LiveRequest, live_config, run_live
+    from biped.view.page import Subject, comparison_table, write_report
+    from biped.view.web import PORT
+    from biped_config import PRESETS, RANDOMIZATIONS, randomization_preset
 
 GATE_FAILED = 3
 """Exit code of an evaluation whose policy did not pass the gate."""

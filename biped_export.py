@@ -12,20 +12,22 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-import torch
+from biped.base.command_line import Imports, OneLineParser, add_run_flags, exit_code, path_name
 
-from biped.base.command_line import OneLineParser, add_run_flags, exit_code, path_name
-from biped.config.settings import with_settings
-from biped.deploy.contract import NAMES, Provenance, build_contract, scales_of_head
-from biped.deploy.export import check_out, export_policy
-from biped.deploy.network import PolicyStep
-from biped.deploy.parity import parity_config, record_reference
-from biped.env.env import BipedVecEnv, make_env
-from biped.runs.directory import DEFAULT_EXP_NAME
-from biped.runs.models import find_model
-from biped.runs.results import Place
-from biped.sim.mujoco_directions import joint_directions
-from biped.train.learner import load_model
+with Imports("biped_export.py"):
+    import torch
+
+    from biped.config.settings import with_settings
+    from biped.deploy.contract import NAMES, Provenance, build_contract, scales_of_head
+    from biped.deploy.export import check_out, export_policy
+    from biped.deploy.network import PolicyStep
+    from biped.deploy.parity import parity_config, record_reference
+    from biped.env.env import BipedVecEnv, make_env
+    from biped.runs.directory import DEFAULT_EXP_NAME
+    from biped.runs.models import find_model
+    from biped.runs.results import Place
+    from biped.sim.mujoco_directions import joint_directions
+    from biped.train.learner import load_model
 
 
 def make_parser() -> argparse.ArgumentParser:

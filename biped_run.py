@@ -29,12 +29,13 @@ from biped.base.command_line import (
     exit_code,
     film_name,
     finite_number,
+    input_name,
     path_name,
     positive_number,
     share,
     whole_number,
 )
-from biped.base.errors import MachineError, UsageError
+from biped.base.errors import UsageError
 from biped.deploy.contract_file import PolicyContract
 from biped.deploy.controller import Controller, OnnxPolicy
 from biped.deploy.excitation import excitation
@@ -53,7 +54,7 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     parser = OneLineParser(prog="biped_run.py", description="Run a policy on a robot.", allow_abbrev=False)
     add = parser.add_argument
-    add("policy", type=path_name, help="policy.onnx, as biped_export.py writes it")
+    add("policy", type=input_name, help="policy.onnx, as biped_export.py writes it")
     add("--wiring", type=path_name, metavar="FILE", help="how the robot is wired, as --wire writes it")
     add("--wire", type=path_name, metavar="FILE", help="find out how the robot is wired, and write it here")
     add("--port", metavar="DEVICE", help="the servos' bus, such as /dev/ttyUSB0 (with --wire)")
@@ -69,7 +70,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--min_voltage", type=positive_number, default=0.0, metavar="V", help="supply below which it does not walk")
     add("--log", type=path_name, metavar="FILE", help="the log (default logs/robot/DATE.npz)")
     add("--simulate", action="store_true", help="on a robot that MuJoCo plays, behind a bus that is a pseudo-terminal")
-    add("--robot", type=path_name, metavar="FILE", help="robot.json of the simulated robot (default: the policy's)")
+    add("--robot", type=input_name, metavar="FILE", help="robot.json of the simulated robot (default: the policy's)")
     add("--lost", type=share, default=0.0, metavar="SHARE", help="share of packets that get lost (with --simulate)")
     add(
         "--latency_ms",
@@ -173,12 +174,10 @@ def env_of(args: argparse.Namespace, contract: PolicyContract) -> Any:
 
     Raises:
         UsageError: no robot that ships has the model that the contract names.
-        MachineError: what only training needs is not installed here.
+        ModuleNotFoundError: what only simulating needs is not installed here.
     """
-    try:
-        from biped.deploy import trained_robot
-    except ImportError as error:
-        raise MachineError(f"a simulated robot needs {error.name}: pip install 'biped-walking[train]'") from error
+    from biped.deploy import trained_robot
+
     return trained_robot.env_of(contract.raw, args.robot)
 
 

@@ -14,10 +14,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from biped.base.command_line import LOGS, OneLineParser, exit_code, path_name, run_name, whole_number
-from biped.runs.directory import run_path
-from biped.train.sweep import SPACE, Range, SweepRequest, sweep
-from biped_config import PRESETS
+from biped.base.command_line import LOGS, Imports, OneLineParser, exit_code, path_name, run_name, whole_number
+
+with Imports("biped_sweep.py"):
+    from biped.runs.directory import run_path
+    from biped.train.sweep import SPACE, Range, SweepRequest, sweep
+    from biped_config import PRESETS
 
 
 def make_parser() -> argparse.ArgumentParser:

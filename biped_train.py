@@ -18,8 +18,10 @@ from functools import partial
 from biped.base.command_line import (
     AUTO,
     LOGS,
+    Imports,
     OneLineParser,
     exit_code,
+    input_name,
     number_or_auto,
     path_name,
     port_number,
@@ -28,16 +30,18 @@ from biped.base.command_line import (
     whole_number,
     whole_or_none,
 )
-from biped.config.settings import parse_setting, robot_settings
-from biped.runs.directory import DEFAULT_EXP_NAME
-from biped.runs.wandb_names import DEFAULT_PROJECT, MODES, mode_word
-from biped.train.plan import TrainRequest
-from biped.train.session import Drawing, train
-from biped.view.curves import draw_run
-from biped.view.filming import Camera
-from biped.view.training_page import open_page
-from biped.view.web import PORT, require_port, require_viser
-from biped_config import PRESETS, RANDOMIZATIONS, randomization_preset
+
+with Imports("biped_train.py"):
+    from biped.config.settings import parse_setting, robot_settings
+    from biped.runs.directory import DEFAULT_EXP_NAME
+    from biped.runs.wandb_names import DEFAULT_PROJECT, MODES, mode_word
+    from biped.train.plan import TrainRequest
+    from biped.train.session import Drawing, train
+    from biped.view.curves import draw_run
+    from biped.view.filming import Camera
+    from biped.view.training_page import open_page
+    from biped.view.web import PORT, require_port, require_viser
+    from biped_config import PRESETS, RANDOMIZATIONS, randomization_preset
 
 SMALLER = "use fewer environments, such as --num_envs 512"
 """Advice for when memory runs out."""
@@ -100,7 +104,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="PATH=VALUE",
         help="set any field of the configuration; repeatable",
     )
-    add("--robot", type=path_name, metavar="FILE", help="another robot, or recipe:NAME=MODEL: see docs/your-robot.md")
+    add("--robot", type=input_name, metavar="FILE", help="another robot, or recipe:NAME=MODEL: see docs/your-robot.md")
     add("--randomize", choices=RANDOMIZATIONS, help="how much robots, ground and sensors differ (default none)")
     add("--adaptive_lr", action="store_true", help="adapt the learning rate to the updates' KL divergence")
     add("--precision", choices=("fp32", "bf16"), help="precision of the networks up to their heads (default fp32)")
@@ -114,7 +118,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="stop after N consecutive passes of the walking gate; 0 for never",
     )
-    add("--load_model", type=path_name, metavar="PATH", help="start from this checkpoint's weights; steps count from 0")
+    add("--load_model", type=input_name, metavar="PATH", help="start from a checkpoint's weights; steps count from 0")
     add("--continue_training", action="store_true", help="continue the run from its model with the most steps")
     add("--new_run", action="store_true", help="rename an existing run with a number and start anew")
     add(

@@ -25,6 +25,7 @@ from biped.base.command_line import (
     OneLineParser,
     exit_code,
     folder_name,
+    input_name,
     path_name,
     picture_name,
     port_number,
@@ -54,10 +55,10 @@ def make_parser() -> argparse.ArgumentParser:
     demonstration.add_argument("--no_browser", action="store_true", help="only say where the page is")
     add("check-machine", check_machine, "Report what this machine has for training, and what is missing.")
     model = add("robot", draft_robot, "Write a robot's file from its model; what is guessed is said.")
-    model.add_argument("model", type=path_name, help="the robot's MJCF or URDF, as it was downloaded")
+    model.add_argument("model", type=input_name, help="the robot's MJCF or URDF, as it was downloaded")
     model.add_argument("--draft", type=path_name, metavar="FILE", help="where to write it; without, it is printed")
     robot = add("check-robot", check_robot, "Check a robot and report its problems.")
-    robot.add_argument("file", type=path_name, help="robot.json; or an MJCF or URDF with the joint names of the biped")
+    robot.add_argument("file", type=input_name, help="robot.json; or an MJCF or URDF with the joint names of the biped")
     robot.add_argument(
         "--sim",
         choices=("mujoco", "both"),
@@ -74,13 +75,13 @@ def make_parser() -> argparse.ArgumentParser:
     _add_replay(add("replay", replay, "Replay a robot's run in simulation, open loop, and show both on a page."))
     found = add("identify", identify, "Find what a robot's actuators are from the log of an excitation.")
     found.add_argument("log", type=path_name, metavar="LOG", help="a log of biped_run.py --excite")
-    found.add_argument("--robot", type=path_name, metavar="FILE", help="robot.json (default the biped of the defaults)")
+    found.add_argument("--robot", type=input_name, metavar="FILE", help="robot.json (default the defaults' biped)")
     found.add_argument("--out", type=path_name, metavar="FILE", required=True, help="the robot.json that is written")
     found.add_argument("--plot", type=picture_name, metavar="PNG", help="draw the held-out errors")
     log = add("diagnose", diagnose, "Say what is wrong with a robot, from the log of a run on it.")
     log.add_argument("log", type=path_name, help="the log of biped_run.py")
-    log.add_argument("--policy", type=path_name, metavar="ONNX", help="the policy that ran: its actions are compared")
-    log.add_argument("--robot", type=path_name, metavar="FILE", help="its robot.json (default: the shipped one)")
+    log.add_argument("--policy", type=input_name, metavar="ONNX", help="the policy that ran: its actions are compared")
+    log.add_argument("--robot", type=input_name, metavar="FILE", help="its robot.json (default: the shipped one)")
     add("metrics", print_metrics, "Print the table of metrics as a page.")
     config = add("config", print_config, "Print the configuration's defaults, or its schema.")
     config.add_argument("--schema", action="store_true", help="the JSON Schema of config.json")
@@ -93,7 +94,7 @@ def _add_replay(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("log", type=path_name, metavar="LOG", help="a log of biped_run.py")
     add("--sim", choices=("genesis", "mujoco", "both"), default="both", help="where (default both)")
-    add("--robot", type=path_name, metavar="FILE", help="robot.json (default the robot in assets that fits the log)")
+    add("--robot", type=input_name, metavar="FILE", help="robot.json (default the robot in assets that fits the log)")
     add("--window", type=positive_number, default=1.0, metavar="S", help="time until it starts anew (default 1.0 s)")
     add("--late", type=whole_or_none, default=0, metavar="STEPS", help="steps by which targets are late (default 0)")
     add("--phases", nargs="+", default=["standing", "walking"], metavar="PHASE", help="(default standing walking)")

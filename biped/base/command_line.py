@@ -12,11 +12,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from biped.base.errors import ConfigError, MachineError, UsageError, disk_error, first_line, is_out_of_memory
 from biped.base.files import REPOSITORY
 from biped.base.interrupts import Interrupted, is_ignored
+from biped.base.packages import how_to_install
+from biped.base.shipped import IS_INSTALLED, found
 
 DONE, MACHINE, USAGE, INTERRUPTED = 0, 1, 2, 130
 """Exit codes; the last is Ctrl-C's: 128 plus the signal's number, as for every signal."""
@@ -31,11 +33,12 @@ LOGS = Path("logs")
 """The folder of all runs, unless `--log_dir` names another."""
 
 
-_INSTALL = "run ./install_genesis.sh, or pip install 'biped-walking[train]'"
-
-
 class OneLineParser(argparse.ArgumentParser):
     """An argument parser whose errors are one line."""
+
+    def __init__(self, *, prog: str, **how: Any) -> None:
+        """Make a parser of the program that was called by `called(prog)`; `how` goes to the base class."""
+        super().__init__(prog=called(prog), **how)
 
     def error(self, message: str) -> NoReturn:
         """Print what is wrong and exit with code 2."""
@@ -47,7 +50,7 @@ def add_run_flags(parser: argparse.ArgumentParser, default_name: str) -> None:
     """Add the flags that name a run or one checkpoint: `-e`, None where no run is named, `--model`, `--log_dir`."""
     add, text = parser.add_argument, f"the run (default {default_name})"
     add("-e", "--exp_name", type=run_name, metavar="NAME", help=text)
-    add("--model", type=path_name, metavar="PATH", help="a checkpoint; its config.json is in the same folder")
+    add("--model", type=input_name, metavar="PATH", help="a checkpoint; its config.json is in the same folder")
     add("--log_dir", type=path_name, default=LOGS, metavar="DIR", help=f"the folder of all runs (default {LOGS})")
 
 
@@ -176,6 +179,15 @@ def path_name(text: str) -> Path:
         raise argparse.ArgumentTypeError(f"{text!r}: there is no such home directory; ./{text} is a path") from error
 
 
+def input_name(text: str) -> Path:
+    """Read the path of a file to read; `assets/...`, what comes with the project, is found from every folder.
+
+    Raises:
+        argparse.ArgumentTypeError: see `path_name`.
+    """
+    return found(path_name(text))
+
+
 def picture_name(text: str) -> Path:
     """Read the path of a picture that will be written.
 
@@ -227,12 +239,28 @@ def run_flags(run: Path) -> list[str]:
     return ["-e", run.name, *([] if run.parent == LOGS else ["--log_dir", as_word(run.parent)])]
 
 
+def called(script: str) -> str:
+    """Return the name by which a person called a door such as biped_eval.py: biped-eval, if it was that."""
+    name = _console_script(script)
+    return name if Path(sys.argv[0]).name == name else script
+
+
 def typed(script: str, *words: str) -> str:
     """Return a command line of this project that can be pasted into the shell that started this process."""
-    found = shutil.which("python")
-    is_ours = found is not None and Path(found).parent == Path(sys.executable).parent
-    python = "python" if is_ours else _from_here(Path(sys.executable))
-    return shlex.join([python, _from_here(REPOSITORY / script), *words])
+    if IS_INSTALLED or called(script) != script:
+        return shlex.join([_as_found(_console_script(script)), *words])
+    return shlex.join([_as_found("python"), _from_here(REPOSITORY / script), *words])
+
+
+def _console_script(script: str) -> str:
+    return script.removeprefix("python -m ").removesuffix(".py").replace("_", "-")
+
+
+def _as_found(name: str) -> str:
+    """Return how to call a program of this process's environment: by its name, if the shell finds that very one."""
+    here = Path(sys.executable) if name == "python" else Path(sys.executable).with_name(name)
+    on_path = shutil.which(name)
+    return name if on_path is not None and Path(on_path).parent == here.parent else _from_here(here)
 
 
 def _from_here(path: Path) -> str:
@@ -262,10 +290,9 @@ def exit_code(program: str, command: Callable[[], int | None], *, smaller: str =
     except MachineError as error:
         return _fail(program, MACHINE, str(error))
     except ModuleNotFoundError as error:
-        package = (error.name or "").split(".")[0]
-        if package in ("", "biped"):
+        if (package := _foreign(error)) is None:
             raise
-        return _fail(program, MACHINE, f"{package} is not installed: {_INSTALL}")
+        return _fail(program, MACHINE, f"{package} is not installed: {how_to_install(package)}")
     except BrokenPipeError:
         # The reader of our output has gone, as in `... | head`. Python would report this again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -299,6 +326,33 @@ def ending_at_once() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+class Imports:
+    """Context of a door's own imports: a package that is missing ends the program with one line, not a traceback."""
+
+    def __init__(self, script: str) -> None:
+        """Name the door, such as biped_eval.py."""
+        self._script = script
+
+    def __enter__(self) -> None:
+        """Begin to import."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """End the program if a package is missing.
+
+        Raises:
+            SystemExit: a package is missing.
+        """
+        if isinstance(error, ModuleNotFoundError) and (package := _foreign(error)) is not None:
+            said = f"{package} is not installed: {how_to_install(package)}"
+            raise SystemExit(_fail(self._script, MACHINE, said)) from error
+
+
+def _foreign(error: ModuleNotFoundError) -> str | None:
+    """Return the package that is missing; None if it is a module of this project, which is a fault."""
+    package = (error.name or "").partition(".")[0]
+    return None if not package or package.startswith("biped") else package
+
+
 def _fail(program: str, code: int, text: str) -> int:
-    print(f"{program}: {' '.join(text.split())}", file=sys.stderr, flush=True)
+    print(f"{called(program)}: {' '.join(text.split())}", file=sys.stderr, flush=True)
     return code

@@ -13,6 +13,7 @@ import psutil
 import torch
 
 from biped.base.errors import MachineError
+from biped.base.packages import how_to_check
 
 CPU_ONLY = ("mujoco",)
 """Simulators for which `auto` selects the CPU, even on a machine with a GPU."""
@@ -27,9 +28,7 @@ def choose_device(wanted: str, sim: str) -> str:
     if wanted == "cuda" and sim in CPU_ONLY:
         raise MachineError(f"--sim {sim} runs on the CPU: use it with --device cpu")
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise MachineError(
-            "CUDA was asked for but torch finds no CUDA device: use --preset cpu, or see ./install_genesis.sh --check"
-        )
+        raise MachineError(f"CUDA was asked for but torch finds no CUDA device: use --preset cpu, or {how_to_check()}")
     has_use = wanted != "cpu" and sim not in CPU_ONLY
     return "cuda" if has_use and torch.cuda.is_available() else "cpu"
 

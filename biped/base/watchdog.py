@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType, TracebackType
 
-from biped.base.files import REPOSITORY
+from biped.base.shipped import own_name
 
 _LOOKS = 4
 """Checks within the time after which a training counts as stalled."""
@@ -71,7 +71,7 @@ def _where(frame: FrameType | None) -> str:
     """Return the innermost line of this project in a thread's stack."""
     while frame is not None:
         file = Path(frame.f_code.co_filename)
-        if file.is_relative_to(REPOSITORY) and "site-packages" not in file.parts:
-            return f"{frame.f_code.co_name} ({file.relative_to(REPOSITORY)}:{frame.f_lineno})"
+        if (name := own_name(file)) is not None:
+            return f"{frame.f_code.co_name} ({name}:{frame.f_lineno})"
         frame = frame.f_back
     return "code that is not ours"

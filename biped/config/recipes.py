@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from biped.base.errors import ConfigError, first_line
-from biped.base.files import REPOSITORY
+from biped.base.shipped import ASSETS
 from biped.config.section import suggestion
 
 PREFIX = "recipe:"
 """How the name of a recipe begins on the command line."""
-FOLDER = REPOSITORY / "assets" / "recipes"
+FOLDER = ASSETS / "recipes"
 """Where the recipes are."""
 ABOUT = "about"
 """The section that says where a model is from."""

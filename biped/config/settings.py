@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from biped.base.errors import ConfigError
-from biped.base.files import REPOSITORY
+from biped.base.shipped import as_stored
 from biped.config.learning import PolicyConfig
 from biped.config.randomization import RandomizationConfig
 from biped.config.recipes import ABOUT, content_of, is_recipe
@@ -96,7 +96,7 @@ def robot_settings(file: Path | None, policy: PolicyConfig | None = None) -> lis
         )
     model = content["robot"].get("model_path")
     if isinstance(model, str):
-        content["robot"]["model_path"] = _from_repository(file.parent / expanded(model))
+        content["robot"]["model_path"] = as_stored(file.parent / expanded(model))
     if policy is not None and isinstance(noise := learner.get("policy.initial_std"), int | float):
         learner["policy.initial_std"] = min(max(noise, policy.min_std), policy.max_std)
     return [*as_settings(content), *learner.items()]
@@ -115,12 +115,6 @@ def expanded(path: str) -> Path:
     with contextlib.suppress(RuntimeError):
         return Path(path).expanduser()
     return Path(path)
-
-
-def _from_repository(path: Path) -> str:
-    """Return a path as the configuration stores it: relative to the repository if it is inside."""
-    path = path.resolve()
-    return str(path.relative_to(REPOSITORY) if path.is_relative_to(REPOSITORY) else path)
 
 
 def randomization_settings(randomization: RandomizationConfig) -> list[tuple[str, Any]]:

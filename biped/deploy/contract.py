@@ -4,15 +4,13 @@
 """
 
 import hashlib
-import importlib.metadata
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from types import MappingProxyType
 from typing import Any
 
-from biped.base.files import REPOSITORY
+from biped.base.shipped import PROJECT, version
 from biped.config.robot import RobotConfig
 from biped.config.run import Config
 from biped.config.task import EnvConfig
@@ -20,8 +18,6 @@ from biped.deploy.contract_file import FORMAT, VERSION
 from biped.env.groups import estimate_scales
 from biped.mdp.observations import MEASURED, TERMS, ObservationLayout, ObservationTerm
 
-PACKAGE = "biped-walking"
-"""Name of the package that writes the contract."""
 ESTIMATE = "estimate"
 """Name of the output that a policy without a velocity head lacks."""
 LARGEST_SUM = 1e12
@@ -124,8 +120,8 @@ def build_contract(
             "max_tilt_rad": env.termination.max_tilt_rad,
         },
         "provenance": {
-            "package": PACKAGE,
-            "package_version": _package_version(),
+            "package": PROJECT,
+            "package_version": version(),
             "model_file": provenance.model_file,
             "model_sha256": provenance.model_sha256,
             "trained_steps": provenance.trained_steps,
@@ -310,14 +306,3 @@ def _robot(robot: RobotConfig) -> dict[str, Any]:
         "foot_sole_offset_m": list(robot.foot_sole_offset_m),
         "default_base_height_m": robot.default_base_height_m,
     }
-
-
-def _package_version() -> str | None:
-    """Return the version of these sources; pip's record of a checkout may be outdated."""
-    file = REPOSITORY / "pyproject.toml"
-    try:
-        if file.is_file():
-            return tomllib.loads(file.read_text(encoding="utf-8"))["project"]["version"]
-        return importlib.metadata.version(PACKAGE)
-    except (OSError, ValueError, KeyError, importlib.metadata.PackageNotFoundError):
-        return None

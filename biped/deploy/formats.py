@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from biped.base.errors import MachineError
+from biped.base.packages import how_to_install
 from biped.deploy.contract_file import METADATA_KEY
 from biped.deploy.network import PolicyStep
 from biped.deploy.peers import plain_metadata
@@ -110,7 +111,7 @@ def _imported(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except (ImportError, OSError) as error:
-        raise MachineError(f"{name} cannot be imported ({error}): run ./install_genesis.sh") from error
+        raise MachineError(f"{name} cannot be imported ({error}): {how_to_install(name)}") from error
 
 
 Numbers = NDArray[np.float32]
@@ -142,7 +143,7 @@ def open_onnx(path: Path) -> Step:
     try:
         runtime: Any = importlib.import_module("onnxruntime")
     except (ImportError, OSError) as error:
-        raise MachineError(f"onnxruntime cannot be imported ({error}): run ./install_genesis.sh") from error
+        raise MachineError(f"onnxruntime cannot be imported ({error}): {how_to_install('onnxruntime')}") from error
     options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors only; it would warn about missing GPUs

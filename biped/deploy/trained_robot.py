@@ -7,7 +7,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from biped.base.errors import UsageError
-from biped.base.files import REPOSITORY
+from biped.base.shipped import ASSETS
 from biped.config.actuators import ActuatorConfig
 from biped.config.robot import RobotConfig
 from biped.config.run import Config
@@ -28,7 +28,7 @@ class UnknownRobotError(UsageError):
     """No robot that ships is the policy's."""
 
 
-def env_of(contract: Mapping[str, Any], file: Path | None, assets: Path = REPOSITORY / "assets") -> EnvConfig:
+def env_of(contract: Mapping[str, Any], file: Path | None, assets: Path = ASSETS) -> EnvConfig:
     """Return robot, motors and time steps that a policy was trained with.
 
     Args:

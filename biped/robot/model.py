@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from biped.base.errors import MachineError
-from biped.base.files import REPOSITORY
+from biped.base.shipped import located
 from biped.config.settings import expanded
 from biped.config.task import EnvConfig
 
@@ -14,7 +14,7 @@ def model_file(cfg: EnvConfig) -> Path:
     Raises:
         MachineError: the file does not exist.
     """
-    path = REPOSITORY / expanded(cfg.robot.model_path)
+    path = located(expanded(cfg.robot.model_path))
     if not path.is_file():
         raise MachineError(f"the robot model {path} is missing: restore it, or set env.robot.model_path")
     return path

@@ -10,6 +10,7 @@ from typing import Any
 
 from biped.base.files import REPOSITORY
 from biped.base.machine import describe_machine
+from biped.base.shipped import IS_INSTALLED, PROJECT, version
 
 PACKAGES = (
     "genesis-world",
@@ -38,16 +39,23 @@ def describe_launch(command: Sequence[str], resumed_after_step: int | None) -> d
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": list(command),
         "resumed_after_step": resumed_after_step,
-        "code": describe_code(REPOSITORY),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "code": describe_code(None if IS_INSTALLED else REPOSITORY),
+        "versions": {
+            "python": platform.python_version(),
+            PROJECT: version(),
+            **{name: _version(name) for name in PACKAGES},
+        },
         "machine": describe_machine(),
     }
 
 
-def describe_code(root: Path) -> dict[str, Any]:
-    """Return the git commit checked out in `root`, and whether files differ from it; None where unknown."""
-    commit = _git(root, "rev-parse", "HEAD")
-    changes = _git(root, "status", "--porcelain") if commit else None
+def describe_code(root: Path | None) -> dict[str, Any]:
+    """Return the git commit checked out in `root`, and whether files differ from it; None where unknown.
+
+    An installed wheel has no `root`: a repository around it would be somebody else's.
+    """
+    commit = None if root is None else _git(root, "rev-parse", "HEAD")
+    changes = _git(root, "status", "--porcelain") if root and commit else None
     return {"commit": commit, "is_dirty": None if changes is None else bool(changes)}
 
 

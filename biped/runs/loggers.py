@@ -14,6 +14,7 @@ from PIL import Image
 from stable_baselines3.common.logger import HumanOutputFormat, KVWriter, Logger, TensorBoardOutputFormat
 
 from biped.base.errors import MachineError, disk_error
+from biped.base.packages import how_to_install
 
 LAYOUT = {
     "training overview": {
@@ -63,7 +64,7 @@ def require_tensorboard() -> Any:
     try:
         from torch.utils.tensorboard.writer import SummaryWriter
     except ImportError as error:
-        raise MachineError(f"TensorBoard cannot be imported ({error}): run ./install_genesis.sh") from error
+        raise MachineError(f"TensorBoard cannot be imported ({error}): {how_to_install('tensorboard')}") from error
     return SummaryWriter
 
 

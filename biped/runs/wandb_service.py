@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 
 from biped.base.errors import warn
+from biped.base.packages import how_to_install
 from biped.config.run import WandbConfig
 from biped.runs.directory import RunDirectory
 from biped.runs.wandb_names import Said, cause, folder_said, in_sweep, variables
@@ -30,7 +31,7 @@ def is_installed() -> bool:
     try:
         import wandb  # noqa: F401 - only to test the import
     except ImportError as error:
-        warn(f"wandb cannot be imported ({error}): run ./install_genesis.sh; training goes on without it")
+        warn(f"wandb cannot be imported ({error}): {how_to_install('wandb')}; training goes on without it")
         return False
     return True
 

@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-INSTALL = "run ./install_genesis.sh"
+from biped.base.packages import how_to_install
+
 PACKAGES = (
     "stable_baselines3",
     "sb3_contrib",
@@ -69,7 +70,7 @@ def check_packages() -> Finding:
         try:
             __import__(name)
         except Exception as error:
-            return False, f"{name} cannot be imported ({error}): {INSTALL}"
+            return False, f"{name} cannot be imported ({error}): {how_to_install(name)}"
         versions.append(f"{name} {importlib.metadata.version(name)}")
     return True, ", ".join(versions)
 
@@ -126,7 +127,12 @@ def findings() -> Iterator[tuple[str, Finding]]:
         try:
             yield name, check()
         except Exception as error:
-            yield name, (False, f"{type(error).__name__}: {error}: {INSTALL}".replace("\n", " "))
+            yield name, (False, f"{type(error).__name__}: {error}: {_remedy(error)}".replace("\n", " "))
+
+
+def _remedy(error: Exception) -> str:
+    """Return the advice for a check that raised: the extra with the package that is missing, or with all of them."""
+    return how_to_install(error.name or "" if isinstance(error, ModuleNotFoundError) else "")
 
 
 def report() -> bool:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from biped.base.errors import MachineError, first_line
+from biped.base.packages import how_to_check, remedy
 from biped.config.robot import SimConfig
 from biped.config.task import EnvConfig
 from biped.robot.actuators import Motors
@@ -54,7 +55,8 @@ def _import_genesis() -> Any:
         with knowing_frozen_files():
             import genesis
     except (ImportError, OSError) as error:
-        raise MachineError(f"Genesis cannot be imported ({error}): run ./install_genesis.sh --check") from error
+        advice = remedy("genesis", error)
+        raise MachineError(f"Genesis cannot be imported ({error}): {advice}; --sim mujoco works without it") from error
     finally:
         sys.excepthook = hook
     return genesis
@@ -380,7 +382,7 @@ class GenesisScene:
             self._camera.set_pose(pos=here + CAMERA_OFFSET_M, lookat=here + LOOK_AT_OFFSET_M)
             picture = self._camera.render(rgb=True)[0]
         except Exception as error:
-            raise MachineError(f"this machine cannot render ({error}): see ./install_genesis.sh --check") from error
+            raise MachineError(f"this machine cannot render ({error}): {how_to_check()}") from error
         return np.asarray(picture)[..., :3]
 
     def close(self) -> None:

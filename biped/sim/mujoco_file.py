@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from biped.base.errors import MachineError, first_line
+from biped.base.packages import remedy
 from biped.robot.model import is_urdf
 from biped.sim.mujoco_links import rotation_of
 from biped.sim.mujoco_warnings import show_warnings_once
@@ -25,7 +26,7 @@ def import_mujoco() -> Any:
         mujoco = importlib.import_module("mujoco")
         importlib.import_module("mujoco.rollout")
     except Exception as error:  # an unavailable MUJOCO_GL raises AttributeError in PyOpenGL
-        raise MachineError(f"MuJoCo cannot be imported ({error}): run ./install_genesis.sh --check") from error
+        raise MachineError(f"MuJoCo cannot be imported ({error}): {remedy('mujoco', error)}") from error
     show_warnings_once(mujoco)
     return mujoco
 

@@ -12,6 +12,7 @@ from PIL import Image
 from biped.base.command_line import FILMS, PICTURES
 from biped.base.errors import MachineError, UsageError, disk_error, warn
 from biped.base.machine import choose_device
+from biped.base.packages import require
 from biped.config.randomization import RandomizationConfig
 from biped.config.run import Config, Presets
 from biped.config.scale import scale_of, size_warning
@@ -112,6 +113,7 @@ class EvalPlan:
         Raises:
             ConfigError: a setting does not exist, or its value is invalid.
             UsageError: there is no such model, or the options contradict each other.
+            MachineError: a package is missing that an output needs.
         """
         settings = _checked(request)
         model, run, config = None, None, default
@@ -209,6 +211,7 @@ def report_robustness(request: EvalRequest, default: Config, load: LoadAgent) ->
         raise UsageError(f"--robustness varies one thing at a time: leave out {names}")
     if varied := [text for text in request.settings if text.startswith("env.randomization")]:
         raise UsageError(f"--robustness sets the randomization itself: leave out {varied[0].partition('=')[0]}")
+    require("matplotlib", "--robustness")
     plan = EvalPlan.of(request, default, EPISODES_PER_LEVEL)
     episodes, place = plan.episodes, plan.place
     axes = robustness.scaled_axes(scale_of(plan.config.env.robot))
@@ -247,6 +250,10 @@ def _checked(request: EvalRequest) -> list[tuple[str, Any]]:
     if request.report is not None and request.agent != "policy":
         raise UsageError("--report is of a run's policy in the gate: leave out --agent and --robustness")
     require_page(request.report)
+    if request.video is not None:
+        require("imageio_ffmpeg", "--video")
+    if request.report is not None:
+        require("matplotlib", "--report")
     if not 0 < request.video_seconds < math.inf:
         raise UsageError(f"--video_seconds: {request.video_seconds} is not a duration")
     if request.out is not None and not request.out.parent.is_dir():

@@ -12,6 +12,8 @@ import numpy as np
 
 from biped.base.errors import MachineError, disk_error
 from biped.base.files import REPOSITORY
+from biped.base.packages import require
+from biped.base.shipped import IS_INSTALLED
 from biped.config.run import Config
 from biped.config.serial import to_json
 from biped.eval.recording import Recording
@@ -101,8 +103,9 @@ def film(
         flag: the option that asked for the file, for error messages.
 
     Raises:
-        MachineError: no renderer works, or the disk refuses the write.
+        MachineError: no renderer works, ffmpeg is not installed, or the disk refuses the write.
     """
+    require("imageio_ffmpeg", "a film")
     try:
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".film-") as folder:
             job, whole = Path(folder), Path(folder) / f"film{out.suffix}"
@@ -139,5 +142,7 @@ def run_first_that_draws(command: Sequence[str], ways: Sequence[Mapping[str, str
 
 def with_repository(environ: Mapping[str, str]) -> dict[str, str]:
     """Return an environment in which Python finds this project from any folder."""
+    if IS_INSTALLED:
+        return dict(environ)  # it finds it already; first on the path, installed packages would hide Python's own
     here = str(REPOSITORY)
     return {**environ, "PYTHONPATH": os.pathsep.join(filter(None, (here, environ.get("PYTHONPATH"))))}

@@ -10,6 +10,7 @@ import numpy as np
 
 from biped.base.errors import MachineError, UsageError, disk_error, say, warn
 from biped.base.files import whole_folder
+from biped.base.packages import how_to_check
 from biped.config.task import EnvConfig
 from biped.eval.replay import (
     Array,
@@ -104,7 +105,7 @@ def replay_all(cfg: EnvConfig, measured: Measured, request: ReplayRequest) -> Co
             missing.append(f"no replay in {sim}: {error}")
             warn(missing[-1])
     if not found:
-        raise MachineError("no simulator can be used on this machine: run ./install_genesis.sh --check")
+        raise MachineError(f"no simulator can be used on this machine: {how_to_check()}")
     return Compared(cfg, measured, as_measured(measured, windows), tuple(found), tuple(missing))
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biped.base.errors import MachineError
+from biped.base.packages import how_to_install
 from biped.config.task import EnvConfig
 from biped.sim.looks import Looks, Shape
 from biped.sim.mujoco_robot import robot_spec
@@ -27,8 +28,6 @@ HOST = "127.0.0.1"
 """Only this machine can connect; from elsewhere, forward the port by ssh."""
 PORT = 8080
 """Default port of the page."""
-INSTALL = "pip install 'viser>=1.1,<2'"
-"""Command that installs the package."""
 FOLLOW_S, JUMP_M = 0.2, 1.0
 """Time constant with which the camera follows the robot (s), and the distance from which it jumps (m)."""
 _CAMERA_M, _LOOK_AT_M = (1.15, -0.95, 0.62), (0.0, 0.0, 0.24)
@@ -47,8 +46,7 @@ def require_viser(flag: str = "--web") -> Any:
     try:
         return importlib.import_module("viser")
     except ImportError as error:
-        why = f"{flag} needs the package viser ({error})"
-        raise MachineError(f"{why}: {INSTALL}, or everything: pip install 'biped-walking[train]'") from error
+        raise MachineError(f"{flag} needs the package viser ({error}): {how_to_install('viser')}") from error
 
 
 def require_port(port: int, flag: str = "--web") -> None:

@@ -17,7 +17,7 @@ import biped_eval
 import biped_export
 import biped_sweep
 from biped import __main__ as small_commands
-from biped.base.command_line import as_word, exit_code, path_name, run_flags, run_or_path, typed
+from biped.base.command_line import Imports, as_word, called, exit_code, path_name, run_flags, run_or_path, typed
 from biped.base.errors import UsageError
 from biped.config.settings import robot_settings, with_settings
 from biped.robot.model import model_file
@@ -209,6 +209,17 @@ def test_a_hint_leaves_out_what_goes_without_saying(monkeypatch: pytest.MonkeyPa
     assert shlex.split(typed("biped_eval.py"))[0] == sys.executable
 
 
+def test_who_types_a_console_script_is_told_to_type_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    scripts = Path(sys.executable).parent
+    assert called("biped_eval.py") == "biped_eval.py"
+    monkeypatch.setattr(sys, "argv", [str(scripts / "biped-eval")])
+    monkeypatch.setenv("PATH", "")
+    assert called("biped_eval.py") == "biped-eval"
+    assert typed("biped_eval.py", "-e", "walk") == f"{scripts / 'biped-eval'} -e walk"
+    monkeypatch.setattr(sys, "argv", [str(scripts / "biped")])
+    assert called("python -m biped") == "biped"
+
+
 def test_a_package_that_is_missing_is_named_and_a_module_of_ours_is_a_fault(capsys: pytest.CaptureFixture[str]) -> None:
     def needs(name: str) -> Callable[[], None]:
         return lambda: importlib.import_module(name) and None
@@ -218,5 +229,11 @@ def test_a_package_that_is_missing_is_named_and_a_module_of_ours_is_a_fault(caps
     assert said == (
         "biped: no_such_package is not installed: run ./install_genesis.sh, or pip install 'biped-walking[train]'\n"
     )
+    with pytest.raises(SystemExit) as ended, Imports("biped_eval.py"):
+        importlib.import_module("no_such_package.part")
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == said.replace("biped:", "biped_eval.py:")
     with pytest.raises(ModuleNotFoundError):
         exit_code("biped", needs("biped.no_such_room"))
+    with pytest.raises(ModuleNotFoundError), Imports("biped_eval.py"):
+        importlib.import_module("biped.no_such_room")

@@ -192,6 +192,24 @@ class Filmed:
         self.part._collect(time.monotonic() + PATIENCE_S)
 
 
+@pytest.mark.parametrize(
+    ("package", "flag"),
+    [("imageio_ffmpeg", "--video"), ("matplotlib", "--report"), ("matplotlib", "--robustness")],
+)
+def test_the_package_that_an_output_needs_is_named_before_anything_is_built(
+    package: str, flag: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.chdir(tmp_path)
+    words = ["--model", "assets/policies/biped_walk.zip", "--sim", "mujoco", flag]
+    assert biped_eval.main([*words, "x.mp4"] if flag == "--video" else words) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    advice = "run ./install_genesis.sh, or pip install 'biped-walking[report]'"
+    assert said.err == f"biped_eval.py: {flag} needs the package {package}: {advice}\n"
+    assert list(tmp_path.iterdir()) == []
+
+
 @draws
 def test_a_training_is_filmed_at_the_evaluations_that_are_due_and_at_the_last(tmp_path: Path) -> None:
     training = Filmed(tmp_path / "videos")

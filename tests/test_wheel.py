@@ -1,0 +1,135 @@
+"""What pip installs: the wheel has all that it needs and nothing else, and works outside of the repository."""
+
+import re
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from biped.base.packages import EXTRAS
+from tests.conftest import ROOT
+from tests.wheels import Installed, build, copy_repository, tracked
+
+WALK = ("--model", "assets/policies/biped_walk.zip", "--sim", "mujoco", "--episodes", "2")
+BRIEFLY = ("--set", "env.termination.episode_s=0.5")
+SHIPPED = ("biped", "assets")
+"""Folders of the repository that the wheel has."""
+NOT_SHIPPED = ("README.md",)
+"""Names of files in them that it has not."""
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("source")
+    if not copy_repository(folder / "repository"):
+        pytest.skip("not a repository of git")
+    return build("sdist", folder / "repository", folder)
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """It is built from the source distribution, which so has all that a build needs."""
+    folder = tmp_path_factory.mktemp("wheel")
+    with tarfile.open(sdist) as packed:
+        packed.extractall(folder, filter="data")
+    return build("wheel", folder / sdist.name.removesuffix(".tar.gz"), folder)
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    return Installed(wheel, tmp_path_factory.mktemp("installed"))
+
+
+def test_a_wheel_has_the_sources_and_what_ships_and_nothing_else(wheel: Path) -> None:
+    names = [Path(name) for name in tracked()]
+    sources = [path for path in names if path.parts[0] == "biped" or (len(path.parts) == 1 and path.suffix == ".py")]
+    assets = [Path("biped") / path for path in names if path.parts[0] == "assets" and path.name not in NOT_SHIPPED]
+    with zipfile.ZipFile(wheel) as packed:
+        found = [Path(name) for name in packed.namelist()]
+    about = [path for path in found if path.parts[0].endswith(".dist-info")]
+    assert sorted(set(found) - set(about)) == sorted([*sources, *assets])
+    assert {str(Path(*path.parts[1:])) for path in about} == {
+        "METADATA",
+        "RECORD",
+        "WHEEL",
+        "entry_points.txt",
+        "licenses/LICENSE",
+        "top_level.txt",
+    }
+
+
+def test_a_source_distribution_has_what_the_build_reads_and_nothing_else(sdist: Path) -> None:
+    with tarfile.open(sdist) as packed:
+        tops = {Path(member.name).parts[1] for member in packed.getmembers() if len(Path(member.name).parts) > 1}
+    by_the_backend = {"PKG-INFO", "setup.cfg", "biped_walking.egg-info", "MANIFEST.in"}
+    doors = {path.name for path in ROOT.glob("*.py")}
+    assert tops - by_the_backend == {*SHIPPED, *doors, "LICENSE", "README.md", "pyproject.toml"}
+
+
+def test_every_door_has_a_console_script(installed: Installed) -> None:
+    doors = {path.stem.replace("_", "-") for path in ROOT.glob("biped_*.py")} - {"biped-config", "biped-env"}
+    assert {path.name for path in installed.bin.glob("biped*")} == {*doors, "biped"}
+
+
+def test_a_policy_is_judged_in_an_empty_folder_with_the_extra_sim_alone(installed: Installed, tmp_path: Path) -> None:
+    before = sorted(installed.site.rglob("*"))
+    ended = installed.run("biped-eval", *WALK, *BRIEFLY, extras=("sim",), cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (3, ""), "half a second is too short to step"
+    assert "survival                          1.0000" in ended.stdout
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    result = "logs/evaluations/policies-biped_walk/eval_mujoco_2_episodes_episode_s_0.5.json"
+    assert left == {result, "logs/evaluations/policies-biped_walk/config.json"}
+    assert f"figures: {result}\n" in ended.stdout
+    assert sorted(installed.site.rglob("*")) == before
+
+
+IMPORTED = """
+import importlib, sys
+for name in sys.argv[1:]:
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        print(name, error.name)
+print("imported", *sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+
+
+def test_with_the_extra_sim_all_can_be_imported_but_the_search(installed: Installed, tmp_path: Path) -> None:
+    modules = [
+        ".".join(Path(name).with_suffix("").parts)
+        for name in tracked()
+        if name.startswith("biped/") and name.endswith(".py") and not name.endswith("__.py")
+    ]
+    faces = ["biped_config", "biped_env", "biped_eval", "biped_export", "biped_run", "biped_train", "wandb_callback"]
+    ended = installed.run("python", "-c", IMPORTED, *modules, *faces, extras=("sim",), cwd=tmp_path)
+    assert ended.stderr == ""
+    *missing, imported = ended.stdout.splitlines()
+    assert missing == ["biped.train.sweep optuna"]
+    others = set(EXTRAS["train"].split()) | set(EXTRAS["report"].split()) | set(EXTRAS["robot"].split())
+    assert not others & set(imported.split())
+    assert len(modules) > 100
+
+
+POLICY = "assets/policies/robust/policy.onnx"
+LACKING = {
+    "train": (("biped-train",), (), "sim"),
+    "eval": (("biped-eval", *WALK), (), "sim"),
+    "export": (("biped-export", *WALK[:2]), (), "sim"),
+    "sweep": (("biped-sweep", "--help"), ("sim",), "train"),
+    "biped": (("biped", "check-robot", "assets/strider/robot.json"), (), "sim"),
+    "run": (("biped-run", POLICY, "--simulate"), (), "robot"),
+    "run in simulation": (("biped-run", POLICY, "--simulate"), ("robot",), "sim"),
+}
+"""Commands, extras that are installed, and the one that each names."""
+
+
+@pytest.mark.parametrize(("command", "extras", "names"), LACKING.values(), ids=LACKING)
+def test_where_a_package_is_missing_one_line_names_the_extra(
+    installed: Installed, tmp_path: Path, command: tuple[str, ...], extras: tuple[str, ...], names: str
+) -> None:
+    ended = installed.run(*command, extras=extras, cwd=tmp_path)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    line = rf"{command[0]}: \w+ is not installed: pip install 'biped-walking\[{names}\]'\n"
+    assert re.fullmatch(line, ended.stderr), ended.stderr
+    assert list(tmp_path.iterdir()) == []
