@@ -13,7 +13,7 @@ INSTALL ?=
 WORKERS ?= 2
 STAMP := $(VENV)/.installed
 
-.PHONY: help install check check-machine train demo report test test-slow faults lint types spelling format bench bench-learner gpu-report picture docs
+.PHONY: help install check check-machine train demo report test test-slow faults lint types spelling lock locked dist docs format bench bench-learner gpu-report picture
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-13s %s\n", $$1, $$2 }'
@@ -46,7 +46,7 @@ test-slow: $(STAMP) ## run the tests that take minutes
 faults: $(STAMP) ## kill a training a hundred times, and do worse to it (half an hour)
 	FAULTS=100 $(PY) -m pytest -v -s tests/test_faults.py $(ARGS)
 
-check: lint types spelling ## all that can be said of the code without running it: lint, format, types, spelling
+check: lint types spelling locked ## all that can be said of the code without running it: lint, format, types, spelling, lock
 
 lint: $(STAMP) ## ruff
 	$(PY) -m ruff check .
@@ -57,6 +57,16 @@ types: $(STAMP) ## pyright; its warnings are errors
 
 spelling: $(STAMP) ## codespell
 	$(PY) -m codespell_lib .
+
+lock: $(STAMP) ## write uv.lock anew, with the versions of constraints.txt
+	$(PY) -m uv lock $$(sed -nE 's/^([A-Za-z0-9._-]+==[^ ]+)$$/-P \1/p' constraints.txt)
+	$(PY) -m uv lock --check
+
+locked: $(STAMP) ## say whether uv.lock is what pyproject.toml asks for; needs no network
+	$(PY) -m uv lock --check --offline
+
+dist: $(STAMP) ## build the source distribution and the wheel into dist/
+	$(PY) -m build
 
 format: $(STAMP) ## let ruff format and fix
 	$(PY) -m ruff format .

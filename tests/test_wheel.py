@@ -1,18 +1,23 @@
 """What pip installs: the wheel has all that it needs and nothing else, and works outside of the repository."""
 
+import json
 import re
 import tarfile
+import venv
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from biped.base.packages import EXTRAS
+from biped.base.shipped import version
+from tests import processes
 from tests.conftest import ROOT
 from tests.wheels import Installed, build, copy_repository, tracked
 
 WALK = ("--model", "assets/policies/biped_walk.zip", "--sim", "mujoco", "--episodes", "2")
 BRIEFLY = ("--set", "env.termination.episode_s=0.5")
+CPU_TORCH, CPU_INDEX = "torch==2.13.0+cpu", "https://download.pytorch.org/whl/cpu"
 SHIPPED = ("biped", "assets")
 """Folders of the repository that the wheel has."""
 NOT_SHIPPED = ("README.md",)
@@ -132,4 +137,42 @@ def test_where_a_package_is_missing_one_line_names_the_extra(
     assert (ended.returncode, ended.stdout) == (1, "")
     line = rf"{command[0]}: \w+ is not installed: pip install 'biped-walking\[{names}\]'\n"
     assert re.fullmatch(line, ended.stderr), ended.stderr
-    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_fresh_environment_with_the_extra_sim_is_small_and_enough(wheel: Path, tmp_path: Path) -> None:
+    """As docs/install.md types it, in the versions of constraints.txt; it needs the network, or pip's cache."""
+    venv.create(tmp_path / "venv", with_pip=True)
+    pip = [str(tmp_path / "venv" / "bin" / "pip"), "install", "-q", "--no-compile"]
+    torch = [*pip, "--no-deps", CPU_TORCH]
+    if processes.run(torch).returncode and processes.run([*torch, "--index-url", CPU_INDEX]).returncode:
+        pytest.skip("there is no CPU build of torch here")
+    processes.run([*pip, "-c", str(ROOT / "constraints.txt"), f"{wheel}[sim]"], check=True)
+    sizes = [path.lstat().st_blocks * 512 for path in (tmp_path / "venv").rglob("*")]
+    assert sum(sizes) <= 1.2e9
+    work = tmp_path / "work"
+    work.mkdir()
+    env = {name: value for name, value in processes.environment().items() if not name.startswith("PYTHON")}
+    ended = processes.run([str(tmp_path / "venv" / "bin" / "biped-eval"), *WALK], cwd=work, env=env)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "walking gate: passed" in ended.stdout
+    assert [path.name for path in work.iterdir()] == ["logs"]
+
+
+@pytest.mark.slow
+def test_a_wheel_trains_reports_exports_and_searches(installed: Installed, tmp_path: Path) -> None:
+    small = ("--preset", "smoke", "--sim", "mujoco", "--num_envs", "16", "--total_timesteps", "1280")
+    extras, logs = ("train",), tmp_path / "logs"
+    assert installed.run("biped-train", "-e", "walk", *small, extras=extras, cwd=tmp_path).returncode == 0
+    start = json.loads((logs / "walk" / "run_info.json").read_text())["starts"][0]
+    assert start["code"] == {"commit": None, "is_dirty": None}
+    assert start["versions"]["biped-walking"] == version()
+    report = ("-e", "walk", "--sim", "mujoco", "--episodes", "2", "--report", *BRIEFLY)
+    assert installed.run("biped-eval", *report, extras=extras, cwd=tmp_path).returncode == 3
+    assert len(list((logs / "walk").glob("report*.html"))) == 1
+    assert installed.run("biped-export", "-e", "walk", extras=extras, cwd=tmp_path).returncode == 0
+    assert json.loads((logs / "walk" / "export" / "contract.json").read_text())["provenance"]["package_version"]
+    search = ("--study", "rates", "--trials", "1", "--preset", "smoke", "--total_timesteps", "512")
+    ended = installed.run("biped-sweep", *search, "--set", "train.sim=mujoco", extras=extras, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["logs"]

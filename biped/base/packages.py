@@ -10,7 +10,8 @@ from biped.base.shipped import IS_INSTALLED, PROJECT
 EXTRAS: Mapping[str, str] = MappingProxyType(
     {
         "robot": "dynamixel_sdk imufusion onnxruntime serial",
-        "sim": "gymnasium jinja2 mujoco PIL psutil pydantic sb3_contrib stable_baselines3 torch trimesh viser",
+        "sim": "annotated_types glfw gymnasium jinja2 mujoco PIL psutil pydantic pydantic_core sb3_contrib "
+        "stable_baselines3 torch trimesh viser",
         "report": "imageio_ffmpeg matplotlib",
         "train": "genesis onnx onnxscript optuna tensorboard wandb",
     }

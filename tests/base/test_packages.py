@@ -1,6 +1,7 @@
 """Extras, the packages in them, and the versions that were tested together."""
 
 import re
+import sys
 import tomllib
 from collections.abc import Iterator
 
@@ -8,6 +9,7 @@ import pytest
 
 from biped.base.errors import MachineError
 from biped.base.packages import EXTRAS, extra_of, how_to_install, remedy, require
+from tests.architecture import sources
 from tests.conftest import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -24,8 +26,10 @@ IMPORTED_BY = {
 """The names that packages are imported by, where they are others."""
 NOT_IMPORTED = {"tqdm", "rich"}
 """Stable-Baselines3 imports them."""
-BROUGHT_ALONG = {"trimesh"}
-"""Viser requires it."""
+BROUGHT_ALONG = {"annotated_types", "glfw", "pydantic_core", "trimesh"}
+"""Pydantic, MuJoCo and Viser require them."""
+NO_EXTRA = {"numpy", "rclpy", "sensor_msgs", "robot_descriptions"}
+"""What is always there; ROS, which is not on the index; and what only its users install."""
 
 
 def names(extra: str) -> Iterator[str]:
@@ -45,6 +49,14 @@ def test_the_table_of_extras_is_that_of_the_project() -> None:
         listed = {IMPORTED_BY.get(name, name) for name in names(extra)} - NOT_IMPORTED
         assert set(packages.split()) - BROUGHT_ALONG == listed - known, extra
         known |= listed
+
+
+def test_every_package_that_is_imported_is_in_an_extra() -> None:
+    modules = sources()
+    known = {*sys.stdlib_module_names, *NO_EXTRA, "biped", *(source.name for source in modules)}
+    known |= {package for packages in EXTRAS.values() for package in packages.split()}
+    imported = {item.name.split(".")[0]: source.name for source in modules for item in source.imports()}
+    assert {package: module for package, module in imported.items() if package not in known} == {}
 
 
 def test_what_trains_has_all_that_simulates_and_reports() -> None:
