@@ -12,17 +12,15 @@ FACES = ("biped_config", "biped_env", "wandb_callback")
 _IN_FULL = ("biped_env", "wandb_callback")
 """Faces whose page describes what they have from the rooms; the other names where it is described."""
 
-_FACE = """\
----
-hide: [navigation]
----
-
+_PAGE = """\
 # {name}
 
 {above}
 
 ::: {name}
 """
+_ALONE = "---\nhide: [navigation]\n---\n\n"
+"""Front matter of modules in rooms, which are not in the navigation beside their page."""
 _MEMBERS = """\
     options:
       members: [{members}]
@@ -57,8 +55,8 @@ def pages(root: Path) -> dict[str, str]:
         found[f"biped/{room}/index.md"] = f"{head}{rows}\n"
         for path in modules:
             above = f"[Python](../../python.md) / [biped.{room}](index.md)"
-            text = _FACE.format(name=f"biped.{room}.{path.stem}", above=above)
-            found[f"biped/{room}/{path.stem}.md"] = text
+            text = _PAGE.format(name=f"biped.{room}.{path.stem}", above=above)
+            found[f"biped/{room}/{path.stem}.md"] = _ALONE + text
     faces = "\n".join(_row(name, root / f"{name}.py", f"{name}.md") for name in FACES)
     inits = {room: root / "biped" / room / "__init__.py" for room in _rooms(root)}
     rooms = "\n".join(_row(room, path, f"biped/{room}/index.md") for room, path in inits.items())
@@ -82,7 +80,7 @@ def _face(root: Path, name: str) -> str:
     }
     elsewhere = [] if name in _IN_FULL else [item for item in exported if item in homes]
     shown = [item for item in exported if item not in elsewhere]
-    text = _FACE.format(name=name, above="[Python](python.md)") + _MEMBERS.format(members=", ".join(shown))
+    text = _PAGE.format(name=name, above="[Python](python.md)") + _MEMBERS.format(members=", ".join(shown))
     if not elsewhere:
         return text
     rows = "\n".join(_exported(item, homes[item]) for item in elsewhere)
