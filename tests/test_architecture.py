@@ -212,6 +212,8 @@ HOT_PATH = {
     "biped/ppo/acting.py": None,
     "biped/ppo/sampling.py": {"__call__", "_evaluate", "values", "pay"},
     "biped/eval/recorder.py": {"add"},
+    "biped/eval/clip.py": {"add", "_parts"},
+    "biped/train/watched.py": {"_on_step"},
     "biped/ppo/buffer.py": {
         "begin",
         "add",

@@ -24,10 +24,11 @@ import biped_eval
 from biped.config.task import CommandConfig
 from biped.env.env import BipedEnv, make_env
 from biped.view.controls import Gamepad
-from biped.view.live import LiveLoop, LiveRequest, live_config
+from biped.view.live import PUSH_M_S, LiveLoop, LiveRequest, live_config
 from biped.view.steering import STAND, Ranges, Wish, press
 from biped_config import cpu_preset
 from tests import processes
+from tests.browser import Browser
 from tests.processes import PATIENCE_S, ROOT, environment
 
 MODEL = str(ROOT / "assets" / "policies" / "biped_walk.zip")
@@ -144,53 +145,6 @@ def test_a_kill_leaves_the_terminal_as_it_was(start) -> None:
     assert session.is_restored()
 
 
-class Browser:
-    """What viser's page does, as far as sliders go."""
-
-    def __init__(self, port: int) -> None:
-        import viser
-        from websockets.sync.client import connect
-        from websockets.typing import Subprotocol
-
-        self._socket = connect(
-            f"ws://127.0.0.1:{port}", subprotocols=[Subprotocol(f"viser-v{viser.__version__}")], max_size=None
-        )
-        self.sliders: dict[str, str] = {}
-        self.values: dict[str, float] = {}
-
-    def receive(self) -> None:
-        """Take one batch of messages."""
-        import msgspec
-        import zstandard
-
-        data = self._socket.recv(timeout=PATIENCE_S)
-        assert isinstance(data, bytes)
-        size, compressed = struct.unpack_from("<QQ", data)
-        payload = zstandard.ZstdDecompressor().decompress(data[16 : 16 + compressed], max_output_size=size)
-        for message in msgspec.msgpack.decode(payload)["messages"]:
-            if message["type"] == "GuiSliderMessage":
-                self.sliders[message["props"]["label"]] = message["uuid"]
-                self.values[message["uuid"]] = message["value"]
-            elif message["type"] == "GuiUpdateMessage" and "value" in message["updates"]:
-                self.values[message["uuid"]] = message["updates"]["value"]
-
-    def find(self, name: str) -> str:
-        """Wait for a slider and return its id."""
-        while name not in self.sliders:
-            self.receive()
-        return self.sliders[name]
-
-    def move(self, name: str, value: float) -> None:
-        """Move a slider."""
-        import msgspec
-
-        message = {"type": "GuiUpdateMessage", "uuid": self.find(name), "updates": {"value": value}}
-        self._socket.send(msgspec.msgpack.encode(message))
-
-    def close(self) -> None:
-        self._socket.close()
-
-
 def test_a_browser_and_the_keyboard_steer_the_same_robot(start) -> None:
     pytest.importorskip("viser", reason="the package viser is not installed")
     port = free_port()
@@ -200,13 +154,14 @@ def test_a_browser_and_the_keyboard_steer_the_same_robot(start) -> None:
         assert page.status == 200
         assert b"<html" in page.read().lower()
     browser = Browser(port)
-    browser.move("forward (m/s)", 0.4)
+    browser.set("forward (m/s)", 0.4)
     walking = session.until_line(lambda line: line["x"] == "+0.40" and float(line["vx"]) > 0.25)
     session.until_line(lambda line: float(line["age"]) > float(walking["age"]) + 2.0 and line["falls"] == "0")
     session.press(b"s")
     session.until_line(lambda line: line["x"] == "+0.30")
-    while browser.values[browser.find("forward (m/s)")] != pytest.approx(0.3):
-        browser.receive()
+    browser.until(lambda: browser.value("forward (m/s)") == pytest.approx(0.3))
+    browser.set("", "Stop")
+    session.until_line(lambda line: line["x"] == "+0.00")
     browser.close()
     assert session.end(signal.SIGINT) == 0
     assert session.is_restored()
@@ -292,6 +247,25 @@ def test_after_a_fall_the_command_stays(env: BipedEnv) -> None:
         assert loop.step()
         assert torch.allclose(env.command, torch.tensor((0.3, 0.0, 0.0)))
     assert loop.status.episode_s < 1.0
+
+
+def test_a_push_moves_every_robot_at_once_and_only_once(env: BipedEnv) -> None:
+    class Pusher:
+        def __init__(self) -> None:
+            self.left = 1
+
+        def poll(self, wish: Wish) -> Wish:
+            self.left, left = 0, self.left
+            return press(wish, b"p", RANGES) if left else wish
+
+    def stand(*_: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(env.num_envs, len(env.cfg.robot.joint_names))
+
+    loop = LiveLoop(env, stand, Wish(STAND), [Pusher()], [], terminal=StringIO())
+    loop.step()
+    pushed = env.state.base_lin_vel_b[:, :2].norm(dim=1)
+    assert torch.allclose(pushed, torch.full((3,), PUSH_M_S), atol=0.1)
+    assert not loop.wish.push
 
 
 def test_where_nothing_steers_the_environment_draws_the_commands(env: BipedEnv) -> None:
