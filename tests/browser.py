@@ -40,9 +40,15 @@ class Browser:
         data = self._socket.recv(timeout=PATIENCE_S)
         assert isinstance(data, bytes)
         size, compressed = struct.unpack_from("<QQ", data)
-        payload = zstandard.ZstdDecompressor().decompress(data[16 : 16 + compressed], max_output_size=size)
-        for message in msgspec.msgpack.decode(payload)["messages"]:
-            self._take(message)
+        end = 16 + compressed
+        payload = zstandard.ZstdDecompressor().decompress(data[16:end], max_output_size=size)
+        batch, arrays = msgspec.msgpack.decode(payload), list[bytes]()
+        for length in batch["binaryBufferLengths"]:  # arrays follow the messages, each at a multiple of 8 bytes
+            start = -(-end // 8) * 8
+            end = start + length
+            arrays.append(data[start:end])
+        for message in batch["messages"]:
+            self._take(_with_arrays(message, arrays))
 
     def _take(self, message: dict[str, Any]) -> None:
         kind, props = message["type"], message.get("props", {})
@@ -88,7 +94,7 @@ class Browser:
 
     def positions(self, name: str) -> np.ndarray:
         """Return where a link of each robot is, (robots, 3), m."""
-        return np.frombuffer(self.stage[f"/robots/{name}"]["batched_positions"], np.float32).reshape(-1, 3)
+        return self.stage[f"/robots/{name}"]["batched_positions"].reshape(-1, 3)
 
     def set(self, label: str, value: Any) -> None:
         """Move a slider, choose, type a number or press a button of a group."""
@@ -114,3 +120,12 @@ class Browser:
     def close(self) -> None:
         """Close the page."""
         self._socket.close()
+
+
+def _with_arrays(tree: Any, arrays: list[bytes]) -> Any:
+    """Return a message with its arrays in the places of their numbers."""
+    if isinstance(tree, dict) and "__binary_index" in tree:
+        return np.frombuffer(arrays[tree["__binary_index"]], tree["dtype"])
+    if isinstance(tree, dict):
+        return {name: _with_arrays(part, arrays) for name, part in tree.items()}
+    return [_with_arrays(part, arrays) for part in tree] if isinstance(tree, list) else tree
