@@ -10,7 +10,7 @@
 #   --no-dev             without the tools for tests and checks
 #
 # Without --cpu or --cuda, a machine with an NVIDIA GPU gets the CUDA build and any other the CPU build.
-# System libraries are only checked and named, except for root in CI, where they are installed.
+# System libraries are only checked and named; in CI (CI=true) they are installed, by root or by sudo without a password.
 # Exit codes: 0 fine, 1 the machine cannot, 2 wrong usage.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -32,7 +32,7 @@ while [ $# -gt 0 ]; do
     --torch-index) index=$(value "$@"); shift ;;
     --venv) venv=$(value "$@"); shift ;;
     --python) python=$(value "$@"); shift ;;
-    -h|--help) sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
+    -h|--help) sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p;}' "$0"; exit 0 ;;
     *) die 2 "unknown option $1 (see --help)" ;;
   esac
   shift
@@ -67,21 +67,24 @@ has_gpu() { command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep
 # Library and the Debian package that has it: Genesis imports the first two, its camera draws with the others.
 LIBRARIES='libGL.so.1:libgl1 libX11.so.6:libx11-6 libEGL.so.1:libegl1 libXrender.so.1:libxrender1'
 
-missing_packages() {
+missing_packages() { # none outside of Linux: macOS draws with frameworks of its own
   local pair
+  [ "$(uname -s)" = Linux ] || return 0
   for pair in $LIBRARIES; do
     "$1" -c "import ctypes; ctypes.CDLL('${pair%%:*}')" 2>/dev/null || printf '%s ' "${pair##*:}"
   done
 }
 
 system_libraries() {
-  local missing
+  local missing as_root=''
   missing=$(missing_packages "$1")
   [ -n "$missing" ] || return 0
-  if [ "${CI:-}" = true ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+  # Runners of GitHub work as a user who may become root; others, such as containers, are root and have no sudo.
+  [ "$(id -u)" = 0 ] || as_root='sudo -n'
+  if [ "${CI:-}" = true ] && command -v apt-get >/dev/null && $as_root true 2>/dev/null; then
     say "installing system libraries: $missing"
-    # shellcheck disable=SC2086 - a list of package names
-    { apt-get -qq update && apt-get -qq install -y $missing libgl1-mesa-dri; } >/dev/null || die 1 "apt-get failed for: $missing"
+    # shellcheck disable=SC2086 - lists of words
+    { $as_root apt-get -qq update && $as_root apt-get -qq install -y $missing libgl1-mesa-dri; } >/dev/null || die 1 "apt-get failed for: $missing"
   else
     say "system libraries are missing; Genesis needs them: sudo apt-get install $missing libgl1-mesa-dri"
   fi
@@ -102,6 +105,10 @@ install_torch() { # the build of torch that this machine should have, before any
   elif [ "$kind" = cuda ]; then
     say "installing torch $TORCH with CUDA (several GB)"
     "$pip" install -q -c "$here/constraints.txt" "torch==$TORCH" || die 1 "torch $TORCH could not be installed: see above"
+  elif [ "$(uname -s)" = Darwin ]; then
+    say "installing torch $TORCH"
+    # There is one build for macOS, without a name of its own.
+    "$pip" install -q --no-deps "torch==$TORCH" || die 1 "torch $TORCH could not be installed: see above (macOS: 14 or later, Apple silicon)"
   else
     say "installing torch $TORCH for the CPU"
     # First where pip is set up to look, then PyTorch's own index; a plain torch==$TORCH would bring CUDA along.
