@@ -29,6 +29,7 @@ THIRD_PARTIES = {
     "trimesh": "biped.view.web",
     "matplotlib": "biped.view.figures biped.view.plots biped.view.curves",
     "jinja2": "biped.view.page",
+    "filelock": "biped.base.files",
     "onnx": "biped.deploy",
     "onnxruntime": "biped.deploy",
     "pydantic": "biped.config",
@@ -42,7 +43,8 @@ WORKSHOP = {
 """What of `deploy` runs where policies are trained; all else of it runs on the robot's computer."""
 ON_A_ROBOT = [s.name for s in MODULES if (s.room == "deploy" and s.name not in WORKSHOP) or s.name == "biped_run"]
 BASE_ON_A_ROBOT = [
-    f"biped.base.{name}" for name in ("errors", "files", "command_line", "interrupts", "packages", "shipped")
+    f"biped.base.{name}"
+    for name in ("errors", "files", "command_line", "interrupts", "packages", "platforms", "shipped")
 ]
 PACKAGES_ON_A_ROBOT = {"numpy", "onnxruntime", "dynamixel_sdk", "serial", "imufusion"}
 """By the names that they are imported by; the extra `robot` of pyproject.toml installs them."""

@@ -33,7 +33,7 @@ NOT_TYPED = {
     "make nightly": "trains for minutes; see tests/test_nightly.py",
     "make check": "reads only, but for what the machine has, which the installer says",
     "make lock": "asks the index",
-    "make dist": "builds in an environment of its own; see tests/test_wheel.py",
+    "make wheel": "builds in an environment of its own; see tests/test_wheel.py",
     "python benchmarks/learner.py": "takes half an hour; see test_benchmarks_write_among_the_logs",
     "python biped_train.py --preset cpu --robot recipe:unitree_g1": "needs a model that is not in the repository",
     "python benchmarks/memory.py": "takes minutes, and writes by --out only",

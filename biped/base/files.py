@@ -6,13 +6,15 @@ there, with one warning per process.
 
 import contextlib
 import errno
-import fcntl
+import importlib
 import io
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from biped.base.errors import warn
 
@@ -44,6 +46,8 @@ def being_written(path: Path) -> Iterator[io.BufferedRandom]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+    if sys.platform == "win32":
+        return  # it opens no folders
     with _going_on_where_it_cannot_flush(path.parent):
         handle = os.open(path.parent, os.O_RDONLY)
         try:
@@ -82,19 +86,48 @@ def whole_folder(out: Path) -> Iterator[Path]:
             out.rmdir()
 
 
-def lock(handle: int, folder: Path) -> None:
-    """Lock an open folder until it is closed; if the disk does not support locks, warn once and continue.
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Lock a folder; the lock ends at the latest with the process. If the disk has no locks, warn once and continue.
+
+    Windows locks no folders: there it is a file beside the folder, because one within would keep it from being renamed.
 
     Raises:
         BlockingIOError: another process holds the lock.
-        OSError: the disk refuses the lock.
+        OSError: the folder cannot be opened, or the disk refuses the lock.
     """
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-        say_once("lock", f"the disk of {folder} has no locks ({error.strerror}): start no second training in it")
+        fcntl: Any = importlib.import_module("fcntl")
+    except ImportError:
+        with _locked_by_a_file(folder.with_name(f".{folder.name}.lock")):
+            yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            say_once("lock", f"the disk of {folder} has no locks ({error.strerror}): start no second training in it")
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _locked_by_a_file(file: Path) -> Iterator[None]:
+    import filelock  # a robot's computer has none, and locks nothing
+
+    held = filelock.FileLock(file, blocking=False)
+    try:
+        held.acquire()
+    except filelock.Timeout as error:
+        raise BlockingIOError(errno.EAGAIN, f"{file} is held by another process") from error
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def set_aside(path: Path) -> Path:

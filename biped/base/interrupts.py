@@ -11,7 +11,9 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from biped.base.platforms import signals
+
+SIGNALS = signals("SIGINT", "SIGTERM", "SIGHUP")
 """Signals that ask a training to end: Ctrl-C; `kill` or a cluster that needs the machine; a closed terminal."""
 GRACE_S = 8.0
 """How long the current rollout and its update may continue after the signal (s); then they are aborted."""

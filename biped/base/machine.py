@@ -2,7 +2,6 @@
 
 import contextlib
 import ctypes
-import os
 import platform
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ import torch
 
 from biped.base.errors import MachineError
 from biped.base.packages import how_to_check
+from biped.base.platforms import usable_cores
 
 CPU_ONLY = ("mujoco",)
 """Simulators for which `auto` selects the CPU, even on a machine with a GPU."""
@@ -93,7 +93,7 @@ def describe_machine() -> dict[str, Any]:
     return {
         "system": platform.platform(),
         "cpu": _cpu_name(),
-        "cpu_cores": len(os.sched_getaffinity(0)),
+        "cpu_cores": usable_cores(),
         "memory_gib": round(psutil.virtual_memory().total / GIB, 1),
         "gpu": None if gpu is None else gpu.name,
         "gpu_memory_gib": None if gpu is None else round(gpu.total_memory / GIB, 1),

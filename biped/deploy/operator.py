@@ -6,9 +6,7 @@ import select
 import stat
 import struct
 import sys
-import termios
 import time
-import tty
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from biped.base.errors import MachineError, UsageError
+from biped.base.platforms import posix_module, terminal_errors
 from biped.deploy.contract_file import CommandRule
 from biped.deploy.hardware import Array
 
@@ -100,12 +99,14 @@ class Keyboard(_Person):
 
         Raises:
             UsageError: standard input is no terminal, so that nobody could let go of a key.
+            MachineError: this system has no POSIX terminals.
         """
+        self._termios = posix_module("termios", "a keyboard that holds the robot")
         if not sys.stdin.isatty():
             raise UsageError("nobody holds the dead-man's key: run this in a terminal, or use --gamepad")
         self._handle, self._rule, self._command, self._clock = sys.stdin.fileno(), rule, command.astype(float), clock
-        self._before = termios.tcgetattr(self._handle)
-        tty.setcbreak(self._handle)
+        self._before = self._termios.tcgetattr(self._handle)
+        posix_module("tty", "a keyboard").setcbreak(self._handle)
         self._pressed_s = -np.inf
 
     def wish(self) -> Wish:
@@ -131,8 +132,8 @@ class Keyboard(_Person):
 
     def close(self) -> None:
         """Give the terminal back as it was."""
-        with contextlib.suppress(termios.error, OSError):  # the terminal has gone
-            termios.tcsetattr(self._handle, termios.TCSADRAIN, self._before)
+        with contextlib.suppress(OSError, *terminal_errors()):  # the terminal has gone
+            self._termios.tcsetattr(self._handle, self._termios.TCSADRAIN, self._before)
 
 
 class Gamepad(_Person):
@@ -153,7 +154,7 @@ class Gamepad(_Person):
             MachineError: it cannot be opened.
         """
         try:
-            self._handle = os.open(device, os.O_RDONLY | os.O_NONBLOCK)
+            self._handle = os.open(device, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         except OSError as error:
             raise MachineError(f"cannot open the gamepad {device} ({error.strerror}): see ls /dev/input") from error
         if not _sends_events(self._handle):

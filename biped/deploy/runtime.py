@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from biped.base.errors import disk_error, first_line
+from biped.base.platforms import signals
 from biped.deploy.controller import Controller, Decision
 from biped.deploy.hardware import Array, BusError, Imu, ImuReading, JointReading, Servos
 from biped.deploy.operator import Operator, Wish
@@ -34,7 +35,7 @@ CROUCH_S = 1.5
 """How long a crouch takes (s)."""
 ENDED = "ended by the person"
 """Why a run ended in which nothing was wrong."""
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP)
+_SIGNALS = signals("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGTSTP")
 _ON_ITS_FEET = ("standing", "walking")
 
 

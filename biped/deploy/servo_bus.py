@@ -4,13 +4,13 @@ import contextlib
 import importlib
 import os
 import select
-import termios
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from biped.base.errors import MachineError, first_line
+from biped.base.platforms import posix_module, terminal_errors
 from biped.deploy import dynamixel as dxl
 from biped.deploy.dynamixel import Register
 from biped.deploy.hardware import BusError
@@ -27,7 +27,7 @@ _SUCCESS, _BROADCAST = 0, 0xFE
 _PARAMETERS = 8
 """Where a packet's content begins in ROBOTIS' package: after header, ID, length and instruction."""
 _ALERT = 0x80
-_GONE = (OSError, termios.error)
+_GONE = (OSError, *terminal_errors())
 """What pyserial raises once a device is unplugged; its SerialException is an OSError."""
 
 
@@ -92,8 +92,10 @@ class DynamixelBus:
         """Open the device; `patience_s` is how long an answer may be late within a control step (s).
 
         Raises:
-            MachineError: ROBOTIS' package is missing, the device cannot be opened, or another program has it.
+            MachineError: ROBOTIS' package is missing, the device cannot be opened, or another program has it; or this
+                system is Windows, where nothing waits for a serial line as `_patient_port` does.
         """
+        posix_module("termios", "a robot's bus")
         self._sdk = _import_sdk()
         self.port, self.baud, self._patience_s = port, baud, patience_s
         self._port = _patient_port(self._sdk, port)

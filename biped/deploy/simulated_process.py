@@ -9,8 +9,8 @@ import multiprocessing
 import os
 import select
 import signal
+import sys
 import time
-import tty
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from biped.base.errors import MachineError, first_line
+from biped.base.platforms import posix_module, signals
 from biped.deploy.dynamixel import REGISTERS
 from biped.deploy.simulated_bus import Plant, SimulatedBus, Trouble, registers_of
 from biped.deploy.simulated_servo import ServoKind
@@ -27,7 +28,7 @@ SLICE_S = 0.002
 LARGEST_LAG_S = 0.05
 """How far the plant may fall behind before time stands still for it (s)."""
 _STARTUP_S = 120.0
-_OF_A_TERMINAL = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP)
+_OF_A_TERMINAL = signals("SIGINT", "SIGHUP", "SIGQUIT", "SIGTSTP")
 """What a terminal sends to all processes in front of it; only the parent answers to it."""
 
 
@@ -43,7 +44,9 @@ class _Terminal:
     """The far end of a pseudo-terminal; both ends stay open, so that programs may come and go."""
 
     def __init__(self) -> None:
+        assert sys.platform != "win32"  # see SimulatedRobot
         self.near, self._far = os.openpty()
+        tty = posix_module("tty", "a simulated robot")
         tty.setraw(self.near)
         tty.setraw(self._far)
         os.set_blocking(self.near, False)
@@ -171,6 +174,7 @@ def serve(
     It sends ("ready", names of terminals: the bus, then the devices), or ("error", one line). What a terminal sends to
     the whole group does not end it: the parent still has to ask where the robot was.
     """
+    assert sys.platform != "win32"  # see SimulatedRobot
     for number in _OF_A_TERMINAL:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _OF_A_TERMINAL)
@@ -198,6 +202,7 @@ def _serve(
 @contextlib.contextmanager
 def _deaf_children() -> Iterator[None]:
     """Let processes that are started here wait with a terminal's signals until they have said what to do with them."""
+    assert sys.platform != "win32"  # see SimulatedRobot
     resource_tracker.ensure_running()  # to start it within would let the signals through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_A_TERMINAL)
     try:
@@ -219,8 +224,9 @@ class SimulatedRobot:
         """Start it and wait until it is ready; all that is given must be fit to be pickled.
 
         Raises:
-            MachineError: it cannot start.
+            MachineError: it cannot start, or this system has no pseudo-terminals.
         """
+        posix_module("termios", "a simulated robot")
         context = multiprocessing.get_context("spawn")
         self._connection, far = context.Pipe()
         arguments = (make_plant, kinds, trouble, far, make_devices)

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from biped.base.errors import ConfigError, UsageError, disk_error
-from biped.base.files import lock, say_once, write_whole
+from biped.base.files import locked, say_once, write_whole
 from biped.config.run import Config
 from biped.config.serial import (
     from_json,
@@ -67,23 +67,16 @@ class RunDirectory:
             UsageError: another process is training in it.
             MachineError: the disk refuses the lock.
         """
-        try:
-            handle = os.open(self.path, os.O_RDONLY)
-            if not os.access(self.path, os.W_OK | os.X_OK):
-                os.close(handle)
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        except OSError as error:
-            raise disk_error(self.path, error) from error
-        try:
+        with contextlib.ExitStack() as held:
             try:
-                lock(handle, self.path)
+                held.enter_context(locked(self.path))
+                if not os.access(self.path, os.W_OK | os.X_OK):
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             except BlockingIOError as error:
                 raise UsageError(f"another process is training in {self.path}: wait for it, or use -e NAME") from error
             except OSError as error:
                 raise disk_error(self.path, error) from error
             yield
-        finally:
-            os.close(handle)
 
     @classmethod
     def create(cls, logs: Path, exp_name: str, *, keep_old_as_numbered: bool = False) -> "RunDirectory":
@@ -194,7 +187,7 @@ class RunDirectory:
     def read_launches(self) -> list[dict[str, Any]]:
         """Return the entries of `add_launch`, oldest first; empty if the file is missing or damaged."""
         try:
-            return list(json.loads(self._info.read_text())["starts"])
+            return list(json.loads(self._info.read_text(encoding="utf-8"))["starts"])
         except (OSError, ValueError, KeyError, TypeError):
             return []
 
@@ -223,7 +216,7 @@ class RunDirectory:
         Raises:
             OSError: there is no such file, or it cannot be read.
         """
-        return self._best_figures.read_text()
+        return self._best_figures.read_text(encoding="utf-8")
 
     def write_best(self, figures: str) -> None:
         """Write the results of the best model next to it.
@@ -298,7 +291,7 @@ class RunDirectory:
         """
         file = self.path / "config.json"
         try:
-            text = file.read_text()
+            text = file.read_text(encoding="utf-8")
             config = from_json(text)
             # Versions without this field kept all checkpoints; keep them.
             older = '"keep_checkpoints"' not in text
@@ -328,7 +321,7 @@ class RunDirectory:
         try:
             if not file.exists():
                 write_whole(file, (wished or secrets.token_hex(4)).encode())
-            return file.read_text().strip()
+            return file.read_text(encoding="utf-8").strip()
         except OSError as error:
             raise disk_error(file, error) from error
 

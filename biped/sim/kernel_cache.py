@@ -7,6 +7,7 @@ import contextlib
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from biped.base.errors import MachineError, warn
 from biped.config.robot import SimConfig
@@ -32,7 +33,7 @@ def choose_cache() -> None:
         os.environ[_NAME] = str(wanted)
         return
     try:
-        cache = _own_folder(Path(tempfile.gettempdir()) / f"biped-cache-{os.getuid()}")
+        cache = _own_folder(Path(tempfile.gettempdir()) / f"biped-cache-{_user()}")
         if not _can_be_written(cache):
             raise OSError(f"{cache} cannot be written")
     except OSError as error:
@@ -80,8 +81,14 @@ def _own_folder(folder: Path) -> Path:
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     found = folder.lstat()
-    is_ours = found.st_uid == os.getuid() and found.st_mode & 0o170077 == 0o040000
+    is_ours = found.st_uid == _user() and found.st_mode & 0o170077 == 0o040000
     return folder if is_ours else Path(tempfile.mkdtemp(prefix=f"{folder.name}-"))
+
+
+def _user() -> int:
+    """Return the user's number; Windows has none, and says 0 of every file."""
+    number: Any = getattr(os, "getuid", None)
+    return 0 if number is None else number()
 
 
 def is_specialised(cfg: SimConfig, device: str) -> bool:

@@ -5,7 +5,6 @@ drives the joint against dry friction, viscous damping and the rotor's inertia.
 """
 
 import copy
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biped.base.errors import MachineError, first_line
+from biped.base.platforms import usable_cores
 from biped.config.task import EnvConfig
 from biped.robot.model import model_file
 from biped.robot.state import GRAVITY_M_S2
@@ -122,7 +122,7 @@ class HungRobot:
         stops_s = (model.dof_armature[self._dofs] / np.maximum(self._kd + model.dof_damping[self._dofs], 1e-9)).min()
         longest_s = max(min(PHYSICS_DT_S, STIFFEST * stops_s), 0.1 * PHYSICS_DT_S)
         model.opt.timestep = self.physics_dt_s = log.dt_s / max(1, int(np.ceil(log.dt_s / longest_s - 1e-9)))
-        self._datas = [mujoco.MjData(model) for _ in range(len(os.sched_getaffinity(0)))]
+        self._datas = [mujoco.MjData(model) for _ in range(usable_cores())]
         count = int(np.ceil(log.time_s[-1] / self.physics_dt_s)) + 2
         self._edges_s: Array = self.physics_dt_s * np.arange(count, dtype=float)
         self._size = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS)

@@ -4,7 +4,6 @@ Todorov, Erez and Tassa 2012, "MuJoCo: A physics engine for model-based control"
 """
 
 import copy
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from biped.base.errors import MachineError, first_line
+from biped.base.platforms import usable_cores
 from biped.config.task import EnvConfig
 from biped.robot.actuators import Motors, pd_torque
 from biped.robot.dynamics import DynamicsSample
@@ -60,7 +60,7 @@ class MujocoScene:
         self._motors = Motors.build(cfg.robot)
         self._sample: DynamicsSample | None = None
         self._camera: Any = self._make_camera() if camera else None
-        threads = len(os.sched_getaffinity(0))
+        threads = usable_cores()
         self._rollout = mujoco.rollout.Rollout(nthread=threads)
         self._datas = [mujoco.MjData(self._model) for _ in range(threads)]
         size = mujoco.mj_stateSize(self._model, mujoco.mjtState.mjSTATE_FULLPHYSICS)

@@ -101,7 +101,7 @@ class Gamepad:
         Raises:
             OSError: the device does not exist or is not readable.
         """
-        self._fd: int | None = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        self._fd: int | None = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         self._path, self.ranges, self._rest = path, ranges, b""
         """Ranges of the commands of full sticks."""
         self._axes: dict[int, int] = {}

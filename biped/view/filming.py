@@ -26,7 +26,8 @@ from biped.view.film import (
 
 ROBOTS, SECONDS, TILE = 4, 6.0, (320, 240)
 """Number of robots in a film, its length (s), and pixels of each robot's picture."""
-_POLITE = 10
+_POLITE: int = getattr(psutil, "BELOW_NORMAL_PRIORITY_CLASS", 10)
+"""Windows has classes instead of numbers."""
 
 
 @dataclass

@@ -35,7 +35,7 @@ NO_EXTRA = {"numpy", "rclpy", "sensor_msgs", "robot_descriptions"}
 def names(extra: str) -> Iterator[str]:
     for line in LISTED[extra]:
         if not line.startswith(PROJECT["name"]):
-            yield re.split(r"[<>=]", line)[0].lower()
+            yield re.split(r"[\[<>=]", line)[0].lower()
 
 
 def pinned() -> dict[str, str]:
