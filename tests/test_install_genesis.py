@@ -1,4 +1,4 @@
-"""What the installer asks of the system: programs of other machines stand first on its path, and write down their words."""
+"""What the installer asks of the system: programs of other machines stand first on its path, and note their words."""
 
 import subprocess
 import sys
