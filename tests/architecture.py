@@ -15,6 +15,8 @@ from types import MappingProxyType
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "biped"
+COMMANDS = f"{PACKAGE}.commands"
+"""The folder of small commands, which `biped.__main__` puts together."""
 
 ROOMS: Mapping[str, frozenset[str]] = MappingProxyType(
     {
@@ -63,12 +65,13 @@ class Source:
     def room(self) -> str | None:
         """The room that it is in; None for a door, and for what lies loose in the package."""
         parts = self.name.split(".")
-        return parts[1] if parts[0] == PACKAGE and len(parts) > 2 else None
+        return parts[1] if parts[0] == PACKAGE and len(parts) > 2 and not self.is_door else None
 
     @property
     def is_door(self) -> bool:
-        """It is at the root, or the package's own command."""
-        return not self.name.startswith(f"{PACKAGE}.") or self.name == f"{PACKAGE}.__main__"
+        """It is at the root, or one of the package's own commands."""
+        own = (f"{PACKAGE}.__main__", COMMANDS)
+        return not self.name.startswith(f"{PACKAGE}.") or self.name.startswith(own)
 
     def imports(self) -> Iterator[Import]:
         """Yield every module that is imported, wherever the statement is, `importlib.import_module("...")` included."""
