@@ -14,7 +14,7 @@ def add_log_commands(add: Add) -> None:
     found = add("identify", identify, "Find what a robot's actuators are from the log of an excitation.")
     found.add_argument("log", type=path_name, metavar="LOG", help="a log of biped_run.py --excite")
     found.add_argument(
-        "--robot", type=input_name, metavar="FILE", help="robot.json (default the biped of the defaults)"
+        "--robot", type=input_name, metavar="FILE", help="robot.json (default the defaults' biped)"
     )
     found.add_argument("--out", type=path_name, metavar="FILE", required=True, help="the robot.json that is written")
     found.add_argument("--plot", type=picture_name, metavar="PNG", help="draw the held-out errors")
