@@ -91,7 +91,7 @@ def _urdf_text(file: Path, base: str) -> str:
     root = ET.parse(file).getroot()
     for link in root.iter("link"):
         for visual in link.findall("visual"):
-            if any(_find_mesh(mesh.get("filename", ""), file) is None for mesh in visual.iter("mesh")):
+            if any(find_mesh(mesh.get("filename", ""), file) is None for mesh in visual.iter("mesh")):
                 link.remove(visual)  # nothing of the physics
     for mesh in root.iter("mesh"):
         mesh.set("filename", str(_mesh_file(mesh.get("filename", ""), file)))
@@ -109,12 +109,12 @@ def _mesh_file(name: str, urdf: Path) -> Path:
     Raises:
         MachineError: it is nowhere.
     """
-    if (found := _find_mesh(name, urdf)) is None:
+    if (found := find_mesh(name, urdf)) is None:
         raise MachineError(f"{urdf} needs the mesh {name}, which is in no folder above it: put it there")
     return found
 
 
-def _find_mesh(name: str, urdf: Path) -> Path | None:
+def find_mesh(name: str, urdf: Path) -> Path | None:
     """Find a mesh: beside the URDF, or below one of the folders above it, as ROS's packages lie; else None."""
     parts = Path(name.removeprefix(_PACKAGE).removeprefix("file://"))
     tails = [parts, Path(*parts.parts[1:])] if name.startswith(_PACKAGE) and len(parts.parts) > 1 else [parts]
