@@ -31,6 +31,7 @@ from biped.base.command_line import (
     finite_number,
     input_name,
     path_name,
+    path_or_address,
     positive_number,
     share,
     whole_number,
@@ -48,13 +49,14 @@ from biped.deploy.simulated_devices import Track
 from biped.deploy.simulated_robot import SimulatedBody
 from biped.deploy.wiring import ImuWiring, Wiring
 from biped.deploy.wiring_dialogue import wire
+from biped.runs.shared import local_policy
 
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     parser = OneLineParser(prog="biped_run.py", description="Run a policy on a robot.", allow_abbrev=False)
     add = parser.add_argument
-    add("policy", type=input_name, help="policy.onnx, as biped_export.py writes it")
+    add("policy", type=path_or_address, help="policy.onnx, as biped_export.py writes it, or hf://USER/REPO")
     add("--wiring", type=path_name, metavar="FILE", help="how the robot is wired, as --wire writes it")
     add("--wire", type=path_name, metavar="FILE", help="find out how the robot is wired, and write it here")
     add("--port", metavar="DEVICE", help="the servos' bus, such as /dev/ttyUSB0 (with --wire)")
@@ -72,13 +74,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--simulate", action="store_true", help="on a robot that MuJoCo plays, behind a bus that is a pseudo-terminal")
     add("--robot", type=input_name, metavar="FILE", help="robot.json of the simulated robot (default: the policy's)")
     add("--lost", type=share, default=0.0, metavar="SHARE", help="share of packets that get lost (with --simulate)")
-    add(
-        "--latency_ms",
-        type=positive_number,
-        default=0.0,
-        metavar="MS",
-        help="time by which answers are late (with --simulate)",
-    )
+    add("--latency_ms", type=positive_number, default=0.0, metavar="MS", help="lateness of answers (with --simulate)")
     add("--film", type=film_name, metavar="FILE", help="film of the simulated robot, .gif or .mp4")
     return parser
 
@@ -90,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         UsageError: policy, wiring or flags do not fit each other.
         MachineError: a device or a package is missing, or the disk refuses the log.
     """
-    controller = Controller(OnnxPolicy(args.policy))
+    controller = Controller(OnnxPolicy(local_policy(args.policy, LOGS)))
     contract = controller.contract
     if args.wire is not None:
         return wire_up(args, contract)

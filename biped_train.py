@@ -24,6 +24,7 @@ from biped.base.command_line import (
     input_name,
     number_or_auto,
     path_name,
+    path_or_address,
     port_number,
     run_name,
     seed_number,
@@ -118,7 +119,8 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="stop after N consecutive passes of the walking gate; 0 for never",
     )
-    add("--load_model", type=input_name, metavar="PATH", help="start from a checkpoint's weights; steps count from 0")
+    about_start = "start from this checkpoint's weights, or a shared policy's, hf://USER/REPO; steps count from 0"
+    add("--load_model", type=path_or_address, metavar="PATH", help=about_start)
     add("--continue_training", action="store_true", help="continue the run from its model with the most steps")
     add("--new_run", action="store_true", help="rename an existing run with a number and start anew")
     add(

@@ -23,7 +23,8 @@ MOST_ARROWS = 45
 THIRD_PARTIES = {
     "genesis": "biped.sim.genesis_scene",
     "mujoco": "biped.sim biped.view.film_process",
-    "wandb": "biped.runs.wandb_writer biped.runs.wandb_service biped.runs.wandb_names",
+    "wandb": "biped.runs.wandb_writer biped.runs.wandb_service biped.runs.wandb_names biped.runs.wandb_artifacts",
+    "huggingface_hub": "biped.runs.hub",
     "optuna": "biped.train.sweep",
     "viser": "biped.view.web",
     "trimesh": "biped.view.web",
@@ -46,6 +47,8 @@ BASE_ON_A_ROBOT = [
     f"biped.base.{name}"
     for name in ("errors", "files", "command_line", "interrupts", "packages", "platforms", "shipped")
 ]
+FETCHING = [f"biped.runs.{name}" for name in ("shared", "hub", "wandb_artifacts", "manifest", "address")]
+"""What fetches a shared policy, on a robot's computer too; the services' libraries are imported when asked for."""
 PACKAGES_ON_A_ROBOT = {"numpy", "onnxruntime", "dynamixel_sdk", "serial", "imufusion"}
 """By the names that they are imported by; the extra `robot` of pyproject.toml installs them."""
 PUBLIC_FACES = ("biped_config", "biped_env", "wandb_callback")
@@ -136,9 +139,9 @@ def test_what_runs_on_a_robot_needs_no_more_than_its_packages() -> None:
     assert {f"biped.deploy.{name}" for name in ("contract_file", "controller", "hardware", "run_log")} <= set(
         ON_A_ROBOT
     )
-    ended = import_on_a_robot(*ON_A_ROBOT, *BASE_ON_A_ROBOT)
+    ended = import_on_a_robot(*ON_A_ROBOT, *BASE_ON_A_ROBOT, *FETCHING)
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.split() == [*ON_A_ROBOT, *BASE_ON_A_ROBOT]
+    assert ended.stdout.split() == [*ON_A_ROBOT, *BASE_ON_A_ROBOT, *FETCHING]
 
 
 @pytest.mark.parametrize("package", ["torch", "pydantic", "psutil", "mujoco"])

@@ -24,6 +24,7 @@ from biped.eval import figures
 from biped.eval.gate import GATE, Line
 from biped.mdp.observations import ObservationLayout
 from biped.mdp.rewards import TERMS
+from biped.runs.address import Address
 from biped.train import sweep
 from biped.train.metrics import METRICS
 from biped_config import PRESETS
@@ -261,6 +262,9 @@ def check_sweep(words: list[str]) -> None:
 
 def check_run(words: list[str]) -> None:
     args = biped_run.make_parser().parse_args(words)
+    if isinstance(args.policy, str):
+        assert Address.parse(args.policy)
+        return
     assert OnnxPolicy(ROOT / args.policy).contract.joint_names
 
 

@@ -4,6 +4,7 @@ It speaks what wandb 0.31 sends (GraphQL at /graphql, rows at /files/.../file_st
 """
 
 import base64
+import hashlib
 import json
 import re
 import threading
@@ -17,6 +18,8 @@ KEY = "k" * 40
 
 Behaviour = Literal["good", "refuses keys", "refuses runs", "fails", "is silent"]
 REFUSAL = "this project is not for you"
+MANIFEST = "?manifest"
+"""Ends the address of an artifact's own manifest, which is none of its files."""
 HISTORY, SUMMARY = "wandb-history.jsonl", "wandb-summary.json"
 
 
@@ -31,6 +34,8 @@ class WandbServer:
         self.runs: dict[str, dict[str, Any]] = {}
         self.artifacts: list[dict[str, Any]] = []
         self.alerts: list[dict[str, Any]] = []
+        self.replaced: dict[str, bytes] = {}
+        """What is handed out in place of an upload."""
         self.uploads: dict[str, bytes] = {}
         self.files: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         self._lock = threading.Lock()
@@ -146,12 +151,12 @@ class WandbServer:
         return {"createArtifact": {"artifact": {**artifact, "artifactSequence": sequence}}}
 
     def _on_CreateArtifactManifest(self, sent: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
-        file = {"id": "f", "uploadUrl": f"{self.url}/upload/{sent['artifactID']}/manifest.json", "uploadHeaders": []}
+        file = {"id": "f", "uploadUrl": f"{self.url}/upload/{sent['artifactID']}{MANIFEST}", "uploadHeaders": []}
         return {"createArtifactManifest": {"artifactManifest": {"id": f"m{sent['artifactID']}", "file": file}}}
 
     def _on_UpdateArtifactManifest(self, sent: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         number = sent["artifactManifestID"].removeprefix("m")
-        file = {"id": "f", "uploadUrl": f"{self.url}/upload/{number}/manifest.json", "uploadHeaders": []}
+        file = {"id": "f", "uploadUrl": f"{self.url}/upload/{number}{MANIFEST}", "uploadHeaders": []}
         return {"updateArtifactManifest": {"artifactManifest": {"id": f"m{number}", "file": file}}}
 
     def _on_CreateArtifactFiles(self, sent: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
@@ -168,6 +173,82 @@ class WandbServer:
             for spec in sent["input"]["artifactFiles"]
         ]
         return {"createArtifactFiles": {"files": {"edges": nodes}}}
+
+    def _on_GetDefaultEntity(self, _: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        return {"viewer": {"id": "u", "entity": "me"}}
+
+    def _on_ArtifactByID(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        return {"artifact": self._described(int(asked["id"].removeprefix("a")))}
+
+    def _on_ArtifactMembershipByName(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        name, _, alias = asked["name"].partition(":")
+        versions = self._versions(asked["entity"], asked["project"], name)
+        named = {**{f"v{index}": number for index, number in enumerate(versions)}, "latest": (versions or [-1])[-1]}
+        if not versions:
+            return {"project": None}
+        if alias not in named:
+            return {"project": {"artifactCollectionMembership": None}}
+        number = named[alias]
+        index, project = versions.index(number), self._project(asked["entity"], asked["project"])
+        membership = {
+            "__typename": "ArtifactCollectionMembership",
+            "id": f"k{number}",
+            "versionIndex": index,
+            "createdAt": "2026-01-01T00:00:00Z",
+            "aliases": [],
+            "artifactCollection": {"__typename": "ArtifactSequence", "name": name, "project": project},
+            "artifact": self._described(number),
+        }
+        return {"project": {"artifactCollectionMembership": membership}}
+
+    def _on_FetchArtifactManifest(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        return {"artifact": {"currentManifest": {"file": {"directUrl": f"{self.url}/upload/{asked['id']}{MANIFEST}"}}}}
+
+    def stored(self, artifact: str, md5: str) -> bytes | None:
+        """Return the file of an artifact whose content was sent with this hash."""
+        for path, content in self.uploads.items():
+            if path.startswith(f"{artifact}/") and hashlib.md5(content).hexdigest() == md5:
+                return self.replaced.get(path, content)
+        return None
+
+    def _versions(self, entity: str, project: str, name: str) -> list[int]:
+        """Return the numbers of the artifacts that are the versions of a collection."""
+        wanted = (entity, project, name)
+        keys = ("entityName", "projectName", "artifactCollectionName")
+        return [
+            n for n, one in enumerate(self.artifacts) if tuple(map(one.get, keys)) == wanted and one["is_committed"]
+        ]
+
+    def _project(self, entity: str, name: str) -> dict[str, Any]:
+        return {"id": "p", "internalId": "p", "name": name, "entity": {"name": entity}}
+
+    def _described(self, number: int) -> dict[str, Any]:
+        artifact = self.artifacts[number]
+        entity, project = artifact["entityName"], artifact["projectName"]
+        name = artifact["artifactCollectionName"]
+        sequence = {"__typename": "ArtifactSequence", "name": name, "project": self._project(entity, project)}
+        files = [path for path in self.uploads if path.startswith(f"a{number}/")]
+        return {
+            "__typename": "Artifact",
+            "id": f"a{number}",
+            "artifactSequence": sequence,
+            "versionIndex": self._versions(entity, project, name).index(number),
+            "artifactType": {"name": artifact["artifactTypeName"]},
+            "description": None,
+            "metadata": artifact["metadata"],
+            "ttlDurationSeconds": -2,
+            "ttlIsInherited": False,
+            "tags": [],
+            "historyStep": None,
+            "state": "COMMITTED",
+            "size": sum(len(self.uploads[path]) for path in files),
+            "digest": artifact["digest"],
+            "digestAlgorithm": "MANIFEST_MD5",
+            "commitHash": "c",
+            "fileCount": len(files),
+            "createdAt": "2026-01-01T00:00:00Z",
+            "updatedAt": None,
+        }
 
     def _on_CommitArtifact(self, sent: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         artifact = self.artifacts[int(sent["artifactID"].removeprefix("a"))]
@@ -187,7 +268,13 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        self._reply({})
+        found = self.state.uploads.get(self.path.removeprefix("/upload/"))
+        if found is None and (asked := re.fullmatch(r"/artifactsV2/.*/(a\d+)/([0-9a-f]{32})/[^/]+", self.path)):
+            found = self.state.stored(asked[1], asked[2])
+            if found is None or self._misbehaves():
+                self._reply({"error": "not found"}, 404)
+                return
+        self._reply({}) if found is None else self._send(found, 200, "application/octet-stream")
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -235,9 +322,11 @@ class _Handler(BaseHTTPRequestHandler):
         return base64.b64decode(given or "").decode().partition(":")[2]
 
     def _reply(self, answer: dict[str, Any], status: int = 200) -> None:
-        body = json.dumps(answer).encode()
+        self._send(json.dumps(answer).encode(), status, "application/json")
+
+    def _send(self, body: bytes, status: int, kind: str) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

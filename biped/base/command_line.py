@@ -50,7 +50,8 @@ def add_run_flags(parser: argparse.ArgumentParser, default_name: str) -> None:
     """Add the flags that name a run or one checkpoint: `-e`, None where no run is named, `--model`, `--log_dir`."""
     add, text = parser.add_argument, f"the run (default {default_name})"
     add("-e", "--exp_name", type=run_name, metavar="NAME", help=text)
-    add("--model", type=input_name, metavar="PATH", help="a checkpoint; its config.json is in the same folder")
+    text = "a checkpoint, with its config.json in the same folder; or a shared policy, such as hf://USER/REPO"
+    add("--model", type=path_or_address, metavar="PATH", help=text)
     add("--log_dir", type=path_name, default=LOGS, metavar="DIR", help=f"the folder of all runs (default {LOGS})")
 
 
@@ -186,6 +187,15 @@ def input_name(text: str) -> Path:
         argparse.ArgumentTypeError: see `path_name`.
     """
     return found(path_name(text))
+
+
+def path_or_address(text: str) -> Path | str:
+    """Read the path of a file to read, or the address of a shared policy, such as hf://USER/REPO, which stays text.
+
+    Raises:
+        argparse.ArgumentTypeError: see `path_name`.
+    """
+    return text if "://" in text else input_name(text)
 
 
 def picture_name(text: str) -> Path:

@@ -3,7 +3,15 @@
 import argparse
 import sys
 
-from biped.base.command_line import input_name, path_name, picture_name, positive_number, whole_or_none
+from biped.base.command_line import (
+    LOGS,
+    input_name,
+    path_name,
+    path_or_address,
+    picture_name,
+    positive_number,
+    whole_or_none,
+)
 from biped.base.errors import UsageError
 from biped.commands import Add
 
@@ -13,14 +21,14 @@ def add_log_commands(add: Add) -> None:
     _add_replay(add("replay", replay, "Replay a robot's run in simulation, open loop, and show both on a page."))
     found = add("identify", identify, "Find what a robot's actuators are from the log of an excitation.")
     found.add_argument("log", type=path_name, metavar="LOG", help="a log of biped_run.py --excite")
-    found.add_argument(
-        "--robot", type=input_name, metavar="FILE", help="robot.json (default the defaults' biped)"
-    )
+    found.add_argument("--robot", type=input_name, metavar="FILE", help="robot.json (default the defaults' biped)")
     found.add_argument("--out", type=path_name, metavar="FILE", required=True, help="the robot.json that is written")
     found.add_argument("--plot", type=picture_name, metavar="PNG", help="draw the held-out errors")
     log = add("diagnose", diagnose, "Say what is wrong with a robot, from the log of a run on it.")
     log.add_argument("log", type=path_name, help="the log of biped_run.py")
-    log.add_argument("--policy", type=input_name, metavar="ONNX", help="the policy that ran: its actions are compared")
+    log.add_argument(
+        "--policy", type=path_or_address, metavar="ONNX", help="the policy that ran: its actions are compared"
+    )
     log.add_argument("--robot", type=input_name, metavar="FILE", help="its robot.json (default: the shipped one)")
 
 
@@ -72,6 +80,7 @@ def diagnose(args: argparse.Namespace) -> None:
     from biped.deploy.diagnosis import diagnose as diagnosed
     from biped.deploy.run_log import RunLog
     from biped.deploy.trained_robot import UnknownRobotError, env_of
+    from biped.runs.shared import local_policy
     from biped.sim.mujoco_kinematics import MujocoKinematics
 
     log, body = RunLog.load(args.log), None
@@ -79,5 +88,5 @@ def diagnose(args: argparse.Namespace) -> None:
         body = MujocoKinematics(env_of(log.contract, args.robot))
     except UnknownRobotError as error:
         print(f"less is found: {error}", file=sys.stderr)
-    policy = None if args.policy is None else OnnxPolicy(args.policy)
+    policy = None if args.policy is None else OnnxPolicy(local_policy(args.policy, LOGS))
     print("\n".join(as_lines(diagnosed(log, body, policy), log)))

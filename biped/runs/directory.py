@@ -40,6 +40,7 @@ from biped.config.serial import (
     to_json,
 )
 from biped.config.settings import with_settings
+from biped.runs.manifest import ROBOT
 from biped.runs.metrics_log import Curve, read_curves
 
 DEFAULT_EXP_NAME = "biped-walking-sb3-recurrentppo"
@@ -284,7 +285,7 @@ class RunDirectory:
             raise disk_error(self.path, error) from error
 
     def read_config(self) -> Config:
-        """Read config.json.
+        """Read config.json; a robot's model that lies in the directory, as in that of a shared policy, is found there.
 
         Raises:
             UsageError: it is damaged, or from another version.
@@ -294,8 +295,10 @@ class RunDirectory:
             text = file.read_text(encoding="utf-8")
             config = from_json(text)
             # Versions without this field kept all checkpoints; keep them.
-            older = '"keep_checkpoints"' not in text
-            return with_settings(config, [("train.keep_checkpoints", 0)]) if older else config
+            changes: list[tuple[str, Any]] = [] if '"keep_checkpoints"' in text else [("train.keep_checkpoints", 0)]
+            if (model := config.env.robot.model_path).startswith(f"{ROBOT}/"):
+                changes.append(("env.robot.model_path", str((self.path / model).resolve())))
+            return with_settings(config, changes) if changes else config
         except (OSError, UnicodeDecodeError, ConfigError) as error:
             raise UsageError(f"{file} cannot be used ({error}): restore it, or use another run") from error
 

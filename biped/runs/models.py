@@ -8,6 +8,7 @@ from biped.base.files import set_aside
 from biped.config.run import Config
 from biped.runs.checkpoint import Checkpoint, CheckpointError, read_checkpoint, read_steps
 from biped.runs.directory import RunDirectory, steps_in_name
+from biped.runs.shared import local_model
 
 
 def find_furthest(run: RunDirectory, config: Config, remedy: str) -> tuple[Path, Checkpoint] | None:
@@ -76,12 +77,19 @@ def make_way(path: Path, steps: int) -> None:
         warn(f"{path} {why}: it is kept as {set_aside(path).name}")
 
 
-def find_run(model: Path | None, logs: Path, exp_name: str) -> RunDirectory:
+def find_run(model: Path | str | None, logs: Path, exp_name: str) -> RunDirectory:
     """Return the run directory of the checkpoint that `--model` names, or else that of the name.
+
+    Args:
+        model: a path, or the address of a shared policy, which is fetched.
+        logs: the folder of all runs.
+        exp_name: the run's name, if no model is named.
 
     Raises:
         UsageError: there is no such model or run.
+        MachineError: a shared policy cannot be fetched.
     """
+    model = local_model(model, logs)
     if model is None:
         return RunDirectory.open(logs, exp_name)
     if not model.is_file():
@@ -91,12 +99,14 @@ def find_run(model: Path | None, logs: Path, exp_name: str) -> RunDirectory:
     return RunDirectory(with_a_name(model.parent))
 
 
-def find_model(model: Path | None, logs: Path, exp_name: str) -> tuple[Path, RunDirectory]:
+def find_model(model: Path | str | None, logs: Path, exp_name: str) -> tuple[Path, RunDirectory]:
     """Return the model that `--model` names, or else the run's model with the most steps, and its run directory.
 
     Raises:
         UsageError: there is no such model.
+        MachineError: a shared policy cannot be fetched.
     """
+    model = local_model(model, logs)
     run = find_run(model, logs, exp_name)
     if model is not None:
         return model, run

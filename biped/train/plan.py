@@ -16,6 +16,7 @@ from biped.config.settings import sized_randomization, with_settings
 from biped.runs.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from biped.runs.directory import RunDirectory, run_path
 from biped.runs.models import find_furthest
+from biped.runs.shared import local_model
 from biped.runs.wandb_names import named
 from biped.train.memory import choose_num_envs, estimate
 
@@ -54,8 +55,8 @@ class TrainRequest:
     """A randomisation for a robot of the biped's size instead of the preset's, or of a continued run's."""
     choose_num_envs: bool = False
     """Whether to use as many environments as fit, unless a setting gives the number."""
-    load_model: Path | None = None
-    """A checkpoint whose weights a new run starts from."""
+    load_model: Path | str | None = None
+    """A checkpoint, or the address of a shared policy, whose weights a new run starts from."""
     continue_training: bool = False
     """Whether to continue the run from its model with the most steps."""
     new_run: bool = False
@@ -125,7 +126,7 @@ def make_plan(request: TrainRequest, presets: Presets) -> Plan:
     Raises:
         ConfigError: a value of the configuration is invalid.
         UsageError: the request cannot be carried out.
-        MachineError: CUDA was requested but is absent, or the disk refuses the write.
+        MachineError: CUDA was requested but is absent, the disk refuses the write, or a policy cannot be fetched.
     """
     run_path(request.logs, request.exp_name)
     if request.continue_training:
@@ -141,7 +142,7 @@ def make_plan(request: TrainRequest, presets: Presets) -> Plan:
         need = estimate(config, device).total
         say(f"--num_envs auto: {config.env.num_envs} environments, about {gib(need)} of memory")
     RunDirectory.check_new(request.logs, request.exp_name, may_exist=request.new_run)
-    start = None if request.load_model is None else _read(request.load_model)
+    start = None if request.load_model is None else _read(request.load_model, request.logs)
     return Plan(request, config, device, start, None)
 
 
@@ -192,7 +193,9 @@ def _furthest(run: RunDirectory, config: Config) -> Checkpoint | None:
     return checkpoint
 
 
-def _read(path: Path) -> Checkpoint:
+def _read(model: Path | str, logs: Path) -> Checkpoint:
+    path = local_model(model, logs)
+    assert path is not None
     try:
         return read_checkpoint(path)
     except CheckpointError as error:

@@ -46,8 +46,8 @@ class EvalRequest:
     """The folder of all runs."""
     exp_name: str
     """Name of the run, if no model is given."""
-    model: Path | None = None
-    """A checkpoint, with its config.json in the same folder."""
+    model: Path | str | None = None
+    """A checkpoint, with its config.json in the same folder, or the address of a shared policy."""
     is_named: bool = False
     """Whether the run or the checkpoint was named: an agent without a model then moves the robot of that run."""
     agent: str = "policy"
@@ -113,7 +113,7 @@ class EvalPlan:
         Raises:
             ConfigError: a setting does not exist, or its value is invalid.
             UsageError: there is no such model, or the options contradict each other.
-            MachineError: a package is missing that an output needs.
+            MachineError: a shared policy cannot be fetched, or a package is missing that an output needs.
         """
         settings = _checked(request)
         model, run, config = None, None, default
