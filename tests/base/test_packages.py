@@ -17,6 +17,7 @@ LISTED: dict[str, list[str]] = PROJECT["optional-dependencies"]
 IMPORTED_BY = {
     "dynamixel-sdk": "dynamixel_sdk",
     "genesis-world": "genesis",
+    "huggingface-hub": "huggingface_hub",
     "imageio-ffmpeg": "imageio_ffmpeg",
     "pillow": "PIL",
     "pyserial": "serial",
