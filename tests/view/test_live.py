@@ -187,7 +187,7 @@ def test_without_viser_one_line_says_how_to_install_it(capsys, monkeypatch) -> N
     monkeypatch.setitem(sys.modules, "viser", None)
     assert biped_eval.main([*WATCH, "--web"]) == 1
     said = capsys.readouterr().err
-    assert "pip install 'viser" in said
+    assert "pip install 'biped-walking[sim]'" in said
     assert said.count("\n") == 1
 
 
