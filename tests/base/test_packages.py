@@ -71,7 +71,10 @@ def test_every_package_of_an_extra_has_its_version() -> None:
 
 def test_the_lock_has_the_versions_that_were_tested_together() -> None:
     """`make lock` makes it of constraints.txt; what it has besides is for other machines, such as CUDA."""
-    lock = tomllib.loads((ROOT / "uv.lock").read_text())
+    file = ROOT / "uv.lock"
+    if not file.exists():
+        pytest.skip("make lock has not written it here")
+    lock = tomllib.loads(file.read_text())
     locked = {package["name"]: package["version"] for package in lock["package"]}
     assert {name: locked.get(name) for name in pinned()} == pinned()
 
