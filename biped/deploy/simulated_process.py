@@ -43,6 +43,9 @@ class Device(Protocol):
 class _Terminal:
     """The far end of a pseudo-terminal; both ends stay open, so that programs may come and go."""
 
+    near: int
+    name: str
+
     def __init__(self) -> None:
         assert sys.platform != "win32"  # see SimulatedRobot
         self.near, self._far = os.openpty()
