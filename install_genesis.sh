@@ -77,7 +77,7 @@ missing_packages() { # none outside of Linux: macOS draws with frameworks of its
 
 system_libraries() {
   local missing as_root=''
-  missing=$(missing_packages "$1")
+  missing=$(missing_packages "$1"); missing=${missing% }
   [ -n "$missing" ] || return 0
   # Runners of GitHub work as a user who may become root; others, such as containers, are root and have no sudo.
   [ "$(id -u)" = 0 ] || as_root='sudo -n'

@@ -1,4 +1,4 @@
-"""What the installer asks of the system: programs of other machines stand first on its path, and note their words."""
+"""What the installer asks of the system: programs of other machines are first on its path, and note their words."""
 
 import subprocess
 import sys
@@ -52,7 +52,11 @@ class Machine:
             check=False,
         )
         lines = self.log.read_text().splitlines() if self.log.exists() else []
-        return ended.returncode, ended.stdout + ended.stderr, [line for line in lines if not line.startswith("id ")]
+        return (
+            ended.returncode,
+            ended.stdout + ended.stderr,
+            [line for line in lines if not line.startswith(("id ", "uname "))],
+        )
 
 
 @pytest.fixture

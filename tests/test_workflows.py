@@ -63,7 +63,7 @@ def test_the_test_of_commands_would_see_another() -> None:
     targets = {"install", "check"}
     assert not_make("make check", targets) is None
     assert not_make('make install check ARGS="-x $TMP"', targets) is None
-    for wrong in ("pip install x", "make checks", "make check && rm -r x", "make check; ls", "make check\nls", "make"):
+    for wrong in ("pip install x", "make walk", "make check && rm -r x", "make check; ls", "make check\nls", "make"):
         assert not_make(wrong, targets) is not None, wrong
 
 
@@ -139,7 +139,7 @@ def test_actionlint_finds_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("good", "bad", "said"),
     [
-        ("if: failure()", "if: failures()", "undefined function"),
+        ("if: failure()", "if: fails()", "undefined function"),
         ("matrix.python }}", "matrix.snake }}", "is not defined"),
         ("timeout-minutes: 180", "timeout-minute: 180", "unexpected key"),
         ("runs-on: ubuntu-24.04", "runs-on: ubuntu-24", "is unknown"),
