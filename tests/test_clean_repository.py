@@ -33,7 +33,6 @@ NOT_TYPED = {
     "make types-others": "reads only, as make check does",
     "make workflows": "needs npx and the network",
     "make wheel": "builds; see tests/test_wheel.py",
-    "make docs": "builds the site",
     "make nightly": "trains for minutes; see tests/test_nightly.py",
     "make check": "reads only, but for what the machine has, which the installer says",
     "make lock": "asks the index",
