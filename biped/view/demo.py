@@ -10,6 +10,7 @@ import webbrowser
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -161,8 +162,9 @@ def _ranges(cfg: EnvConfig) -> Ranges:
 
 def _has_keys() -> bool:
     """Return whether this process may read a terminal's keys: a background job that tries is stopped."""
+    posix: Any = os  # Windows has neither of the two
     try:
-        return sys.stdin.isatty() and os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+        return sys.stdin.isatty() and posix.tcgetpgrp(sys.stdin.fileno()) == posix.getpgrp()
     except (AttributeError, OSError, ValueError):
         return False
 
