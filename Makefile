@@ -93,7 +93,7 @@ bench-learner: $(STAMP) ## steps/s of the update beside stock, rsl_rl and a bare
 docs: $(STAMP) ## build the documentation as a site, into site/index.html; a broken link is an error
 	$(PY) -c "import material, mkdocstrings" 2>/dev/null || $(PY) -m pip install -q -c constraints.txt -e '.[docs]'
 	$(PY) -m website.stage build/docs
-	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build -q --strict --clean
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --clean
 	$(PY) -m website.search_index site
 	$(PY) -m website.check site
 	@echo "to read it: $(PY) -m http.server --bind 127.0.0.1 --directory site 8000"
