@@ -54,7 +54,7 @@ class TrainConfig(Section):
     stop_when_walking: CountOrNone = 0
     """Stop the training after this many consecutive evaluations have passed the gate; 0: never."""
     draw_overview: bool = True
-    """Draw the run on one page, overview.png, at the end; `python -m biped curves` draws it at any time."""
+    """Draw the run on one page, overview.png, at the end; `python -m biped curves logs/NAME` draws it any time."""
 
     def __post_init__(self) -> None:
         filmable = self.video_every_steps == 0 or self.eval_every_steps > 0
