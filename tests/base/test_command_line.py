@@ -209,7 +209,8 @@ def test_a_hint_leaves_out_what_goes_without_saying(monkeypatch: pytest.MonkeyPa
     assert shlex.split(typed("biped_eval.py"))[0] == sys.executable
 
 
-def test_who_types_a_console_script_is_told_to_type_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_types_a_console_script_is_told_to_type_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)  # no folder above the environment
     scripts = Path(sys.executable).parent
     assert called("biped_eval.py") == "biped_eval.py"
     monkeypatch.setattr(sys, "argv", [str(scripts / "biped-eval")])

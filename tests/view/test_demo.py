@@ -73,7 +73,7 @@ def test_the_first_command_is_one_that_was_trained_and_walks() -> None:
 def test_it_walks_at_once_and_is_steered_pushed_and_changed_in_the_browser(tmp_path: Path) -> None:
     pytest.importorskip("viser", reason="the package viser is not installed")
     shutil.copytree(ROOT / "assets" / "policies", tmp_path / "assets", ignore=shutil.ignore_patterns("robust"))
-    strider_in(tmp_path / "assets" / "strider")
+    strider_in(tmp_path / "assets" / "strider_new")
     (tmp_path / "demo.py").write_text(SCRIPT)
     port = free_port()
     command = [sys.executable, str(tmp_path / "demo.py"), str(port), str(tmp_path / "assets")]
@@ -122,5 +122,5 @@ def test_without_viser_one_line_names_the_extra(capsys, monkeypatch) -> None:
     assert door.main(["demo"]) == 1
     said = capsys.readouterr().err
     assert said.startswith("biped: demo needs the package viser")
-    assert "pip install 'biped-walking[train]'" in said
+    assert "pip install 'biped-walking[sim]'" in said
     assert said.count("\n") == 1
