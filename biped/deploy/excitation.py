@@ -189,5 +189,4 @@ def _slowed(targets: Array, lower: Array, upper: Array, step: Array) -> Array:
     way = np.minimum(late * step, lag) * np.sign(targets[-1] - slow[-1])
     slow = np.concatenate((slow, slow[-1] + way))
     # Rounding outward at a limit would cross it.
-    fine = 10.0**-_DIGITS
-    return np.clip(np.round(slow, _DIGITS), np.ceil(lower / fine) * fine, np.floor(upper / fine) * fine)
+    return np.clip(np.round(slow, _DIGITS), lower, upper)
