@@ -8,9 +8,11 @@ import hashlib
 import json
 import re
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, Literal
 from urllib.parse import unquote, urlparse
+
+from tests.loopback import QuietServer
 
 TOKEN = "hf_" + "t" * 34
 """The token of the account `me`."""
@@ -62,7 +64,7 @@ class HubServer:
         self.unknown: list[str] = []
         self.lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"state": self})
-        self._http = _Quiet(("127.0.0.1", 0), handler)
+        self._http = QuietServer(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
         threading.Thread(target=self._http.serve_forever, daemon=True).start()
 
@@ -70,13 +72,6 @@ class HubServer:
         """Stop listening."""
         self._http.shutdown()
         self._http.server_close()
-
-
-class _Quiet(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, *_: Any) -> None:
-        """Say nothing of clients that hang up."""
 
 
 class _Handler(BaseHTTPRequestHandler):

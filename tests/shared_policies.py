@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from biped.runs.shared import local_model
 from tests.conftest import ROOT
 from tests.hub_server import TOKEN, HubServer
 
@@ -45,3 +46,11 @@ def make_run(logs: Path, name: str = "walk") -> Path:
     (run / "export").mkdir()
     shutil.copy(source / "policy.onnx", run / "export")
     return run
+
+
+def refusal(kind: type[Exception], logs: Path, address: str) -> str:
+    """Fetch a policy that cannot be had; return the one line that says why."""
+    with pytest.raises(kind) as error:
+        local_model(address, logs)
+    assert len(str(error.value).splitlines()) == 1
+    return str(error.value)

@@ -216,9 +216,9 @@ def form(words: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(word.split("/")[0] if before == "--model" else short.get(before, word) for before, word in pairs)
 
 
-NAMES = {("python", "-m", "biped"), ("python", "-m", "biped", "curves")}
+PROGRAMS = {("python", "-m", "biped"), ("python", "-m", "biped", "curves")}
 """Programs that a page names without their arguments."""
-QUICK = list({form(w): w for w in TYPED if w[1] in OFTEN and not is_live(w) and tuple(w) not in NAMES}.values())
+QUICK = list({form(w): w for w in TYPED if w[1] in OFTEN and not is_live(w) and w not in PROGRAMS}.values())
 """Commands that need no training, one of each form. Exports take their time: tests/deploy/test_export.py has them."""
 
 

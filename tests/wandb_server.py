@@ -10,8 +10,10 @@ import re
 import threading
 import time
 from collections import defaultdict
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, Literal
+
+from tests.loopback import QuietServer
 
 KEY = "k" * 40
 """A key of the form that wandb takes for one."""
@@ -40,7 +42,7 @@ class WandbServer:
         self.files: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         self._lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"state": self})
-        self._http = _Quiet(("127.0.0.1", 0), handler)
+        self._http = QuietServer(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
         threading.Thread(target=self._http.serve_forever, daemon=True).start()
 
@@ -254,13 +256,6 @@ class WandbServer:
         artifact = self.artifacts[int(sent["artifactID"].removeprefix("a"))]
         artifact["is_committed"] = True
         return {"commitArtifact": {"artifact": {"id": sent["artifactID"], "digest": artifact["digest"]}}}
-
-
-class _Quiet(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, *_: Any) -> None:
-        """Say nothing of clients that hang up."""
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -18,7 +18,7 @@ from biped.__main__ import main
 from biped.base.errors import MachineError, UsageError
 from biped.runs.shared import local_model, local_policy
 from tests.hub_server import HubServer, Repository
-from tests.shared_policies import NOWHERE, forget_hub, hub_account, make_run
+from tests.shared_policies import NOWHERE, forget_hub, hub_account, make_run, refusal
 
 ADDRESS = "hf://me/walk"
 Account = Callable[..., None]
@@ -70,10 +70,7 @@ def push(logs: Path, *flags: str, to: str = ADDRESS) -> int:
 
 
 def refused(kind: type[Exception], logs: Path, address: str = ADDRESS) -> str:
-    with pytest.raises(kind) as error:
-        local_model(address, logs)
-    assert len(str(error.value).splitlines()) == 1
-    return str(error.value)
+    return refusal(kind, logs, address)
 
 
 def kept(logs: Path) -> list[str]:

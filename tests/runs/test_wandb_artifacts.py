@@ -9,7 +9,7 @@ import wandb
 from biped.__main__ import main
 from biped.base.errors import MachineError, UsageError
 from biped.runs.shared import local_model, local_policy
-from tests.shared_policies import make_run
+from tests.shared_policies import make_run, refusal
 from tests.wandb_runs import account, forget_account
 from tests.wandb_server import WandbServer
 
@@ -36,10 +36,7 @@ def push(logs: Path, to: str = ADDRESS, *flags: str) -> int:
 
 
 def refused(kind: type[Exception], logs: Path, address: str = ADDRESS) -> str:
-    with pytest.raises(kind) as error:
-        local_model(address, logs)
-    assert len(str(error.value).splitlines()) == 1
-    return str(error.value)
+    return refusal(kind, logs, address)
 
 
 def test_a_policy_goes_there_and_comes_back(
