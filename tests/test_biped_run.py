@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +90,7 @@ def test_a_policy_for_another_robot_names_no_robot_that_ships(here: Path, capsys
 def test_the_shipped_policy_walks_a_minute_on_simulated_servos(tmp_path: Path, trouble: tuple[str, ...]) -> None:
     log = tmp_path / "walk.npz"
     words = ["--simulate", "--command", "0.3", "0", "0", "--seconds", "60", "--log", str(log), *trouble]
-    done = run([str(ROOT / "biped_run.py"), str(POLICY), *words], timeout=180)
+    done = run([sys.executable, str(ROOT / "biped_run.py"), str(POLICY), *words])
     assert done.returncode == 0, done.stdout + done.stderr
     assert "on its feet" in done.stdout
     walked = RunLog.load(log)
