@@ -1,7 +1,15 @@
-"""A server on a loopback port, for stand-ins of services."""
+"""The loopback interface: a port, and a server for stand-ins of services."""
 
+import socket
 from http.server import ThreadingHTTPServer
 from typing import Any
+
+
+def free_port() -> int:
+    """Return a port that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 class QuietServer(ThreadingHTTPServer):

@@ -1,7 +1,9 @@
 """What pip installs: the wheel has all that it needs and nothing else, and works outside of the repository."""
 
+import contextlib
 import json
 import re
+import signal
 import tarfile
 import venv
 import zipfile
@@ -13,6 +15,10 @@ from biped.base.packages import EXTRAS
 from biped.base.shipped import version
 from tests import processes
 from tests.conftest import ROOT
+from tests.hub_server import HubServer
+from tests.loopback import free_port
+from tests.processes import until_it_says
+from tests.shared_policies import hub_account, make_run
 from tests.wheels import Installed, build, copy_repository, tracked
 
 WALK = ("--model", "assets/policies/biped_walk.zip", "--sim", "mujoco", "--episodes", "2")
@@ -87,6 +93,34 @@ def test_a_policy_is_judged_in_an_empty_folder_with_the_extra_sim_alone(installe
     assert left == {result, "logs/evaluations/policies-biped_walk/config.json"}
     assert f"figures: {result}\n" in ended.stdout
     assert sorted(installed.site.rglob("*")) == before
+
+
+def test_the_demo_walks_in_an_empty_folder_with_the_extra_sim_alone(installed: Installed, tmp_path: Path) -> None:
+    env = installed.environment(("sim",))
+    command = [str(installed.bin / "biped"), "demo", "--robot", "strider", "--port", str(free_port()), "--no_browser"]
+    with processes.start(command, env=env, cwd=tmp_path, afresh=True) as demo:
+        until_it_says(demo, "open http")
+        assert "command +" in until_it_says(demo, "falls 0")
+        demo.send_signal(signal.SIGINT)
+    assert demo.returncode == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_policy_is_shared_and_judged_from_wheels(
+    installed: Installed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_run(tmp_path / "mine" / "logs")
+    (tmp_path / "theirs").mkdir()
+    with contextlib.closing(HubServer()) as server:
+        hub_account(monkeypatch, tmp_path, server)
+        push = ("biped", "push", "walk", "--to", "hf://me/walk")
+        pushed = installed.run(*push, extras=("train",), cwd=tmp_path / "mine")
+        assert (pushed.returncode, pushed.stderr) == (0, "")
+        judge = ("biped-eval", "--model", "hf://me/walk", *WALK[2:], *BRIEFLY)
+        ended = installed.run(*judge, extras=("train",), cwd=tmp_path / "theirs")
+    assert (ended.returncode, ended.stderr) == (3, ""), "half a second is too short to step"
+    assert "survival                          1.0000" in ended.stdout
+    assert [path.name for path in (tmp_path / "theirs").iterdir()] == ["logs"]
 
 
 IMPORTED = """

@@ -63,11 +63,14 @@ class Installed:
         self, command: str, *words: str, extras: tuple[str, ...] = (), cwd: Path
     ) -> "subprocess.CompletedProcess[str]":
         """Type a command of the environment in a folder, where these extras are installed."""
+        return processes.run([str(self.bin / command), *words], cwd=cwd, env=self.environment(extras))
+
+    def environment(self, extras: tuple[str, ...]) -> dict[str, str]:
+        """Return the variables of a shell in which the environment is active, where these extras are installed."""
         inherited = processes.environment()
         env = {name: value for name, value in inherited.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
         env |= {"PYTHONPATH": str(self.packages(extras)), "PYTHONDONTWRITEBYTECODE": "1"}
-        env["PATH"] = f"{self.bin}:{env['PATH']}"
-        return processes.run([str(self.bin / command), *words], cwd=cwd, env=env)
+        return env | {"PATH": f"{self.bin}:{env['PATH']}"}
 
     def packages(self, extras: tuple[str, ...]) -> Path:
         """Return a folder with what the project requires and what these extras bring."""

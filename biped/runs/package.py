@@ -12,7 +12,7 @@ from typing import Any
 
 from biped.base.command_line import FILMS
 from biped.base.errors import UsageError, disk_error, say, warn
-from biped.base.files import REPOSITORY
+from biped.base.shipped import located
 from biped.config.run import Config, WandbConfig
 from biped.config.serial import to_json
 from biped.config.settings import expanded, with_settings
@@ -180,7 +180,7 @@ def _with_robot(
 ) -> tuple[Config, str, dict[str, str]]:
     """Add a robot that does not ship; return the configuration that finds it, a sentence, and what is noted of it."""
     path = config.env.robot.model_path
-    file = REPOSITORY / expanded(path)
+    file = located(expanded(path))
     if path in SHIPPED_ROBOTS:
         return config, f"`{path}`, which ships with biped-walking.", {"robot_sha256": Part.of(file).sha256}
     if not file.is_file():

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from biped.base.errors import MachineError, UsageError, disk_error, say, warn
-from biped.base.files import REPOSITORY, write_whole
+from biped.base.files import write_whole
+from biped.base.shipped import ASSETS, located
 from biped.runs.address import Address
 from biped.runs.hub import HubRevision
 from biped.runs.manifest import CONFIG, MANIFEST, MODEL, POLICY, RESULTS, ROBOT, Manifest, Part
@@ -153,8 +154,8 @@ def _check_robot(folder: Path, source: str) -> None:
         if not (folder / model).is_file():
             raise UsageError(f"the robot of {source} was not shared: put its model at {folder / model}")
         return
-    file = (REPOSITORY / str(model)).resolve()
-    if not (file.is_relative_to(REPOSITORY / "assets") and file.is_file()):
+    file = located(Path(str(model))).resolve()
+    if not (file.is_relative_to(ASSETS) and file.is_file()):
         raise UsageError(f"{source} needs the robot's model {model}, which does not ship with this version")
     if about is not None and Part.of(file).sha256 != about:
         warn(f"{source} learned on another version of {model}: it may walk differently here")

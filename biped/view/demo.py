@@ -16,8 +16,8 @@ import torch
 
 from biped.base.command_line import ending_at_once
 from biped.base.errors import UsageError
-from biped.base.files import REPOSITORY
 from biped.base.interrupts import Interrupted, Interrupts
+from biped.base.shipped import ASSETS
 from biped.config.randomization import RandomizationConfig
 from biped.config.run import Config
 from biped.config.task import EnvConfig
@@ -30,8 +30,6 @@ from biped.view.steering import Command, Ranges, Wish
 from biped.view.steering_page import WebView
 from biped.view.web import PORT, require_port, require_viser
 
-ASSETS = REPOSITORY / "assets"
-"""Where robots and policies ship."""
 BRISK = 0.5
 """The first command, as a share of the fastest walk forward."""
 

@@ -42,5 +42,22 @@ def test_code_of_this_project_is_told_from_that_of_others() -> None:
     assert own_name(Path(pytest.__file__)) is None
 
 
+SOURCES = {
+    "biped/base/command_line.py": "the doors",
+    "biped/base/files.py": "its definition",
+    "biped/base/shipped.py": "tells a checkout from a wheel",
+    "biped/runs/launches.py": "the commit of a checkout",
+    "biped/train/sweep.py": "the door of trainings",
+    "biped/view/film.py": "the path on which Python finds this project",
+}
+"""What looks for sources beside the package, in a checkout or in site-packages; why."""
+
+
+def test_nothing_but_sources_is_looked_for_beside_the_package() -> None:
+    """In a wheel, robots and policies are inside it: `ASSETS`, `found` and `located` know where."""
+    files = (ROOT / "biped").rglob("*.py")
+    assert {str(file.relative_to(ROOT)) for file in files if "REPOSITORY" in file.read_text()} == set(SOURCES)
+
+
 def test_the_version_is_that_of_the_sources() -> None:
     assert version() == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]

@@ -23,8 +23,8 @@ from biped.view.training_page import TrainingPage
 from biped_config import smoke_preset
 from tests.browser import Browser
 from tests.conftest import SMALL
+from tests.loopback import free_port
 from tests.processes import until
-from tests.view.test_live import free_port
 
 
 class Wall:

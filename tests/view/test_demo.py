@@ -21,8 +21,9 @@ from biped.view.steering import Ranges
 from biped_config import smoke_preset
 from tests import processes
 from tests.browser import Browser
+from tests.loopback import free_port
 from tests.processes import ROOT, until_it_says
-from tests.view.test_live import LINE, free_port
+from tests.view.test_live import LINE
 
 SCRIPT = """
 import json, sys

@@ -29,6 +29,7 @@ from biped.view.steering import STAND, Ranges, Wish, press
 from biped_config import cpu_preset
 from tests import processes
 from tests.browser import Browser
+from tests.loopback import free_port
 from tests.processes import PATIENCE_S, ROOT, environment
 
 MODEL = str(ROOT / "assets" / "policies" / "biped_walk.zip")
@@ -109,12 +110,6 @@ def start() -> Iterator[Callable[..., Session]]:
     yield begin
     for session in sessions:
         session.close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def test_the_keyboard_alone_walks_the_robot_and_leaves_the_terminal_as_it_was(start) -> None:

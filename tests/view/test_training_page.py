@@ -10,8 +10,8 @@ from biped.view import training_numbers
 from biped.view.training_page import TrainingPage, pose_at
 from biped_config import smoke_preset
 from tests.browser import Browser
+from tests.loopback import free_port
 from tests.processes import until
-from tests.view.test_live import free_port
 
 CONFIG = smoke_preset()
 TERMS = ("alive_bonus", "foot_slip")
