@@ -1,5 +1,6 @@
 """What the installer asks of the system: programs of other machines are first on its path, and note their words."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +28,7 @@ class Machine:
         (self.venv / "bin").mkdir(parents=True)
         self.programs.mkdir()
         self.has_torch("cpu 2.13.0+cpu")
-        self.has("pip", folder=self.venv / "bin")
+        self.has_pip()
         self.has("apt-get")
 
     def has(self, name: str, does: str = "", folder: Path | None = None) -> None:
@@ -41,6 +42,13 @@ class Machine:
         file = self.venv / "bin" / "python"
         file.write_text(PYTHON.format(torch=said, python=sys.executable))
         file.chmod(0o755)
+
+    def has_pip(self, *planned: str, check: str = "") -> None:
+        """Have a pip that would install these packages, of version 1, and finds faults in them."""
+        report = json.dumps({"install": [{"metadata": {"name": name, "version": "1"}} for name in planned]})
+        checked = f"echo '{check}'; exit {int(bool(check))}"
+        does = f"case \"$*\" in *--dry-run*) echo '{report}' ;; check) {checked} ;; esac"
+        self.has("pip", does, folder=self.venv / "bin")
 
     def install(self, **variables: str) -> tuple[int, str, list[str]]:
         """Install; return the exit code, what is said, and the words that programs were called with."""
@@ -111,3 +119,28 @@ def test_linux_gets_the_build_for_the_cpu(machine: Machine) -> None:
     code, _, called = machine.install()
     assert code == 0
     assert called[0] == "pip install -q --no-deps torch==2.13.0+cpu"
+
+
+def test_without_a_gpu_what_nothing_here_uses_is_left_out(machine: Machine) -> None:
+    machine.has_pip("genesis-world", "VTK", "gs_madrona", "nvidia-nvjitlink-cu12", "vtkless", "biped-walking")
+    code, _, called = machine.install()
+    assert code == 0
+    installed = [line.split("-e .")[1].split() for line in called if "--no-deps" in line]
+    assert installed == [["genesis-world==1", "vtkless==1"]]
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        ("", 0),
+        ("genesis-world 1.4.5 requires vtk, which is not installed.", 0),
+        ("genesis-world 1.4.5 requires vtk-data, which is not installed.", 1),
+        ("genesis-world 1.4.5 has requirement vtk>9, but you have vtk 8.", 1),
+        ("genesis-world 1 requires vtk, which is not installed.\nviser 1 requires numpy, which is not installed.", 1),
+    ],
+)
+def test_what_else_is_missing_or_does_not_fit_is_an_error(machine: Machine, fault: str, code: int) -> None:
+    machine.has_pip("vtk", check=fault)
+    ended, said, _ = machine.install()
+    assert ended == code
+    assert ("the packages do not fit together" in said) == bool(code)

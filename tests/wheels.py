@@ -93,7 +93,10 @@ class Installed:
             if end in seen:
                 continue
             seen.add(end)
-            about = self._about if name == PROJECT else importlib.metadata.distribution(name)
+            try:
+                about = self._about if name == PROJECT else importlib.metadata.distribution(name)
+            except importlib.metadata.PackageNotFoundError:
+                continue  # one of those that install_genesis.sh leaves out
             if about is not self._about and name not in given:
                 given.add(name)
                 yield about
