@@ -65,8 +65,8 @@ def shipped(tmp_path: Path) -> Path:
 def test_the_shipped_policys_figures_are_within(shipped: Path, compare: Compare) -> None:
     code, rows, complaints = compare(shipped)
     assert (code, complaints) == (0, [])
-    assert "| first_pass_steps | 2.50 M | 1.75 M to 3.25 M | ten seeds |" in rows
-    assert "| error_lin_vel_x_m_s | 0.047 | 0.018 to 0.060 | ten seeds |" in rows
+    assert "| first_pass_steps | 2.50 M | 2.00 M to 3.00 M | ten seeds |" in rows
+    assert "| error_lin_vel_x_m_s | 0.047 | 0.025 to 0.053 | ten seeds |" in rows
     assert "| error_lin_vel_x_m_s | 0.047 | at most 0.080 | the gate |" in rows
 
 
@@ -77,17 +77,17 @@ def test_a_policy_that_does_not_walk_is_out_of_range(tmp_path: Path, compare: Co
     assert biped_eval.main([*words, "--out", str(run / nightly.JUDGED)]) == biped_eval.GATE_FAILED
     code, rows, complaints = compare(run)
     assert code == nightly.OUTSIDE
-    assert "out of range: first_pass_steps is never, not 1.75 M to 3.25 M (ten seeds)" in complaints
+    assert "out of range: first_pass_steps is never, not 2.00 M to 3.00 M (ten seeds)" in complaints
     assert any(re.match(r"out of range: stepping_episodes is 0\.000, not at least 0\.97", line) for line in complaints)
-    assert "out of range: estimate_error_velocity_m_s is missing, not 0.017 to 0.026 (ten seeds)" in complaints
+    assert "out of range: estimate_error_velocity_m_s is missing, not 0.019 to 0.025 (ten seeds)" in complaints
     assert len(complaints) == sum("**" in row for row in rows)
 
 
 @pytest.mark.parametrize(
     ("line", "value", "said"),
     [
-        ("error_lin_vel_x_m_s", 0.07, "out of range: error_lin_vel_x_m_s is 0.070, not 0.018 to 0.060 (ten seeds)"),
-        ("error_lin_vel_x_m_s", 0.001, "out of range: error_lin_vel_x_m_s is 0.001, not 0.018 to 0.060 (ten seeds)"),
+        ("error_lin_vel_x_m_s", 0.07, "out of range: error_lin_vel_x_m_s is 0.070, not 0.025 to 0.053 (ten seeds)"),
+        ("error_lin_vel_x_m_s", 0.001, "out of range: error_lin_vel_x_m_s is 0.001, not 0.025 to 0.053 (ten seeds)"),
         ("survival", 0.5, "out of range: survival is 0.500, not at least 0.970 (the gate)"),
         ("duty_factor_left", None, "out of range: duty_factor_left is missing, not 0.500 to 0.800 (the gate)"),
     ],
@@ -103,8 +103,8 @@ def test_one_figure_outside_is_one_line(
 
 
 def test_a_training_that_took_longer_is_one_line(shipped: Path, compare: Compare) -> None:
-    trained(shipped, 3_500_000, 4_000_000)
-    said = "out of range: first_pass_steps is 3.50 M, not 1.75 M to 3.25 M (ten seeds)"
+    trained(shipped, 3_500_000, 3_750_000)
+    said = "out of range: first_pass_steps is 3.50 M, not 2.00 M to 3.00 M (ten seeds)"
     assert compare(shipped)[::2] == (nightly.OUTSIDE, [said])
 
 
@@ -134,7 +134,7 @@ def test_it_trains_and_evaluates_and_a_training_that_fails_is_named(tmp_path: Pa
     command = [sys.executable, "benchmarks/nightly.py", "--log_dir", str(tmp_path), "--episodes", "4", "--"]
     ended = processes.run([*command, *SMALL], cwd=ROOT)
     assert ended.returncode == nightly.OUTSIDE, ended.stderr
-    assert "out of range: first_pass_steps is never, not 1.75 M to 3.25 M (ten seeds)" in ended.stderr
+    assert "out of range: first_pass_steps is never, not 2.00 M to 3.00 M (ten seeds)" in ended.stderr
     assert json.loads((tmp_path / "nightly" / "config.json").read_text())["train"]["seed"] == nightly.SEED
     ended = processes.run([*command, "--set", "ppo.n_epochs=none"], cwd=ROOT)
     assert ended.returncode == 1
