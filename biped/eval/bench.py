@@ -62,6 +62,8 @@ class EvaluationBench:
         self._commands = trial_commands(cfg.num_envs, cfg.command, TRIAL_SEED, walking_from(cfg.robot))
         self.num_envs = cfg.num_envs
         """Number of robots."""
+        self.num_steps = round(cfg.termination.episode_s / cfg.sim.control_dt_s)
+        """Control steps of an evaluation."""
         self.last_record: Recording | None = None
         """The episodes of the last evaluation."""
 

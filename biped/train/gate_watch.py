@@ -1,9 +1,10 @@
 """The walking gate during training: evaluations at intervals, the best model so far, and when to stop."""
 
+import itertools
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -48,8 +49,10 @@ class _BrokenOff(Exception):  # noqa: N818 - not an error
 class _Watched:
     """An actor that gives a sign of life at each step, and aborts on an urgent signal."""
 
-    def __init__(self, actor: DeterministicActor, watchdog: Watchdog, interrupts: Interrupts) -> None:
-        self._actor, self._watchdog, self._interrupts = actor, watchdog, interrupts
+    def __init__(
+        self, actor: DeterministicActor, watchdog: Watchdog, interrupts: Interrupts, tell: Callable[[], None]
+    ) -> None:
+        self._actor, self._watchdog, self._interrupts, self._tell = actor, watchdog, interrupts, tell
 
     @property
     def estimates(self) -> Tensor | None:
@@ -59,6 +62,7 @@ class _Watched:
         self._watchdog.sign_of_life()
         if self._interrupts.is_urgent:
             raise _BrokenOff
+        self._tell()
         return self._actor(observations, starts)
 
 
@@ -66,16 +70,35 @@ class PolicyEvaluator:
     """Evaluates the policy during training; an urgent signal aborts the evaluation."""
 
     def __init__(
-        self, model: DeviceRecurrentPPO, bench: EvaluationBench, watchdog: Watchdog, interrupts: Interrupts
+        self,
+        model: DeviceRecurrentPPO,
+        bench: EvaluationBench,
+        watchdog: Watchdog,
+        interrupts: Interrupts,
+        tell: Callable[[float], None] | None = None,
     ) -> None:
-        """Connect the learner, the robots for the evaluation, the watchdog and the signals."""
+        """Connect the evaluator.
+
+        Args:
+            model: the learner.
+            bench: the robots for the evaluation.
+            watchdog: gets a sign of life at each step.
+            interrupts: the signals.
+            tell: told at each step which share of the evaluation is done.
+        """
         self._model, self._bench, self._watchdog, self._interrupts = model, bench, watchdog, interrupts
+        self._tell = tell or (lambda _: None)
 
     def evaluate(self) -> Evaluation | None:
         """Evaluate the current policy; return None if the evaluation was aborted."""
         actor = DeterministicActor(self._model.policy, self._bench.num_envs, self._model.runs_in)
+        steps = itertools.count()
+
+        def tell() -> None:
+            self._tell(next(steps) / self._bench.num_steps)
+
         try:
-            return self._bench.run(_Watched(actor, self._watchdog, self._interrupts))
+            return self._bench.run(_Watched(actor, self._watchdog, self._interrupts, tell))
         except _BrokenOff:
             return None
 

@@ -42,7 +42,7 @@ from biped.train.plan import Plan, TrainRequest, make_plan
 from biped.train.profile import Profile
 from biped.train.sinks import close_sinks, open_sinks
 from biped.train.state import TrainingState
-from biped.train.watched import Page, Watched
+from biped.train.watched import Page, Watched, last_evaluation
 
 END_S = 14.0
 """Time after a signal when waiting for W&B ends (s), so that the process ends within 20 s."""
@@ -179,6 +179,8 @@ class Session:
         self._plan, self._training, self._run = plan, training, run
         self._interrupts, self._drawing = interrupts, drawing
         self._page = None if drawing.page is None else drawing.page(run.path.name, plan.config, plan.goal)
+        if self._page is not None and plan.resume:
+            self._page.update(*last_evaluation(run), None)
         self._publisher = open_sinks(training.model, run, plan)
         self._pictures = Pictures(training.model.logger, self._publisher)
         self.watchdog = Watchdog(plan.config.train.stall_after_s, self._warn_of_stall)
@@ -206,7 +208,8 @@ class Session:
 
     def _judging(self, bench: EvaluationBench) -> list[BaseCallback]:
         cfg, training = self._plan.config, self._training
-        evaluator = PolicyEvaluator(training.model, bench, self.watchdog, self._interrupts)
+        tell = None if self._page is None else self._page.judge
+        evaluator = PolicyEvaluator(training.model, bench, self.watchdog, self._interrupts, tell)
         watch = GateWatch(
             self._run,
             evaluator,

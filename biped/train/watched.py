@@ -8,8 +8,10 @@ has the same bits.
 from collections.abc import Mapping
 from typing import Protocol
 
+from biped.base.errors import UsageError
 from biped.env.env import BipedEnv
 from biped.eval.clip import Clip, ClipRecorder
+from biped.runs.directory import RunDirectory
 from biped.train.callback import Part, Row
 
 
@@ -30,9 +32,23 @@ class Page(Protocol):
         """Take the metrics after an update, at this number of environment steps, and what the robot did before it."""
         ...
 
+    def judge(self, share: float) -> None:
+        """Take notice that the policy is being evaluated, and which share of that is done, 0 to 1."""
+        ...
+
     def close(self) -> None:
         """End it."""
         ...
+
+
+def last_evaluation(run: RunDirectory) -> tuple[int, Row]:
+    """Return the environment steps and the figures of a run's last evaluation; 0 and none if there was none."""
+    try:
+        curves = {name: curve for name, curve in run.read_metrics().items() if name.startswith("gate/")}
+    except UsageError:  # it has no metrics
+        curves = {}
+    steps = max((int(curve.steps[-1]) for curve in curves.values()), default=0)
+    return steps, {name: float(curve.values[-1]) for name, curve in curves.items() if curve.steps[-1] == steps}
 
 
 class Watched(Part):

@@ -58,20 +58,21 @@ class TrainingPage:
         self._row: Mapping[str, float] = {}
         self._gate: tuple[Mapping[str, float], int] | None = None
         self._steps, self._per_s, self._updated_s, self._came_s = 0, math.nan, math.nan, math.nan
-        self._build_panel(config.env.num_envs)
+        self._robots = config.env.num_envs
+        self._build_panel()
         self._clips: queue.SimpleQueue[Clip | None] = queue.SimpleQueue()
         self._player = threading.Thread(target=self._run, name="training page", daemon=True)
         self._player.start()
 
-    def _build_panel(self, robots: int) -> None:
-        gui = self._stage.gui
+    def _build_panel(self) -> None:
+        gui, robots = self._stage.gui, self._robots
         self._chooser: Any = gui.add_number("Robot", 1, min=1, max=robots, step=1, hint=f"1 to {robots}")
         self._follow: Any = gui.add_checkbox("Camera follows", True)
         self._htmls: dict[str, Any] = {"progress": gui.add_html(training_numbers.note("waiting for the next rollout"))}
         for name, title in (("command", "Command"), ("gate", "Walking gate"), ("rewards", "Rewards of this robot")):
             with gui.add_folder(title):
                 self._htmls[name] = gui.add_html("")
-        self._htmls["gate"].content = training_numbers.note("no evaluation yet")
+        self._tell_gate()
 
     @property
     def is_watched(self) -> bool:
@@ -81,7 +82,8 @@ class TrainingPage:
     @property
     def robot(self) -> int:
         """Index of the robot that the person wants to see."""
-        return round(self._chooser.value) - 1
+        # viser makes an integer of what browsers send, but does not hold it to the ends.
+        return min(max(self._chooser.value, 1), self._robots) - 1
 
     def update(self, steps: int, row: Mapping[str, float], clip: Clip | None) -> None:
         """Take the metrics after an update, at this number of environment steps, and what the robot did before it."""
@@ -90,8 +92,15 @@ class TrainingPage:
         self._steps, self._updated_s, self._row = steps, now_s, dict(row)
         if "gate/score" in row:
             self._gate = self._row, steps
+            self._tell_gate()
         if clip is not None:
             self._clips.put(clip)
+
+    def judge(self, share: float) -> None:
+        """Take notice that the policy is being evaluated, and which share of that is done, 0 to 1."""
+        said = training_numbers.note(f"evaluating the policy: {share:.0%}")
+        if self.is_watched and self._htmls["gate"].content != said:
+            self._htmls["gate"].content = said
 
     def close(self) -> None:
         """Stop serving."""
@@ -118,8 +127,11 @@ class TrainingPage:
         htmls["command"].content = training_numbers.command(clip)
         of_all = {name: self._row.get(f"rewards/{name}", math.nan) for name in clip.reward_names}
         htmls["rewards"].content = training_numbers.rewards(clip.reward_rates, of_all)
-        if self._gate is not None:
-            htmls["gate"].content = training_numbers.gate(self._lines, *self._gate)
+        self._tell_gate()
+
+    def _tell_gate(self) -> None:
+        known = None if self._gate is None else training_numbers.gate(self._lines, *self._gate)
+        self._htmls["gate"].content = known or training_numbers.note("no evaluation yet")
 
     def _play(self, clip: Clip, lasts_s: float) -> None:
         began_s = time.monotonic()

@@ -15,9 +15,10 @@ from biped.config.run import Config
 from biped.env.env import BipedVecEnv, make_env
 from biped.eval.clip import Clip
 from biped.runs.checkpoint import read_checkpoint
+from biped.runs.directory import RunDirectory
 from biped.train.callback import BipedCallback, Rollouts
 from biped.train.learner import make_model
-from biped.train.watched import Watched
+from biped.train.watched import Watched, last_evaluation
 from biped.view import training_page
 from biped.view.training_page import TrainingPage
 from biped_config import smoke_preset
@@ -37,6 +38,9 @@ class Wall:
         assert not row or "episode/count" in row
         self.updates.append((steps, None if clip is None else len(clip)))
         self.is_watched = steps > 0
+
+    def judge(self, share: float) -> None:
+        raise AssertionError("there is no evaluation")
 
     def close(self) -> None:
         pass
@@ -59,6 +63,15 @@ def test_while_nobody_watches_nothing_is_gathered(small: tuple[Config, BipedVecE
     model.learn(3 * per_rollout, BipedCallback([rollouts, Watched(env.env, wall)]), log_interval=never)
     steps = config.ppo.n_steps
     assert wall.updates == [(0, None), (per_rollout, None), (2 * per_rollout, steps), (3 * per_rollout, steps)]
+
+
+def test_a_resumed_training_shows_the_last_evaluation_before_the_next_one(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    assert last_evaluation(run) == (0, {})
+    lines = [(100, {"gate/score": 0.5, "gate/flight": 0.1}), (200, {"gate/score": 0.75}), (300, {"time/fps": 9.0})]
+    text = "".join(json.dumps({"step": steps, **row}) + "\n" for steps, row in lines)
+    run.metrics.write_text(text)
+    assert last_evaluation(run) == (200, {"gate/score": 0.75})
 
 
 def rows(run: Path) -> list[dict[str, float]]:

@@ -79,6 +79,26 @@ def test_a_person_chooses_the_robot(page: TrainingPage) -> None:
     browser.close()
 
 
+def test_a_number_that_no_robot_has_shows_the_nearest(page: TrainingPage) -> None:
+    browser = Browser(int(page.address.rsplit(":")[-1]))
+    last = CONFIG.env.num_envs - 1
+    for number, shown in ((2, 1), (10**6, last), (-3, 0)):
+        browser.set("Robot", number)
+        until(lambda shown=shown: page.robot == shown)
+    browser.close()
+
+
+def test_an_evaluation_is_announced_and_then_shown(page: TrainingPage) -> None:
+    browser = Browser(int(page.address.rsplit(":")[-1]))
+    until(lambda: page.is_watched)
+    browser.until(lambda: "no evaluation yet" in browser.text)
+    page.judge(0.25)
+    browser.until(lambda: "evaluating the policy: 25%" in browser.text)
+    page.update(500, {"gate/score": 0.9, "gate/survival": 0.5}, None)
+    browser.until(lambda: "after 500 steps" in browser.text and "evaluating" not in browser.text)
+    browser.close()
+
+
 def test_a_bar_begins_at_zero_and_ends_at_what_the_term_pays() -> None:
     text = training_numbers.rewards({"up": 3.0, "down": -1.0}, {"up": 1.0})
     up, down = text.split("up</span>")[1].split("down</span>")
