@@ -97,10 +97,15 @@ def gate(lines: Sequence[Line], row: Mapping[str, float], steps: int) -> str:
     colour, verdict = (_BAD, f"{len(failed)} of {len(judged)} lines fail") if failed else (_GOOD, "passed")
     head = f'<div><b style="color:{colour}">{verdict}</b>, score {row["gate/score"]:.2f}, after {steps:,} steps</div>'
     rows = "".join(
-        f"<tr><td>{line.line.name}</td><td {_RIGHT}>{line.value:.3g}</td><td {_DIM}>&nbsp;{bar_of(line.line)}</td></tr>"
+        f"<tr><td>{line.line.name}</td><td {_RIGHT}>{_number(line.value)}</td>"
+        f"<td {_DIM}>&nbsp;{bar_of(line.line)}</td></tr>"
         for line in failed
     )
     return _block(f'{head}<table style="width:100%;border-collapse:collapse">{rows}</table>')
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if math.isfinite(value) else "none"  # nothing could be measured, such as no step
 
 
 def note(text: str) -> str:

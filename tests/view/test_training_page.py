@@ -1,5 +1,6 @@
 """The page of a training, in a real server with a real client, and what is between two control steps."""
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -56,13 +57,16 @@ def page() -> Iterator[TrainingPage]:
 def test_a_page_shows_a_clip_its_rewards_and_the_newest_gate(page: TrainingPage) -> None:
     assert not page.is_watched
     row = {"rewards/alive_bonus": 0.25, "gate/score": 0.9, "gate/survival": 0.5, "gate/flight": 0.0}
+    row["gate/alternation"] = math.nan
     page.update(250, row, None)
     browser = Browser(int(page.address.rsplit(":")[-1]))
     until(lambda: page.is_watched)
     browser.until(lambda: "waiting for the next rollout" in browser.text)
     page.update(500, {"rewards/alive_bonus": 0.25}, clip(400))
     browser.until(lambda: "foot_slip" in browser.text and "<b>500</b> of 1,000 steps" in browser.text)
-    assert "1 of 2 lines fail" in browser.text
+    assert "2 of 3 lines fail" in browser.text
+    assert ">none<" in browser.text
+    assert "nan" not in browser.text
     assert "after 250 steps" in browser.text
     browser.until(lambda: "+0.30" in browser.text and "-0.10" in browser.text)
     before = browser.positions("pelvis")
