@@ -25,7 +25,7 @@ THIRD_PARTIES = {
     "mujoco": "biped.sim biped.view.film_process",
     "wandb": "biped.runs.wandb_writer biped.runs.wandb_service biped.runs.wandb_names biped.runs.wandb_artifacts",
     "huggingface_hub": "biped.runs.hub",
-    "optuna": "biped.train.sweep",
+    "optuna": "biped.train.sweep biped.train.studies",
     "viser": "biped.view.web",
     "trimesh": "biped.view.web",
     "matplotlib": "biped.view.figures biped.view.plots biped.view.curves",

@@ -14,6 +14,7 @@ import biped_sweep
 from biped.config.settings import parse_setting, with_settings
 from biped.runs.directory import RunDirectory
 from biped.train import sweep
+from biped.train.studies import open_study
 from biped_config import cpu_preset
 from biped_train import make_parser
 from tests.processes import PATIENCE_S, ROOT, UNDRAWN, start, until
@@ -99,7 +100,8 @@ def test_a_search_that_is_gone_on_with_draws_anew_whatever_its_seed(tmp_path: Pa
     )
 
     def draw() -> float:
-        study = sweep.open_study(biped_sweep.as_request(args))
+        request = biped_sweep.as_request(args)
+        study = open_study(request.place, request.study, request.seed)
         trial = study.ask()
         value = biped_sweep.SPACE[0].suggest(trial)
         study.tell(trial, 0.5)

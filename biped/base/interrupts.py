@@ -34,7 +34,7 @@ class Interrupted(Exception):  # noqa: N818 - not an error
 
 
 class Interrupts:
-    """Records the first signal; a second one ends the process at once.
+    """Records the first signal; a second one ends the process at once, unless it `is_patient`.
 
     Use it as a context manager. Outside the main thread, where Python allows no handlers, it records nothing.
     """
@@ -44,6 +44,8 @@ class Interrupts:
         grace_s: float = GRACE_S,
         last_act: Callable[[], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        is_patient: bool = False,
     ) -> None:
         """Set the grace period; signals are recorded from `with` on.
 
@@ -51,7 +53,9 @@ class Interrupts:
             grace_s: how long after the signal `is_urgent` stays false (s).
             last_act: called before a second signal ends the process.
             clock: returns the time (s).
+            is_patient: whether further signals change nothing: torchrun sends its own after that of a terminal.
         """
+        self._is_patient = is_patient
         self._grace_s, self._last_act, self._clock = grace_s, last_act, clock
         self._before: dict[signal.Signals, Any] = {}
         self._received_s = 0.0
@@ -84,8 +88,15 @@ class Interrupts:
 
     def _receive(self, number: int, _: FrameType | None) -> None:
         if self.received is not None:
+            if self._is_patient:
+                return
             if self._last_act is not None:
                 self._last_act()
             os._exit(128 + number)
-        self._received_s = self._clock()
-        self.received = signal.Signals(number)
+        self.receive(signal.Signals(number))
+
+    def receive(self, number: signal.Signals) -> None:
+        """Take a signal, unless there was one; also one that another process has received."""
+        if self.received is None:
+            self._received_s = self._clock()
+            self.received = number

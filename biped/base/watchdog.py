@@ -39,6 +39,11 @@ class Watchdog:
         """Record that the training is making progress."""
         self._last_s = self._clock()
 
+    @property
+    def silent_s(self) -> float:
+        """Time since the last sign of life (s)."""
+        return self._clock() - self._last_s
+
     def __enter__(self) -> "Watchdog":
         """Start watching."""
         self.sign_of_life()

@@ -159,7 +159,7 @@ class BipedEnv(VectorEnv):
             FloatingPointError: the physics failed in more of them.
         """
         summary = self.stats.drain()
-        summary.require_physics(self.num_envs, max_error_share)
+        summary.require_physics(self.num_envs * self.stats.processes, max_error_share)
         self.command_share = widened(self.command_share, summary.progress, self.cfg.command)
         return summary
 

@@ -1,7 +1,7 @@
 """Sums over episodes, kept on the device and read once per rollout."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -65,6 +65,10 @@ class EpisodeStats:
         self._shares = torch.zeros(len(self._term_names), num_envs, device=device, dtype=torch.float32)
         self._counts = torch.zeros(len(_COUNTED), num_envs, device=device, dtype=torch.int64)
         self._max_return = torch.full((num_envs,), -torch.inf, device=device, dtype=torch.float32)
+        self.processes = 1
+        """Processes with as many robots, whose episodes `drain` counts too."""
+        self.total: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
+        """Returns sums (n,) over these processes, and the largest of (); None: there is one process."""
         self._nothing = torch.tensor(((0.0,), (0.0,), (0.0,), (-torch.inf,)), device=device, dtype=torch.float32)
 
     def add(
@@ -98,11 +102,13 @@ class EpisodeStats:
         """Read the sums in one transfer and reset them to zero."""
         # In float64, which has room for counts and sums alike.
         sums = [rows.sum(dim=1, dtype=torch.float64) for rows in (self._counts, self._sums, self._shares)]
-        *sums, max_return = torch.cat((*sums, self._max_return.amax()[None].double())).tolist()
+        parts = torch.cat((*sums, torch.full_like(sums[0][:1], self._steps))), self._max_return.amax()
+        together, largest = parts if self.total is None else self.total(*parts)
+        *sums, steps, max_return = torch.cat((together, largest[None].double())).tolist()
         names = (*_COUNTED, *_SUMMED, *self._term_names)
         counted = dict(zip(names, sums, strict=True))
         terms = {name: counted[name] for name in self._term_names}
-        episodes, steps = counted["episodes"], max(self._steps, 1)
+        episodes, steps = counted["episodes"], max(steps, 1)
         summary = EpisodeSummary(
             episodes=int(episodes),
             mean_return=counted["return"] / episodes if episodes else math.nan,

@@ -10,6 +10,7 @@ from stable_baselines3.common.distributions import DiagGaussianDistribution, Dis
 from torch import Tensor
 
 from biped.ppo.buffer import Minibatch
+from biped.ppo.distributed import Team
 from biped.ppo.estimator import Estimator
 from biped.ppo.losses import (
     gaussian_entropy,
@@ -58,6 +59,8 @@ class PpoGradient:
     """Whether to normalise advantages over the minibatch."""
     precision: Precision
     """Precision of the networks up to their heads."""
+    team: Team | None = None
+    """The processes whose minibatches are one; None: this one alone."""
 
     def add(self, minibatch: Minibatch, halves: SideBySide) -> Tensor:
         """Add the gradient of a minibatch's loss to the parameters; return the values to log, (7,)."""
@@ -84,7 +87,11 @@ class PpoGradient:
             value = self._critic_loss(values, minibatch)
             (loss + self.vf_coef * value).backward()
             value = value.detach()[None]
-        return torch.cat((value, logged))
+        row = torch.cat((value, logged))
+        return row if self.team is None else self.team.average(self.policy.parameters(), row)
+
+    def _normalised(self, advantages: Tensor) -> Tensor:
+        return normalised(advantages) if self.team is None else self.team.normalised(advantages)
 
     def totals(self, table: np.ndarray) -> np.ndarray:
         """Return the losses (n,) of logged values (n, USED + 1)."""
@@ -96,7 +103,7 @@ class PpoGradient:
     ) -> tuple[Tensor, Tensor]:
         """Return the loss without the value loss, and all columns to log but the first, (6,)."""
         log_prob, entropy, kl = self._action_terms(distribution, minibatch)
-        advantages = normalised(minibatch.advantages) if self.normalize_advantage else minibatch.advantages
+        advantages = self._normalised(minibatch.advantages) if self.normalize_advantage else minibatch.advantages
         surrogate = policy_loss(log_prob, minibatch.old_log_prob, advantages, self.clip_range, minibatch.weights)
         # Without an analytical entropy, minus the log-probability is used, as in stock.
         entropy_loss = log_prob.mean() if entropy is None else -entropy

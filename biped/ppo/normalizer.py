@@ -1,10 +1,13 @@
 """A running normaliser of observations as a module: it is saved, resumed and exported with its policy."""
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+Merge = Callable[[int, Tensor, Tensor], tuple[int, Tensor, Tensor]]
+"""Returns count, mean and variance of a batch and of other processes' batches; see `biped.ppo.distributed`."""
 CLIP = 10.0
 """Normalised observations are clipped to ± this value."""
 
@@ -32,11 +35,13 @@ class RunningNormalizer(nn.Module):
         return ((observations - self.mean) * (self.variance + 1e-8).rsqrt()).clamp(-CLIP, CLIP)
 
     @torch.no_grad()
-    def observe(self, observations: Tensor) -> None:
+    def observe(self, observations: Tensor, merge: Merge | None = None) -> None:
         """Update the statistics with observations (n, width): the pairwise update of Chan et al. 1979."""
-        batch_variance, batch_mean = torch.var_mean(observations, dim=0, correction=0)
-        total = self.count + len(observations)
-        share = (len(observations) / total).to(self.mean.dtype)
+        seen, (batch_variance, batch_mean) = len(observations), torch.var_mean(observations, dim=0, correction=0)
+        if merge is not None:
+            seen, batch_mean, batch_variance = merge(seen, batch_mean, batch_variance)
+        total = self.count + seen
+        share = (seen / total).to(self.mean.dtype)
         shift = batch_mean - self.mean
         merged = self.variance * (1.0 - share) + batch_variance * share + shift.square() * share * (1.0 - share)
         # A batch with non-finite values is ignored, because they would stay in the mean for ever.
@@ -50,6 +55,6 @@ class RunningNormalizer(nn.Module):
 class Observer(Protocol):
     """A policy with statistics of the observations; the learner passes it each rollout after its update."""
 
-    def observe(self, observations: Tensor) -> None:
+    def observe(self, observations: Tensor, merge: Merge | None = None) -> None:
         """Update the statistics with observations (n, ...)."""
         ...

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from biped.ppo.estimator import Estimator
 from biped.ppo.groups import ACTOR, CRITIC, group_space
-from biped.ppo.normalizer import RunningNormalizer
+from biped.ppo.normalizer import Merge, RunningNormalizer
 from biped.ppo.recurrent_pass import without_memory
 
 
@@ -66,11 +66,11 @@ class MlpExtractor(BaseFeaturesExtractor):
         flat = observations.flatten(1)
         return self.layers(flat if self.normalizer is None else self.normalizer(flat))
 
-    def observe(self, observations: Tensor | dict[str, Tensor]) -> None:
+    def observe(self, observations: Tensor | dict[str, Tensor], merge: Merge | None = None) -> None:
         """Update the normaliser, if there is one, with observations (n, ...)."""
         if self.normalizer is not None:
             group = observations[self.group] if isinstance(observations, dict) else observations
-            self.normalizer.observe(group.flatten(1))
+            self.normalizer.observe(group.flatten(1), merge)
 
 
 _SETTLED: Mapping[str, Any] = MappingProxyType(
@@ -170,11 +170,11 @@ class MlpIntoLstmPolicy(RecurrentActorCriticPolicy):
         width = get_flattened_obs_dim(group_space(self.observation_space, group))
         return RunningNormalizer(width) if self._normalizes else None
 
-    def observe(self, observations: Tensor | dict[str, Tensor]) -> None:
+    def observe(self, observations: Tensor | dict[str, Tensor], merge: Merge | None = None) -> None:
         """Update the normalisers, if there are any, with observations (n, ...)."""
         extractors = [self.pi_features_extractor, self.vf_features_extractor]
         for extractor in extractors if isinstance(observations, dict) else extractors[:1]:
-            cast("MlpExtractor", extractor).observe(observations)
+            cast("MlpExtractor", extractor).observe(observations, merge)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         """Return the constructor's arguments, from which `load` recreates a saved policy."""

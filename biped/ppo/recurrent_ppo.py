@@ -26,6 +26,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
 from biped.ppo.buffer import DeviceRolloutBuffer, map_observations
+from biped.ppo.distributed import Team
 from biped.ppo.env_edge import EndedEpisodes, clip_bounds, edge_of, to_device
 from biped.ppo.gradients import APPROX_KL, KL, LOSSES, PpoGradient, summarise, with_used
 from biped.ppo.guard import TOLERATED_IN_A_ROW, LastGood, StepGuard
@@ -65,6 +66,8 @@ class DeviceRecurrentPPO(RecurrentPPO):
     runs_in: Precision
     two_streams: bool = False
     """Whether actor and critic learn on a stream each of a GPU; not saved."""
+    team: Team | None = None
+    """The processes that train this policy together; None: this one alone. Not saved."""
 
     def __init__(
         self,
@@ -148,6 +151,11 @@ class DeviceRecurrentPPO(RecurrentPPO):
         transitions = self.n_steps * self.n_envs
         return min(self.n_envs, -(-transitions // (self.batch_size or transitions)))
 
+    @property
+    def steps_at_once(self) -> int:
+        """Environment steps that are made at a time, those of other processes included."""
+        return self.n_envs if self.team is None else self.n_envs * self.team.size
+
     # ---- rollout ----------------------------------------------------------------------------------------------------
 
     def collect_rollouts(  # pyright: ignore[reportIncompatibleMethodOverride] - another buffer type
@@ -172,7 +180,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
                 actions, values, log_probs, means, lstm_states, mirrored = self._act(obs_tensor, episode_starts)
                 clipped_actions = actions if self._bounds is None else actions.clamp(*self._bounds)
                 step = edge.step(clipped_actions)
-                self.num_timesteps += env.num_envs
+                self.num_timesteps += self.steps_at_once
                 # Must come before the callback, which may end the rollout: the next one continues from here.
                 self._last_obs, self._last_lstm_states = step.observations, lstm_states
                 self._mirrored_states = mirrored
@@ -305,7 +313,8 @@ class DeviceRecurrentPPO(RecurrentPPO):
             self.rate_scale = min(1.0, 2.0 * self.rate_scale)
         if isinstance(self.policy, Observer):
             # Only now, because the update needs the same normalisation as the rollout.
-            self.policy.observe(map_observations(lambda tensor: tensor.flatten(0, 1), self.rollout_buffer.observations))
+            seen = map_observations(lambda tensor: tensor.flatten(0, 1), self.rollout_buffer.observations)
+            self.policy.observe(seen, *([] if self.team is None else [self.team.merged]))
 
     def _undo(self, why: str) -> None:
         """Return to the last good weights at half the rate.
@@ -361,6 +370,7 @@ class DeviceRecurrentPPO(RecurrentPPO):
             vf_coef=self.vf_coef,
             normalize_advantage=self.normalize_advantage,
             precision=self.runs_in,
+            team=self.team,
         )
 
     def _log_std(self) -> Tensor | None:
@@ -379,13 +389,6 @@ class DeviceRecurrentPPO(RecurrentPPO):
 
     def _excluded_save_params(self) -> list[str]:
         # Excludes copies of the weights, and tensors on a device that another machine may not have.
-        on_device = (
-            "_last_obs",
-            "_last_episode_starts",
-            "_last_good",
-            "_bounds",
-            "mirror",
-            "_mirrored_states",
-            "runs_in",
-        )
-        return [*super()._excluded_save_params(), *on_device, "should_break_off", "two_streams", "_sampler"]
+        on_device = ["_last_obs", "_last_episode_starts", "_last_good", "_bounds", "mirror", "_mirrored_states"]
+        of_process = ["runs_in", "should_break_off", "two_streams", "team", "_sampler"]
+        return [*super()._excluded_save_params(), *on_device, *of_process]

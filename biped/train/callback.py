@@ -9,6 +9,7 @@ callback with `after_update` and adds its metrics to one row, in the order of th
 Any other callback may be placed between them. Train with `log_interval=None`: `Log` writes after the update.
 """
 
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, cast
@@ -22,6 +23,7 @@ from biped.base.interrupts import Interrupts
 from biped.base.watchdog import Watchdog
 from biped.config.task import RewardWeights
 from biped.env.env import BipedEnv
+from biped.ppo.distributed import Team
 from biped.runs.publishing import Publisher
 from biped.train.metrics import summary_metrics
 from biped.train.reward_doctor import examine
@@ -70,6 +72,7 @@ class BipedCallback(CallbackList):
         callbacks: Sequence[BaseCallback],
         interrupts: Interrupts | None = None,
         watchdog: Watchdog | None = None,
+        team: Team | None = None,
     ) -> None:
         """Connect the callbacks.
 
@@ -78,8 +81,10 @@ class BipedCallback(CallbackList):
             interrupts: signals that end the training: after the current update or, if that takes too long, after the
                 current step.
             watchdog: gets a sign of life at every step.
+            team: the processes that train together: they end after the same update, when a signal reaches one.
         """
         super().__init__(list(callbacks))
+        self._team = team
         self._interrupts = interrupts or Interrupts()
         self._watchdog = watchdog
         self._is_over = self._has_rollout = False
@@ -98,8 +103,11 @@ class BipedCallback(CallbackList):
 
     def _on_rollout_start(self) -> None:
         self._after_update(last=False)
+        should_stop = any(part.should_stop for part in self._parts)
+        if self._team is not None:
+            should_stop = self._agree(self._team, should_stop)
         self.was_interrupted = self.was_interrupted or self._interrupts.received is not None
-        self._is_over = self.was_interrupted or any(part.should_stop for part in self._parts)
+        self._is_over = self.was_interrupted or should_stop
         if self._is_over:
             self.keep()  # before another step is taken
         super()._on_rollout_start()
@@ -109,11 +117,20 @@ class BipedCallback(CallbackList):
             self._watchdog.sign_of_life()
         if self._is_over:
             # Stable-Baselines3 asks only after a step. Nothing is learned from that step, so it does not count.
-            self.model.num_timesteps -= self.training_env.num_envs
+            self.model.num_timesteps -= getattr(self.model, "steps_at_once", self.training_env.num_envs)
             return False
         goes_on = super()._on_step()
-        self.was_interrupted = self._interrupts.is_urgent
+        # Processes that train together end after the same update, never within one.
+        self.was_interrupted = self._team is None and self._interrupts.is_urgent
         return goes_on and not self.was_interrupted
+
+    def _agree(self, team: Team, should_stop: bool) -> bool:
+        """Return whether to end for a reason that one process knows, and take over a signal that one has received."""
+        received = self._interrupts.received
+        agreed = team.agree(2 * (received or 0) + should_stop)
+        if agreed > 1:
+            self._interrupts.receive(signal.Signals(agreed // 2))
+        return agreed % 2 == 1
 
     def _on_rollout_end(self) -> None:
         self._has_rollout = True
@@ -138,6 +155,8 @@ class BipedCallback(CallbackList):
             for part in self._parts:
                 part.after_update(row, last=last)
         except BaseException:
+            if self._team is not None:
+                self._team.part()
             self.keep()
             raise
 
@@ -190,6 +209,8 @@ class Rollouts(Part):
         learning_s = time.perf_counter() - self._ended_s
         self.logger.record("time/collection_time", self._ended_s - self._started_s)
         self.logger.record("time/learning_time", learning_s)
+        if (team := getattr(self.model, "team", None)) is not None:
+            self.logger.record("time/waiting_time", team.drain_s())
         row |= summary_metrics(self._env.end_rollout(self._max_error_share))
         row["curriculum/command_share"] = self._env.command_share
         row |= self._buffer

@@ -12,11 +12,58 @@ PUBLISHED = 10
 """Number of checkpoints per training that are published."""
 
 
-class Checkpoints(Part):
-    """Writes checkpoints at intervals and at the end, and publishes copies of models.
+class Keeping(Part):
+    """Keeps the training's state at intervals and at the end; every process of a training does so at the same steps.
 
     It must be the last part, so that all metrics up to a checkpoint's steps are logged before it is written.
     """
+
+    def __init__(self, every_steps: int) -> None:
+        """Keep it after each multiple of a number of environment steps."""
+        super().__init__()
+        self._every_steps = every_steps
+        self._saved_steps: int | None = None
+        self._last_save_steps = 0
+
+    def _on_training_start(self) -> None:
+        self._last_save_steps = self.num_timesteps
+
+    def after_update(self, row: Row, *, last: bool) -> None:
+        """Keep the state if that is due."""
+        del row, last
+        if self.num_timesteps // self._every_steps > self._last_save_steps // self._every_steps:
+            self.keep()
+
+    def _on_training_end(self) -> None:
+        self.keep()
+
+    def keep(self) -> None:
+        """Keep the current state, unless that was done at these steps."""
+        steps = self.model.num_timesteps
+        if steps != self._saved_steps:
+            self._write(steps)
+        self._saved_steps = self._last_save_steps = steps
+
+    def _write(self, steps: int) -> None:
+        """Keep the state of these steps."""
+        raise NotImplementedError
+
+
+class HandsIn(Keeping):
+    """Hands this process's part of each checkpoint to the process that writes it."""
+
+    def __init__(self, state: TrainingState, every_steps: int) -> None:
+        """Connect the part; see `Checkpoints`."""
+        super().__init__(every_steps)
+        self._state = state
+
+    def _write(self, steps: int) -> None:
+        del steps
+        self._state.hand_in()
+
+
+class Checkpoints(Keeping):
+    """Writes checkpoints at intervals and at the end, and publishes copies of models."""
 
     def __init__(
         self,
@@ -36,16 +83,16 @@ class Checkpoints(Part):
             publisher: gets copies of checkpoints, and of the best and the final model.
             steps: environment steps of this training; `PUBLISHED` checkpoints are published in that time.
         """
-        super().__init__()
+        super().__init__(cfg.checkpoint_every_steps)
         self._run, self._state, self._cfg = run, state, cfg
         self._publisher, self._publish_every_steps = publisher, steps // PUBLISHED
-        self._saved_steps: int | None = None
-        self._last_save_steps = self._last_published_steps = 0
+        self._last_published_steps = 0
         self._gate_score: float | None = None
         self._best: tuple[float, float] | None = None
 
     def _on_training_start(self) -> None:
-        self._last_save_steps = self._last_published_steps = self.num_timesteps
+        super()._on_training_start()
+        self._last_published_steps = self.num_timesteps
 
     def before_training(self, row: Row) -> None:
         """Publish the best model, if an evaluation just found it."""
@@ -53,26 +100,15 @@ class Checkpoints(Part):
 
     def after_update(self, row: Row, *, last: bool) -> None:
         """Publish the best model if it is new, and write a checkpoint if it is due."""
-        del last
         self._publish_best(row)
-        every = self._cfg.checkpoint_every_steps
-        if self.num_timesteps // every > self._last_save_steps // every:
-            self.keep()
+        super().after_update(row, last=last)
 
-    def _on_training_end(self) -> None:
-        self.keep()
-
-    def keep(self) -> None:
-        """Write a checkpoint of the current state, unless these steps already have one."""
-        steps = self.model.num_timesteps
-        if steps != self._saved_steps:
-            file = self._run.checkpoint(steps)
-            self._state.save(file)
-            if steps - self._last_published_steps >= self._publish_every_steps:
-                self._last_published_steps = steps
-                self._publish("checkpoint")
-            self._run.prune_checkpoints(self._cfg.keep_checkpoints, steps)
-        self._saved_steps = self._last_save_steps = steps
+    def _write(self, steps: int) -> None:
+        self._state.save(self._run.checkpoint(steps))
+        if steps - self._last_published_steps >= self._publish_every_steps:
+            self._last_published_steps = steps
+            self._publish("checkpoint")
+        self._run.prune_checkpoints(self._cfg.keep_checkpoints, steps)
 
     def save_final(self) -> None:
         """Write the current model to the final model's path."""

@@ -75,6 +75,12 @@ _FIXED = (
     Metric("time/total_timesteps", STEP_METRIC, "steps", "environment steps so far, over all environments"),
     Metric("time/collection_time", "performance/collection_time", "s", "duration of the rollout"),
     Metric("time/learning_time", "performance/learning_time", "s", "duration of the update"),
+    Metric(
+        "time/waiting_time",
+        "performance/waiting_time",
+        "s",
+        "time of a rollout and its update in which the first process waited for others; only where there are several",
+    ),
     Metric("env/error_resets", "env/error_resets", "count", "episodes of the rollout that ended in a physics failure"),
     Metric("buffer/size", "buffer/size", "transitions", "transitions in the rollout of this update"),
     Metric("buffer/capacity", "buffer/capacity", "transitions", "transitions that the rollout buffer holds"),

@@ -8,11 +8,13 @@ import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
 
 from biped.base.command_line import ending_at_once, run_flags, typed
 from biped.base.cuda_graph import CudaGraph
@@ -25,6 +27,7 @@ from biped.config.scale import size_warning
 from biped.config.serial import to_dict
 from biped.env.env import BipedVecEnv, make_env
 from biped.eval.bench import EvaluationBench
+from biped.ppo.distributed import Team
 from biped.ppo.recurrent_ppo import DeviceRecurrentPPO
 from biped.runs.checkpoint import CheckpointError, restore
 from biped.runs.directory import RunDirectory
@@ -32,10 +35,11 @@ from biped.runs.launches import describe_launch
 from biped.runs.loggers import require_tensorboard
 from biped.runs.publishing import Pictures
 from biped.train.callback import BipedCallback, Doctor, Gate, Log, Rollouts
-from biped.train.checkpoints import Checkpoints
+from biped.train.checkpoints import Checkpoints, HandsIn
 from biped.train.determinism import determinism
 from biped.train.films import Camera, Films
 from biped.train.gate_watch import GateWatch, PolicyEvaluator
+from biped.train.launch import Pulse, Stages, join, launched, own_seed
 from biped.train.learner import make_model
 from biped.train.memory import naming_what_fits, require_memory
 from biped.train.plan import Plan, TrainRequest, make_plan
@@ -70,7 +74,14 @@ def train(request: TrainRequest, presets: Presets, drawing: Drawing) -> None:
         MachineError: this machine, its disk or its packages prevent it.
         Interrupted: a signal stopped it, after a checkpoint was written.
     """
-    plan = make_plan(request, presets)
+    with launched() as pulse:
+        _train(request, presets, drawing, pulse)
+
+
+def _train(request: TrainRequest, presets: Presets, drawing: Drawing, pulse: Pulse | None) -> None:
+    """Train; `pulse` is that of the processes that train together, None for one alone."""
+    make = partial(make_plan, request, presets)
+    plan = make() if pulse is None else pulse.team.share(make)
     require_tensorboard()
     if plan.config.train.torch_threads:
         torch.set_num_threads(plan.config.train.torch_threads)
@@ -80,13 +91,17 @@ def train(request: TrainRequest, presets: Presets, drawing: Drawing) -> None:
         determinism(plan.config.train.deterministic),
         naming_what_fits(plan.config, plan.device, may_change=may_change),
     ):
-        training = build(plan)
+        training = build(plan, None if pulse is None else pulse.team)
+        if pulse is not None and not pulse.team.leads:
+            follow(plan, training, pulse)
+            training.close()
+            return
         watch = shlex.join(["tensorboard", "--logdir", str(request.logs)])
         say(f"training {plan.path} from {plan.goes_on_after or 0:,} to {plan.goal:,} steps; watch with: {watch}")
         run = plan.open_run()
-        with run.locked(), Interrupts() as interrupts:
+        with run.locked(), Interrupts(is_patient=pulse is not None) as interrupts:
             record_launch(run, plan)
-            session = Session(plan, training, run, interrupts, drawing)
+            session = Session(plan, training, run, interrupts, drawing, pulse)
             with session.watchdog:
                 session.learn()
     say(f"trained {training.model.num_timesteps:,} steps: {run.final_model}")
@@ -113,23 +128,31 @@ class Training:
             self.bench.close()
 
 
-def build(plan: Plan) -> Training:
+def build(plan: Plan, team: Team | None = None) -> Training:
     """Build environments and learner, and restore the plan's checkpoint.
+
+    Args:
+        plan: the plan.
+        team: the processes that train together; only its leader evaluates.
 
     Raises:
         UsageError: the checkpoint belongs to another network.
         MachineError: the simulator cannot be built on this machine.
     """
-    config = plan.config
-    say(f"building {config.env.num_envs} robots (the first time this compiles for a minute or two)")
+    config, seed = plan.config, own_seed(plan.seed, team)
+    each = "" if team is None else f"{team.size} x "
+    say(f"building {each}{config.env.num_envs} robots (the first time this compiles for a minute or two)")
     with ending_at_once():
-        env = BipedVecEnv(make_env(config.env, plan.device, sim=config.train.sim, seed=plan.seed))
-        bench = EvaluationBench(config, plan.device) if config.train.eval_every_steps else None
+        env = BipedVecEnv(make_env(config.env, plan.device, sim=config.train.sim, seed=seed))
+        evaluates = config.train.eval_every_steps and (team is None or team.leads)
+        bench = EvaluationBench(config, plan.device) if evaluates else None
     if text := size_warning(config.env, env.env.scene.mass_kg):
         warn(text)
     env.env.command_share = config.env.command.start_share
     keep_freed_memory()
     model = make_model(config, env, plan.seed)
+    if team is not None:
+        join(team, model, env.env, seed)
     training = Training(env, bench, model, TrainingState(model, env.env))
     _restore(plan, training)
     if config.train.cuda_graphs:
@@ -157,11 +180,42 @@ def record_launch(run: RunDirectory, plan: Plan) -> None:
     run.add_launch({**launch, "config": to_dict(plan.config)})
 
 
+def follow(plan: Plan, training: Training, pulse: Pulse) -> None:
+    """Train in a process that does not lead: it steps robots, and hands in its part of each checkpoint.
+
+    Raises:
+        MachineError: the physics fails.
+        Interrupted: a signal stopped it, or another process.
+    """
+    model, train = training.model, plan.config.train
+    rollouts = Rollouts(training.env.env, train.max_error_share)
+    training.state.keepers = [rollouts]
+    training.state.restore_notes(plan.start if plan.resume else None)
+    model.set_logger(Logger(None, []))
+    never: Any = None
+    with Interrupts(is_patient=True) as interrupts, Watchdog(train.stall_after_s, warn) as watchdog:
+        stages = Stages(pulse, lambda: watchdog.silent_s)
+        parts = [stages, rollouts, HandsIn(training.state, train.checkpoint_every_steps)]
+        callback = BipedCallback(parts, interrupts, watchdog, pulse.team)
+        try:
+            model.learn(plan.steps, callback, log_interval=never, reset_num_timesteps=False)
+        except FloatingPointError as error:
+            raise MachineError(f"training broke down: {error}") from error
+        if callback.was_interrupted and interrupts.received:
+            raise Interrupted(interrupts.received)
+
+
 class Session:
     """The training loop, and all work around it."""
 
     def __init__(
-        self, plan: Plan, training: Training, run: RunDirectory, interrupts: Interrupts, drawing: Drawing
+        self,
+        plan: Plan,
+        training: Training,
+        run: RunDirectory,
+        interrupts: Interrupts,
+        drawing: Drawing,
+        pulse: Pulse | None = None,
     ) -> None:
         """Open the metric outputs and connect the parts.
 
@@ -171,13 +225,14 @@ class Session:
             run: the run's directory; locked.
             interrupts: the signals, already handled by it.
             drawing: draws films and curves.
+            pulse: that of the processes that train together; None: this one trains alone.
 
         Raises:
             UsageError: W&B would reject a name.
             MachineError: the disk refuses the write, or the page cannot be served.
         """
         self._plan, self._training, self._run = plan, training, run
-        self._interrupts, self._drawing = interrupts, drawing
+        self._interrupts, self._drawing, self._pulse = interrupts, drawing, pulse
         self._page = None if drawing.page is None else drawing.page(run.path.name, plan.config, plan.goal)
         if self._page is not None and plan.resume:
             self._page.update(*last_evaluation(run), None)
@@ -189,7 +244,7 @@ class Session:
         self._checkpoints = Checkpoints(
             run, training.state, plan.config.train, publisher=self._publisher, steps=plan.steps
         )
-        self._callback = BipedCallback(self._make_parts(), interrupts, self.watchdog)
+        self._callback = BipedCallback(self._make_parts(), interrupts, self.watchdog, training.model.team)
         training.state.restore_notes(plan.start if plan.resume else None)
         training.model.should_break_off = self._should_break_off
 
@@ -200,7 +255,8 @@ class Session:
         training.state.keepers = [rollouts]
         judging = [] if training.bench is None else self._judging(training.bench)
         watched = [] if self._page is None else [Watched(training.env.env, self._page)]
-        return [*self._profiling(), rollouts, *judging, *watched, Log(rollouts), self._checkpoints]
+        stages = [] if self._pulse is None else [Stages(self._pulse, lambda: self.watchdog.silent_s)]
+        return [*stages, *self._profiling(), rollouts, *judging, *watched, Log(rollouts), self._checkpoints]
 
     def _profiling(self) -> list[BaseCallback]:
         rollouts = self._plan.request.profile
@@ -248,12 +304,14 @@ class Session:
             if self._plan.config.train.draw_overview:
                 self._draw_curves()
         except BrokenPipeError:
+            self._part()
             self._callback.keep()
             self._say_how_to_go_on()
             raise
         except OSError as error:
             raise disk_error(run.path, error) from error
         except FloatingPointError as error:
+            self._part()
             self._callback.keep()
             raise MachineError(f"training broke down: {error}") from error
         except (RuntimeError, MemoryError) as error:
@@ -263,6 +321,10 @@ class Session:
             raise
         finally:
             self._end()
+
+    def _part(self) -> None:
+        if self._pulse is not None:
+            self._pulse.team.part()
 
     def _end(self) -> None:
         """Close everything that is open, after any kind of end."""
@@ -276,7 +338,7 @@ class Session:
 
     def _should_break_off(self) -> bool:
         self.watchdog.sign_of_life()
-        return self._interrupts.is_urgent
+        return self._pulse is None and self._interrupts.is_urgent
 
     def _warn_of_stall(self, text: str) -> None:
         warn(text)

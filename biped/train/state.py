@@ -11,6 +11,7 @@ import torch
 
 from biped.base.errors import first_line, warn
 from biped.env.env import BipedEnv
+from biped.ppo.distributed import joined_states, split_states
 from biped.ppo.recurrent_ppo import DeviceRecurrentPPO
 from biped.ppo.snapshot import learner_state, restore_learner
 from biped.runs.checkpoint import Checkpoint, restore, save_checkpoint
@@ -18,6 +19,8 @@ from biped.runs.models import make_way
 
 COMMAND_SHARE = "command_share"
 """Name in a checkpoint's notes of the share of the command ranges."""
+RANKS = "ranks"
+"""Name in a checkpoint's notes of the number of processes that trained, if there was more than one."""
 _ENV, _LEARNER = "env.", "learner."
 
 
@@ -49,7 +52,18 @@ class TrainingState:
         Raises:
             OSError: the disk refuses the write.
         """
-        save_checkpoint(self._model, path, self._notes(), self._live())
+        team, live, notes = self._model.team, self._live(), self._notes()
+        if team is not None:
+            states = team.gather(live)
+            # Of no use if one process is missing, or if its simulator cannot give its state.
+            live = joined_states(states) if states and all(states) else {}
+            notes[RANKS] = team.size
+        save_checkpoint(self._model, path, notes, live)
+
+    def hand_in(self) -> None:
+        """Hand this process's part of a checkpoint to the one that saves it."""
+        if self._model.team is not None:
+            self._model.team.gather(self._live())
 
     def save_weights(self, path: Path) -> None:
         """Write only the model, for use; an existing one with more steps is kept under another name.
@@ -68,15 +82,27 @@ class TrainingState:
         """
         restore(self._model, start)
         self._env.command_share = min(1.0, start.notes.get(COMMAND_SHARE, self._env.command_share))
+        team, ranks = self._model.team, int(start.notes.get(RANKS, 1))
+        count, rank = (1, 0) if team is None else (team.size, team.rank)
         if not start.live:
             return "the checkpoint holds none of them"
-        try:
-            self._env.set_state(_part(start.live, _ENV))
-            restore_learner(self._model, _part(start.live, _LEARNER))
-        except Exception as error:  # another simulator version may raise anything
+        if ranks != count:
+            return f"they were those of {ranks} processes, and now there {'is' if count == 1 else 'are'} {count}"
+        why = self._restore_live(split_states(start.live, ranks)[rank])
+        if team is not None and team.agree(int(why is not None)):
+            why = why or "another process cannot go on with its own"
+        if why is not None:
             self._model._last_obs = None  # discard a partly restored state
             for tensor in (*self._model._last_lstm_states.pi, *self._model._last_lstm_states.vf):
                 tensor.zero_()
+        return why
+
+    def _restore_live(self, live: Mapping[str, torch.Tensor]) -> str | None:
+        """Restore the state of this process's running training; return why that failed, None if it did not."""
+        try:
+            self._env.set_state(_part(live, _ENV))
+            restore_learner(self._model, _part(live, _LEARNER))
+        except Exception as error:  # another simulator version may raise anything
             return f"they were of another version or machine: {first_line(error)}"
         return None
 

@@ -1,31 +1,30 @@
-"""A search over many trainings: an Optuna study in a SQLite file; each trial is a training in its own process."""
+"""A search over many trainings: an Optuna study; each trial is a training in its own process."""
 
 import argparse
 import contextlib
 import os
-import sqlite3
+import platform
+import shlex
 import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import optuna
-from optuna.exceptions import ExperimentalWarning, StorageInternalError
-from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.study import MaxTrialsCallback
 from optuna.trial import TrialState
 
 from biped.base.command_line import as_word
-from biped.base.errors import ConfigError, MachineError, UsageError, disk_error, first_line
+from biped.base.errors import ConfigError, MachineError, UsageError
 from biped.base.files import REPOSITORY
 from biped.base.interrupts import Interrupted, Interrupts
 from biped.config.run import Config
 from biped.config.settings import parse_setting, with_settings
 from biped.runs.directory import RunDirectory, run_path
+from biped.train.studies import Place, failure_of_storage, open_study
 
 POLL_S = 1.0
 """Time between two reads of a trial's metrics (s)."""
@@ -33,8 +32,6 @@ STOP_S = 60.0
 """Time for an interrupted training to save and end (s)."""
 TOLERATED_IN_A_ROW = 3
 """Number of consecutive trials without a score that end the search."""
-HEARTBEAT_S = 30
-"""Interval of a trial's heartbeat (s); a trial without one for twice as long is taken over."""
 SCORE = "gate/score"
 """The metric that is maximised, and by which trials are pruned."""
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -116,10 +113,19 @@ class SweepRequest:
     seed: int | None = None
     """Seed of the search; None: different draws each time."""
 
+    storage: str | None = None
+    """A database that several machines share; None: a SQLite file in the folder of the runs."""
+
     @property
-    def file(self) -> Path:
-        """The study's SQLite file."""
-        return self.logs / "sweeps" / f"{self.study}.db"
+    def place(self) -> Place:
+        """Where the study is.
+
+        Raises:
+            UsageError: the storage is of no kind that there is.
+        """
+        if self.storage is None:
+            return Place(file=self.logs / "sweeps" / f"{self.study}.db")
+        return Place.parse(self.storage)
 
 
 def check(request: SweepRequest) -> None:
@@ -139,56 +145,6 @@ def check(request: SweepRequest) -> None:
                 with_settings(request.config, [(item.path, int(value) if item.is_whole else value)])
             except ConfigError as error:
                 raise UsageError(f"--search: {error}") from error
-
-
-def open_study(request: SweepRequest) -> optuna.Study:
-    """Open the study, or create it.
-
-    Raises:
-        MachineError: the disk refuses the write, or the file is not a study.
-    """
-    file = request.file
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise disk_error(file.parent, error) from error
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats, since Optuna 2.9
-            storage = RDBStorage(
-                "sqlite:///study.db",  # only selects the dialect; a path here would need quoting
-                engine_kwargs={"creator": lambda: sqlite3.connect(file, timeout=60, check_same_thread=False)},
-                heartbeat_interval=HEARTBEAT_S,
-                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
-            )
-        study = optuna.create_study(
-            study_name=request.study,
-            storage=storage,
-            load_if_exists=True,
-            direction="maximize",
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=0),
-        )
-        # With the same seed again, a resumed sampler would repeat earlier draws.
-        seed = None if request.seed is None else request.seed + len(study.get_trials(deepcopy=False))
-        study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=5)
-        return study
-    except Exception as error:  # SQLite and SQLAlchemy raise many types
-        raise _no_study(file, error) from error
-
-
-def _no_study(file: Path, error: Exception) -> MachineError:
-    return MachineError(
-        f"{file} cannot be used as a study ({first_line(error)}): use another --study, or a --log_dir on a local disk"
-    )
-
-
-def _failure_of_storage(error: BaseException | None) -> Exception | None:
-    """Return SQLite's error behind an exception, if any: Optuna may raise another one while handling it."""
-    while error is not None and not isinstance(error, StorageInternalError):
-        error = error.__context__
-    if error is None:
-        return None
-    return error.__cause__ if isinstance(error.__cause__, Exception) else error
 
 
 class Objective:
@@ -211,6 +167,7 @@ class Objective:
         name = f"{request.study}-{trial.number}"
         run = RunDirectory(run_path(request.logs, name))
         trial.set_user_attr("run", str(run.path))
+        trial.set_user_attr("host", platform.node())
         command = _command(request, name, values)
         print(f"trial {trial.number}: {', '.join(f'{path}={value:.4g}' for path, value in values.items())}", flush=True)
         before = run.read_launches()[-1:]  # an older run of this name is renamed only when training begins
@@ -315,7 +272,8 @@ def sweep(request: SweepRequest) -> None:
     """
     check(request)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = open_study(request)
+    place = request.place
+    study = open_study(place, request.study, request.seed)
     before = _done(study)
     if len(before) < request.trials:
         callbacks = [MaxTrialsCallback(request.trials, DONE), _tell]
@@ -323,15 +281,26 @@ def sweep(request: SweepRequest) -> None:
             try:
                 study.optimize(Objective(request, interrupts), callbacks=callbacks, catch=(TrialFailed,))
             except Exception as error:
-                if (failure := _failure_of_storage(error)) is None:
+                if (failure := failure_of_storage(error)) is None:
                     raise
-                raise _no_study(request.file, failure) from error
+                raise place.failure(failure) from error
     if not any(trial.state is TrialState.COMPLETE for trial in _done(study)):
         raise MachineError("no trial gave a score: run biped_train.py with the tried settings to see why")
     best = study.best_trial
-    print(f"best of {len(_done(study))}: {best.value:.3f} in {best.user_attrs['run']}")
+    host = best.user_attrs.get("host", platform.node())
+    where = best.user_attrs["run"] + ("" if host == platform.node() else f" on {host}")
+    print(f"best of {len(_done(study))}: {best.value:.3f} in {where}")
     for path, value in best.params.items():
         print(f"  --set {path}={value!r}")
+
+
+def how_to_watch(request: SweepRequest) -> str:
+    """Return the lines that open a study in optuna-dashboard.
+
+    Raises:
+        UsageError: the storage is of no kind that there is.
+    """
+    return f"pip install optuna-dashboard\noptuna-dashboard {shlex.quote(request.place.dashboard)}"
 
 
 def _done(study: optuna.Study) -> list[Any]:

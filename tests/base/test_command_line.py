@@ -22,7 +22,7 @@ from biped.base.errors import UsageError
 from biped.config.settings import robot_settings, with_settings
 from biped.robot.model import model_file
 from biped.runs.directory import run_path
-from biped.train import sweep
+from biped.train.studies import open_study
 from biped_config import smoke_preset
 from biped_train import make_parser
 from tests import processes
@@ -106,9 +106,9 @@ def test_a_study_lies_in_its_folder_whatever_that_is_called(folder: str, tmp_pat
     logs = tmp_path / folder
     words = ["--study", "s/", "--trials", "1", "--log_dir", str(logs)]
     request = biped_sweep.as_request(biped_sweep.make_parser().parse_args(words))
-    study = sweep.open_study(request)
+    study = open_study(request.place, request.study, request.seed)
     study.tell(study.ask(), 0.5)
-    assert len(sweep.open_study(request).trials) == 1
+    assert len(open_study(request.place, request.study, request.seed).trials) == 1
     assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()] == [
         Path(folder, "sweeps", "s.db")
     ]

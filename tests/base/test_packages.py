@@ -27,8 +27,8 @@ IMPORTED_BY = {
 """The names that packages are imported by, where they are others."""
 NOT_IMPORTED = {"tqdm", "rich"}
 """Stable-Baselines3 imports them."""
-BROUGHT_ALONG = {"annotated_types", "glfw", "pydantic_core", "trimesh"}
-"""Pydantic, MuJoCo and Viser require them."""
+BROUGHT_ALONG = {"annotated_types", "glfw", "pydantic_core", "sqlalchemy", "trimesh"}
+"""Pydantic, MuJoCo, Viser and Optuna require them."""
 NO_EXTRA = {"numpy", "rclpy", "sensor_msgs", "robot_descriptions"}
 """What is always there; ROS, which is not on the index; and what only its users install."""
 
