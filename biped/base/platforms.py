@@ -43,3 +43,11 @@ def usable_cores() -> int:
     """Return the number of cores that this process may use: all of them on macOS and Windows, which do not say."""
     affinity: Any = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+
+
+def keep_to_share(index: int, count: int) -> None:
+    """Keep this process to one of `count` shares of its cores, if there are enough; macOS and Windows cannot."""
+    given: Any = getattr(os, "sched_getaffinity", None)
+    keep: Any = getattr(os, "sched_setaffinity", None)
+    if given is not None and keep is not None and len(cores := sorted(given(0))) >= count:
+        keep(0, cores[index::count])

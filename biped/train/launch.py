@@ -17,7 +17,7 @@ import torch.distributed as dist
 
 from biped.base.errors import MachineError, warn
 from biped.base.interrupts import Interrupted
-from biped.base.platforms import usable_cores
+from biped.base.platforms import keep_to_share, usable_cores
 from biped.env.env import BipedEnv
 from biped.ppo.distributed import LostTeamError, Team
 from biped.ppo.recurrent_ppo import DeviceRecurrentPPO
@@ -41,7 +41,8 @@ def launched() -> Iterator["Pulse | None"]:
     Raises:
         MachineError: there are more processes than GPUs, or one of the processes was lost.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    # Others, such as clusters, set WORLD_SIZE for programs that they start once.
+    if not dist.is_available() or not dist.is_torchelastic_launched() or int(os.environ["WORLD_SIZE"]) < 2:
         yield None
         return
     _take_own_share()
@@ -96,10 +97,8 @@ def _take_own_share() -> None:
             )
         torch.cuda.set_device(mine)
         return
-    if usable_cores() >= count and hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, cores[mine::count])
-    torch.set_num_threads(max(1, usable_cores()))
+    keep_to_share(mine, count)
+    torch.set_num_threads(usable_cores())
 
 
 class Pulse:

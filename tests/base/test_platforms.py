@@ -71,3 +71,17 @@ def test_what_needs_a_terminal_says_so_in_one_line(words: tuple[str, ...], said:
     ended = processes.run(on("windows", *words))
     assert ended.returncode == 1, ended.stderr
     assert said in ended.stderr.splitlines()[-1]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system keeps no process to cores")
+def test_processes_that_share_a_machine_share_its_cores_if_there_are_enough() -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    program = "import os, sys; from biped.base.platforms import keep_to_share; keep_to_share(*map(int, sys.argv[1:]))"
+    program += "; print(sorted(os.sched_getaffinity(0)))"
+
+    def kept(index: int, count: int) -> str:
+        return processes.run([sys.executable, "-c", program, str(index), str(count)], check=True).stdout.strip()
+
+    assert kept(0, len(cores)) == str(cores[:1])
+    assert kept(0, 1) == str(cores)
+    assert kept(len(cores), len(cores) + 1) == str(cores)
