@@ -96,7 +96,7 @@ class Team:
 
     def agree(self, number: int) -> int:
         """Return the largest number that a process has."""
-        agreed = torch.tensor(number)
+        agreed = torch.tensor(number, dtype=torch.int64)
         with self._waiting():
             dist.all_reduce(agreed, dist.ReduceOp.MAX)
         return int(agreed)

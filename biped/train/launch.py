@@ -5,6 +5,7 @@ checkpoint holds of them.
 """
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -16,7 +17,7 @@ import torch
 import torch.distributed as dist
 
 from biped.base.errors import MachineError, warn
-from biped.base.interrupts import Interrupted
+from biped.base.interrupts import SIGNALS, Interrupted
 from biped.base.platforms import keep_to_share, usable_cores
 from biped.env.env import BipedEnv
 from biped.ppo.distributed import LostTeamError, Team
@@ -59,6 +60,8 @@ def launched() -> Iterator["Pulse | None"]:
             team.wait()
             raise
         except LostTeamError:
+            for number in SIGNALS:  # torchrun tells the others to end, before they have said why
+                signal.signal(number, signal.SIG_IGN)
             raise MachineError(pulse.name_lost()) from None
     dist.destroy_process_group()
 

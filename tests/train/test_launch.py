@@ -66,6 +66,7 @@ def test_both_count_and_one_writes(whole: Path) -> None:
     one = json.loads((whole / "two" / "config.json").read_text())
     assert per_rollout == 2 * one["env"]["num_envs"] * one["ppo"]["n_steps"]
     assert rows[-1]["step"] == 4096
+    assert all(0.0 < row["time/waiting_time"] < 60.0 for row in rows)
 
 
 def test_resumed_it_goes_on_to_the_last_bit(whole: Path, tmp_path: Path) -> None:
