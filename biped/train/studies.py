@@ -142,7 +142,7 @@ def _created(place: Place, name: str) -> optuna.Study:
                 pruner=optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=0),
             )
         except Exception as error:
-            if not left or not _is_behind(error, (IntegrityError, ProgrammingError)):
+            if not left or not _cause_among(error, (IntegrityError, ProgrammingError)):
                 raise
             time.sleep(RETRY_S)
     raise AssertionError("the last try raises")
@@ -159,12 +159,12 @@ def failure_of_storage(error: BaseException | None) -> Exception | None:
 
 def _missing_driver(error: BaseException) -> str | None:
     """Return the package whose absence is behind an error, if it is a database's driver."""
-    missing = _is_behind(error, (ModuleNotFoundError,))
+    missing = _cause_among(error, (ModuleNotFoundError,))
     return DRIVERS.get(str(missing.name).partition(".")[0]) if isinstance(missing, ModuleNotFoundError) else None
 
 
-def _is_behind(error: BaseException | None, kinds: tuple[type[BaseException], ...]) -> BaseException | None:
-    """Return the error of one of these kinds that another one comes from; None if there is none."""
+def _cause_among(error: BaseException | None, kinds: tuple[type[BaseException], ...]) -> BaseException | None:
+    """Return an error itself, or the nearest one behind it, of one of these kinds; None if there is none."""
     while error is not None and not isinstance(error, kinds):
         error = error.__cause__ or error.__context__
     return error
