@@ -18,7 +18,7 @@ from biped.config.task import EnvConfig
 from biped.env.env import BipedEnv
 from biped.env.groups import Observations
 from biped.sim.scene import Scene, make_scene
-from biped.train import sweep
+from biped.train import trial_process
 from biped_config import cpu_preset
 from tests import prefork, processes
 
@@ -184,7 +184,7 @@ def quick_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     def begin(command: list[str], env: dict[str, str], **options: Any) -> "subprocess.Popen[Any]":
         return prefork.begin(command, env=processes.without_what_is_left(env), **options)
 
-    monkeypatch.setattr(sweep, "subprocess", SimpleNamespace(**{**vars(subprocess), "Popen": begin}))
+    monkeypatch.setattr(trial_process, "subprocess", SimpleNamespace(**{**vars(subprocess), "Popen": begin}))
 
 
 @pytest.fixture(scope="session")

@@ -34,7 +34,7 @@ THIRD_PARTIES = {
     "onnx": "biped.deploy",
     "onnxruntime": "biped.deploy",
     "pydantic": "biped.config",
-    "argparse": "biped.base.command_line biped.view.film_process biped.runs.wandb_names biped.train.sweep",
+    "argparse": "biped.base.command_line biped.view.film_process biped.runs.wandb_names biped.train.space",
 }
 """Which modules, or rooms, know a package."""
 NO_TORCH = ("config",)

@@ -13,7 +13,7 @@ import yaml
 import biped_sweep
 from biped.config.settings import parse_setting, with_settings
 from biped.runs.directory import RunDirectory
-from biped.train import sweep
+from biped.train.space import check_space
 from biped.train.studies import open_study
 from biped_config import cpu_preset
 from biped_train import make_parser
@@ -33,7 +33,8 @@ def test_ranges_are_read() -> None:
 
 def test_the_default_space_is_one_that_the_preset_takes(tmp_path: Path) -> None:
     args = biped_sweep.make_parser().parse_args(["--study", "x", "--trials", "1", "--log_dir", str(tmp_path)])
-    sweep.check(biped_sweep.as_request(args))
+    request = biped_sweep.as_request(args)
+    check_space(request.config, request.settings, request.space)
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,19 @@ def _locked_by_a_file(file: Path) -> Iterator[None]:
         held.release()
 
 
+def link_or_copy(file: Path, copy: Path) -> None:
+    """Give a file a second name whose content stays when the first is replaced.
+
+    Raises:
+        OSError: the disk refuses the write.
+    """
+    copy.unlink(missing_ok=True)
+    try:
+        os.link(file, copy)
+    except OSError:  # the file system has no hard links
+        shutil.copyfile(file, copy)
+
+
 def set_aside(path: Path) -> Path:
     """Rename a file to the first free name of NAME.1.zip, NAME.2.zip, ... and return the new path.
 

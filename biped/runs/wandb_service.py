@@ -3,7 +3,6 @@
 import contextlib
 import os
 import shlex
-import shutil
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -137,19 +136,6 @@ def _manners(said: Mapping[str, Said], init_s: float, finish_s: float) -> dict[s
     """Return our settings of wandb, without those that a variable sets."""
     ours = {"init_timeout": init_s, "finish_timeout": max(1.0, finish_s - _MARGIN_S), "console": "off"}
     return {name: value for name, value in ours.items() if name not in said} | {"finish_timeout_raises": True}
-
-
-def link_or_copy(file: Path, copy: Path) -> None:
-    """Give a file a second name whose content stays when the first is replaced.
-
-    Raises:
-        OSError: the disk refuses the write.
-    """
-    copy.unlink(missing_ok=True)
-    try:
-        os.link(file, copy)
-    except OSError:  # the file system has no hard links
-        shutil.copyfile(file, copy)
 
 
 def end_service() -> None:

@@ -9,6 +9,7 @@ from stable_baselines3.common.logger import KVWriter
 
 from biped.base.background import Background
 from biped.base.errors import warn
+from biped.base.files import link_or_copy
 from biped.config.run import WandbConfig
 from biped.runs.directory import RunDirectory
 from biped.runs.names import RUN_NAME, STEP_METRIC, Metric
@@ -19,7 +20,6 @@ from biped.runs.wandb_service import (
     finish_time,
     init_run,
     is_installed,
-    link_or_copy,
     what_is_left,
 )
 

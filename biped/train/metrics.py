@@ -3,7 +3,7 @@
 Canonical names are Stable-Baselines3's where it has one. W&B names follow docs/tracking.md.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from types import MappingProxyType
 
@@ -149,6 +149,36 @@ ALL_METRICS = (
 METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in ALL_METRICS})
 """The same metrics by canonical name."""
 
+_POPULATION = (
+    Metric("fitness/mean", "fitness/mean", "1", "mean fitness of a generation: scores in the walking gate at its end"),
+    Metric("fitness/max", "fitness/max", "1", "best fitness of the generation"),
+    Metric("fitness/min", "fitness/min", "1", "worst fitness of the generation"),
+    Metric("fitness/std", "fitness/std", "1", "standard deviation of the fitness within the generation"),
+    Metric("fitness/best_ever", "fitness/best_ever", "1", "best fitness of all generations so far"),
+    Metric("training/generation", "training/generation", "1", "generations that have ended"),
+    Metric(
+        "training/generation_time",
+        "training/generation_time",
+        "s",
+        "time from the generation's beginning to its end, interruptions included",
+    ),
+    Metric(
+        "training/avg_generation_time",
+        "training/avg_generation_time",
+        "s",
+        "mean of that time over the last ten generations",
+    ),
+    Metric(
+        "validation/fitness",
+        "validation/fitness",
+        "1",
+        "score of the generation's best member in episodes with other starts and commands",
+    ),
+)
+
+POPULATION_METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _POPULATION})
+"""Every metric that a population emits, by canonical name; its steps are those of all members together."""
+
 
 def summary_metrics(summary: EpisodeSummary) -> dict[str, float]:
     """Return an `EpisodeSummary` under the canonical names of this table."""
@@ -167,10 +197,6 @@ def summary_metrics(summary: EpisodeSummary) -> dict[str, float]:
 
 def as_markdown() -> str:
     """Return the table as the page docs/metrics.md: `python -m biped metrics > docs/metrics.md`."""
-    rows = [
-        f"| `{metric.name}` | `{metric.wandb_name}` | {metric.unit} | {metric.meaning} |"
-        for metric in sorted(ALL_METRICS, key=lambda metric: metric.name)
-    ]
     head = [
         "# Metrics",
         "",
@@ -179,4 +205,14 @@ def as_markdown() -> str:
         "whose x axis is the environment steps; the console and W&B have them.",
         "",
     ]
-    return "\n".join([*head, "| console, TensorBoard | W&B | unit | meaning |", "|---|---|---|---|", *rows]) + "\n"
+    population = ["", "## Of a population", "", "`biped_sweep.py --population` writes one row per generation.", ""]
+    lines = [*head, *_rows(ALL_METRICS), *population, *_rows(_POPULATION)]
+    return "\n".join(lines) + "\n"
+
+
+def _rows(metrics: Sequence[Metric]) -> list[str]:
+    rows = [
+        f"| `{metric.name}` | `{metric.wandb_name}` | {metric.unit} | {metric.meaning} |"
+        for metric in sorted(metrics, key=lambda metric: metric.name)
+    ]
+    return ["| console, TensorBoard | W&B | unit | meaning |", "|---|---|---|---|", *rows]
