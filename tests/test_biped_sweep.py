@@ -31,6 +31,11 @@ def test_ranges_are_read() -> None:
     assert biped_sweep.Range.parse("a.b=1e-4:0.1:log") == biped_sweep.Range("a.b", 1e-4, 0.1, is_log=True)
 
 
+@pytest.mark.parametrize("text", ["ppo.n_epochs=3:8", "a.b=0.0001:0.1:log", "a=-1.5:2.0"])
+def test_a_range_is_written_as_it_is_read(text: str) -> None:
+    assert str(biped_sweep.Range.parse(text)) == text
+
+
 def test_the_default_space_is_one_that_the_preset_takes(tmp_path: Path) -> None:
     args = biped_sweep.make_parser().parse_args(["--study", "x", "--trials", "1", "--log_dir", str(tmp_path)])
     request = biped_sweep.as_request(args)

@@ -161,9 +161,8 @@ class Population:
 
     def _asked(self, seed: Any) -> dict[str, Any]:
         request = self.request
-        space = [f"{r.path}={r.low}:{r.high}{':log' if r.is_log else ''}" for r in request.space]
         named = {"preset": request.preset, "size": request.size, "steps_each": self.steps_each, "seed": seed}
-        return {**named, "search": space, "set": list(request.settings)}
+        return {**named, "search": [str(item) for item in request.space], "set": list(request.settings)}
 
     def lead(self) -> bool:
         """Return whether this process is the one that ends generations and writes metrics; it is so until it ends."""

@@ -63,6 +63,11 @@ class Range:
         is_whole = all(part.lstrip("+-").isdigit() for part in (low, high))
         return cls(path, *numbers, kind == "log", is_whole)
 
+    def __str__(self) -> str:
+        """Write the range as `parse` reads it."""
+        low, high = (int(bound) if self.is_whole else bound for bound in (self.low, self.high))
+        return f"{self.path}={low}:{high}{':log' if self.is_log else ''}"
+
     def suggest(self, trial: Trial) -> float:
         """Have a trial suggest a value."""
         if self.is_whole:

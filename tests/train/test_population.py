@@ -16,7 +16,7 @@ from biped.runs.directory import RunDirectory
 from biped.train.metrics import POPULATION_METRICS
 from tests import processes
 from tests.processes import PATIENCE_S, UNDRAWN, Process, start, until
-from tests.wandb_runs import forget_account, history
+from tests.wandb_runs import forget_account, records, rows
 
 SMALL = ("--preset", "smoke", "--set", "train.sim=mujoco", *UNDRAWN)
 FLAGS = ("--search", "ppo.learning_rate=0.0001:0.01:log", "--search", "ppo.n_epochs=1:4", "--seed", "3")
@@ -104,10 +104,9 @@ def test_its_metrics_are_the_same_on_disk_in_tensorboard_and_in_wandb(grown: Pat
         assert [event.step for event in board.Scalars(name)] == steps
         assert [event.value for event in board.Scalars(name)] == pytest.approx(values)
     assert "population/lineage" in board.Tags()["images"]
-    (folder,) = (run.path / "wandb").glob("offline-run-*")
-    rows = [row for row in history(folder) if "fitness/mean" in row]
+    in_wandb = [row["item"] for row in rows(records(run.path)) if "fitness/mean" in row["item"]]
     for name, (_, values) in on_disk.items():
-        assert [row[name] for row in rows] == pytest.approx(values)
+        assert [row[name] for row in in_wandb] == pytest.approx(values)
     members = [json.loads((grown / f"pop-{n}" / "config.json").read_text())["wandb"] for n in range(4)]
     assert {member["group"] for member in members} == {"pop"}, "each member is a run of the same group"
 
@@ -197,15 +196,18 @@ def test_two_processes_share_a_generation(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("quick_trials")
 def test_a_member_that_cannot_be_trained_is_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    flags = ("--search", "ppo.gamma=0.0:1.0")
-    assert biped_sweep.main(words(tmp_path, *flags, generations=1)) == 0
-    # What the disk has against a member's second generation is in its way, not in the others'.
-    run = tmp_path / "pop-0" / "config.json"
-    run.write_text("no configuration")
-    assert biped_sweep.main([*words(tmp_path, *flags), "--total_timesteps", "512"]) == 0
-    assert "failed" in capsys.readouterr().out
-    members = ledger(tmp_path)["generations"][1]["members"]
-    assert [member["failure"] is not None for member in members].count(True) <= 1
+    assert biped_sweep.main(words(tmp_path, size=3, generations=1)) == 0
+    order = sorted(range(3), key=lambda number: fitness(tmp_path)[0][number] or 0.0)
+    run = tmp_path / f"pop-{order[1]}"  # neither the worst, which is replaced anyway, nor the best
+    (run / "config.json").write_text("no configuration")
+    assert biped_sweep.main(words(tmp_path, size=3, generations=3)) == 0
+    assert f"member {order[1]}: failed: biped_train.py: " in capsys.readouterr().out
+    _, second, third = (generation["members"] for generation in ledger(tmp_path)["generations"])
+    assert "config.json cannot be used" in second[order[1]]["failure"]
+    assert second[order[1]]["fitness"] is None
+    assert third[order[1]]["parent"] != order[1]
+    assert third[order[1]]["fitness"] is not None
+    assert (run / "config.json").read_text() == "no configuration"
 
 
 @pytest.mark.usefixtures("quick_trials")
