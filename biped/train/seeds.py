@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from biped.base.errors import MachineError, UsageError, disk_error
 from biped.base.files import write_whole
@@ -17,6 +18,7 @@ from biped.base.interrupts import Interrupted, Interrupts
 from biped.config.run import Config
 from biped.eval.reliability import interquartile_interval, interquartile_mean, share_interval
 from biped.runs.directory import RunDirectory, run_path
+from biped.runs.metrics_log import Curve
 from biped.runs.models import find_furthest
 from biped.train.claims import Claims
 from biped.train.space import check_space
@@ -180,16 +182,15 @@ def _judge(config: Config, run: RunDirectory, out: Path, interrupts: Interrupts)
     """Return the eval.json of a run's model with the most steps."""
     found = find_furthest(run, run.read_config(), "train it again")
     assert found is not None  # it has been trained
-    episodes = EPISODES if config.train.eval_episodes > 1 else 1
-    return judge(found[0], out, sim=config.train.sim, seed=EVAL_SEED, episodes=episodes, interrupts=interrupts)
+    return judge(found[0], out, sim=config.train.sim, seed=EVAL_SEED, episodes=EPISODES, interrupts=interrupts)
 
 
 def _result_of(seed: int, run: RunDirectory, judged: dict[str, Any]) -> SeedResult:
     curves = run.read_metrics()
-    passes, scores, time_s = curves["gate/passed"], curves["gate/score"], curves["time/time_elapsed"]
+    passes, scores, elapsed = curves["gate/passed"], curves["gate/score"], curves["time/time_elapsed"]
     when = [int(step) for step, value in zip(passes.steps, passes.values, strict=True) if value]
     first = min(when, default=None)
-    first_s = math.inf if first is None else float(time_s.values[np.searchsorted(time_s.steps, first)])
+    first_s = math.inf if first is None else float(trained_s(elapsed)[np.searchsorted(elapsed.steps, first)])
     return SeedResult(
         seed,
         bool(judged["passed"]),
@@ -200,6 +201,19 @@ def _result_of(seed: int, run: RunDirectory, judged: dict[str, Any]) -> SeedResu
         tuple(scores.values.tolist()),
         tuple(bool(value) for value in passes.values),
     )
+
+
+def trained_s(elapsed: Curve) -> NDArray[np.float64]:
+    """Return the seconds of training behind each point of a run whose processes each count theirs from 0.
+
+    Args:
+        elapsed: time since the process started to train (s), (points,).
+
+    Returns:
+        (points,), s.
+    """
+    before = np.concatenate([[0.0], elapsed.values[:-1]])
+    return elapsed.values + np.cumsum(np.where(elapsed.values < before, before, 0.0))
 
 
 def summarise(results: Sequence[SeedResult]) -> Summary:

@@ -1,5 +1,6 @@
 """Populations of real trainings: killed and gone on with, shared by processes, and read back from every output."""
 
+import itertools
 import json
 import os
 import signal
@@ -134,6 +135,9 @@ def test_a_finished_population_starts_nothing_and_more_generations_go_on(
     assert len(RunDirectory(grown / "pop").read_metrics()["fitness/mean"].steps) == 2
 
 
+STAGES = ("training", "judged", "validating", "second", "forked")
+
+
 def wait_for(logs: Path, stage: str, process: Process) -> None:
     """Wait until a population has come to a stage."""
     pop = logs / "pop"
@@ -147,8 +151,17 @@ def wait_for(logs: Path, stage: str, process: Process) -> None:
     until(reached[stage], process)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-@pytest.mark.parametrize("stage", ["training", "judged", "validating", "second", "forked"])
+@pytest.mark.parametrize(
+    ("stage", "number"),
+    [
+        ("judged", signal.SIGKILL),
+        ("training", signal.SIGINT),
+        *(
+            pytest.param(stage, number, marks=pytest.mark.slow)
+            for stage, number in itertools.product(STAGES, (signal.SIGKILL, signal.SIGINT))
+        ),
+    ],
+)
 def test_whenever_it_is_ended_the_same_command_goes_on_and_nothing_is_lost(
     stage: str, number: signal.Signals, tmp_path: Path
 ) -> None:
