@@ -43,8 +43,8 @@ test: $(STAMP) ## run the test suite
 test-slow: $(STAMP) ## run the tests that take minutes
 	$(PY) -m pytest -m slow $(ARGS)
 
-faults: $(STAMP) ## kill a training a hundred times, and do worse to it (half an hour)
-	FAULTS=100 $(PY) -m pytest -v -s tests/test_faults.py $(ARGS)
+faults: $(STAMP) ## kill trainings a hundred times, alone and many together, and do worse to them (an hour)
+	FAULTS=100 $(PY) -m pytest -v -s -m "slow or not slow" tests/test_faults.py tests/test_faults_of_many.py $(ARGS)
 
 nightly: $(STAMP) ## train the CPU preset, evaluate it, and hold its figures to those of ten seeds
 	$(PY) benchmarks/nightly.py $(ARGS)

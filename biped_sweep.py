@@ -4,7 +4,7 @@
     python biped_sweep.py --study rates --trials 20 --search ppo.desired_kl=0.01:0.1:log
     python biped_sweep.py --study rates --trials 20 --storage postgresql://me@server/studies      on each machine
     python biped_sweep.py --study pop --population 8 --generations 20
-    python biped_sweep.py --study walk --seeds 10
+    python biped_sweep.py --study ten --seeds 10
 
 A trial is a training, `logs/<study>-<number>`, whose value is its best score in the walking gate; bad trials are
 stopped early. After an interruption the same command goes on. Start it twice, also on another machine with the same

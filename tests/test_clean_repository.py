@@ -56,7 +56,7 @@ SMALL = {
     "biped_train.py": "--preset smoke --sim mujoco --num_envs 16 --total_timesteps 1280 --new_run "
     "--set train.checkpoint_every_steps=256",
     "biped_eval.py": "--episodes 2 --set env.termination.episode_s=0.5 --video_robots 1 --video_seconds 0.2",
-    "biped_sweep.py": "--preset smoke --trials 1 --total_timesteps 512 --set train.sim=mujoco",
+    "biped_sweep.py": "--preset smoke --total_timesteps 512 --set train.sim=mujoco train.draw_overview=false",
     "benchmarks/throughput.py": "--sizes 4",
     "benchmarks/engines.py": "--num_envs 4 --rounds 1",
     "benchmarks/export.py": "--rounds 1",
@@ -115,6 +115,9 @@ TYPED = [
     and words != ("python", "-m", "biped", "check-robot")  # without a file it is a name
 ]
 
+FEW = {"--trials": "--trials 1", "--population": "--population 2 --generations 2", "--seeds": "--seeds 1"}
+"""What is asked for in place of many trainings."""
+
 
 def shortened(words: tuple[str, ...]) -> list[str]:
     """Return a command as it is typed here."""
@@ -123,6 +126,8 @@ def shortened(words: tuple[str, ...]) -> list[str]:
     flags = shlex.split(SMALL.get(words[1], ""))
     if "--continue_training" in words:
         flags.remove("--new_run")
+    for kind, fewer in FEW.items():
+        flags += shlex.split(fewer) if kind in words else []
     if words[:2] == ("make", "train"):
         return [*words, f"ARGS=-e made {SMALL['biped_train.py']}"]
     if words[:2] == ("make", "demo"):

@@ -25,8 +25,8 @@ from biped.eval.gate import GATE, Line
 from biped.mdp.observations import ObservationLayout
 from biped.mdp.rewards import TERMS
 from biped.runs.address import Address
-from biped.train import sweep
 from biped.train.metrics import METRICS
+from biped.train.space import check_space
 from biped_config import PRESETS
 from biped_train import as_request, make_parser
 from tests.conftest import ROOT
@@ -257,7 +257,13 @@ def check_export(words: list[str]) -> None:
 
 def check_sweep(words: list[str]) -> None:
     args = biped_sweep.make_parser().parse_args(words)
-    sweep.check(biped_sweep.as_request(args))
+    if args.population is not None:
+        request = biped_sweep.as_population(args)
+    elif args.seeds is not None:
+        request = biped_sweep.as_seeds(args)
+    else:
+        request = biped_sweep.as_request(args)
+    check_space(request.config, request.settings, getattr(request, "space", ()))
 
 
 def check_run(words: list[str]) -> None:

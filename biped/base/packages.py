@@ -13,7 +13,7 @@ EXTRAS: Mapping[str, str] = MappingProxyType(
         "sim": "annotated_types glfw gymnasium jinja2 mujoco PIL psutil pydantic pydantic_core sb3_contrib "
         "stable_baselines3 torch trimesh viser",
         "report": "imageio_ffmpeg matplotlib",
-        "train": "filelock genesis huggingface_hub onnx onnxscript optuna sqlalchemy tensorboard wandb",
+        "train": "filelock genesis huggingface_hub onnx onnxscript optuna scipy sqlalchemy tensorboard wandb",
     }
 )
 """Each extra, and the packages that no extra before it installs, by the names that they are imported by."""
