@@ -20,12 +20,12 @@ from biped.config.run import Config
 from biped.config.settings import with_settings
 from biped.eval.bench import TRIAL_SEED
 from biped.runs.checkpoint import CheckpointError, copy_with_policy, read_checkpoint
-from biped.runs.directory import RunDirectory, run_path, steps_in_name
+from biped.runs.directory import RunDirectory, run_path
 from biped.train.claims import Claims
 from biped.train.evolution import Generation, Ledger, Member, first_members, successors
 from biped.train.population_records import Records
 from biped.train.space import Range, check_space
-from biped.train.trial_process import POLL_S, ProcessFailed, judge, run_to_end, set_flags, training
+from biped.train.trial_process import POLL_S, ProcessFailed, finish, is_begun, judge, set_flags, steps_of, training
 
 VALIDATION_SEED = TRIAL_SEED + 1
 """Seed of the validation's commands and starts; the fitness has those of `TRIAL_SEED`."""
@@ -232,14 +232,13 @@ class Population:
         """Train a member up to the end of the generation, and return its fitness."""
         generation, member = len(ledger.generations), ledger.last.members[number]
         run, goal = RunDirectory(run_path(self.request.logs, member.run)), generation * self.steps_each
-        if member.parent is not None and not _is_begun(run):
+        if member.parent is not None and not is_begun(run):
             self._fork(ledger, number, run)
-        if _steps(run) < goal:
+        if steps_of(run) < goal:
             self._wait_for_an_orphan(run)
-        if _steps(run) < goal:
-            run_to_end(self._command(number, member, goal, is_begun=_is_begun(run)), self._interrupts)
+            finish(lambda: self._command(number, member, goal, run), self._interrupts)
         checkpoint = run.checkpoints()[0]
-        fitness = _last_score(run, _steps(run))
+        fitness = _last_score(run, steps_of(run))
         if fitness is None:  # a signal left no time for the evaluation
             fitness = self._score(checkpoint, TRIAL_SEED)
         try:
@@ -248,10 +247,13 @@ class Population:
             raise disk_error(self.path, error) from error
         return fitness
 
-    def _command(self, number: int, member: Member, goal: int, *, is_begun: bool) -> list[str]:
+    def _command(self, number: int, member: Member, goal: int, run: RunDirectory) -> list[str] | None:
+        """Return the command that trains a member up to its goal; None if it is there."""
         until = f"train.total_timesteps={goal}"
         logs, seed = self.request.logs, self.config.train.seed + number
-        if is_begun:
+        if steps_of(run) >= goal:
+            return None
+        if is_begun(run):
             return training(logs, member.run, "--continue_training", *set_flags([until]))
         varied = [f"{path}={value!r}" for path, value in member.settings.items()]
         ours = [f"train.eval_every_steps={self.steps_each}", f"wandb.group={self.request.name}"]
@@ -282,7 +284,7 @@ class Population:
 
     def _wait_for_an_orphan(self, run: RunDirectory) -> None:
         """Wait while another process trains in a run: the one that began it was killed, and its work is ours now."""
-        while _is_begun(run):
+        while is_begun(run):
             try:
                 with run.locked():
                     return
@@ -348,16 +350,6 @@ class Population:
         for file in (self.path / "weights").iterdir():
             if file.suffix == ".zip" and int(file.stem.partition("-")[0]) <= generation:
                 file.unlink(missing_ok=True)
-
-
-def _is_begun(run: RunDirectory) -> bool:
-    return (run.path / "config.json").is_file()
-
-
-def _steps(run: RunDirectory) -> int:
-    """Return the environment steps of a run's newest checkpoint; 0 if it has none."""
-    found = run.checkpoints() if run.path.is_dir() else []
-    return steps_in_name(found[0]) if found else 0
 
 
 def _last_score(run: RunDirectory, steps: int) -> float | None:

@@ -22,7 +22,7 @@ from biped.runs.metrics_log import Curve
 from biped.runs.models import find_furthest
 from biped.train.claims import Claims
 from biped.train.space import check_space
-from biped.train.trial_process import POLL_S, ProcessFailed, judge, run_to_end, set_flags, training
+from biped.train.trial_process import POLL_S, ProcessFailed, finish, is_begun, judge, set_flags, steps_of, training
 
 NAMED = 3
 """Failed lines of the gate that are named."""
@@ -154,7 +154,7 @@ def _do(request: SeedsRequest, config: Config, seed: int, claims: Claims, interr
             return is_ours
         run = RunDirectory(run_path(request.logs, f"{request.name}-{seed}"))
         try:
-            if not run.final_model.is_file():
+            if not _is_trained(run):
                 print(f"seed {seed}: training {run.path}", flush=True)
                 _train(request, seed, run, interrupts)
             judged = _judge(config, run, path / "claims" / f"judged-{seed}.json", interrupts)
@@ -170,12 +170,24 @@ def _do(request: SeedsRequest, config: Config, seed: int, claims: Claims, interr
 
 
 def _train(request: SeedsRequest, seed: int, run: RunDirectory, interrupts: Interrupts) -> None:
-    if (run.path / "config.json").is_file():
-        run_to_end(training(request.logs, run.path.name, "--continue_training"), interrupts)
-        return
     steps = [] if request.total_timesteps is None else ["--total_timesteps", str(request.total_timesteps)]
     ours = set_flags([f"wandb.group={request.name}", *request.settings, f"train.seed={seed}"])
-    run_to_end(training(request.logs, run.path.name, "--preset", request.preset, *steps, *ours), interrupts)
+
+    def command() -> list[str] | None:
+        if _is_trained(run):
+            return None
+        flags = ["--continue_training"] if is_begun(run) else ["--preset", request.preset, *steps, *ours]
+        return training(request.logs, run.path.name, *flags)
+
+    finish(command, interrupts)
+
+
+def _is_trained(run: RunDirectory) -> bool:
+    """Return whether a run is at its end, even if it was killed there."""
+    if run.final_model.is_file() or not is_begun(run):
+        return run.final_model.is_file()
+    train = run.read_config().train
+    return steps_of(run) >= (train.goal_timesteps or train.total_timesteps)
 
 
 def _judge(config: Config, run: RunDirectory, out: Path, interrupts: Interrupts) -> dict[str, Any]:

@@ -14,17 +14,26 @@ from biped.base.command_line import as_word
 from biped.base.errors import MachineError
 from biped.base.files import REPOSITORY
 from biped.base.interrupts import Interrupted, Interrupts
+from biped.runs.directory import RunDirectory, steps_in_name
 
 POLL_S = 1.0
 """Time between two looks at a process (s)."""
 STOP_S = 60.0
 """Time for an interrupted training to save and end (s)."""
+TRIES = 3
+"""How often a process that a signal ends is started."""
+_SAVED = (129, 130, 143)
+"""Exit codes of a training that saved and ended because of SIGHUP, SIGINT or SIGTERM."""
 _GATE_FAILED = 3
 """Exit code of an evaluation whose policy did not pass the gate; it has figures all the same."""
 
 
 class ProcessFailed(Exception):  # noqa: N818
     """A process ended with an error; the message is the last line that it said."""
+
+
+class ProcessKilled(ProcessFailed):
+    """A signal that was not ours ended a process: the system lacked memory, or a person meant only this one."""
 
 
 def training(logs: Path, name: str, *flags: str) -> list[str]:
@@ -55,6 +64,7 @@ def run_to_end(
 
     Raises:
         ProcessFailed: the process failed.
+        ProcessKilled: a signal ended it.
         Interrupted: a signal came.
     """
     # A W&B run id belongs to one run; with a shared id all trainings would be one run in W&B.
@@ -75,7 +85,45 @@ def run_to_end(
         said.seek(0)
         complaint = said.read().strip().splitlines()
     if process.returncode not in (0, *also_fine):
-        raise ProcessFailed(complaint[-1] if complaint else f"exit code {process.returncode}")
+        is_killed = process.returncode < 0 or process.returncode in _SAVED
+        told = complaint[-1] if complaint else f"exit code {process.returncode}"
+        raise (ProcessKilled if is_killed else ProcessFailed)(told)
+
+
+def finish(
+    command: Callable[[], Sequence[str] | None], interrupts: Interrupts, *, also_fine: tuple[int, ...] = ()
+) -> None:
+    """Run a command to its end; where a signal ended it, run what `command` returns then, `TRIES` times in all.
+
+    Args:
+        command: returns the words of the next process; None if nothing is left to do.
+        interrupts: see `run_to_end`.
+        also_fine: see `run_to_end`.
+
+    Raises:
+        ProcessFailed, Interrupted: see `run_to_end`.
+    """
+    for left in reversed(range(TRIES)):
+        if (words := command()) is None:
+            return
+        try:
+            run_to_end(words, interrupts, also_fine=also_fine)
+        except ProcessKilled:
+            if not left:
+                raise
+        else:
+            return
+
+
+def is_begun(run: RunDirectory) -> bool:
+    """Return whether a run has begun, so that it can be continued."""
+    return (run.path / "config.json").is_file()
+
+
+def steps_of(run: RunDirectory) -> int:
+    """Return the environment steps of a run's newest checkpoint; 0 if it has none."""
+    found = run.checkpoints() if run.path.is_dir() else []
+    return steps_in_name(found[0]) if found else 0
 
 
 def _is_over(process: "subprocess.Popen[bytes]", interrupts: Interrupts, look: Callable[[bool], None] | None) -> bool:
@@ -114,7 +162,7 @@ def judge(model: Path, out: Path, *, sim: str, seed: int, episodes: int, interru
     """
     command = [sys.executable, str(REPOSITORY / "biped_eval.py"), "--model", as_word(model), "--out", as_word(out)]
     command += ["--sim", sim, "--seed", str(seed), "--episodes", str(episodes)]
-    run_to_end(command, interrupts, also_fine=(_GATE_FAILED,))
+    finish(lambda: command, interrupts, also_fine=(_GATE_FAILED,))
     try:
         return json.loads(out.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -270,3 +271,14 @@ def test_a_name_that_is_taken_is_refused_and_kept(tmp_path: Path, capsys: pytest
 def test_a_population_keeps_to_what_it_was_begun_with(grown: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert biped_sweep.main(words(grown, size=3)) == 2
     assert "was begun with size 4, not 3" in capsys.readouterr().err
+
+
+def test_a_training_that_something_else_killed_goes_on(tmp_path: Path) -> None:
+    with start(begin(tmp_path, generations=1, steps=8192)) as worker:
+        wait_for(tmp_path, "training", worker)
+        (training,) = psutil.Process(worker.pid).children()
+        training.kill()
+        said, _ = worker.communicate(timeout=PATIENCE_S)
+    assert worker.returncode == 0
+    assert "failed" not in said
+    assert sum(len(RunDirectory(tmp_path / f"pop-{number}").read_launches()) for number in range(2)) == 3
