@@ -24,7 +24,7 @@ from biped.train.space import Range
 from biped.view.lineage import draw_lineage
 from biped_config import PRESETS
 
-MEMBERS, GENERATIONS, STEPS = 4, 5, 160_000
+MEMBERS, GENERATIONS, STEPS = 4, 4, 320_000
 """Members, generations of the population, and environment steps per member."""
 SPACE = (
     Range("ppo.n_epochs", 1, 8, is_whole=True),
