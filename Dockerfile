@@ -15,7 +15,7 @@ RUN useradd --create-home --uid 1000 biped \
 WORKDIR /biped
 USER 1000
 # Genesis compiles its kernels once per volume, not once per container.
-ENV HOME=/home/biped XDG_CACHE_HOME=/cache PATH=/biped/.venv/bin:$PATH PYTHONUNBUFFERED=1
+ENV HOME=/home/biped USER=biped LOGNAME=biped XDG_CACHE_HOME=/cache PATH=/biped/.venv/bin:$PATH PYTHONUNBUFFERED=1
 VOLUME /cache
 
 FROM base AS cpu

@@ -7,10 +7,11 @@
     python biped_sweep.py --study ten --seeds 10
 
 A trial is a training, `logs/<study>-<number>`, whose value is its best score in the walking gate; bad trials are
-stopped early. After an interruption the same command goes on. Start it twice, also on another machine with the same
-logs, and two processes share the work.
+stopped early. After an interruption the same command goes on. Start it twice, and two processes share the work; other
+machines share a search by `--storage`, a population and seeds by the same `--log_dir`.
 
-Exit codes: 0 done, 1 the machine cannot do it, 2 the request cannot be carried out, 130 interrupted.
+Exit codes: 0 done, 1 the machine cannot do it, 2 the request cannot be carried out, 130 interrupted,
+143 terminated.
 """
 
 import argparse

@@ -92,7 +92,7 @@ class Cluster:
         """Wait until all tasks of a job are in one of some states."""
         end_s = time.monotonic() + PATIENCE_S
         while not all(state in states for state in self.states(job)):
-            bad = {"FAILED", "NODE_FAIL", "BOOT_FAIL"} - set(states)
+            bad = {"FAILED", "NODE_FAIL", "BOOT_FAIL", "TIMEOUT", "CANCELLED", "OUT_OF_MEMORY"} - set(states)
             assert not bad & set(self.states(job)), self.said()
             assert time.monotonic() < end_s, (self.states(job), self.said())
             time.sleep(0.2)

@@ -65,6 +65,21 @@ def test_a_job_that_fails_ends_and_is_not_tried_again(cluster: slurm.Cluster, tm
 
 
 @pytest.mark.slow
+def test_a_worker_whose_time_is_over_goes_on_later(cluster: slurm.Cluster, tmp_path: Path) -> None:
+    job = cluster.submit("sweep.sbatch", ("--study", "sd", "--seeds", "1", *SMALL, *LONG), (), **variables(tmp_path))
+    run = RunDirectory(tmp_path / "sd-1")
+    until(run.metrics.exists)
+    cluster.run("scancel", "--batch", "--signal=USR1", job)
+    cluster.until(job, "PENDING")
+    assert len(run.checkpoints()) == 1, "it has saved"
+    cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now+10")
+    until(lambda: len(run.read_launches()) == 2)
+    assert run.read_launches()[1]["resumed_after_step"] > 0
+    cluster.run("scancel", job)
+    cluster.until(job, "CANCELLED")
+
+
+@pytest.mark.slow
 def test_an_array_of_workers_shares_seeds(cluster: slurm.Cluster, tmp_path: Path) -> None:
     flags = ("--study", "sd", "--seeds", "3", *SMALL, "--total_timesteps", "512")
     job = cluster.submit("sweep.sbatch", flags, ("--array=1-2", "--cpus-per-task=1"), **variables(tmp_path))

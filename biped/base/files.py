@@ -115,6 +115,43 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
+class NoLocksError(OSError):
+    """A disk has no locks."""
+
+
+@contextlib.contextmanager
+def locked_file(file: Path) -> Iterator[tuple[int, ...]]:
+    """Lock a file, which is made where it is missing; the lock ends with the processes that have its handles.
+
+    Network shares that lock no folders, such as NFS, lock files that are open for writing, for all machines.
+
+    Yields:
+        The handles that hold the lock, for processes that shall hold it too; none on Windows.
+
+    Raises:
+        BlockingIOError: another process holds the lock.
+        NoLocksError: the disk has no locks.
+        OSError: the file cannot be opened, or the disk refuses the lock.
+    """
+    try:
+        fcntl: Any = importlib.import_module("fcntl")
+    except ImportError:
+        with _locked_by_a_file(file):
+            yield ()
+        return
+    handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                raise NoLocksError(error.errno, os.strerror(error.errno)) from error
+            raise
+        yield (handle,)
+    finally:
+        os.close(handle)
+
+
 @contextlib.contextmanager
 def _locked_by_a_file(file: Path) -> Iterator[None]:
     import filelock  # a robot's computer has none, and locks nothing

@@ -49,7 +49,7 @@ def interquartile_interval(values: NDArray[np.float64]) -> tuple[NDArray[np.floa
 
 
 def held(grid: NDArray[np.float64], steps: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return a curve's last value at or before each point of a grid, its first value before that.
+    """Return a curve's last value at or before each point of a grid, its first value before that; 0 without values.
 
     A training that has passed and ended early keeps its last value.
 
@@ -61,4 +61,6 @@ def held(grid: NDArray[np.float64], steps: NDArray[np.int64], values: NDArray[np
     Returns:
         (points,).
     """
+    if not len(steps):
+        return np.zeros_like(grid)
     return values[np.maximum(np.searchsorted(steps, grid, side="right") - 1, 0)]

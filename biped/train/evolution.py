@@ -37,6 +37,8 @@ class Member:
     """Score in the walking gate at the end; None before that, or if its training failed."""
     failure: str | None = None
     """What its training said when it failed."""
+    host: str | None = None
+    """The machine that judged it."""
 
     @property
     def is_open(self) -> bool:
@@ -167,7 +169,7 @@ def successors(
     count = max(1, int(REPLACED * len(members)))
     best, worst = order[:count], order[-count:]
     failed = [place for place in order if members[place].fitness is None and place not in worst]
-    followers = [replace(member, parent=place, fitness=None) for place, member in enumerate(members)]
+    followers = [replace(member, parent=place, fitness=None, host=None) for place, member in enumerate(members)]
     for place in [*worst, *failed]:
         parent = dice.choice([other for other in best if other not in failed and other != place] or [order[0]])
         if members[place].rank == members[parent].rank:

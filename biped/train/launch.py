@@ -12,11 +12,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from biped.base.errors import MachineError, warn
+from biped.base.errors import MachineError, first_line, warn
 from biped.base.interrupts import SIGNALS, Interrupted
 from biped.base.platforms import keep_to_share, usable_cores
 from biped.env.env import BipedEnv
@@ -32,6 +33,8 @@ STARTING_S = 600.0
 """The same until the first update is done (s): simulators compile before that, and may let no other thread run."""
 FOREVER = timedelta(days=30)
 """Time that a process waits for others; whether they live is known from `Pulse`."""
+MEETING = timedelta(minutes=5)
+"""Time that a process looks for torchrun's store, and waits for each other one to join it."""
 _SEED_STRIDE = 1_000_003
 
 
@@ -42,13 +45,11 @@ def launched() -> Iterator["Pulse | None"]:
     Raises:
         MachineError: there are more processes than GPUs, or one of the processes was lost.
     """
-    # Others, such as clusters, set WORLD_SIZE for programs that they start once.
-    if not dist.is_available() or not dist.is_torchelastic_launched() or int(os.environ["WORLD_SIZE"]) < 2:
+    if not is_one_of_several():
         yield None
         return
     _take_own_share()
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend, timeout=FOREVER)
+    _meet()
     team = Team()
     if not team.leads:
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - the leader says all of it
@@ -64,6 +65,40 @@ def launched() -> Iterator["Pulse | None"]:
                 signal.signal(number, signal.SIG_IGN)
             raise MachineError(pulse.name_lost()) from None
     dist.destroy_process_group()
+
+
+def _meet() -> None:
+    """Make `torch.distributed`'s group of all processes.
+
+    Raises:
+        MachineError: torchrun has ended, or does not answer.
+    """
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    try:
+        # By itself, torch would wait for torchrun's store as long as for other processes.
+        attempt = os.environ["TORCHELASTIC_RESTART_COUNT"]
+        store = dist.PrefixStore(f"team/{attempt}", _torchruns_store())  # pyright: ignore[reportPrivateImportUsage]
+        rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=FOREVER)
+    except RuntimeError as error:
+        raise MachineError(f"torchrun has ended, or does not answer ({first_line(error)}): start it again") from error
+
+
+def _torchruns_store() -> Any:
+    """Connect to the store that torchrun keeps, for as long as it runs."""
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    return dist.TCPStore(address, port, is_master=False, timeout=MEETING)  # pyright: ignore[reportPrivateImportUsage]
+
+
+def is_one_of_several() -> bool:
+    """Return whether torchrun has started this process together with others."""
+    # Others, such as clusters, set WORLD_SIZE for programs that they start once.
+    return dist.is_available() and dist.is_torchelastic_launched() and int(os.environ["WORLD_SIZE"]) > 1
+
+
+def processes_here() -> int:
+    """Return how many processes of this training are on this machine."""
+    return int(os.environ["LOCAL_WORLD_SIZE"]) if is_one_of_several() else 1
 
 
 def own_seed(seed: int, team: Team | None) -> int:
@@ -115,9 +150,7 @@ class Pulse:
             patience_s: time without a beat after which a process counts as lost (s).
         """
         self.team, self._patience_s = team, patience_s
-        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        # torchrun keeps this store, for as long as it runs.
-        self._store = dist.TCPStore(address, port, is_master=False)  # pyright: ignore[reportPrivateImportUsage]
+        self._store = _torchruns_store()
         self._doing, self._silent_s, self._has_started = "starting", _never_silent, False
         self._heard: list[tuple[str, float]] = [("", time.monotonic())] * team.size
         self._is_over = threading.Event()

@@ -15,6 +15,7 @@ from biped.config.run import Config
 from biped.env.groups import estimate_scales
 from biped.mdp.observations import group_widths
 from biped.ppo.sampling import AT_ONCE_BYTES
+from biped.train.launch import processes_here
 
 PROCESS_BYTES = {"cpu": 750 * MIB, "cuda": 1024 * MIB}
 """Genesis, its kernels and, on a GPU, CUDA's context, without robots; the GPU's value is not measured."""
@@ -141,13 +142,18 @@ def _with_num_envs(config: Config, num_envs: int) -> Config:
     return replace(config, env=replace(config.env, num_envs=num_envs))
 
 
+def available_bytes(device: str) -> float:
+    """Return the free memory of a device, or this process's part of it: processes share a machine's, not a GPU's."""
+    return free_bytes(device) / (1 if device == "cuda" else processes_here())
+
+
 def choose_num_envs(config: Config, device: str) -> int:
     """Return the number of environments for `--num_envs auto`: as many as fit with a margin and raise the speed.
 
     Raises:
         MachineError: none fits.
     """
-    available = free_bytes(device)
+    available = available_bytes(device)
     most = min(largest_num_envs(config, device, AUTO_SHARE * available), MOST_USEFUL[device])
     fitting = _floor(most, config.ppo.n_minibatches)
     if not fitting:
@@ -161,11 +167,11 @@ def require_memory(config: Config, device: str, *, may_change: bool) -> None:
     Raises:
         MachineError: it does not fit.
     """
-    need, available = estimate(config, device), free_bytes(device)
+    need, available = estimate(config, device), available_bytes(device)
     if config.train.check_memory and need.total > available:
         raise MachineError(
-            f"{config.env.num_envs} environments take about {need} of memory, and {gib(available)} are free: "
-            f"{_remedy(largest_num_envs(config, device, available), may_change)}"
+            f"{config.env.num_envs} environments take about {need} of memory, and {gib(available)} are free"
+            f"{_each(device)}: {_remedy(largest_num_envs(config, device, available), may_change)}"
         )
 
 
@@ -176,7 +182,7 @@ def naming_what_fits(config: Config, device: str, *, may_change: bool) -> Iterat
     Raises:
         MachineError: memory ran out in the block.
     """
-    available = free_bytes(device)
+    available = available_bytes(device)
     try:
         yield
     except Exception as error:
@@ -187,6 +193,10 @@ def naming_what_fits(config: Config, device: str, *, may_change: bool) -> Iterat
         raise MachineError(
             f"out of memory on {device} with {config.env.num_envs} environments ({gib(available)} were free): {remedy}"
         ) from error
+
+
+def _each(device: str) -> str:
+    return " for each process" if device == "cpu" and processes_here() > 1 else ""
 
 
 def _remedy(fitting: int, may_change: bool) -> str:

@@ -5,6 +5,7 @@ end of a generation. So any number of processes work on it, on this machine or o
 may be killed at any time.
 """
 
+import platform
 import shutil
 import time
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from biped.base.errors import MachineError, UsageError, disk_error
+from biped.base.errors import ConfigError, MachineError, UsageError, disk_error
 from biped.base.files import link_or_copy
 from biped.base.interrupts import Interrupted, Interrupts
 from biped.config.run import Config
@@ -21,14 +22,23 @@ from biped.config.settings import with_settings
 from biped.eval.bench import TRIAL_SEED
 from biped.runs.checkpoint import CheckpointError, copy_with_policy, read_checkpoint
 from biped.runs.directory import RunDirectory, run_path
-from biped.train.claims import Claims
+from biped.train.claims import Claim, Claims
 from biped.train.evolution import Generation, Ledger, Member, first_members, successors
 from biped.train.population_records import Records
 from biped.train.space import Range, check_space
-from biped.train.trial_process import POLL_S, ProcessFailed, finish, is_begun, judge, set_flags, steps_of, training
+from biped.train.trial_process import POLL_S, ProcessFailed, can_go_on, finish, judge, set_flags, steps_of, training
 
 VALIDATION_SEED = TRIAL_SEED + 1
 """Seed of the validation's commands and starts; the fitness has those of `TRIAL_SEED`."""
+FLAGS = {
+    "preset": "--preset",
+    "size": "--population",
+    "steps_each": "--total_timesteps per generation",
+    "seed": "--seed",
+    "search": "--search",
+    "set": "--set or --wandb",
+}
+"""What is asked for by each entry of a ledger."""
 _SCORE = "gate/score"
 
 
@@ -110,7 +120,7 @@ class Population:
         """The best member of all, as a run that can be evaluated, exported and shared."""
         self._interrupts, self._held = interrupts, held
         self._claims = Claims(self.path / "claims")
-        self._failed: dict[str, str] = {}
+        self._failed: dict[tuple[int, int], str] = {}
         self._leads = False
 
     @property
@@ -141,12 +151,11 @@ class Population:
             UsageError: there is another one of this name, or a run.
             MachineError: the disk refuses the write.
         """
-        if not self.ledger.exists():
-            for number in range(self.request.size):
-                RunDirectory.check_new(self.request.logs, f"{self.request.name}-{number}", may_exist=False)
-            RunDirectory.check_new(self.request.logs, self.request.name, may_exist=(self.path / "claims").is_dir())
+        if not self._claims.is_used:
+            self._check_names()
         with self._claims.alone("ledger"):
             if not self.ledger.exists():
+                self._check_names()
                 seed = self.request.seed if self.request.seed is not None else time.time_ns() % 2**31
                 members = first_members(self.request.name, self.request.size, self.request.space, seed)
                 Ledger(self._asked(seed), (Generation(members, time.time()),)).write(self.ledger)
@@ -155,19 +164,34 @@ class Population:
         for name, value in wanted.items():
             if begun.get(name) != value:
                 raise UsageError(
-                    f"the population in {self.path} was begun with {name} {begun.get(name)}, not {value}: "
-                    "ask for the same, or use another --study"
+                    f"the population in {self.path} was begun with another {FLAGS[name]} ({begun.get(name)}, "
+                    f"and now {value}): ask for the same, or use another --study"
                 )
+
+    def _check_names(self) -> None:
+        request = self.request
+        for number in range(request.size):
+            RunDirectory.check_new(request.logs, f"{request.name}-{number}", may_exist=False)
+        RunDirectory.check_new(request.logs, request.name, may_exist=self._claims.is_used)
 
     def _asked(self, seed: Any) -> dict[str, Any]:
         request = self.request
-        named = {"preset": request.preset, "size": request.size, "steps_each": self.steps_each, "seed": seed}
-        return {**named, "search": [str(item) for item in request.space], "set": list(request.settings)}
+        return {
+            "preset": request.preset,
+            "size": request.size,
+            "steps_each": self.steps_each,
+            "seed": seed,
+            "search": [str(item) for item in request.space],
+            "set": list(request.settings),
+        }
 
     def lead(self) -> bool:
         """Return whether this process is the one that ends generations and writes metrics; it is so until it ends."""
         if not self._leads:
-            self._leads = self._held.enter_context(self._claims.claimed("lead"))
+            with ExitStack() as tried:
+                if tried.enter_context(self._claims.claimed("lead")) is not None:
+                    self._held.enter_context(tried.pop_all())
+                    self._leads = True
         return self._leads
 
     def work(self, records: Records) -> None:
@@ -179,10 +203,11 @@ class Population:
         """
         if self._interrupts.received:
             raise Interrupted(self._interrupts.received)
-        last = self.read().last
+        ledger = self.read()
+        last, generation = ledger.last, len(ledger.generations)
         waiting = [number for number, member in enumerate(last.members) if member.is_open]
         # What failed is put off: others show whether it is the member or the machine.
-        waiting.sort(key=lambda number: last.members[number].run in self._failed)
+        waiting.sort(key=lambda number: (generation, number) in self._failed)
         if waiting:
             is_done = any(self._train(number) for number in waiting)
         else:
@@ -194,33 +219,36 @@ class Population:
 
     def _train(self, number: int) -> bool:
         """Train and judge a member, unless another process does; return whether anything was done."""
-        with self._claims.claimed(f"member-{number}") as is_ours:
+        with self._claims.claimed(f"member-{number}") as claim:
             ledger = self.read()
-            member = ledger.last.members[number]
-            if not is_ours or not member.is_open:
+            generation, member = len(ledger.generations), ledger.last.members[number]
+            if claim is None or not member.is_open:
                 return False
-            if (complaint := self._failed.get(member.run)) is not None:
+            if (complaint := self._failed.get((generation, number))) is not None:
                 return self._give_up(ledger, number, complaint)
-            generation = len(ledger.generations)
             told = ", ".join(f"{path.rpartition('.')[2]}={value:.4g}" for path, value in member.settings.items())
             print(f"generation {generation}, member {number}: {told}", flush=True)
             try:
-                fitness = self._trained(ledger, number)
+                fitness = self._trained(ledger, number, claim)
             except ProcessFailed as failed:
                 print(f"generation {generation}, member {number}: failed: {failed}", flush=True)
-                self._failed[member.run] = str(failed)
+                self._failed[generation, number] = str(failed)
                 return True
-            self._record(number, replace(member, fitness=fitness))
+            self._record(number, replace(member, fitness=fitness, host=platform.node()))
             print(f"generation {generation}, member {number}: {fitness:.3f}", flush=True)
         return True
 
     def _give_up(self, ledger: Ledger, number: int, complaint: str) -> bool:
-        """Leave a member whose training failed without a fitness, once others show that it is not the machine."""
-        members = ledger.last.members
-        if any(member.is_open and member.run not in self._failed for member in members):
+        """Leave a member whose training failed without a fitness, once others show that it is not the machine.
+
+        Raises:
+            MachineError: no member was ever trained on this machine.
+        """
+        generation, members = len(ledger.generations), ledger.last.members
+        if any(m.is_open and (generation, place) not in self._failed for place, m in enumerate(members)):
             return False
-        if all(member.fitness is None for member in members):
-            raise MachineError(f"no member could be trained; one said: {complaint}")
+        if not any(member.host == platform.node() for g in ledger.generations for member in g.members):
+            raise MachineError(f"no member could be trained on this machine; one said: {complaint}")
         self._record(number, replace(members[number], failure=complaint))
         return True
 
@@ -228,15 +256,13 @@ class Population:
         with self._claims.alone("ledger"):
             self.read().with_member(number, member).write(self.ledger)
 
-    def _trained(self, ledger: Ledger, number: int) -> float:
+    def _trained(self, ledger: Ledger, number: int, claim: Claim) -> float:
         """Train a member up to the end of the generation, and return its fitness."""
         generation, member = len(ledger.generations), ledger.last.members[number]
         run, goal = RunDirectory(run_path(self.request.logs, member.run)), generation * self.steps_each
-        if member.parent is not None and not is_begun(run):
+        if member.parent is not None and not can_go_on(run):
             self._fork(ledger, number, run)
-        if steps_of(run) < goal:
-            self._wait_for_an_orphan(run)
-            finish(lambda: self._command(number, member, goal, run), self._interrupts)
+        finish(lambda: self._command(number, member, goal, run), self._interrupts, handles=claim.handles)
         checkpoint = run.checkpoints()[0]
         fitness = _last_score(run, steps_of(run))
         if fitness is None:  # a signal left no time for the evaluation
@@ -253,7 +279,7 @@ class Population:
         logs, seed = self.request.logs, self.config.train.seed + number
         if steps_of(run) >= goal:
             return None
-        if is_begun(run):
+        if can_go_on(run):
             return training(logs, member.run, "--continue_training", *set_flags([until]))
         varied = [f"{path}={value!r}" for path, value in member.settings.items()]
         ours = [f"train.eval_every_steps={self.steps_each}", f"wandb.group={self.request.name}"]
@@ -279,19 +305,10 @@ class Population:
             part.rename(run.path)
         except OSError as error:
             raise disk_error(run.path, error) from error
+        except ConfigError as error:  # values that each are allowed, but not together
+            raise ProcessFailed(str(error)) from error
         except CheckpointError as error:
             raise MachineError(f"{error}: restore it, or use another --study") from error
-
-    def _wait_for_an_orphan(self, run: RunDirectory) -> None:
-        """Wait while another process trains in a run: the one that began it was killed, and its work is ours now."""
-        while is_begun(run):
-            try:
-                with run.locked():
-                    return
-            except UsageError:
-                if self._interrupts.received:
-                    raise Interrupted(self._interrupts.received) from None
-            time.sleep(POLL_S)
 
     def _score(self, model: Path, seed: int) -> float:
         train, out = self.config.train, self.path / "claims" / f"judged-{model.parent.name}-{seed}.json"

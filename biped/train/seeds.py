@@ -20,9 +20,9 @@ from biped.eval.reliability import interquartile_interval, interquartile_mean, s
 from biped.runs.directory import RunDirectory, run_path
 from biped.runs.metrics_log import Curve
 from biped.runs.models import find_furthest
-from biped.train.claims import Claims
+from biped.train.claims import Claim, Claims
 from biped.train.space import check_space
-from biped.train.trial_process import POLL_S, ProcessFailed, finish, is_begun, judge, set_flags, steps_of, training
+from biped.train.trial_process import POLL_S, ProcessFailed, can_go_on, finish, judge, set_flags, steps_of, training
 
 NAMED = 3
 """Failed lines of the gate that are named."""
@@ -60,20 +60,24 @@ class SeedResult:
     """Whether the trained policy passes every line of the gate."""
     failed: tuple[str, ...]
     """Lines of the gate that it fails."""
+    score: float
+    """Its score in the gate; 0 if its training broke down."""
     first_pass_steps: float
     """Environment steps at the first evaluation in training that passed; infinite if none did."""
     first_pass_s: float
     """The same in seconds of training."""
-    steps: tuple[int, ...]
+    steps: tuple[int, ...] = ()
     """Environment steps of the evaluations in training."""
-    scores: tuple[float, ...]
+    scores: tuple[float, ...] = ()
     """Their scores."""
-    passes: tuple[bool, ...]
-    """Whether they passed."""
+    failure: str | None = None
+    """What its training said when it broke down."""
 
     @property
     def verdict(self) -> str:
         """What to say of it: passed, or the first lines of the gate that it fails."""
+        if self.failure is not None:
+            return f"broke down: {self.failure}"
         if self.passed:
             return "passed"
         named = ", ".join(self.failed[:NAMED])
@@ -94,7 +98,7 @@ class Summary:
     median_s: float
     """The same in seconds."""
     score: float
-    """Interquartile mean of the last scores in training."""
+    """Interquartile mean of the scores at the end."""
     score_interval: tuple[float, float]
     """Its interval, by a percentile bootstrap over seeds."""
 
@@ -114,104 +118,163 @@ def train_seeds(request: SeedsRequest, draw: Callable[[Path], Path]) -> None:
     config = check_space(request.config, request.settings, ())
     if not config.train.eval_every_steps:
         raise UsageError("--seeds judges trainings by their evaluations: leave out train.eval_every_steps=0")
-    path = run_path(request.logs, request.name)
-    claims = Claims(path / "claims")
-    if not (path / "claims").is_dir():
-        RunDirectory.check_new(request.logs, request.name, may_exist=False)
+    series = _Series(request, config)
+    series.open()
     left = set(range(1, request.seeds + 1))
     with Interrupts() as interrupts:
         while left:
-            done = {seed for seed in sorted(left) if _do(request, config, seed, claims, interrupts)}
+            done = {seed for seed in sorted(left) if series.do(seed, interrupts)}
             left -= done
             if interrupts.received:
                 raise Interrupted(interrupts.received)
             if left and not done:
                 time.sleep(POLL_S)
-    results = [_read(_result(path, seed)) for seed in range(1, request.seeds + 1)]
-    out = path / "seeds.json"
-    summary = summarise(results)
-    try:
-        content = {"summary": asdict(summary), "seeds": [asdict(result) for result in results]}
-        write_whole(out, json.dumps(_finite(content), indent=1).encode())
-        picture = draw(out)
-    except OSError as error:
-        raise disk_error(path, error) from error
-    print(as_table(results, summary))
-    print(f"picture: {picture}")
+    series.report(draw)
 
 
-def _result(path: Path, seed: int) -> Path:
-    return path / f"seed_{seed}.json"
+class _Series:
+    """The folder of many seeds of one training."""
 
+    def __init__(self, request: SeedsRequest, config: Config) -> None:
+        self._request, self._config = request, config
+        self._path = run_path(request.logs, request.name)
+        self._claims = Claims(self._path / "claims")
 
-def _do(request: SeedsRequest, config: Config, seed: int, claims: Claims, interrupts: Interrupts) -> bool:
-    """Train and judge a seed, unless another process does; return whether it is done."""
-    path = run_path(request.logs, request.name)
-    if _result(path, seed).is_file():
+    def open(self) -> None:
+        """Begin the series, or find that there is one of the same training.
+
+        Raises:
+            UsageError: there is another one of this name, or a run.
+            MachineError: the disk refuses the write.
+        """
+        request, file = self._request, self._path / "asked.json"
+        if not self._claims.is_used:
+            self._check_names(1)
+        asked = {"preset": request.preset, "set": list(request.settings), "total_timesteps": request.total_timesteps}
+        with self._claims.alone("begin"):
+            begun = _read_asked(file)
+            if begun is None:
+                self._check_names(1)
+            elif {name: begun.get(name) for name in asked} != asked:
+                raise UsageError(
+                    f"the seeds in {self._path} were begun with another --preset, --set, --wandb or "
+                    "--total_timesteps: ask for the same, or use another --study"
+                )
+            elif begun["seeds"] < request.seeds:
+                self._check_names(begun["seeds"] + 1)
+            count = max(request.seeds, 0 if begun is None else begun["seeds"])
+            _write(file, json.dumps({**asked, "seeds": count}))
+
+    def _check_names(self, first: int) -> None:
+        request = self._request
+        for seed in range(first, request.seeds + 1):
+            RunDirectory.check_new(request.logs, f"{request.name}-{seed}", may_exist=False)
+        RunDirectory.check_new(request.logs, request.name, may_exist=self._claims.is_used)
+
+    def do(self, seed: int, interrupts: Interrupts) -> bool:
+        """Train and judge a seed, unless another process does; return whether it is done.
+
+        Raises:
+            MachineError: no seed could be trained yet, so that it may be the machine.
+        """
+        if self._result(seed).is_file():
+            return True
+        with self._claims.claimed(f"seed-{seed}") as claim:
+            if claim is None or self._result(seed).is_file():
+                return claim is not None
+            run = RunDirectory(run_path(self._request.logs, f"{self._request.name}-{seed}"))
+            try:
+                self._train(seed, run, interrupts, claim)
+                result = self._judged(seed, run, interrupts)
+            except ProcessFailed as failed:
+                if not any(_read(file).failure is None for file in self._path.glob("seed_*.json")):
+                    raise MachineError(f"seed {seed}: {failed}") from failed
+                result = SeedResult(seed, False, (), 0.0, math.inf, math.inf, failure=str(failed))
+            _write(self._result(seed), json.dumps(_finite(asdict(result))))
+            print(f"seed {seed}: {result.verdict}", flush=True)
         return True
-    with claims.claimed(f"seed-{seed}") as is_ours:
-        if not is_ours or _result(path, seed).is_file():
-            return is_ours
-        run = RunDirectory(run_path(request.logs, f"{request.name}-{seed}"))
-        try:
-            if not _is_trained(run):
-                print(f"seed {seed}: training {run.path}", flush=True)
-                _train(request, seed, run, interrupts)
-            judged = _judge(config, run, path / "claims" / f"judged-{seed}.json", interrupts)
-        except ProcessFailed as failed:
-            raise MachineError(f"seed {seed}: {failed}") from failed
-        result = _result_of(seed, run, judged)
-        try:
-            write_whole(_result(path, seed), json.dumps(_finite(asdict(result))).encode())
-        except OSError as error:
-            raise disk_error(path, error) from error
-        print(f"seed {seed}: {result.verdict}", flush=True)
-    return True
+
+    def _result(self, seed: int) -> Path:
+        return self._path / f"seed_{seed}.json"
+
+    def _train(self, seed: int, run: RunDirectory, interrupts: Interrupts, claim: Claim) -> None:
+        request = self._request
+        steps = [] if request.total_timesteps is None else ["--total_timesteps", str(request.total_timesteps)]
+        ours = set_flags([f"wandb.group={request.name}", *request.settings, f"train.seed={seed}"])
+
+        def command() -> list[str] | None:
+            if _is_trained(run):
+                return None
+            begin = ["--new_run", "--preset", request.preset, *steps, *ours]
+            return training(request.logs, run.path.name, *(["--continue_training"] if can_go_on(run) else begin))
+
+        if not _is_trained(run):
+            print(f"seed {seed}: training {run.path}", flush=True)
+        finish(command, interrupts, handles=claim.handles)
+
+    def _judged(self, seed: int, run: RunDirectory, interrupts: Interrupts) -> SeedResult:
+        """Judge a run's model with the most steps."""
+        found = find_furthest(run, run.read_config(), "train it again")
+        assert found is not None  # it has been trained
+        out, sim = self._path / "claims" / f"judged-{seed}.json", self._config.train.sim
+        judged = judge(found[0], out, sim=sim, seed=EVAL_SEED, episodes=EPISODES, interrupts=interrupts)
+        return _result_of(seed, run, judged)
+
+    def report(self, draw: Callable[[Path], Path]) -> None:
+        """Write, draw and print all results."""
+        results = [_read(self._result(seed)) for seed in range(1, self._request.seeds + 1)]
+        summary, out = summarise(results), self._path / "seeds.json"
+        content = {"summary": asdict(summary), "seeds": [asdict(result) for result in results]}
+        with self._claims.alone("report"):
+            _write(out, json.dumps(_finite(content), indent=1))
+            try:
+                picture = draw(out)
+            except OSError as error:
+                raise disk_error(self._path, error) from error
+        print(as_table(results, summary))
+        print(f"picture: {picture}")
 
 
-def _train(request: SeedsRequest, seed: int, run: RunDirectory, interrupts: Interrupts) -> None:
-    steps = [] if request.total_timesteps is None else ["--total_timesteps", str(request.total_timesteps)]
-    ours = set_flags([f"wandb.group={request.name}", *request.settings, f"train.seed={seed}"])
+def _write(file: Path, text: str) -> None:
+    try:
+        write_whole(file, text.encode())
+    except OSError as error:
+        raise disk_error(file, error) from error
 
-    def command() -> list[str] | None:
-        if _is_trained(run):
-            return None
-        flags = ["--continue_training"] if is_begun(run) else ["--preset", request.preset, *steps, *ours]
-        return training(request.logs, run.path.name, *flags)
 
-    finish(command, interrupts)
+def _read_asked(file: Path) -> dict[str, Any] | None:
+    """Return what a series was begun with; None if it was not."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file} is damaged ({error}): use another --study") from error
 
 
 def _is_trained(run: RunDirectory) -> bool:
     """Return whether a run is at its end, even if it was killed there."""
-    if run.final_model.is_file() or not is_begun(run):
+    if run.final_model.is_file() or not can_go_on(run):
         return run.final_model.is_file()
     train = run.read_config().train
     return steps_of(run) >= (train.goal_timesteps or train.total_timesteps)
 
 
-def _judge(config: Config, run: RunDirectory, out: Path, interrupts: Interrupts) -> dict[str, Any]:
-    """Return the eval.json of a run's model with the most steps."""
-    found = find_furthest(run, run.read_config(), "train it again")
-    assert found is not None  # it has been trained
-    return judge(found[0], out, sim=config.train.sim, seed=EVAL_SEED, episodes=EPISODES, interrupts=interrupts)
-
-
 def _result_of(seed: int, run: RunDirectory, judged: dict[str, Any]) -> SeedResult:
     curves = run.read_metrics()
-    passes, scores, elapsed = curves["gate/passed"], curves["gate/score"], curves["time/time_elapsed"]
-    when = [int(step) for step, value in zip(passes.steps, passes.values, strict=True) if value]
-    first = min(when, default=None)
-    first_s = math.inf if first is None else float(trained_s(elapsed)[np.searchsorted(elapsed.steps, first)])
+    passes, scores = curves.get("gate/passed"), curves.get("gate/score")
+    first = first_s = math.inf
+    if passes is not None and passes.values.any():
+        elapsed = curves["time/time_elapsed"]
+        first = float(passes.steps[np.argmax(passes.values > 0)])
+        first_s = float(trained_s(elapsed)[np.searchsorted(elapsed.steps, first)])
     return SeedResult(
         seed,
         bool(judged["passed"]),
         tuple(name for name, line in judged["lines"].items() if not line["passed"]),
-        math.inf if first is None else first,
+        float(judged["score"]),
+        first,
         first_s,
-        tuple(scores.steps.tolist()),
-        tuple(scores.values.tolist()),
-        tuple(bool(value) for value in passes.values),
+        () if scores is None else tuple(scores.steps.tolist()),
+        () if scores is None else tuple(scores.values.tolist()),
     )
 
 
@@ -237,7 +300,7 @@ def summarise(results: Sequence[SeedResult]) -> Summary:
     if not results:
         raise ValueError("there are no seeds")
     passed = sum(result.passed for result in results)
-    last = np.array([[result.scores[-1]] for result in results], np.float64)
+    last = np.array([[result.score] for result in results], np.float64)
     low, high = interquartile_interval(last)
     return Summary(
         passed / len(results),
@@ -264,7 +327,7 @@ def as_table(results: Sequence[SeedResult], summary: Summary) -> str:
             f"median first pass: {_steps(summary.median_steps)} steps, {_time(summary.median_s)}"
             if math.isfinite(summary.median_steps)
             else "median first pass: never, because at least half of the seeds have not passed",
-            f"interquartile mean of the last score in training: {summary.score:.3f} "
+            f"interquartile mean of the score at the end: {summary.score:.3f} "
             f"(95% interval {summary.score_interval[0]:.3f} to {summary.score_interval[1]:.3f})",
         ]
     )
@@ -297,7 +360,7 @@ def _read(file: Path) -> SeedResult:
         found = json.loads(file.read_text(encoding="utf-8"))
         for name in ("first_pass_steps", "first_pass_s"):
             found[name] = math.inf if found[name] is None else float(found[name])
-        for name in ("failed", "steps", "scores", "passes"):
+        for name in ("failed", "steps", "scores"):
             found[name] = tuple(found[name])
         return SeedResult(**found)
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -132,7 +132,7 @@ def check_space(config: Config, settings: Sequence[str], space: Sequence[Range])
         for item in space:
             value: Any = getattr(item, bound)
             try:
-                with_settings(config, [(item.path, int(value) if item.is_whole else value)])
+                with_settings(changed, [(item.path, int(value) if item.is_whole else value)])
             except ConfigError as error:
                 raise UsageError(f"--search: {error}") from error
     return changed

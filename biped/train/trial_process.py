@@ -52,6 +52,7 @@ def run_to_end(
     look: Callable[[bool], None] | None = None,
     *,
     also_fine: tuple[int, ...] = (),
+    handles: tuple[int, ...] = (),
 ) -> None:
     """Run a command in a process of its own, and wait for its end.
 
@@ -61,6 +62,7 @@ def run_to_end(
         look: called about once a second, and with True after the process has ended; what it raises stops the process.
             None: nothing looks.
         also_fine: exit codes besides 0 that are no failure.
+        handles: open files that the process inherits; see `biped.train.claims.Claim`.
 
     Raises:
         ProcessFailed: the process failed.
@@ -72,9 +74,7 @@ def run_to_end(
     # Use a separate session: the terminal sends Ctrl-C to its whole session, and our signal would be a second one.
     with (
         tempfile.TemporaryFile("w+", errors="replace") as said,
-        subprocess.Popen(
-            list(command), env=environment, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True
-        ) as process,
+        subprocess.Popen(list(command), env=environment, stderr=said, **_options(handles)) as process,
     ):
         try:
             while not _is_over(process, interrupts, look):
@@ -90,8 +90,17 @@ def run_to_end(
         raise (ProcessKilled if is_killed else ProcessFailed)(told)
 
 
+def _options(handles: tuple[int, ...]) -> dict[str, Any]:
+    inherited = {"pass_fds": handles} if handles else {}
+    return {"stdout": subprocess.DEVNULL, "start_new_session": True, **inherited}
+
+
 def finish(
-    command: Callable[[], Sequence[str] | None], interrupts: Interrupts, *, also_fine: tuple[int, ...] = ()
+    command: Callable[[], Sequence[str] | None],
+    interrupts: Interrupts,
+    *,
+    also_fine: tuple[int, ...] = (),
+    handles: tuple[int, ...] = (),
 ) -> None:
     """Run a command to its end; where a signal ended it, run what `command` returns then, `TRIES` times in all.
 
@@ -99,6 +108,7 @@ def finish(
         command: returns the words of the next process; None if nothing is left to do.
         interrupts: see `run_to_end`.
         also_fine: see `run_to_end`.
+        handles: see `run_to_end`.
 
     Raises:
         ProcessFailed, Interrupted: see `run_to_end`.
@@ -107,7 +117,7 @@ def finish(
         if (words := command()) is None:
             return
         try:
-            run_to_end(words, interrupts, also_fine=also_fine)
+            run_to_end(words, interrupts, also_fine=also_fine, handles=handles)
         except ProcessKilled:
             if not left:
                 raise
@@ -115,9 +125,9 @@ def finish(
             return
 
 
-def is_begun(run: RunDirectory) -> bool:
-    """Return whether a run has begun, so that it can be continued."""
-    return (run.path / "config.json").is_file()
+def can_go_on(run: RunDirectory) -> bool:
+    """Return whether a run has what `--continue_training` goes on from without training further than asked."""
+    return (run.path / "config.json").is_file() and bool(run.checkpoints())
 
 
 def steps_of(run: RunDirectory) -> int:
@@ -126,7 +136,7 @@ def steps_of(run: RunDirectory) -> int:
     return steps_in_name(found[0]) if found else 0
 
 
-def _is_over(process: "subprocess.Popen[bytes]", interrupts: Interrupts, look: Callable[[bool], None] | None) -> bool:
+def _is_over(process: "subprocess.Popen[Any]", interrupts: Interrupts, look: Callable[[bool], None] | None) -> bool:
     if interrupts.received:
         raise Interrupted(interrupts.received)
     is_over = process.poll() is not None
@@ -135,7 +145,7 @@ def _is_over(process: "subprocess.Popen[bytes]", interrupts: Interrupts, look: C
     return is_over
 
 
-def _stop(process: "subprocess.Popen[bytes]") -> None:
+def _stop(process: "subprocess.Popen[Any]") -> None:
     """Let a training save and end; kill it if it does not end in time."""
     process.terminate()
     try:

@@ -19,10 +19,11 @@ def draw_seeds(results: Path) -> Path:
         OSError: the disk refuses the access.
     """
     seeds = json.loads(results.read_text(encoding="utf-8"))["seeds"]
-    end = max(seed["steps"][-1] for seed in seeds)
-    grid = np.linspace(min(seed["steps"][0] for seed in seeds), end, _POINTS)
-    scores = np.stack([held(grid, np.array(seed["steps"]), np.array(seed["scores"])) for seed in seeds])
     figure, (left, right) = make_figure(1, 2, figsize=(12, 4.5), layout="constrained")
+    # A training that broke down before its first evaluation has no curve, and counts as 0.
+    steps = [step for seed in seeds for step in seed["steps"]] or [0, 1]
+    grid = np.linspace(min(steps), max(steps), _POINTS)
+    scores = np.stack([held(grid, np.array(seed["steps"]), np.array(seed["scores"])) for seed in seeds])
     for seed in seeds:
         left.plot(np.array(seed["steps"]) / MILLION, seed["scores"], color="gray", lw=0.7, alpha=0.6)
     low, high = interquartile_interval(scores)

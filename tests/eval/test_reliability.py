@@ -36,3 +36,4 @@ def test_a_shares_interval_is_wilsons() -> None:
 def test_a_curve_is_held_between_its_points_and_after_its_end() -> None:
     steps, values = np.array([10, 20, 30]), np.array([1.0, 2.0, 3.0])
     assert held(np.array([0.0, 10, 19, 20, 29, 99]), steps, values).tolist() == [1, 1, 1, 2, 2, 3]
+    assert held(np.array([1.0, 2.0]), np.array([], np.int64), np.array([])).tolist() == [0.0, 0.0]

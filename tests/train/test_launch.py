@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -14,10 +15,13 @@ import pytest
 import torch
 
 import biped_train
+from biped.base.errors import MachineError
 from biped.runs.checkpoint import read_checkpoint
+from biped.train import launch
 from biped.train.launch import own_seed
 from tests import processes
 from tests.conftest import SMALL
+from tests.loopback import free_port
 from tests.processes import ROOT, Process, until
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
@@ -141,3 +145,14 @@ def test_robots_and_noise_differ_between_processes_and_between_seeds() -> None:
     seeds = {own_seed(seed, Rank(rank)) for seed in range(20) for rank in range(8)}  # pyright: ignore[reportArgumentType]
     assert len(seeds) == 160
     assert own_seed(7, None) == own_seed(7, Rank(0)) == 7  # pyright: ignore[reportArgumentType]
+
+
+def test_processes_that_find_no_torchrun_end_with_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where torchrun was killed before they had joined: they waited for it for a month."""
+    monkeypatch.setattr(launch, "MEETING", timedelta(seconds=1))
+    variables = {"TORCHELASTIC_RUN_ID": "x", "TORCHELASTIC_RESTART_COUNT": "0", "RANK": "1", "WORLD_SIZE": "2"}
+    for name, value in {**variables, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(launch, "_take_own_share", lambda: None)
+    with pytest.raises(MachineError, match="torchrun has ended, or does not answer"), launch.launched():
+        pass

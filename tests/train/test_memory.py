@@ -164,3 +164,14 @@ def test_real_errors_of_memory_are_known() -> None:
         bytearray(2**62)
     assert is_out_of_memory(caught_too.value)
     assert not is_out_of_memory(RuntimeError("the sizes do not match"))
+
+
+def test_processes_of_one_training_share_the_memory_of_their_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = memory.available_bytes("cpu")
+    for name, value in {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}.items():
+        monkeypatch.setenv(name, value)
+    assert memory.available_bytes("cpu") == pytest.approx(alone / 4, rel=0.05)
+    config = cpu_preset()
+    huge = replace(config, env=replace(config.env, num_envs=10**7))
+    with pytest.raises(MachineError, match="are free for each process: at most --num_envs"):
+        memory.require_memory(huge, "cpu", may_change=True)

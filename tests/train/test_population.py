@@ -125,6 +125,7 @@ def test_the_best_of_all_is_a_run_of_its_own(grown: Path) -> None:
     assert json.loads(out.read_text())["score"] == pytest.approx(score)
 
 
+@pytest.mark.usefixtures("quick_trials")
 def test_a_finished_population_starts_nothing_and_more_generations_go_on(
     grown: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -134,6 +135,8 @@ def test_a_finished_population_starts_nothing_and_more_generations_go_on(
     assert "member" not in capsys.readouterr().out
     assert sorted(grown.glob("pop*")) == before
     assert len(RunDirectory(grown / "pop").read_metrics()["fitness/mean"].steps) == 2
+    assert biped_sweep.main(words(grown, *flags, size=4, generations=3)) == 0
+    assert RunDirectory(grown / "pop").read_metrics()["training/generation"].values.tolist() == [1.0, 2.0, 3.0]
 
 
 STAGES = ("training", "judged", "validating", "second", "forked")
@@ -169,10 +172,10 @@ def test_whenever_it_is_ended_the_same_command_goes_on_and_nothing_is_lost(
     with start(begin(tmp_path)) as first:
         wait_for(tmp_path, stage, first)
         os.kill(first.pid, number)
-        first.communicate(timeout=PATIENCE_S)
-    assert first.returncode in (-number, 130)
-    before = fitness(tmp_path)
-    ended = processes.run(begin(tmp_path))
+        first.wait(PATIENCE_S)
+        assert first.returncode in (-number, 130)
+        before = fitness(tmp_path)
+        ended = processes.run(begin(tmp_path))  # a training of the first one may live on
     assert ended.returncode == 0, ended.stderr
     after = fitness(tmp_path)
     assert len(after) == 2
@@ -184,15 +187,21 @@ def test_whenever_it_is_ended_the_same_command_goes_on_and_nothing_is_lost(
         RunDirectory(tmp_path / member["run"]).checkpoints()[0].name == "biped_model_512_steps.zip"
         for member in ledger(tmp_path)["generations"][1]["members"]
     )
+    assert not list(tmp_path.glob("pop-*.1")), "nothing was trained twice"
 
 
-def test_a_training_whose_population_was_killed_is_waited_for_not_repeated(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stage", ["building", "training"])
+def test_a_training_whose_population_was_killed_is_waited_for_not_repeated(stage: str, tmp_path: Path) -> None:
     with start(begin(tmp_path, generations=1, steps=8192)) as first:
-        wait_for(tmp_path, "training", first)
+        until(lambda: psutil.Process(first.pid).children(), first)  # it has no folder yet
+        if stage == "training":
+            wait_for(tmp_path, stage, first)
         first.kill()  # its training lives on, in a session of its own
         ended = processes.run(begin(tmp_path, generations=1, steps=8192))
     assert ended.returncode == 0, ended.stderr
+    assert "failed" not in ended.stdout
     assert [len(RunDirectory(tmp_path / f"pop-{number}").read_launches()) for number in range(2)] == [1, 1]
+    assert not list(tmp_path.glob("pop-*.1"))
 
 
 def test_two_processes_share_a_generation(tmp_path: Path) -> None:
@@ -260,6 +269,29 @@ def test_what_cannot_be_is_one_line_and_starts_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("quick_trials")
+def test_settings_that_do_not_go_together_fail_a_member_not_the_population(tmp_path: Path) -> None:
+    """A rate of 0.004 is allowed, and so is a largest rate of 0.002, but not both."""
+    ranges = ("--search", "ppo.learning_rate=0.001:0.004", "--search", "ppo.max_learning_rate=0.002:0.02")
+    rates = {"adaptive_lr": "true", "learning_rate": 0.001, "min_learning_rate": 0.0001, "max_learning_rate": 0.02}
+    fixed = [word for name, value in rates.items() for word in ("--set", f"ppo.{name}={value}")]
+    asked = [word for word in words(tmp_path, generations=1) if word != "--search" and not word.startswith("ppo.")]
+    assert biped_sweep.main([*asked, *ranges, *fixed]) == 0
+    content = ledger(tmp_path)
+    together = {"ppo.learning_rate": 0.004, "ppo.max_learning_rate": 0.002}
+    members = [
+        {**member, "fitness": None, "parent": n} for n, member in enumerate(content["generations"][0]["members"])
+    ]
+    members[0] |= {"run": "pop-0-g2", "parent": 1, "settings": together}
+    content["generations"].append({"members": members, "began": 0.0, "ended": None, "validation": None})
+    (tmp_path / "pop" / "population.json").write_text(json.dumps(content))
+    asked[asked.index("--generations") + 1], asked[asked.index("--total_timesteps") + 1] = "2", "512"
+    assert biped_sweep.main([*asked, *ranges, *fixed]) == 0
+    failed, other = ledger(tmp_path)["generations"][1]["members"]
+    assert "max_learning_rate" in failed["failure"]
+    assert other["fitness"] is not None
+
+
 def test_a_name_that_is_taken_is_refused_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "pop-1").mkdir()
     (tmp_path / "pop-1" / "config.json").write_text("mine")
@@ -270,7 +302,7 @@ def test_a_name_that_is_taken_is_refused_and_kept(tmp_path: Path, capsys: pytest
 
 def test_a_population_keeps_to_what_it_was_begun_with(grown: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert biped_sweep.main(words(grown, size=3)) == 2
-    assert "was begun with size 4, not 3" in capsys.readouterr().err
+    assert "was begun with another --population (4, and now 3)" in capsys.readouterr().err
 
 
 def test_a_training_that_something_else_killed_goes_on(tmp_path: Path) -> None:

@@ -26,9 +26,7 @@ def words(logs: Path, *flags: str, seeds: int = 2) -> list[str]:
 
 
 def result(seed: int, *, passed: bool, first: float = math.inf, score: float = 0.5) -> SeedResult:
-    return SeedResult(
-        seed, passed, () if passed else ("survival",), first, first / 1000, (1, 2), (0.1, score), (False, passed)
-    )
+    return SeedResult(seed, passed, () if passed else ("survival",), score, first, first / 1000, (1, 2), (0.1, 0.2))
 
 
 def test_the_summary_is_that_of_hand_computed_seeds() -> None:
@@ -56,7 +54,7 @@ def test_where_half_never_pass_the_median_is_never() -> None:
 
 
 def test_many_failed_lines_are_counted_not_listed() -> None:
-    many = SeedResult(1, False, tuple("abcde"), math.inf, math.inf, (1,), (0.1,), (False,))
+    many = SeedResult(1, False, tuple("abcde"), 0.1, math.inf, math.inf)
     assert many.verdict == "failed in a, b, c and 2 more"
 
 
@@ -77,6 +75,7 @@ def test_seeds_are_trained_judged_and_reported_once(tmp_path: Path, capsys: pyte
         assert run.read_config().train.seed == seed
         assert stored["scores"] == run.read_metrics()["gate/score"].values.tolist()
         assert stored["steps"] == [512]
+        assert 0.0 < stored["score"] < 1.0
     assert Image.open(tmp_path / "sd" / "seeds.png").size[0] > 500
     before = {file: file.stat().st_mtime_ns for file in tmp_path.glob("sd-*/*")}
     assert biped_sweep.main(words(tmp_path)) == 0
@@ -84,18 +83,53 @@ def test_seeds_are_trained_judged_and_reported_once(tmp_path: Path, capsys: pyte
     assert "seed 1: training" not in capsys.readouterr().out
 
 
-def test_after_an_interruption_a_seed_goes_on_where_it_was(tmp_path: Path) -> None:
-    command = [sys.executable, str(processes.ROOT / "biped_sweep.py"), *words(tmp_path, seeds=1)]
-    with start([*command, "--total_timesteps", "20480"]) as first:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_whenever_it_is_ended_a_seed_goes_on_where_it_was(number: signal.Signals, tmp_path: Path) -> None:
+    flags = words(tmp_path, "--total_timesteps", "20480", seeds=1)
+    command = [sys.executable, str(processes.ROOT / "biped_sweep.py"), *flags]
+    with start(command) as first:
         until((tmp_path / "sd-1" / "metrics.jsonl").exists, first)
-        os.kill(first.pid, signal.SIGINT)
-        first.communicate(timeout=PATIENCE_S)
-    assert first.returncode == 130
-    ended = processes.run([*command, "--total_timesteps", "20480"])
+        os.kill(first.pid, number)
+        first.wait(PATIENCE_S)
+        ended = processes.run(command)  # a training of the first one may live on
     assert ended.returncode == 0, ended.stderr
     launches = RunDirectory(tmp_path / "sd-1").read_launches()
-    assert len(launches) == 2
-    assert launches[1]["resumed_after_step"] > 0
+    assert len(launches) == (2 if number == signal.SIGINT else 1), "a living training is waited for"
+    assert RunDirectory(tmp_path / "sd-1").checkpoints()[0].name == "biped_model_20480_steps.zip"
+
+
+def test_two_workers_share_seeds_and_both_report(tmp_path: Path) -> None:
+    command = [sys.executable, str(processes.ROOT / "biped_sweep.py"), *words(tmp_path, seeds=3)]
+    with start(command) as one, start(command) as other:
+        said = [worker.communicate(timeout=PATIENCE_S) for worker in (one, other)]
+    assert (one.returncode, other.returncode) == (0, 0), said
+    assert all("passed: 0 of 3" in out for out, _ in said)
+    assert [len(RunDirectory(tmp_path / f"sd-{seed}").read_launches()) for seed in (1, 2, 3)] == [1, 1, 1]
+
+
+@pytest.mark.usefixtures("quick_trials")
+def test_a_seed_that_breaks_down_counts_as_one_that_does_not_pass(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert biped_sweep.main(words(tmp_path, seeds=1)) == 0
+    (tmp_path / "sd" / "claims" / "judged-2.json").mkdir()  # where the judge's results should go
+    assert biped_sweep.main(words(tmp_path, seeds=2)) == 0
+    assert "seed 2: broke down: " in capsys.readouterr().out
+    found = json.loads((tmp_path / "sd" / "seeds.json").read_text())
+    assert found["seeds"][1]["score"] == 0.0
+    assert found["summary"]["share"] == 0.0
+
+
+@pytest.mark.usefixtures("quick_trials")
+def test_a_series_keeps_to_its_training_and_to_its_own_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert biped_sweep.main(words(tmp_path, seeds=1)) == 0
+    assert biped_sweep.main(words(tmp_path, "--set", "ppo.n_epochs=3", seeds=1)) == 2
+    assert "were begun with another --preset, --set" in capsys.readouterr().err
+    (tmp_path / "sd-2").mkdir()
+    (tmp_path / "sd-2" / "config.json").write_text("mine")
+    assert biped_sweep.main(words(tmp_path, seeds=2)) == 2
+    assert "sd-2 exists already" in capsys.readouterr().err
+    assert (tmp_path / "sd-2" / "config.json").read_text() == "mine"
 
 
 @pytest.mark.usefixtures("quick_trials")
@@ -120,7 +154,7 @@ def test_what_seeds_have_no_use_for_is_refused(
 
 @pytest.mark.usefixtures("quick_trials")
 def test_a_result_that_is_damaged_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "sd" / "claims").mkdir(parents=True)
+    assert biped_sweep.main(words(tmp_path, seeds=1)) == 0
     (tmp_path / "sd" / "seed_1.json").write_text("{")
     assert biped_sweep.main(words(tmp_path, seeds=1)) == 2
     assert "seed_1.json is damaged" in capsys.readouterr().err
