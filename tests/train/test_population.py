@@ -190,7 +190,7 @@ def test_whenever_it_is_ended_the_same_command_goes_on_and_nothing_is_lost(
     assert not list(tmp_path.glob("pop-*.1")), "nothing was trained twice"
 
 
-@pytest.mark.parametrize("stage", ["building", "training"])
+@pytest.mark.parametrize("stage", [pytest.param("building", marks=pytest.mark.slow), "training"])
 def test_a_training_whose_population_was_killed_is_waited_for_not_repeated(stage: str, tmp_path: Path) -> None:
     with start(begin(tmp_path, generations=1, steps=8192)) as first:
         until(lambda: psutil.Process(first.pid).children(), first)  # it has no folder yet
@@ -269,6 +269,7 @@ def test_what_cannot_be_is_one_line_and_starts_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_trials")
 def test_settings_that_do_not_go_together_fail_a_member_not_the_population(tmp_path: Path) -> None:
     """A rate of 0.004 is allowed, and so is a largest rate of 0.002, but not both."""
@@ -278,18 +279,18 @@ def test_settings_that_do_not_go_together_fail_a_member_not_the_population(tmp_p
     asked = [word for word in words(tmp_path, generations=1) if word != "--search" and not word.startswith("ppo.")]
     assert biped_sweep.main([*asked, *ranges, *fixed]) == 0
     content = ledger(tmp_path)
-    together = {"ppo.learning_rate": 0.004, "ppo.max_learning_rate": 0.002}
-    members = [
-        {**member, "fitness": None, "parent": n} for n, member in enumerate(content["generations"][0]["members"])
-    ]
-    members[0] |= {"run": "pop-0-g2", "parent": 1, "settings": together}
+    first = content["generations"][0]["members"]
+    parent = next(number for number, member in enumerate(first) if member["fitness"] is not None)
+    members = [{**first[parent], "fitness": None, "parent": parent} for _ in first]
+    settings = {"ppo.learning_rate": 0.004, "ppo.max_learning_rate": 0.002}
+    members[1 - parent] |= {"run": f"pop-{1 - parent}-g2", "settings": settings}
     content["generations"].append({"members": members, "began": 0.0, "ended": None, "validation": None})
     (tmp_path / "pop" / "population.json").write_text(json.dumps(content))
     asked[asked.index("--generations") + 1], asked[asked.index("--total_timesteps") + 1] = "2", "512"
     assert biped_sweep.main([*asked, *ranges, *fixed]) == 0
-    failed, other = ledger(tmp_path)["generations"][1]["members"]
-    assert "max_learning_rate" in failed["failure"]
-    assert other["fitness"] is not None
+    second = ledger(tmp_path)["generations"][1]["members"]
+    assert "max_learning_rate" in second[1 - parent]["failure"]
+    assert second[parent]["fitness"] is not None
 
 
 def test_a_name_that_is_taken_is_refused_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -306,8 +307,9 @@ def test_a_population_keeps_to_what_it_was_begun_with(grown: Path, capsys: pytes
 
 
 def test_a_training_that_something_else_killed_goes_on(tmp_path: Path) -> None:
-    with start(begin(tmp_path, generations=1, steps=8192)) as worker:
-        wait_for(tmp_path, "training", worker)
+    often = ("--set", "train.checkpoint_every_steps=512")
+    with start(begin(tmp_path, *often, generations=1, steps=20480)) as worker:
+        until(lambda: any(tmp_path.glob("pop-*/biped_model_*_steps.zip")), worker)
         (training,) = psutil.Process(worker.pid).children()
         training.kill()
         said, _ = worker.communicate(timeout=PATIENCE_S)
