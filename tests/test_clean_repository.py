@@ -37,6 +37,7 @@ NOT_TYPED = {
     "make check": "reads only, but for what the machine has, which the installer says",
     "make lock": "asks the index",
     "make containers": "installs",
+    "python biped_eval.py --log_dir logs/pop": "needs a population; see tests/train/test_population.py",
     "python benchmarks/learner.py": "takes half an hour; see test_benchmarks_write_among_the_logs",
     "python biped_train.py --preset cpu --robot recipe:unitree_g1": "needs a model that is not in the repository",
     "python benchmarks/memory.py": "takes minutes, and writes by --out only",

@@ -47,7 +47,7 @@ SOURCES = {
     "biped/base/files.py": "its definition",
     "biped/base/shipped.py": "tells a checkout from a wheel",
     "biped/runs/launches.py": "the commit of a checkout",
-    "biped/train/sweep.py": "the door of trainings",
+    "biped/train/trial_process.py": "the door of trainings",
     "biped/view/film.py": "the path on which Python finds this project",
 }
 """What looks for sources beside the package, in a checkout or in site-packages; why."""

@@ -83,7 +83,7 @@ def test_seeds_are_trained_judged_and_reported_once(tmp_path: Path, capsys: pyte
     assert "seed 1: training" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL])
 def test_whenever_it_is_ended_a_seed_goes_on_where_it_was(number: signal.Signals, tmp_path: Path) -> None:
     flags = words(tmp_path, "--total_timesteps", "20480", seeds=1)
     command = [sys.executable, str(processes.ROOT / "biped_sweep.py"), *flags]
@@ -98,6 +98,7 @@ def test_whenever_it_is_ended_a_seed_goes_on_where_it_was(number: signal.Signals
     assert RunDirectory(tmp_path / "sd-1").checkpoints()[0].name == "biped_model_20480_steps.zip"
 
 
+@pytest.mark.slow
 def test_two_workers_share_seeds_and_both_report(tmp_path: Path) -> None:
     command = [sys.executable, str(processes.ROOT / "biped_sweep.py"), *words(tmp_path, seeds=3)]
     with start(command) as one, start(command) as other:
@@ -107,6 +108,7 @@ def test_two_workers_share_seeds_and_both_report(tmp_path: Path) -> None:
     assert [len(RunDirectory(tmp_path / f"sd-{seed}").read_launches()) for seed in (1, 2, 3)] == [1, 1, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_trials")
 def test_a_seed_that_breaks_down_counts_as_one_that_does_not_pass(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
