@@ -53,7 +53,8 @@ def run(logs: Path, name: str, generations: int, seed: int) -> dict[str, Any]:
         PopulationRequest(logs, name, MEMBERS, generations, "cpu", config, SPACE, settings, STEPS, seed),
         draw_lineage,
     )
-    generations = json.loads((logs / name / "population.json").read_text(encoding="utf-8"))["generations"]
+    ledger = json.loads((logs / name / "population.json").read_text(encoding="utf-8"))
+    generations: list[dict[str, Any]] = ledger["generations"]
     return max(generations, key=lambda item: max(member["fitness"] or 0.0 for member in item["members"]))
 
 
