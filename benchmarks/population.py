@@ -54,8 +54,8 @@ def run(logs: Path, name: str, generations: int, seed: int) -> dict[str, Any]:
         draw_lineage,
     )
     ledger = json.loads((logs / name / "population.json").read_text(encoding="utf-8"))
-    generations: list[dict[str, Any]] = ledger["generations"]
-    return max(generations, key=lambda item: max(member["fitness"] or 0.0 for member in item["members"]))
+    trained: list[dict[str, Any]] = ledger["generations"]
+    return max(trained, key=lambda item: max(member["fitness"] or 0.0 for member in item["members"]))
 
 
 def main() -> int:
