@@ -17,21 +17,17 @@ USER 1000
 # Genesis compiles its kernels once per volume, not once per container.
 ENV HOME=/home/biped USER=biped LOGNAME=biped XDG_CACHE_HOME=/cache PATH=/biped/.venv/bin:$PATH PYTHONUNBUFFERED=1
 VOLUME /cache
-
-FROM base AS cpu
-COPY --chown=biped:biped . .
-RUN ./install_genesis.sh --cpu --no-dev --venv .venv --python python3.12 && rm -rf /cache/* /home/biped/.cache
 # A training writes its metrics after each rollout. Before the first one kernels are compiled.
 HEALTHCHECK --interval=60s --timeout=10s --start-period=15m \
     CMD ["/bin/sh", "-c", "test -n \"$(find logs -name metrics.jsonl -mmin -15 -print -quit)\""]
 STOPSIGNAL SIGTERM
 CMD ["python", "biped_train.py"]
 
+FROM base AS cpu
+COPY --chown=biped:biped . .
+RUN ./install_genesis.sh --cpu --no-dev --venv .venv --python python3.12 && rm -rf /cache/* /home/biped/.cache
+
 FROM base AS cuda
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility,graphics
 COPY --chown=biped:biped . .
 RUN ./install_genesis.sh --cuda --no-dev --venv .venv --python python3.12 && rm -rf /cache/* /home/biped/.cache
-HEALTHCHECK --interval=60s --timeout=10s --start-period=15m \
-    CMD ["/bin/sh", "-c", "test -n \"$(find logs -name metrics.jsonl -mmin -15 -print -quit)\""]
-STOPSIGNAL SIGTERM
-CMD ["python", "biped_train.py"]

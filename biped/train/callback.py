@@ -297,10 +297,10 @@ class Doctor(Part):
     def __init__(self, weights: RewardWeights, run_name: str, publisher: Publisher | None = None) -> None:
         """Connect the part.
 
-        weights: weights of the reward terms.
+        Args:
+            weights: weights of the reward terms.
             run_name: name of the run, for alerts.
             publisher: gets each finding as an alert.
-            publisher: takes each finding as an alert.
         """
         super().__init__()
         self._weights, self._run_name, self._publisher = weights, run_name, publisher

@@ -140,10 +140,8 @@ class Ledger:
 
 
 def _generation(item: Mapping[str, Any]) -> Generation:
-    return Generation(tuple(Member(**member) for member in item["members"]), **{k: item[k] for k in _TIMES})
-
-
-_TIMES = ("began", "ended", "validation")
+    members = tuple(Member(**member) for member in item["members"])
+    return Generation(members, item["began"], item["ended"], item["validation"])
 
 
 def first_members(name: str, size: int, space: Sequence[Range], seed: int) -> tuple[Member, ...]:
@@ -160,7 +158,7 @@ def successors(
     Args:
         members: those of the generation before, all judged; at least two.
         name: the population's name.
-        number: the new generation's number, from 1.
+        number: the new generation's number; the first generation is 1.
         space: the settings that are varied.
         seed: the population's seed.
     """

@@ -43,7 +43,7 @@ def launched() -> Iterator["Pulse | None"]:
     """Join the processes that torchrun has started; yield None in a process that trains alone.
 
     Raises:
-        MachineError: there are more processes than GPUs, or one of the processes was lost.
+        MachineError: there are more processes than GPUs, torchrun does not answer, or one of the processes was lost.
     """
     if not is_one_of_several():
         yield None

@@ -26,7 +26,18 @@ from biped.train.claims import Claim, Claims
 from biped.train.evolution import Generation, Ledger, Member, first_members, successors
 from biped.train.population_records import Records
 from biped.train.space import Range, check_space
-from biped.train.trial_process import POLL_S, ProcessFailed, can_go_on, finish, judge, set_flags, steps_of, training
+from biped.train.trial_process import (
+    POLL_S,
+    SCORE,
+    ProcessFailed,
+    can_go_on,
+    check_names,
+    finish,
+    judge,
+    set_flags,
+    steps_of,
+    training,
+)
 
 VALIDATION_SEED = TRIAL_SEED + 1
 """Seed of the validation's commands and starts; the fitness has those of `TRIAL_SEED`."""
@@ -39,7 +50,6 @@ FLAGS = {
     "set": "--set or --wandb",
 }
 """What is asked for by each entry of a ledger."""
-_SCORE = "gate/score"
 
 
 @dataclass(frozen=True)
@@ -66,8 +76,6 @@ class PopulationRequest:
     """Environment steps of a member over all generations; None: the preset's."""
     seed: int | None = None
     """Seed of the settings' draws; None: a new population's own."""
-    steps_each: int | None = None
-    """Environment steps of a member per generation; None: its share of the total."""
 
 
 def grow(request: PopulationRequest, draw: Callable[[Path], Path]) -> None:
@@ -126,9 +134,8 @@ class Population:
     @property
     def steps_each(self) -> int:
         """Environment steps of a member per generation."""
-        asked = self.request
-        total = asked.total_timesteps or self.config.train.total_timesteps
-        return asked.steps_each or -(-total // asked.generations)
+        total = self.request.total_timesteps or self.config.train.total_timesteps
+        return -(-total // self.request.generations)
 
     @property
     def is_over(self) -> bool:
@@ -169,10 +176,7 @@ class Population:
                 )
 
     def _check_names(self) -> None:
-        request = self.request
-        for number in range(request.size):
-            RunDirectory.check_new(request.logs, f"{request.name}-{number}", may_exist=False)
-        RunDirectory.check_new(request.logs, request.name, may_exist=self._claims.is_used)
+        check_names(self.path, range(self.request.size), is_begun=self._claims.is_used)
 
     def _asked(self, seed: Any) -> dict[str, Any]:
         request = self.request
@@ -371,6 +375,6 @@ class Population:
 
 def _last_score(run: RunDirectory, steps: int) -> float | None:
     """Return the score of the evaluation after these environment steps; None if there was none."""
-    curve = run.read_metrics().get(_SCORE) if run.metrics.is_file() else None
+    curve = run.read_metrics().get(SCORE) if run.metrics.is_file() else None
     is_there = curve is not None and len(curve.steps) and curve.steps[-1] == steps
     return float(curve.values[-1]) if curve is not None and is_there else None

@@ -72,6 +72,7 @@ class Records:
 
     def _open(self, ledger: Ledger, written: int) -> Logger:
         run = self._run
+        # 0 steps where nothing is written, not None: the diagrams of a new training are of no use here.
         sinks = [TensorBoardWriter(run.tensorboard, written), JsonLinesWriter(run.metrics, written or None)]
         logger = Logger(str(run.tensorboard), list(sinks))
         writer = start_wandb(run, self._wandb, ledger.asked, POPULATION_METRICS) if self._wandb.enabled else None

@@ -22,7 +22,18 @@ from biped.runs.metrics_log import Curve
 from biped.runs.models import find_furthest
 from biped.train.claims import Claim, Claims
 from biped.train.space import check_space
-from biped.train.trial_process import POLL_S, ProcessFailed, can_go_on, finish, judge, set_flags, steps_of, training
+from biped.train.trial_process import (
+    POLL_S,
+    SCORE,
+    ProcessFailed,
+    can_go_on,
+    check_names,
+    finish,
+    judge,
+    set_flags,
+    steps_of,
+    training,
+)
 
 NAMED = 3
 """Failed lines of the gate that are named."""
@@ -112,7 +123,7 @@ def train_seeds(request: SeedsRequest, draw: Callable[[Path], Path]) -> None:
 
     Raises:
         UsageError: the request cannot be carried out.
-        MachineError: this machine or its disk prevents it, or a seed cannot be trained.
+        MachineError: this machine or its disk prevents it, or no seed could be trained.
         Interrupted: a signal stopped it.
     """
     config = check_space(request.config, request.settings, ())
@@ -166,10 +177,7 @@ class _Series:
             _write(file, json.dumps({**asked, "seeds": count}))
 
     def _check_names(self, first: int) -> None:
-        request = self._request
-        for seed in range(first, request.seeds + 1):
-            RunDirectory.check_new(request.logs, f"{request.name}-{seed}", may_exist=False)
-        RunDirectory.check_new(request.logs, request.name, may_exist=self._claims.is_used)
+        check_names(self._path, range(first, self._request.seeds + 1), is_begun=self._claims.is_used)
 
     def do(self, seed: int, interrupts: Interrupts) -> bool:
         """Train and judge a seed, unless another process does; return whether it is done.
@@ -260,7 +268,7 @@ def _is_trained(run: RunDirectory) -> bool:
 
 def _result_of(seed: int, run: RunDirectory, judged: dict[str, Any]) -> SeedResult:
     curves = run.read_metrics()
-    passes, scores = curves.get("gate/passed"), curves.get("gate/score")
+    passes, scores = curves.get("gate/passed"), curves.get(SCORE)
     first = first_s = math.inf
     if passes is not None and passes.values.any():
         elapsed = curves["time/time_elapsed"]

@@ -17,12 +17,10 @@ from biped.config.run import Config
 from biped.runs.directory import RunDirectory, run_path
 from biped.train.space import SPACE, Range, check_space
 from biped.train.studies import Place, failure_of_storage, open_study
-from biped.train.trial_process import ProcessFailed, run_to_end, set_flags, training
+from biped.train.trial_process import SCORE, ProcessFailed, run_to_end, set_flags, training
 
 TOLERATED_IN_A_ROW = 3
 """Number of consecutive trials without a score that end the search."""
-SCORE = "gate/score"
-"""The metric that is maximised, and by which trials are pruned."""
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
 

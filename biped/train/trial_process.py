@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from biped.base.files import REPOSITORY
 from biped.base.interrupts import Interrupted, Interrupts
 from biped.runs.directory import RunDirectory, steps_in_name
 
+SCORE = "gate/score"
+"""The metric by which trainings are compared."""
 POLL_S = 1.0
 """Time between two looks at a process (s)."""
 STOP_S = 60.0
@@ -39,6 +41,23 @@ class ProcessKilled(ProcessFailed):
 def training(logs: Path, name: str, *flags: str) -> list[str]:
     """Return the command of a training of a run in a folder of all runs."""
     return [sys.executable, str(REPOSITORY / "biped_train.py"), "-e", name, "--log_dir", as_word(logs), *flags]
+
+
+def check_names(path: Path, numbers: Iterable[int], *, is_begun: bool) -> None:
+    """Check that the folder of many trainings, and those of its runs, NAME-0, NAME-1, ..., belong to nothing else.
+
+    Args:
+        path: the folder.
+        numbers: those of the runs that are to be made.
+        is_begun: whether the folder is that of these trainings already.
+
+    Raises:
+        UsageError: one of them exists.
+        MachineError: the disk refuses the write.
+    """
+    for number in numbers:
+        RunDirectory.check_new(path.parent, f"{path.name}-{number}", may_exist=False)
+    RunDirectory.check_new(path.parent, path.name, may_exist=is_begun)
 
 
 def set_flags(settings: Sequence[str]) -> list[str]:

@@ -132,8 +132,9 @@ def test_the_film_is_the_reports_the_trainings_or_the_one_that_is_named(run: Run
 def test_the_card_has_the_gates_table_and_its_figures_for_the_website(run: RunDirectory) -> None:
     text = (pushed(run, "--license", "apache-2.0") / "README.md").read_text()
     data = ModelCard(text).data
-    assert (data.library_name, data.license) == ("stable-baselines3", "apache-2.0")
-    assert data.to_dict()["model-index"][0]["name"] == "package"
+    said = data.to_dict()
+    assert (said["library_name"], said["license"]) == ("stable-baselines3", "apache-2.0")
+    assert said["model-index"][0]["name"] == "package"
     figures = json.loads((run.path / "eval.json").read_text())
     results = {result.metric_type: result.metric_value for result in data.eval_results}
     assert results["gate_score"] == figures["score"]

@@ -1,6 +1,5 @@
 """Who follows whom in a population, and what is remembered of it."""
 
-import json
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -131,7 +130,6 @@ def test_of_equal_members_the_first_is_the_best_ever() -> None:
 def test_a_damaged_ledger_is_one_line(text: str, tmp_path: Path) -> None:
     file = tmp_path / "population.json"
     file.write_text(text)
-    with pytest.raises(UsageError, match="damaged"):
+    with pytest.raises(UsageError, match=r"population\.json is no population's ledger"):
         Ledger.read(file)
-    assert json.dumps(text)  # nothing of it was deleted
     assert file.read_text() == text
