@@ -24,7 +24,9 @@ from tests import prefork, processes
 
 ROOT = processes.ROOT
 CPU = torch.device("cpu")
-EXPORTS = [ROOT / "tests" / "deploy" / f"test_{name}.py" for name in ("export", "clients", "peers", "trained_robot")]
+EXPORTS = [
+    ROOT / "tests" / "deploy" / f"test_{name}.py" for name in ("export", "example", "clients", "peers", "trained_robot")
+]
 """Tests that export policies."""
 SMALL = [
     "--preset",

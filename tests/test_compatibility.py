@@ -1,9 +1,6 @@
 """Every callback, wrapper and algorithm of the libraries around us, as docs/compatibility.md says it fares."""
 
 import inspect
-import subprocess
-import sys
-import sysconfig
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -30,14 +27,12 @@ from biped.env.env import (
     BipedVecEnv,
     make_env,
 )
-from biped.ppo.kl_schedule import KlSchedule
 from biped.ppo.policy import MlpIntoLstmPolicy
 from biped.ppo.recurrent_ppo import DeviceRecurrentPPO
-from biped.runs.checkpoint import save_checkpoint
 from biped_config import cpu_preset
 from biped_env import NumpyVectorEnv
 from tests.conftest import ROOT, one_group
-from tests.test_docs import blocks, table
+from tests.test_docs import table
 
 COUNT, JOINTS, WIDTH, EPISODE = 4, 9, 43, 5
 PAGE = ROOT / "docs" / "compatibility.md"
@@ -604,32 +599,3 @@ def test_the_page_says_of_each_what_is_shown_here(kind: str) -> None:
 def test_what_the_page_says_of(kind: str, name: str, request: pytest.FixtureRequest) -> None:
     check = ROWS[kind][name][1]
     check(**{fixture: request.getfixturevalue(fixture) for fixture in inspect.signature(check).parameters})
-
-
-# ---- checkpoints without this package -------------------------------------------------------------------------------
-
-
-def without_us(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a program in a Python that has the libraries, but not this package."""
-    # -S: no .pth files, which an editable install is one of; so the libraries have to be named.
-    environment = {"PYTHONPATH": sysconfig.get_path("purelib"), "PATH": ""}
-    command = [sys.executable, "-S", "-c", program]
-    return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
-
-
-def test_stock_load_needs_this_package_or_the_objects_that_the_page_names(tmp_path: Path) -> None:
-    model = learner(kl_schedule=KlSchedule()).learn(32)
-    save_checkpoint(model, tmp_path / "model.zip")
-    plain = without_us('from sb3_contrib import RecurrentPPO; RecurrentPPO.load("model.zip")', tmp_path)
-    error = plain.stderr.splitlines()[-1]
-    assert error in (ROOT / "docs" / "learner.md").read_text(), error
-
-    (program,) = [block for block in blocks(ROOT / "docs" / "learner.md", "python") if "custom_objects" in block]
-    program += "\nimport numpy, sys\nassert 'biped' not in sys.modules"
-    program += f"\nprint(model.predict(numpy.linspace(-1, 1, {WIDTH}, dtype='f'), deterministic=True)[0].tolist())"
-    ended = without_us(program, tmp_path)
-    assert ended.returncode == 0, ended.stderr
-    wanted = model.predict(np.linspace(-1, 1, WIDTH, dtype=np.float32), deterministic=True)[0]
-    np.testing.assert_allclose(eval(ended.stdout.splitlines()[-1]), wanted, atol=1e-6)

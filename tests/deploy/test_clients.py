@@ -36,7 +36,7 @@ from biped.env.env import BipedVecEnv, make_env
 from biped.runs.models import find_model
 from biped.train.learner import load_model
 from tests.conftest import ROOT
-from tests.deploy.test_export import BIPED, EXAMPLE, SHIPPED, SMALL, example_module, untrained
+from tests.deploy.exported import BIPED, EXAMPLE, SHIPPED, SMALL, example_module, untrained
 
 OLD_RUNTIME, OLD_MUJOCO = "1.17.3", "3.2.4"
 """The oldest that docs/export.md promises."""

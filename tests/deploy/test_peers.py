@@ -22,7 +22,7 @@ from biped.deploy.network import PolicyStep
 from biped.deploy.peers import plain_metadata
 from biped.runs.directory import RunDirectory
 from biped_config import smoke_preset
-from tests.deploy.test_export import BIPED, CLIP, SHIPPED, example_module, model_of
+from tests.deploy.exported import BIPED, CLIP, SHIPPED, example_module, model_of
 
 
 class Peer:
