@@ -33,6 +33,7 @@ from biped.base.command_line import (
 )
 
 with Imports("biped_train.py"):
+    from biped.base.shipped import as_stored
     from biped.config.settings import parse_setting, robot_settings
     from biped.runs.directory import DEFAULT_EXP_NAME
     from biped.runs.wandb_names import DEFAULT_PROJECT, MODES, mode_word
@@ -107,6 +108,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add("--robot", type=input_name, metavar="FILE", help="another robot, or recipe:NAME=MODEL: see docs/your-robot.md")
     add("--randomize", choices=RANDOMIZATIONS, help="how much robots, ground and sensors differ (default none)")
+    add("--style", type=input_name, nargs="+", metavar="FILE", help="motions to move like: see docs/style.md")
     add("--adaptive_lr", action="store_true", help="adapt the learning rate to the updates' KL divergence")
     add("--precision", choices=("fp32", "bf16"), help="precision of the networks up to their heads (default fp32)")
     add("--deterministic", action="store_true", help="give the same bits each time, also on a GPU; slower")
@@ -166,6 +168,7 @@ def as_request(args: argparse.Namespace, command: Sequence[str] = ()) -> TrainRe
     settings = [
         *robot_settings(args.robot, PRESETS[args.preset]().policy if args.preset in PRESETS else None),
         *([("env.sim.performance_mode", False)] if args.deterministic else []),
+        *([("style.motions", [as_stored(file) for file in args.style])] if args.style else []),
         *((path, value) for path, value in flags if value is not None and value is not False),
         *(parse_setting(text) for text in args.set),
     ]

@@ -9,6 +9,8 @@
     python -m biped replay LOG                    a robot's run beside what both simulators make of its targets
     python -m biped identify LOG --out FILE       find what a robot's actuators are, from a log of moving it while hung
     python -m biped diagnose LOG                  what is wrong with a robot, from the log of a run
+    python -m biped motion show FILE              a motion clip in the browser; check: what a robot cannot do of it;
+                                                  record: one of a policy, or of the gait's reference
     python -m biped push NAME --to hf://USER/REPO share a policy, with its figures, film and checksums
     python -m biped metrics                       the table of metrics, as docs/metrics.md
     python -m biped config --schema               the configuration's JSON Schema, for editors; --table: as a page
@@ -34,6 +36,7 @@ from biped.base.command_line import (
 )
 from biped.commands import Run
 from biped.commands.logs import add_log_commands
+from biped.commands.motions import add_motion_commands
 from biped.commands.sharing import add_sharing_commands
 
 
@@ -71,6 +74,7 @@ def make_parser() -> argparse.ArgumentParser:
     mean.add_argument("run_folder", type=folder_name, metavar="logs/NAME", help="the run's directory")
     mean.add_argument("--last", type=whole_number, metavar="N", help="number of checkpoints (default 5)")
     add_log_commands(add)
+    add_motion_commands(add)
     add_sharing_commands(add)
     add("metrics", print_metrics, "Print the table of metrics as a page.")
     config = add("config", print_config, "Print the configuration's defaults, or its schema.")

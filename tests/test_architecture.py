@@ -193,7 +193,6 @@ READERS = {"item", "cpu", "numpy", "tolist", "nonzero"}
 HOT_PATH = {
     "biped/env/env.py": {
         "step",
-        "_as_actions",
         "_drive",
         "_judge",
         "_begin",
@@ -236,6 +235,8 @@ HOT_PATH = {
         "_log_std",
         "_bound_std",
     },
+    "biped/env/groups.py": {"as_actions", "in_groups"},
+    "biped/ppo/style.py": {"note", "pay", "_step", "_agents", "_draw", "_observe", "losses", "style_reward", "add"},
 }
 """Files and functions of every control step and minibatch; None: all of them but those that build or drain."""
 

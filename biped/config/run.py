@@ -9,6 +9,7 @@ from biped.base.errors import ConfigError
 from biped.config.learning import PolicyConfig, PPOConfig
 from biped.config.observation import Term
 from biped.config.section import Count, CountOrNone, Fraction, Section, Seed, section
+from biped.config.style import StyleConfig
 from biped.config.task import EnvConfig
 
 ESTIMATES: tuple[Term, ...] = ("base_lin_vel_b", "base_height_m")
@@ -95,6 +96,8 @@ class Config(Section):
     """The actor's and critic's networks."""
     ppo: PPOConfig = PPOConfig()
     """The learner: hyperparameters of PPO."""
+    style: StyleConfig = StyleConfig()
+    """Clips that the robot is to move like."""
     train: TrainConfig = TrainConfig()
     """The run: length, device, simulator, checkpoints and evaluations."""
     wandb: WandbConfig = WandbConfig()

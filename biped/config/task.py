@@ -5,10 +5,12 @@ from typing import Annotated
 
 from pydantic import Field
 
+from biped.base.errors import ConfigError
 from biped.config.observation import ObservationConfig
 from biped.config.randomization import RandomizationConfig
 from biped.config.robot import ControlConfig, RobotConfig, SimConfig
 from biped.config.section import Finite, Fraction, Interval, NotNegative, Positive, Section, section
+from biped.config.style import ImitationConfig
 
 
 @section
@@ -105,6 +107,8 @@ class RewardWeights(Section):
     """Penalty for feet that are closer to each other, sideways, than `reward.feet_apart_m`; 0: off."""
     foot_slip: Finite = -0.1
     """Penalty for feet that slide while on the ground."""
+    imitation: Finite = 0.0
+    """Reward for joints that are where the clip of `env.imitation` has them; 0: off."""
     actuator_constraint: Finite = -0.2
     """Penalty for torque beyond what the servo has at its speed."""
     fall_penalty: Finite = -2.0
@@ -175,6 +179,8 @@ class EnvConfig(Section):
     """The phase clock, the joint reference, and the definition of a step."""
     reward: RewardConfig = RewardConfig()
     """Reward terms: weights and shapes."""
+    imitation: ImitationConfig = ImitationConfig()
+    """A stride to follow."""
     termination: TerminationConfig = TerminationConfig()
     """Conditions that end an episode."""
     observation: ObservationConfig = ObservationConfig()
@@ -183,3 +189,8 @@ class EnvConfig(Section):
     """The state in which an episode starts."""
     randomization: RandomizationConfig = RandomizationConfig()
     """Variation of robots, ground and sensors, so that the policy does not rely on the exact model."""
+
+    def __post_init__(self) -> None:
+        follows = self.reward.weights.imitation != 0.0 or self.imitation.max_error_rad > 0.0
+        if follows and not self.imitation.motion:
+            raise ConfigError("imitation is wanted, but env.imitation.motion names no clip to follow")

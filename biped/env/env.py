@@ -12,7 +12,7 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from biped.config.task import EnvConfig
-from biped.env.groups import Observations, in_groups, observation_space
+from biped.env.groups import Observations, as_actions, in_groups, observation_space
 from biped.env.randomizer import Randomizer
 from biped.env.running import BEGUN, CONSTANT_AT_BEGIN, SNAPSHOT, Drive, graphed
 from biped.env.snapshot import attributes, pack, selected, set_attributes, unpack
@@ -30,6 +30,7 @@ from biped.mdp.commands import (
 )
 from biped.mdp.episode_stats import EpisodeStats, EpisodeSummary
 from biped.mdp.gait import StepEvents, StepState, advance_phase, advance_steps, gait_clock, swing_height
+from biped.mdp.imitation import Features
 from biped.mdp.observations import ObservationInputs, ObservationLayout, group_widths
 from biped.mdp.observer import Observer
 from biped.mdp.rewards import RewardInputs, RewardModel, active_terms, compute_rewards, deviation, follow
@@ -79,7 +80,7 @@ class BipedEnv(VectorEnv):
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._rewards = RewardModel.build(cfg, self.device)
-        self.stats = EpisodeStats(self.num_envs, active_terms(cfg.reward.weights), cfg.sim.control_dt_s, self.device)
+        self.stats = EpisodeStats.of(cfg, self.device)
         default_pos_rad = self._rewards.default_joint_pos_rad
         self._generator = torch.Generator(self.device)
         self._generator.manual_seed(seed)
@@ -95,6 +96,8 @@ class BipedEnv(VectorEnv):
         self._command = CommandState.initial(self.num_envs, self.device)
         self._fresh = {**attributes(self, CONSTANT_AT_BEGIN), "actuation": self._randomizer.actuation}
         self._shares = torch.zeros(self.num_envs, len(self.reward_names), device=self.device, dtype=torch.float32)
+        self.features: Features | None = None
+        """What each step hands over of the robots' motion, as `infos["features"]`; None: nothing."""
         self.command_share = 1.0
         """Share of the command ranges to draw from, around their middle; set by the curriculum."""
         self._drive_robots, self._judge_step = self._drive, self._judge
@@ -137,7 +140,8 @@ class BipedEnv(VectorEnv):
         Raises:
             ValueError: the actions have another shape.
         """
-        drive: Drive = self._drive_robots(self._as_actions(actions), self.difficulty)
+        given = as_actions(actions, self._previous_action.shape, self.device)
+        drive: Drive = self._drive_robots(given, self.difficulty)
         if drive.jump is not None:
             self.scene.set_base_velocity(*drive.jump, self._state.base_ang_vel_b)
         state = self.scene.step(drive.joint_targets_rad, drive.force_w)
@@ -171,9 +175,8 @@ class BipedEnv(VectorEnv):
         """
         return (self.scene.render(), *[None] * (self.num_envs - 1))
 
-    def close_extras(self, **kwargs: Any) -> None:
+    def close_extras(self, **_: Any) -> None:
         """Free the simulator."""
-        del kwargs
         self.scene.close()
 
     def get_state(self) -> dict[str, Tensor]:
@@ -274,7 +277,8 @@ class BipedEnv(VectorEnv):
         self._episode_steps = self._episode_steps + 1
         self._phase = advance_phase(self._phase, cfg.gait.frequency_hz, dt_s)
         self._steps, self._events = advance_steps(self._steps, state.foot_force_n, dt_s, cfg.gait)
-        ends = check_terminations(state, self._episode_steps, self._max_episode_steps, cfg.termination)
+        strayed = self._rewards.strayed(state, self._phase, moving)
+        ends = check_terminations(state, self._episode_steps, self._max_episode_steps, cfg.termination, strayed)
         velocities = asked_and_done(self._command.velocity, state)
         progress = command_progress(velocities, cfg.command)
         rewards, shares = compute_rewards(
@@ -290,18 +294,20 @@ class BipedEnv(VectorEnv):
                 moving=moving,
                 progress=progress,
                 following=follow(velocities, self._rewards),
+                phase=self._phase,
                 deviation_rad=deviation(state.joint_pos_rad, self._rewards),
             ),
             self._rewards,
             failed=ends.error,
         )
-        returns, lengths = self._episode_return + rewards, self._episode_steps
-        self.stats.add(returns, lengths, shares, progress.clamp(-1.0, 1.0), moving > ends.error, ends)
-        self._episode_return = returns
+        self._episode_return, lengths = self._episode_return + rewards, self._episode_steps
+        self.stats.add(self._episode_return, lengths, shares, progress.clamp(-1.0, 1.0), moving > ends.error, ends)
 
+        infos = {"_final_obs": ends.done, "episode_return": self._episode_return, "episode_length": lengths}
+        if self.features is not None:
+            infos["features"] = self.features.step(self._state, state, ends.error)
         self._state, self._previous_action, self._shares = state, actions, shares
         self._randomizer.feel(self._steps.contacts, state)
-        infos = {"_final_obs": ends.done, "episode_return": returns, "episode_length": lengths}
         noise, goes_on = self._randomizer.noise(), all_go_on(ends.done)
         if not goes_on:
             # Where the physics failed, the observation is zero.
@@ -309,12 +315,6 @@ class BipedEnv(VectorEnv):
         start = self._begin(ends.done, command_share, difficulty, nowhere=goes_on)
         observations = self._observe(self._randomizer.noise())
         return (observations, rewards, ends.terminated, ends.truncated, {"final_obs": observations, **infos}), start
-
-    def _as_actions(self, actions: Tensor | np.ndarray) -> Tensor:
-        actions = torch.as_tensor(actions, dtype=torch.float32, device=self.device)
-        if actions.shape != self.action_space.shape:
-            raise ValueError(f"actions are {tuple(actions.shape)}, but must be {self.action_space.shape}")
-        return actions
 
     def _start_everywhere(self) -> None:
         self._state = self._starts.standing

@@ -1,6 +1,7 @@
 """One evaluation: a separate batch of robots, judged by the gate and counted as trials."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from biped.config.randomization import RandomizationConfig
 from biped.config.robot import RobotConfig
@@ -8,7 +9,7 @@ from biped.config.run import Config
 from biped.env.env import make_env
 from biped.eval.agents import Agent
 from biped.eval.episodes import record_episodes, trial_commands
-from biped.eval.figures import walking_from
+from biped.eval.figures import rewards_by_command, walking_from
 from biped.eval.gate import Verdict, judge
 from biped.eval.recording import Recording
 from biped.eval.trials import Trials, count_trials
@@ -25,11 +26,13 @@ class Evaluation:
     """Result of the gate."""
     trials: Trials
     """The episodes counted as trials."""
+    rewards: Mapping[str, float] = field(default_factory=dict)
+    """Mean reward per second by kind of command, of the kinds that there were: walking, turning, standing."""
 
     @classmethod
     def of(cls, record: Recording, robot: RobotConfig) -> "Evaluation":
         """Evaluate the episodes of a recording."""
-        return cls(judge(record, robot), count_trials(record))
+        return cls(judge(record, robot), count_trials(record), rewards_by_command(record))
 
     @property
     def rank(self) -> tuple[float, float]:
@@ -47,6 +50,7 @@ class Evaluation:
             "eval/fail_trials": trials.fail_trials,
             "gate/score": self.verdict.score,
             "gate/passed": float(self.verdict.passed),
+            **{f"eval/reward_{kind}": rate for kind, rate in self.rewards.items()},
             **{f"gate/{name}": value for name, value in self.verdict.figures().items()},
         }
 

@@ -57,6 +57,17 @@ def standing(record: Recording) -> Bools:
     return ~(walking(record) | turning(record))
 
 
+def rewards_by_command(record: Recording) -> dict[str, float]:
+    """Return the mean reward per second of a running episode by the kind of its command, of the kinds there are."""
+    kinds = {"walking": walking(record), "turning": turning(record), "standing": standing(record)}
+    sums, steps = record.rewards.sum(axis=(0, 2), dtype=np.float64), record.running.sum(axis=0)
+    return {
+        kind: float(sums[chosen].sum() / (record.dt_s * max(1, steps[chosen].sum())))
+        for kind, chosen in kinds.items()
+        if chosen.any()
+    }
+
+
 def _speed(record: Recording) -> NDArray:
     # Rounded to millimetres per second, because 0.1 m/s has no exact binary representation.
     return np.linalg.norm(record.command[:, :2], axis=1).round(3)

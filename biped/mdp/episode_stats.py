@@ -7,12 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from biped.config.task import EnvConfig
+from biped.mdp.rewards import active_terms
 from biped.mdp.terminations import Terminations
 
 CAUSES = ("height", "tilt", "error", "time_out")
-"""Fields of `Terminations` that are counted."""
+"""Fields of `Terminations` that are counted; with a clip to follow, also `STRAYED`."""
+STRAYED = "strayed"
 _SUMMED = ("progress", "return", "length")
-_COUNTED = ("moving", "episodes", "episodes", "episodes", *CAUSES)
+_COUNTED = ("moving", "episodes", "episodes", "episodes")
 """Each sum, and then the largest return, is over the steps that the count of the same place counts."""
 
 
@@ -37,7 +40,7 @@ class EpisodeSummary:
     errors: int
     """Number of episodes that ended because the physics failed."""
     causes: dict[str, float]
-    """Share of the ended episodes by cause: height, tilt, error, time_out."""
+    """Share of the ended episodes by cause."""
 
     def require_physics(self, num_envs: int, max_share: float) -> None:
         """Check that the physics failed in at most `max_share` of the environments.
@@ -55,21 +58,35 @@ class EpisodeSummary:
 class EpisodeStats:
     """Accumulates statistics in tensors; the host reads nothing before `drain`."""
 
-    def __init__(self, num_envs: int, term_names: Sequence[str], dt_s: float, device: torch.device) -> None:
+    def __init__(
+        self,
+        num_envs: int,
+        term_names: Sequence[str],
+        dt_s: float,
+        device: torch.device,
+        causes: Sequence[str] = CAUSES,
+    ) -> None:
         """Start with empty sums; `term_names` names the columns of the shares that `add` takes."""
+        self._causes = tuple(causes)
         self._term_names = tuple(term_names)
         self._dt_s = dt_s
         self._steps = 0
         # Per robot: they are added up when they are read, which costs a kernel per rollout rather than per step.
         self._sums = torch.zeros(len(_SUMMED), num_envs, device=device, dtype=torch.float32)
         self._shares = torch.zeros(len(self._term_names), num_envs, device=device, dtype=torch.float32)
-        self._counts = torch.zeros(len(_COUNTED), num_envs, device=device, dtype=torch.int64)
+        self._counts = torch.zeros(len(_COUNTED) + len(self._causes), num_envs, device=device, dtype=torch.int64)
         self._max_return = torch.full((num_envs,), -torch.inf, device=device, dtype=torch.float32)
         self.processes = 1
         """Processes with as many robots, whose episodes `drain` counts too."""
         self.total: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
         """Returns sums (n,) over these processes, and the largest of (); None: there is one process."""
         self._nothing = torch.tensor(((0.0,), (0.0,), (0.0,), (-torch.inf,)), device=device, dtype=torch.float32)
+
+    @classmethod
+    def of(cls, cfg: EnvConfig, device: torch.device) -> "EpisodeStats":
+        """Return empty sums for the robots, reward terms and causes of a configuration."""
+        causes = (*CAUSES, STRAYED) if cfg.imitation.max_error_rad > 0.0 else CAUSES
+        return cls(cfg.num_envs, active_terms(cfg.reward.weights), cfg.sim.control_dt_s, device, causes)
 
     def add(
         self, returns: Tensor, lengths: Tensor, shares: Tensor, progress: Tensor, moving: Tensor, ends: Terminations
@@ -85,7 +102,7 @@ class EpisodeStats:
             ends: the episodes that ended in this step, and why.
         """
         done = ends.done
-        counted = torch.stack((moving, done, done, done, *(getattr(ends, cause) for cause in CAUSES)))
+        counted = torch.stack((moving, done, done, done, *(getattr(ends, cause) for cause in self._causes)))
         values = torch.stack((progress, returns, lengths, returns))
         values = torch.where(counted[: len(values)], values, self._nothing)
         # In place, so that a CUDA graph of this can be replayed.
@@ -105,7 +122,7 @@ class EpisodeStats:
         parts = torch.cat((*sums, torch.full_like(sums[0][:1], self._steps))), self._max_return.amax()
         together, largest = parts if self.total is None else self.total(*parts)
         *sums, steps, max_return = torch.cat((together, largest[None].double())).tolist()
-        names = (*_COUNTED, *_SUMMED, *self._term_names)
+        names = (*_COUNTED, *self._causes, *_SUMMED, *self._term_names)
         counted = dict(zip(names, sums, strict=True))
         terms = {name: counted[name] for name in self._term_names}
         episodes, steps = counted["episodes"], max(steps, 1)
@@ -118,7 +135,7 @@ class EpisodeStats:
             reward_per_step=sum(terms.values()) / steps,
             progress=counted["progress"] / counted["moving"] if counted["moving"] else math.nan,
             errors=int(counted["error"]),
-            causes={cause: counted[cause] / episodes if episodes else 0.0 for cause in CAUSES},
+            causes={cause: counted[cause] / episodes if episodes else 0.0 for cause in self._causes},
         )
         self._steps = 0
         for rows in (self._sums, self._shares, self._counts):

@@ -16,6 +16,7 @@ from torch.nn.functional import mse_loss
 
 from biped.config.task import EnvConfig, RewardWeights
 from biped.mdp.gait import GaitReference, StepEvents
+from biped.mdp.imitation import Stride, stride_of
 from biped.robot.actuators import Motors, torque_range
 from biped.robot.rotations import quat_rotate_inverse
 from biped.robot.state import BipedState
@@ -47,6 +48,8 @@ class RewardInputs:
     """Share of the commanded velocity that is achieved, (num_envs,); see `commands.command_progress`."""
     following: Tensor
     """How well each commanded velocity is followed, (num_envs, 3), from 0 to 1; see `follow`."""
+    phase: Tensor
+    """The gait clock, (num_envs,), from 0 to 1."""
     deviation_rad: Tensor
     """Joint positions minus the default pose, (num_envs, num_joints), rad, those that the gait swings first; see
     `deviation`."""
@@ -80,6 +83,8 @@ class RewardModel:
     """Minus the error of each commanded velocity that earns 1/e of the reward, (3,): m/s, m/s, rad/s."""
     target_height_m: Tensor
     """Height of the base that `height_maintenance` asks for, ()."""
+    clip: Stride | None
+    """A stride to follow; None: there is none."""
     steps_per_s: Tensor
     """Control steps per second, (): a tensor, since a truth value times a number has whatever type is the default."""
     prices: Tensor
@@ -90,7 +95,8 @@ class RewardModel:
         """Look up the joints by name.
 
         Raises:
-            ConfigError: a joint that the gait moves is not one of the robot's.
+            ConfigError: a joint that the gait moves is not one of the robot's, or the clip to follow is no stride.
+            UsageError: there is no such clip.
         """
         robot = cfg.robot
         reference = GaitReference.build(cfg.gait, robot, device)
@@ -112,6 +118,7 @@ class RewardModel:
                 dtype=torch.float32,
             ),
             target_height_m=torch.tensor(cfg.reward.target_height_m, device=device, dtype=torch.float32),
+            clip=stride_of(cfg, device),
             steps_per_s=torch.tensor(1.0 / cfg.sim.control_dt_s, device=device, dtype=torch.float32),
             prices=torch.tensor(
                 [getattr(cfg.reward.weights, name) * cfg.sim.control_dt_s for name in active_terms(cfg.reward.weights)],
@@ -119,6 +126,18 @@ class RewardModel:
                 dtype=torch.float32,
             ),
         )
+
+    def strayed(self, state: BipedState, phase: Tensor, moving: Tensor) -> Tensor | None:
+        """Return where a robot is too far from the clip that it is to follow, (num_envs,), bool; None: nowhere.
+
+        Args:
+            state: the state after the control step.
+            phase: the gait clock, (num_envs,), from 0 to 1.
+            moving: whether the command asks for motion, (num_envs,), bool.
+        """
+        if self.clip is None or self.cfg.imitation.max_error_rad == 0.0:
+            return None
+        return (self.clip.error_rad(state.joint_pos_rad, phase) > self.cfg.imitation.max_error_rad) & moving
 
 
 RewardTerm = Callable[[RewardInputs, RewardModel], Tensor]
@@ -249,6 +268,16 @@ def foot_slip(inputs: RewardInputs, _: RewardModel) -> Tensor:
     """Sum of the horizontal speeds of the feet that are on the ground, m/s."""
     speed = torch.linalg.vector_norm(inputs.state.foot_vel_w[..., :2], dim=-1)
     return (speed * inputs.contacts).sum(dim=1)
+
+
+def imitation(inputs: RewardInputs, model: RewardModel) -> Tensor:
+    """exp(-error / scale) of the joints against the clip at this phase of the gait clock, while moving.
+
+    The error is the mean over the joints of their distance to the clip, rad; see `biped.mdp.imitation.Stride`.
+    """
+    assert model.clip is not None, "the configuration asks for a clip where the weight is not 0"
+    error = model.clip.error_rad(inputs.state.joint_pos_rad, inputs.phase)
+    return torch.exp(error / -model.cfg.imitation.scale_rad) * inputs.moving
 
 
 def actuator_constraint(inputs: RewardInputs, model: RewardModel) -> Tensor:

@@ -22,6 +22,8 @@ class Terminations:
     """The solver failed or the state is not finite."""
     time_out: Tensor
     """The episode has reached its time limit."""
+    strayed: Tensor | None = None
+    """The joints are too far from a clip that they are to follow; None: there is none."""
 
     @cached_property
     def fell(self) -> Tensor:
@@ -31,7 +33,8 @@ class Terminations:
     @cached_property
     def terminated(self) -> Tensor:
         """Whether the episode ended in a terminal state, whose value is zero, (num_envs,), bool."""
-        return self.fell | self.error
+        lost = self.fell | self.error
+        return lost if self.strayed is None else lost | self.strayed
 
     @cached_property
     def truncated(self) -> Tensor:
@@ -45,7 +48,11 @@ class Terminations:
 
 
 def check_terminations(
-    state: BipedState, episode_steps: Tensor, max_episode_steps: int, cfg: TerminationConfig
+    state: BipedState,
+    episode_steps: Tensor,
+    max_episode_steps: int,
+    cfg: TerminationConfig,
+    strayed: Tensor | None = None,
 ) -> Terminations:
     """Decide which episodes end.
 
@@ -54,6 +61,7 @@ def check_terminations(
         episode_steps: control steps since the episode began, including this one, (num_envs,).
         max_episode_steps: control steps until the time-out.
         cfg: limits.
+        strayed: where the joints are too far from a clip, (num_envs,), bool; None: there is none to follow.
     """
     # The angle between the base's z axis and vertical has the cosine -g_z.
     minus_cos_tilt = state.projected_gravity_b[:, 2]
@@ -62,4 +70,5 @@ def check_terminations(
         tilt=minus_cos_tilt > -math.cos(cfg.max_tilt_rad),
         error=state.error,
         time_out=episode_steps >= max_episode_steps,
+        strayed=strayed,
     )

@@ -28,7 +28,8 @@ class TensorVecEnv(Protocol):
         """Step with actions (n_envs, ...).
 
         Infos have `final_obs` (n_envs, ...), read where an episode was truncated, and may have `episode_return` and
-        `episode_length` (n_envs,), read where an episode ended.
+        `episode_length` (n_envs,), read where an episode ended. For a style (`biped.ppo.style`) they have `features`,
+        (n_envs, 2 × width): what describes each body before and after the step, never of two episodes.
         """
         ...
 

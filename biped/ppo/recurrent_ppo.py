@@ -45,6 +45,7 @@ from biped.ppo.recurrent_pass import (
 )
 from biped.ppo.sampling import CutOffs, Graph, Sample, Sampler
 from biped.ppo.side_by_side import SideBySide
+from biped.ppo.style import Style
 
 GIVE_UP_AFTER = 10
 """Number of consecutive undone updates after which training ends with an error."""
@@ -68,6 +69,8 @@ class DeviceRecurrentPPO(RecurrentPPO):
     """Whether actor and critic learn on a stream each of a GPU; not saved."""
     team: Team | None = None
     """The processes that train this policy together; None: this one alone. Not saved."""
+    style: Style | None = None
+    """What pays for moving as demonstrations do; None: nothing. Not saved with the model."""
 
     def __init__(
         self,
@@ -195,9 +198,13 @@ class DeviceRecurrentPPO(RecurrentPPO):
                     return False
                 rollout_buffer.add(obs_tensor, actions, step.rewards, episode_starts, values, log_probs, means)
                 cut_offs.note(rollout_buffer.pos - 1, step, lstm_states)
+                if self.style is not None:
+                    self.style.note(n_steps, step.infos)
         finally:
             self._drain(ended)
         cut_offs.pay()
+        if self.style is not None:
+            self.style.pay(rollout_buffer.rewards)
         last_values = self._sampler.values(self._last_obs, self._last_lstm_states.vf)  # unused where an episode ended
         last_dones = cast("Tensor", self._last_episode_starts)
         rollout_buffer.compute_returns_and_advantage(last_values, last_dones, self.gamma, self.gae_lambda)
@@ -297,6 +304,8 @@ class DeviceRecurrentPPO(RecurrentPPO):
             record("train/std", std)
         record("train/n_updates", self._n_updates, exclude="tensorboard")
 
+        if self.style is not None:
+            self.style.learn(record)
         if not finite:
             self._undo("weights are not finite after this update")
         elif in_a_row >= TOLERATED_IN_A_ROW or skipped == len(table):
@@ -342,8 +351,6 @@ class DeviceRecurrentPPO(RecurrentPPO):
         update_learning_rate(self.policy.optimizer, rate)
         print(f"{why}: back to the last good weights, learning rate halved to {rate:.3g}", file=sys.stderr, flush=True)
 
-    # ---- the rest ---------------------------------------------------------------------------------------------------
-
     @property
     def _rate(self) -> float:
         """The learning rate, which is stored only in the optimizer."""
@@ -359,13 +366,12 @@ class DeviceRecurrentPPO(RecurrentPPO):
         self.logger.record("train/learning_rate", self._rate)
 
     def _gradient(self) -> PpoGradient:
-        progress = self._current_progress_remaining
         clip_range, clip_range_vf = cast("Schedule", self.clip_range), cast("Schedule | None", self.clip_range_vf)
         return PpoGradient(
             policy=self.policy,
             old_log_std=self.rollout_buffer.log_std,
-            clip_range=clip_range(progress),
-            clip_range_vf=None if clip_range_vf is None else clip_range_vf(progress),
+            clip_range=clip_range(self._current_progress_remaining),
+            clip_range_vf=None if clip_range_vf is None else clip_range_vf(self._current_progress_remaining),
             ent_coef=self.ent_coef,
             vf_coef=self.vf_coef,
             normalize_advantage=self.normalize_advantage,
@@ -390,5 +396,5 @@ class DeviceRecurrentPPO(RecurrentPPO):
     def _excluded_save_params(self) -> list[str]:
         # Excludes copies of the weights, and tensors on a device that another machine may not have.
         on_device = ["_last_obs", "_last_episode_starts", "_last_good", "_bounds", "mirror", "_mirrored_states"]
-        of_process = ["runs_in", "should_break_off", "two_streams", "team", "_sampler"]
+        of_process = ["runs_in", "should_break_off", "two_streams", "team", "style", "_sampler"]
         return [*super()._excluded_save_params(), *on_device, *of_process]

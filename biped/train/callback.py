@@ -209,6 +209,7 @@ class Rollouts(Part):
         learning_s = time.perf_counter() - self._ended_s
         self.logger.record("time/collection_time", self._ended_s - self._started_s)
         self.logger.record("time/learning_time", learning_s)
+        self.logger.record("train/rate_scale", getattr(self.model, "rate_scale", 1.0))
         if (team := getattr(self.model, "team", None)) is not None:
             self.logger.record("time/waiting_time", team.drain_s())
         row |= summary_metrics(self._env.end_rollout(self._max_error_share))

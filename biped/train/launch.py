@@ -117,6 +117,8 @@ def join(team: Team, model: DeviceRecurrentPPO, env: BipedEnv, seed: int) -> Non
     """
     model.team, env.stats.total, env.stats.processes = team, team.total, team.size
     team.same_weights(model.policy)
+    if model.style is not None:
+        model.style.join(team, seed)
     model.set_random_seed(seed)  # its environments, too
 
 

@@ -8,11 +8,12 @@ from dataclasses import fields
 from types import MappingProxyType
 
 from biped.config.task import RewardWeights
-from biped.mdp.episode_stats import EpisodeSummary
+from biped.mdp.episode_stats import CAUSES, STRAYED, EpisodeSummary
+from biped.ppo.style import METRICS as STYLE_METRICS
 from biped.runs.names import STEP_METRIC, Metric
 
-TERMINATION_CAUSES = ("height", "tilt", "error", "time_out")
-"""Causes of the end of an episode."""
+TERMINATION_CAUSES = (*CAUSES, STRAYED)
+"""Causes of the end of an episode; `strayed`: too far from the clip of `env.imitation`."""
 
 GATE_FIGURES: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -102,7 +103,30 @@ _FIXED = (
         "1",
         "mean squared error of the velocity head, in scaled units",
     ),
+    *(
+        Metric(name, name, "1", meaning)
+        for name, meaning in zip(
+            STYLE_METRICS,
+            (
+                "loss of the style's discriminator, gradient penalty included",
+                "share of the robots' steps that the discriminator takes for those of robots",
+                "share of the clips' steps that it takes for those of clips",
+                "mean of its logits at robots' steps; it learns to give -1",
+                "mean of its logits at clips' steps; it learns to give 1",
+                "mean squared length of its gradient at clips' steps",
+                "mean of the style's reward in the rollout, before its weight, 0 to 1",
+                "standard deviation of that reward",
+            ),
+            strict=True,
+        )
+    ),
     Metric("train/learning_rate", "info/last_lr", "1", "learning rate of the update's last epoch"),
+    Metric(
+        "train/rate_scale",
+        "info/lr_mul",
+        "1",
+        "factor on a scheduled learning rate, halved where an update had to be undone",
+    ),
     Metric("train/loss", "ppo/loss", "1", "total loss of the last minibatch"),
     Metric("train/n_updates", "info/n_updates", "1", "epochs so far"),
     Metric("train/skipped_steps", "info/skipped_steps", "1", "optimizer steps skipped: loss or gradient not finite"),
@@ -126,6 +150,15 @@ _EVALUATION = (
         "mean error of the horizontal velocity in successful episodes",
     ),
     Metric("eval/best_success_rate", "eval/<exp_name>/best_success_rate", "1", "success rate of the best model so far"),
+    *(
+        Metric(
+            f"eval/reward_{kind}",
+            f"rewards/{kind}",
+            "1/s",
+            f"mean reward per second in the evaluation's episodes whose command is {what}",
+        )
+        for kind, what in (("walking", "to walk"), ("turning", "to turn on the spot"), ("standing", "to stand"))
+    ),
     Metric("gate/passed", "gate/passed", "1", "1 if every figure of the walking gate is within its bar, else 0"),
     Metric("gate/score", "gate/score", "1", "mean over the gate's figures: 1 within the bar, up to 1/2 near it"),
     Metric("gate/best_score", "gate/best_score", "1", "score of the best model so far"),
@@ -176,6 +209,21 @@ _POPULATION = (
     ),
 )
 
+_OTHER_NAMES = (
+    "",
+    "## Names that other systems have",
+    "",
+    "One number has one name here. These names of other trainers are not emitted:",
+    "",
+    "| name | why |",
+    "|---|---|",
+    "| `losses/bounds_loss` | no such loss: an action's mean has no bound, and the environment clips actions |",
+    "| `info/epochs` | rollouts so far are `performance/iterations` |",
+    "| `episode_lengths/mean` | `episode/mean_length` |",
+    "| `rewards/mean` | `episode/mean_return` |",
+    "| `rewards/0`, `rewards/1`, ... | the value has one dimension; its parts are the terms, `rewards/<term>` |",
+)
+
 POPULATION_METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _POPULATION})
 """Every metric that a population emits, by canonical name; its steps are those of all members together."""
 
@@ -206,7 +254,7 @@ def as_markdown() -> str:
         "",
     ]
     population = ["", "## Of a population", "", "`biped_sweep.py --population` writes one row per generation.", ""]
-    lines = [*head, *_rows(ALL_METRICS), *population, *_rows(_POPULATION)]
+    lines = [*head, *_rows(ALL_METRICS), *population, *_rows(_POPULATION), *_OTHER_NAMES]
     return "\n".join(lines) + "\n"
 
 

@@ -46,6 +46,7 @@ from biped.train.plan import Plan, TrainRequest, make_plan
 from biped.train.profile import Profile
 from biped.train.sinks import close_sinks, open_sinks
 from biped.train.state import TrainingState
+from biped.train.style import add_style, demonstrations
 from biped.train.watched import Page, Watched, last_evaluation
 
 END_S = 14.0
@@ -140,6 +141,7 @@ def build(plan: Plan, team: Team | None = None) -> Training:
         MachineError: the simulator cannot be built on this machine.
     """
     config, seed = plan.config, own_seed(plan.seed, team)
+    demos = demonstrations(config)
     each = "" if team is None else f"{team.size} x "
     say(f"building {each}{config.env.num_envs} robots (the first time this compiles for a minute or two)")
     with ending_at_once():
@@ -151,6 +153,8 @@ def build(plan: Plan, team: Team | None = None) -> Training:
     env.env.command_share = config.env.command.start_share
     keep_freed_memory()
     model = make_model(config, env, plan.seed)
+    if demos is not None:
+        add_style(config, model, env.env, demos, plan.seed)
     if team is not None:
         join(team, model, env.env, seed)
     training = Training(env, bench, model, TrainingState(model, env.env))

@@ -14,6 +14,7 @@ from biped.env.env import BipedEnv
 from biped.ppo.distributed import joined_states, split_states
 from biped.ppo.recurrent_ppo import DeviceRecurrentPPO
 from biped.ppo.snapshot import learner_state, restore_learner
+from biped.ppo.style import Style
 from biped.runs.checkpoint import Checkpoint, restore, save_checkpoint
 from biped.runs.models import make_way
 
@@ -21,7 +22,7 @@ COMMAND_SHARE = "command_share"
 """Name in a checkpoint's notes of the share of the command ranges."""
 RANKS = "ranks"
 """Name in a checkpoint's notes of the number of processes that trained, if there was more than one."""
-_ENV, _LEARNER = "env.", "learner."
+_ENV, _LEARNER, _STYLE = "env.", "learner.", "style."
 
 
 class Keeper(Protocol):
@@ -84,6 +85,8 @@ class TrainingState:
         self._env.command_share = min(1.0, start.notes.get(COMMAND_SHARE, self._env.command_share))
         team, ranks = self._model.team, int(start.notes.get(RANKS, 1))
         count, rank = (1, 0) if team is None else (team.size, team.rank)
+        if self._model.style is not None:
+            self._restore_style(self._model.style, split_states(start.live, ranks)[rank if ranks == count else 0])
         if not start.live:
             return "the checkpoint holds none of them"
         if ranks != count:
@@ -96,6 +99,14 @@ class TrainingState:
             for tensor in (*self._model._last_lstm_states.pi, *self._model._last_lstm_states.vf):
                 tensor.zero_()
         return why
+
+    @staticmethod
+    def _restore_style(style: Style, live: Mapping[str, torch.Tensor]) -> None:
+        """Restore the discriminator, whatever becomes of the episodes."""
+        try:
+            style.set_state(_part(live, _STYLE))
+        except (KeyError, RuntimeError, ValueError) as error:
+            warn(f"the style's discriminator begins anew: the checkpoint has none that fits ({first_line(error)})")
 
     def _restore_live(self, live: Mapping[str, torch.Tensor]) -> str | None:
         """Restore the state of this process's running training; return why that failed, None if it did not."""
@@ -115,7 +126,9 @@ class TrainingState:
                 warn(f"checkpoints hold weights alone ({first_line(error)}): a continued run begins new episodes")
             self._has_complained = True
             return {}
-        return live | {f"{_LEARNER}{name}": value for name, value in learner_state(self._model).items()}
+        live |= {f"{_LEARNER}{name}": value for name, value in learner_state(self._model).items()}
+        style = {} if self._model.style is None else self._model.style.get_state()
+        return live | {f"{_STYLE}{name}": value for name, value in style.items()}
 
     def restore_notes(self, start: Checkpoint | None) -> None:
         """Restore the keepers' notes; does nothing for a new run."""

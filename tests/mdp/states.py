@@ -57,6 +57,7 @@ def standing_inputs(
         moving=torch.tensor([any(command)]),
         progress=torch.zeros(1),
         following=torch.zeros(1, 3),
+        phase=torch.tensor([phase]),
         deviation_rad=torch.zeros(1, joints),
     )
     changed = replace(inputs, **changes)

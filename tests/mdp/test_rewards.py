@@ -196,7 +196,7 @@ def test_a_term_of_weight_zero_is_not_computed(monkeypatch: pytest.MonkeyPatch) 
     watched = {name: (lambda i, m, n=name, t=term: called.append(n) or t(i, m)) for name, term in TERMS.items()}
     monkeypatch.setattr("biped.mdp.rewards.TERMS", watched)
     compute_rewards(standing_inputs(), RewardModel.build(cfg, CPU))
-    assert set(called) == set(TERMS) - {"lin_vel_z", "feet_apart"}, "the latter is off by default"
+    assert set(called) == set(TERMS) - {"lin_vel_z", "feet_apart", "imitation"}, "two are off by default"
 
 
 def test_without_any_weight_the_reward_is_zero() -> None:
@@ -220,6 +220,7 @@ def test_terms_and_weights_must_match() -> None:
 
 def test_the_documents_terms_are_all_there() -> None:
     assert set(TERMS) == {
+        "imitation",
         "tracking_lin_vel_x",
         "tracking_lin_vel_y",
         "tracking_ang_vel",

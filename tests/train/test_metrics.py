@@ -2,7 +2,7 @@ from biped.config.robot import RobotConfig
 from biped.eval.bench import Evaluation
 from biped.eval.gate import GATE, judge
 from biped.eval.trials import count_trials
-from biped.mdp.episode_stats import CAUSES, EpisodeSummary
+from biped.mdp.episode_stats import CAUSES, STRAYED, EpisodeSummary
 from biped.mdp.rewards import TERMS
 from biped.train.metrics import ALL_METRICS, GATE_FIGURES, METRICS, TERMINATION_CAUSES, as_markdown, summary_metrics
 from tests.conftest import ROOT
@@ -48,7 +48,7 @@ def test_the_page_is_the_table() -> None:
 
 
 def test_the_table_knows_the_causes_that_are_counted() -> None:
-    assert TERMINATION_CAUSES == CAUSES
+    assert (*CAUSES, STRAYED) == TERMINATION_CAUSES
 
 
 def test_every_metric_has_a_unit_and_a_meaning() -> None:

@@ -54,9 +54,13 @@ def checkpoint(run: Path, steps: int) -> Checkpoint:
     return read_checkpoint(run / f"biped_model_{steps}_steps.zip")
 
 
-@pytest.mark.parametrize(("sim", "adaptive"), [("genesis", "true"), ("mujoco", "false")])
-def test_two_halves_are_one_run(tmp_path: Path, sim: str, adaptive: str) -> None:
-    flags = [*FRESH, "--sim", sim, "--set", f"ppo.adaptive_lr={adaptive}", "--set", "ppo.learning_rate=0.001"]
+@pytest.mark.parametrize(
+    ("sim", "adaptive", "style"),
+    [("genesis", "true", []), ("mujoco", "false", []), ("mujoco", "true", ["--style", "assets/motions/walk.csv"])],
+    ids=["genesis", "mujoco", "style"],
+)
+def test_two_halves_are_one_run(tmp_path: Path, sim: str, adaptive: str, style: list[str]) -> None:
+    flags = [*FRESH, "--sim", sim, "--set", f"ppo.adaptive_lr={adaptive}", "--set", "ppo.learning_rate=0.001", *style]
     whole = train(tmp_path, "whole", *flags, "--total_timesteps", "2048")
     halves = train(tmp_path, "halves", *flags, "--total_timesteps", "1024")
     # In between something else is done with every generator and with the simulator.

@@ -1,0 +1,168 @@
+"""Small commands on motion clips: show, check and record."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from biped.base.command_line import (
+    DONE,
+    LOGS,
+    MACHINE,
+    finite_number,
+    input_name,
+    path_name,
+    path_or_address,
+    port_number,
+    positive_number,
+    seed_number,
+)
+from biped.base.errors import UsageError
+from biped.commands import Add
+
+if TYPE_CHECKING:
+    from biped.config.task import EnvConfig
+    from biped.robot.motion import Motion
+
+SETTLED_S = 2.0
+"""Time of an episode before a recorded clip begins (s)."""
+
+
+def add_motion_commands(add: Add) -> None:
+    """Add `motion` and its commands, with their flags."""
+    commands = add("motion", _no_command, "Show, check or record a motion clip.").add_subparsers(
+        required=True, metavar="show|check|record"
+    )
+    for name, run, text in (
+        ("show", show, "Show a clip in the browser."),
+        ("check", check, "Say what a robot cannot do of a clip."),
+        ("record", record, "Record a clip of a policy, or of the gait's sinusoidal reference."),
+    ):
+        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        command.set_defaults(run=run)
+        add_argument = command.add_argument
+        if name == "record":
+            _add_record_flags(command)
+            continue
+        add_argument("file", type=input_name, metavar="FILE", help="a motion, .csv or .npz")
+        add_argument("--robot", type=input_name, metavar="FILE", help="robot.json (default the biped)")
+        if name == "show":
+            add_argument("--port", type=port_number, metavar="N", help="port of the page (default 8080)")
+
+
+def _add_record_flags(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--model", type=path_or_address, metavar="PATH", help="a checkpoint, with its config.json beside it")
+    add("--reference", action="store_true", help="the gait's sinusoidal reference, instead of a policy")
+    add("--robot", type=input_name, metavar="FILE", help="robot.json of the reference (default the biped)")
+    numbers = ("VX", "VY", "WZ")
+    add("--command", type=finite_number, nargs=3, default=[0.4, 0.0, 0.0], metavar=numbers, help="m/s, m/s, rad/s")
+    add("--seconds", type=positive_number, default=4.0, metavar="S", help="length of the clip (default 4)")
+    add("--stride", action="store_true", help="the mean of the strides in that time, a loop of the gait clock")
+    add("--sim", choices=("genesis", "mujoco"), default="mujoco", help="the simulator (default mujoco)")
+    add("--seed", type=seed_number, default=0, metavar="N", help="seed of the start (default 0)")
+    add("--out", type=path_name, required=True, metavar="FILE", help="where to write it, .csv or .npz")
+
+
+def _no_command(_: argparse.Namespace) -> None:
+    raise AssertionError("a command is required")
+
+
+def show(args: argparse.Namespace) -> None:
+    """Show a clip; for errors see `biped.view.motion.show_motion`."""
+    from biped.view.motion import show_motion
+    from biped.view.web import PORT, require_port, require_viser
+
+    require_viser("motion show")
+    port = args.port or PORT
+    require_port(port, "--port")
+    cfg = _robot(args.robot)
+    show_motion(cfg, _fitting(cfg, args.file), str(args.file), port)
+
+
+def check(args: argparse.Namespace) -> int:
+    """Print what the robot cannot do; return 0 if there is nothing, else 1.
+
+    Raises:
+        UsageError: the file is no motion, or of another robot.
+        MachineError: MuJoCo or the robot's model is missing.
+    """
+    from biped.sim.mujoco_kinematics import MujocoKinematics
+
+    cfg = _robot(args.robot)
+    motion = _fitting(cfg, args.file)
+    speeds = [motor.velocity_limit_rad_s for motor in cfg.robot.motors]
+    problems = motion.problems(MujocoKinematics(cfg).ranges_rad, speeds)
+    frames = f"{len(motion)} frames at {(len(motion) - 1) / motion.length_s:.0f} Hz"
+    print(f"{args.file}: {frames}, {motion.length_s:.2f} s, {len(motion.joint_names)} joints")
+    print("\n".join(problems) if problems else "nothing that the robot cannot do")
+    return MACHINE if problems else DONE
+
+
+def record(args: argparse.Namespace) -> None:
+    """Record a clip.
+
+    Raises:
+        UsageError: no source is named, or two; there is no such model; the robot falls before the end.
+        ConfigError: a setting of the model's or the robot's file is invalid.
+        MachineError: the simulator is missing, or the disk refuses the write.
+    """
+    from biped.robot.motion import write_motion
+
+    if (args.model is None) != args.reference:
+        raise UsageError("motion record: name a policy with --model PATH, or use --reference, one of both")
+    if args.out.suffix.lower() not in (".csv", ".npz"):
+        raise UsageError(f"--out: {args.out} ends in neither .csv nor .npz")
+    if args.out.exists():
+        raise UsageError(f"--out: {args.out} exists: name another file")
+    if args.reference:
+        from biped.eval.motion import reference_motion
+
+        cfg = _robot(args.robot)
+        motion = reference_motion(cfg, args.command[0], 1.0 / cfg.gait.frequency_hz if args.stride else args.seconds)
+    else:
+        motion = _of_policy(args)
+    write_motion(motion, args.out)
+    print(f"{args.out}: {motion.length_s:.2f} s")
+
+
+def _of_policy(args: argparse.Namespace) -> "Motion":
+    from dataclasses import replace
+
+    import torch
+
+    from biped.config.randomization import RandomizationConfig
+    from biped.env.env import make_env
+    from biped.eval.episodes import record_episodes
+    from biped.eval.motion import mean_stride, motion_of
+    from biped.runs.models import find_model
+    from biped.train.learner import load_agent
+
+    model, run = find_model(args.model, LOGS, "")
+    config = run.read_config()
+    cfg = config.env
+    ends = replace(cfg.termination, episode_s=SETTLED_S + args.seconds + 1.0)
+    cfg = replace(cfg, num_envs=1, termination=ends, randomization=RandomizationConfig())
+    env = make_env(cfg, sim=args.sim)
+    command = torch.tensor([args.command], dtype=torch.float32)
+    recording = record_episodes(env, load_agent(config, env, model), command, args.seed)
+    env.close()
+    if args.stride:
+        return mean_stride(recording, cfg.robot.joint_names, 0, SETTLED_S, cfg.gait.frequency_hz)
+    return motion_of(recording, cfg.robot.joint_names, 0, SETTLED_S, args.seconds)
+
+
+def _robot(file: Path | None) -> "EnvConfig":
+    """Return an environment of one robot: of a robot's file, or the biped."""
+    from dataclasses import replace
+
+    from biped.config.run import Config
+    from biped.sim.check_robot import env_of
+
+    return replace(Config().env, num_envs=1) if file is None else env_of(file)
+
+
+def _fitting(cfg: "EnvConfig", file: Path) -> "Motion":
+    """Return a clip with the robot's joints in their order."""
+    from biped.robot.motion import clip_of
+
+    return clip_of(str(file.resolve()), cfg.robot.joint_names)
