@@ -36,7 +36,7 @@ def motion_of(record: Recording, joint_names: Sequence[str], robot: int, start_s
             f"the episode lasts {lasted * record.dt_s:.2f} s, and the clip is to end at {start_s + length_s:.2f} s"
         )
     motion = Motion(
-        record.dt_s * np.arange(count),
+        record.dt_s * np.arange(count, dtype=np.float64),
         record.base_pos_w[part, robot].astype(np.float64),
         record.base_quat_w[part, robot].astype(np.float64),
         tuple(joint_names),

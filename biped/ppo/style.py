@@ -184,8 +184,14 @@ class Style:
         team.same_weights(self.discriminator)
         self._generator.manual_seed(seed)
 
-    def note(self, step: int, infos: Mapping[str, Any]) -> None:
-        """Keep the features of a step of all environments, which the environment hands over."""
+    def note(self, step: int, infos: Any) -> None:
+        """Keep the features of a step of all environments, which the environment hands over.
+
+        Raises:
+            ValueError: it hands over none.
+        """
+        if FEATURES not in infos:
+            raise ValueError("a style needs an environment with step_tensor, whose infos have `features`")
         self._rollout[step].copy_(infos[FEATURES])
 
     @torch.no_grad()

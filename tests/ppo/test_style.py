@@ -104,6 +104,12 @@ def test_the_rollout_is_paid_by_the_weight() -> None:
     assert rewards.std() > 0
 
 
+@pytest.mark.parametrize("infos", [{}, [{}, {}]])
+def test_an_environment_that_hands_nothing_over_is_refused(infos: object) -> None:
+    with pytest.raises(ValueError, match="whose infos have `features`"):
+        style(torch.randn(50, WIDTH)).note(0, infos)
+
+
 def test_it_learns_to_tell_agents_from_demonstrations_and_pays_for_being_alike() -> None:
     part = style(2.0 + torch.randn(500, WIDTH))
     first = roll(part)

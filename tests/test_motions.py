@@ -1,0 +1,131 @@
+"""`python -m biped motion`: what is recorded is a clip that the robot can do, and wrong usage is one line."""
+
+import sys
+import threading
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from biped.__main__ import main
+from biped.robot.motion import Motion, read_motion, write_motion
+from biped.sim.check_robot import env_of
+from biped.view import motion as page
+from biped_config import smoke_preset
+from tests.loopback import free_port
+from tests.processes import ROOT, run
+
+MOTIONS = sorted((ROOT / "assets" / "motions").glob("*.csv"))
+WALK = ROOT / "assets" / "policies" / "biped_walk.zip"
+
+
+def test_there_are_clips_of_all_that_commands_ask_for() -> None:
+    assert {file.stem for file in MOTIONS} == {"walk", "turn", "side_step", "stand", "stride"}
+    moved = {file.stem: read_motion(file) for file in MOTIONS}
+    assert moved["walk"].base_pos_w[-1, 0] == pytest.approx(0.4 * moved["walk"].length_s, rel=0.2)
+    assert moved["side_step"].base_pos_w[-1, 1] > 0.2
+    assert np.abs(moved["stand"].base_pos_w[-1, :2]).max() < 0.05
+    w, _, _, z = moved["turn"].base_quat_w[-1]
+    assert 2.0 * np.arctan2(z, w) == pytest.approx(0.5 * moved["turn"].length_s, rel=0.2)
+
+
+@pytest.mark.parametrize("file", MOTIONS, ids=lambda file: file.stem)
+def test_the_robot_can_do_what_ships(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["motion", "check", str(file)]) == 0
+    assert "nothing that the robot cannot do" in capsys.readouterr().out
+
+
+def test_what_it_cannot_do_is_listed_and_is_an_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    motion = read_motion(ROOT / "assets" / "motions" / "walk.csv")
+    joints = motion.joint_pos_rad.copy()
+    joints[50, motion.joint_names.index("left_knee")] = 3.5
+    write_motion(
+        Motion(motion.time_s, motion.base_pos_w, motion.base_quat_w, motion.joint_names, joints), tmp_path / "bad.csv"
+    )
+    assert main(["motion", "check", str(tmp_path / "bad.csv")]) == 1
+    printed = capsys.readouterr().out
+    assert "left_knee is at 3.500 rad in frame 50 (1.000 s), beyond its range of" in printed
+    assert "left_knee turns at" in printed
+
+
+@pytest.mark.exports
+def test_a_policy_is_recorded_as_it_walks(tmp_path: Path) -> None:
+    for name, flags in (("walk.csv", ["--seconds", "2"]), ("stride.npz", ["--stride"])):
+        command = ["motion", "record", "--model", str(WALK), "--command", "0.4", "0", "0", *flags]
+        assert main([*command, "--out", str(tmp_path / name)]) == 0
+        assert main(["motion", "check", str(tmp_path / name)]) == 0
+    walk, stride = read_motion(tmp_path / "walk.csv"), read_motion(tmp_path / "stride.npz")
+    assert walk.length_s == pytest.approx(2.0)
+    assert walk.base_pos_w[-1, 0] == pytest.approx(0.8, abs=0.15)
+    assert stride.length_s == pytest.approx(1.0 / 1.4, abs=1e-6)
+    np.testing.assert_allclose(stride.joint_pos_rad[0], stride.joint_pos_rad[-1], atol=1e-6)
+    # left and right take turns: half a stride later one does what the other did
+    left, right = (stride.joint_pos_rad[:, stride.joint_names.index(f"{side}_knee")] for side in ("left", "right"))
+    half = len(stride) // 2
+    assert np.abs(np.roll(left[:-1], half) - right[:-1]).mean() < 0.5 * np.abs(left[:-1] - right[:-1]).mean()
+
+
+def test_the_reference_is_recorded_for_any_robot(tmp_path: Path) -> None:
+    robot = ROOT / "assets" / "strider" / "robot.json"
+    out = tmp_path / "reference.csv"
+    assert main(["motion", "record", "--reference", "--stride", "--robot", str(robot), "--out", str(out)]) == 0
+    assert read_motion(out).joint_names == env_of(robot).robot.joint_names
+    assert main(["motion", "check", str(out), "--robot", str(robot)]) == 0
+
+
+def test_wrong_usage_is_one_line_and_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "there.csv").write_text("mine")
+    record, out = ["motion", "record"], ["--out", str(tmp_path / "new.csv")]
+    cases = {
+        "one of both": [*record, *out],
+        "name a policy": [*record, "--reference", "--model", str(WALK), *out],
+        "neither .csv nor .npz": [*record, "--reference", "--out", str(tmp_path / "new.bvh")],
+        "exists": [*record, "--reference", "--out", str(tmp_path / "there.csv")],
+        "there is no motion": ["motion", "check", str(tmp_path / "none.csv")],
+        "is no motion": ["motion", "check", str(tmp_path / "there.csv")],
+        "has no joint": [
+            "motion",
+            "check",
+            str(MOTIONS[0]),
+            "--robot",
+            str(ROOT / "assets" / "strider" / "robot.json"),
+        ],
+    }
+    for said, command in cases.items():
+        assert main(command) == 2, said
+        printed = capsys.readouterr().err.strip()
+        assert said in printed
+        assert len(printed.splitlines()) == 1, printed
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["there.csv"]
+    assert (tmp_path / "there.csv").read_text() == "mine"
+
+
+def test_a_clip_is_found_from_any_folder(tmp_path: Path) -> None:
+    """A name of the project's, and one beside where the command is typed."""
+    (tmp_path / "mine.csv").write_bytes((ROOT / "assets" / "motions" / "walk.csv").read_bytes())
+    for name in ("mine.csv", "assets/motions/walk.csv"):
+        ended = run([sys.executable, "-m", "biped", "motion", "check", name], cwd=tmp_path)
+        assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_the_page_plays_the_clip(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cfg, port = smoke_preset().env, free_port()
+    motion = read_motion(ROOT / "assets" / "motions" / "walk.csv").of_joints(cfg.robot.joint_names)
+    found: list[int] = []
+
+    def look() -> None:
+        for _ in range(50):
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=1) as answer:
+                    found.append(answer.status)
+                    return
+            except OSError:
+                threading.Event().wait(0.1)
+
+    visitor = threading.Thread(target=look)
+    visitor.start()
+    page.show_motion(cfg, motion, "walk.csv", port, limit_s=2.0)
+    visitor.join()
+    assert found == [200]
+    assert f"walk.csv, 4.00 s, at http://127.0.0.1:{port}" in capsys.readouterr().out
