@@ -27,7 +27,7 @@ def test_there_are_clips_of_all_that_commands_ask_for() -> None:
     assert moved["side_step"].base_pos_w[-1, 1] > 0.2
     assert np.abs(moved["stand"].base_pos_w[-1, :2]).max() < 0.05
     w, _, _, z = moved["turn"].base_quat_w[-1]
-    assert 2.0 * np.arctan2(z, w) == pytest.approx(0.5 * moved["turn"].length_s, rel=0.2)
+    assert 0.8 < np.mod(2.0 * np.arctan2(z, w), 2.0 * np.pi) < 2.4  # to the left
 
 
 @pytest.mark.parametrize("file", MOTIONS, ids=lambda file: file.stem)
@@ -77,6 +77,7 @@ def test_the_reference_is_recorded_for_any_robot(tmp_path: Path) -> None:
 def test_wrong_usage_is_one_line_and_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "there.csv").write_text("mine")
     record, out = ["motion", "record"], ["--out", str(tmp_path / "new.csv")]
+    strider = str(ROOT / "assets" / "strider" / "robot.json")
     cases = {
         "one of both": [*record, *out],
         "name a policy": [*record, "--reference", "--model", str(WALK), *out],
@@ -84,13 +85,7 @@ def test_wrong_usage_is_one_line_and_leaves_nothing(tmp_path: Path, capsys: pyte
         "exists": [*record, "--reference", "--out", str(tmp_path / "there.csv")],
         "there is no motion": ["motion", "check", str(tmp_path / "none.csv")],
         "is no motion": ["motion", "check", str(tmp_path / "there.csv")],
-        "has no joint": [
-            "motion",
-            "check",
-            str(MOTIONS[0]),
-            "--robot",
-            str(ROOT / "assets" / "strider" / "robot.json"),
-        ],
+        "has no joint": ["motion", "check", str(MOTIONS[0]), "--robot", strider],
     }
     for said, command in cases.items():
         assert main(command) == 2, said
@@ -109,7 +104,7 @@ def test_a_clip_is_found_from_any_folder(tmp_path: Path) -> None:
         assert (ended.returncode, ended.stderr) == (0, "")
 
 
-def test_the_page_plays_the_clip(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_page_plays_the_clip(capsys: pytest.CaptureFixture[str]) -> None:
     cfg, port = smoke_preset().env, free_port()
     motion = read_motion(ROOT / "assets" / "motions" / "walk.csv").of_joints(cfg.robot.joint_names)
     found: list[int] = []
