@@ -28,7 +28,7 @@ THIRD_PARTIES = {
     "optuna": "biped.train.sweep biped.train.studies",
     "viser": "biped.view.web",
     "trimesh": "biped.view.web",
-    "matplotlib": "biped.view.figures biped.view.plots biped.view.curves biped.view.lineage",
+    "matplotlib": "biped.view.figures biped.view.plots biped.view.clip_plots biped.view.curves biped.view.lineage",
     "jinja2": "biped.view.page",
     "filelock": "biped.base.files",
     "onnx": "biped.deploy",

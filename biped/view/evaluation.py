@@ -28,6 +28,7 @@ from biped.eval.recording import Recording
 from biped.runs.directory import RunDirectory
 from biped.runs.models import find_model, find_run
 from biped.runs.results import Place, sha256_of, write_json
+from biped.view.clip_plots import draw_beside_clip
 from biped.view.film import choose_episodes, cut, film
 from biped.view.page import Subject, write_report
 from biped.view.plots import draw_all, draw_robustness
@@ -303,7 +304,7 @@ def _write_page(subject: Subject, record: Recording, shown: Recording, out: Path
     video: Path | None = folder / "walk.mp4"
     try:
         folder.mkdir(exist_ok=True)
-        plots = draw_all(record, subject.config.env, folder)
+        plots = draw_all(record, subject.config.env, folder) | draw_beside_clip(record, subject.config, folder)
         try:
             film(shown, subject.config, video, flag="--report")
         except MachineError as error:
