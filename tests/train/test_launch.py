@@ -28,6 +28,8 @@ pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="th
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
 QUIET = {"TORCH_CPP_LOG_LEVEL": "ERROR", "OMP_NUM_THREADS": "1"}
 """What of torchrun's own lines can be switched off."""
+STYLED = [*SMALL, "--style", "assets/motions/walk.csv"]
+"""A style has a network, data and draws of its own."""
 
 
 def command(logs: Path, *flags: str) -> list[str]:
@@ -56,7 +58,7 @@ def _rows(logs: Path) -> list[dict[str, float]]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     logs = tmp_path_factory.mktemp("whole")
-    ended = train(logs, *SMALL, "--total_timesteps", "4096")
+    ended = train(logs, *STYLED, "--total_timesteps", "4096")
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.count("trained 4,096 steps") == 1, "only one of them speaks"
     assert "building 2 x 16 robots" in ended.stdout
@@ -74,7 +76,7 @@ def test_both_count_and_one_writes(whole: Path) -> None:
 
 
 def test_resumed_it_goes_on_to_the_last_bit(whole: Path, tmp_path: Path) -> None:
-    assert train(tmp_path, *SMALL, "--total_timesteps", "2048").returncode == 0
+    assert train(tmp_path, *STYLED, "--total_timesteps", "2048").returncode == 0
     ended = train(tmp_path, "--continue_training", "--total_timesteps", "4096")
     assert ended.returncode == 0, ended.stderr
     assert "new episodes" not in ended.stdout
@@ -89,13 +91,19 @@ def test_resumed_it_goes_on_to_the_last_bit(whole: Path, tmp_path: Path) -> None
     for name in own:
         if not name.startswith("rank1."):
             assert not torch.equal(once.live[name], once.live[f"rank1.{name}"]), "each has its own robots and draws"
+    learned = [name for name in once.live if name.startswith("style.discriminator.")]
+    assert learned
+    assert all(torch.equal(once.live[name], once.live[f"rank1.{name}"]) for name in learned)
+    assert not torch.equal(once.live["style.replay"], once.live["rank1.style.replay"])
 
 
 def test_alone_it_goes_on_with_new_episodes_and_says_so(whole: Path, tmp_path: Path, capsys) -> None:
     (tmp_path / "two").symlink_to(whole / "two")
     resume = ["-e", "two", "--log_dir", str(tmp_path), "--continue_training", "--total_timesteps", "4608"]
     assert biped_train.main(resume) == 0
-    assert "new episodes (they were those of 2 processes, and now there is 1)" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "new episodes (they were those of 2 processes, and now there is 1)" in said.out
+    assert "discriminator begins anew" not in said.err
 
 
 @pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.slow), 1])
