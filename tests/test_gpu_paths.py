@@ -18,11 +18,13 @@ from torch import Tensor
 
 from biped.base.cuda_graph import CudaGraph
 from biped.config.run import Config
+from biped.config.style import StyleConfig
 from biped.config.task import EnvConfig
 from biped.env.env import BipedEnv, BipedVecEnv
 from biped.ppo.precision import Precision, autocast, run_lstm
 from biped.ppo.recurrent_ppo import DeviceRecurrentPPO
 from biped.train.learner import make_model
+from biped.train.style import add_style, demonstrations
 from biped_config import cpu_preset, randomization_preset, smoke_preset
 from tests import processes, virtual_genesis
 from tests.stub_scene import StubScene
@@ -67,7 +69,13 @@ KERNELS_OF_GENESIS = {"alike": 13, "full, drawn at each reset": 19}
 """At most so many of Genesis's own."""
 LAUNCHES_IN_GENESIS = {"alike": 65, "full, drawn at each reset": 171}
 """With CUDA graphs, at most so many per control step in all, with Genesis's own kernels, getters and setters."""
-LAUNCHES_WITH_GRAPHS = {"alike": 16, "full, drawn at each reset": 20, "foot switches": 20, "with the learner": 39}
+LAUNCHES_WITH_GRAPHS = {
+    "alike": 16,
+    "full, drawn at each reset": 20,
+    "foot switches": 20,
+    "with the learner": 39,
+    "with a style": 40,
+}
 """At most so many per control step, the simulator's left out; a graph is one."""
 
 
@@ -216,6 +224,7 @@ LEARNERS = {
     "observations as they are": replace(small(), policy=replace(small().policy, normalize_observations=False)),
     "without memory": replace(small(), policy=replace(small().policy, memory=False)),
     "without a mirror": small(mirror=False),
+    "with a style": replace(small(), style=StyleConfig(motions=("assets/motions/walk.csv",))),
 }
 KERNELS_OF_LEARNING = {
     "fp32": (59, 199),
@@ -225,6 +234,7 @@ KERNELS_OF_LEARNING = {
     "observations as they are": (59, 199),
     "without memory": (67, 197),
     "without a mirror": (45, 198),
+    "with a style": (61, 362),
 }
 """At most so many per step of a rollout, and per minibatch; an LSTM call is one, the environment's are left out."""
 WAITS_OF_A_ROLLOUT = Counter({"ppo/env_edge.py": 1})
@@ -245,6 +255,8 @@ def begun(config: Config) -> tuple[BipedVecEnv, DeviceRecurrentPPO, BaseCallback
     """Return environments, a learner that logs nothing, and the callback for its rollouts, on a GPU."""
     env = BipedVecEnv(stub_env(config.env, CUDA))
     model = make_model(config, env, seed=0)
+    if (demos := demonstrations(config)) is not None:
+        add_style(config, model, env.env, demos, seed=0)
     model.set_logger(Logger(folder=None, output_formats=[]))
     _, callback = model._setup_learn(1, None)
     return env, model, callback
@@ -273,7 +285,8 @@ def test_a_rollout_and_an_update_stay_on_the_device_and_wait_where_it_is_written
     assert minibatch <= KERNELS_OF_LEARNING[name][1], update.kernels.most_common(12)
     decides = model.n_epochs if name in ("adaptive rate", "target KL") else 0
     assert places(rollout.waits) == WAITS_OF_A_ROLLOUT
-    assert places(update.waits) == WAITS_OF_AN_UPDATE + Counter({"ppo/recurrent_ppo.py": decides})
+    styled = Counter({"ppo/style.py": int(name == "with a style")})  # for what is logged of it
+    assert places(update.waits) == WAITS_OF_AN_UPDATE + Counter({"ppo/recurrent_ppo.py": decides}) + styled
     assert not rollout.on_the_cpu
     assert not update.on_the_cpu
     assert not RAISES & (set(rollout.kernels) | set(update.kernels))
@@ -301,7 +314,7 @@ def test_on_two_streams_the_same_is_learned_and_each_waits_for_the_other(monkeyp
     assert VirtualStream.seen == once * minibatches
 
 
-@pytest.mark.parametrize("name", ["bf16", "without a mirror"])
+@pytest.mark.parametrize("name", ["bf16", "without a mirror", "with a style"])
 def test_with_cuda_graphs_the_same_is_learned(name: str, gpu: VirtualCuda) -> None:
     """Weights change between two replays, and are restored from a copy where an update is undone."""
     found = []
@@ -321,7 +334,9 @@ def test_with_cuda_graphs_the_same_is_learned(name: str, gpu: VirtualCuda) -> No
         if is_graphed:
             assert places(seen.waits) == WAITS_OF_A_ROLLOUT
             launched = seen.launched() / model.n_steps
-            assert launched <= LAUNCHES_WITH_GRAPHS["with the learner"], seen.kernels.most_common(12)
+            assert launched <= LAUNCHES_WITH_GRAPHS.get(name, LAUNCHES_WITH_GRAPHS["with the learner"]), (
+                seen.kernels.most_common(12)
+            )
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
