@@ -27,6 +27,8 @@ from biped.runs.results import Place, sha256_of
 
 SHIPPED_ROBOTS = ("assets/biped/biped.xml", "assets/strider/strider.xml")
 """Models of robots that every copy of this project has."""
+SHIPPED_CLIPS = "assets/motions/"
+"""How the paths of motions begin that every copy of this project has."""
 FILM = "replay"
 """Name of the film, without its ending."""
 CARD = "README.md"
@@ -138,7 +140,8 @@ def _fill(
         raise UsageError(f"{error}: nothing is shared") from error
     package.add(MODEL, model)
     digest = sha256_of(model)
-    config, robot, about = _with_robot(package, run.read_config(), request.has_robot, model_parts)
+    config = _without_own_clips(run.read_config())
+    config, robot, about = _with_robot(package, config, request.has_robot, model_parts)
     # Names in W&B are nobody else's business, and would be used by trainings that start from this configuration.
     package.write(CONFIG, to_json(replace(config, wandb=WandbConfig())))
     results = {name: _result(_places(place, model, name), digest) for name in RESULTS}
@@ -173,6 +176,19 @@ def _fill(
     (package.folder / CARD).write_text(make_card(shown), encoding="utf-8")
     (package.folder / MANIFEST).write_text(manifest.as_json(), encoding="utf-8")
     return manifest
+
+
+def _without_own_clips(config: Config) -> Config:
+    """Return a configuration without motions that do not ship: only training needs them, and others have none."""
+    kept = tuple(clip for clip in config.style.motions if clip.startswith(SHIPPED_CLIPS))
+    changes: list[tuple[str, Any]] = [("style.motions", kept)]
+    followed = config.env.imitation.motion
+    if not followed.startswith(SHIPPED_CLIPS):
+        off = ("env.reward.weights.imitation", 0.0), ("env.imitation.max_error_rad", 0.0), ("env.imitation.motion", "")
+        changes += off
+    if kept != config.style.motions or (followed and not followed.startswith(SHIPPED_CLIPS)):
+        say("motions that do not come with this project stay here: using the policy needs none")
+    return with_settings(config, changes)
 
 
 def _with_robot(

@@ -109,6 +109,22 @@ def test_where_it_lay_and_its_names_in_wandb_are_nobodys_business(run: RunDirect
     assert not [text for text in texts if "secret" in text]
 
 
+def test_clips_stay_here_but_for_those_that_ship(run: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
+    ours, mine = "assets/motions/walk.csv", "/home/somebody/dance.csv"
+    change(
+        run,
+        ("style.motions", [ours, mine]),
+        ("env.imitation.motion", mine),
+        ("env.reward.weights.imitation", 2.0),
+        ("env.imitation.max_error_rad", 0.3),
+    )
+    config = from_json((pushed(run) / "config.json").read_text())
+    assert config.style.motions == (ours,)
+    assert config.env.imitation.motion == ""
+    assert config.env.reward.weights.imitation == config.env.imitation.max_error_rad == 0.0
+    assert "stay here" in capsys.readouterr().out
+
+
 def test_the_film_is_the_reports_the_trainings_or_the_one_that_is_named(run: RunDirectory, tmp_path: Path) -> None:
     (run.path / "videos").mkdir()
     (run.path / "videos" / "walk_7_steps.gif").write_bytes(b"another checkpoint's")
