@@ -6,6 +6,7 @@ checkpoint holds of them.
 
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -33,8 +34,10 @@ STARTING_S = 600.0
 """The same until the first update is done (s): simulators compile before that, and may let no other thread run."""
 FOREVER = timedelta(days=30)
 """Time that a process waits for others; whether they live is known from `Pulse`."""
+ANSWERS_S = 30.0
+"""Time that a process looks for torchrun's store (s): it is there before any of the processes starts."""
 MEETING = timedelta(minutes=5)
-"""Time that a process looks for torchrun's store, and waits for each other one to join it."""
+"""Time that a process waits for each other one to join."""
 _SEED_STRIDE = 1_000_003
 
 
@@ -85,8 +88,22 @@ def _meet() -> None:
 
 
 def _torchruns_store() -> Any:
-    """Connect to the store that torchrun keeps, for as long as it runs."""
+    """Connect to the store that torchrun keeps, for as long as it runs.
+
+    Raises:
+        RuntimeError: there is none.
+    """
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    # Asked first, because torch goes on knocking for minutes longer than it is told to.
+    until_s = time.monotonic() + ANSWERS_S
+    while True:
+        try:
+            socket.create_connection((address, port), timeout=ANSWERS_S).close()
+            break
+        except OSError as error:
+            if time.monotonic() > until_s:
+                raise RuntimeError(f"{address}:{port}: {error.strerror or error}") from error
+            time.sleep(0.5)
     return dist.TCPStore(address, port, is_master=False, timeout=MEETING)  # pyright: ignore[reportPrivateImportUsage]
 
 

@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -157,7 +156,7 @@ def test_robots_and_noise_differ_between_processes_and_between_seeds() -> None:
 
 def test_processes_that_find_no_torchrun_end_with_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where torchrun was killed before they had joined: they waited for it for a month."""
-    monkeypatch.setattr(launch, "MEETING", timedelta(seconds=1))
+    monkeypatch.setattr(launch, "ANSWERS_S", 1.0)
     variables = {"TORCHELASTIC_RUN_ID": "x", "TORCHELASTIC_RESTART_COUNT": "0", "RANK": "1", "WORLD_SIZE": "2"}
     for name, value in {**variables, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}.items():
         monkeypatch.setenv(name, value)
