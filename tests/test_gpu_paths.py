@@ -234,7 +234,7 @@ KERNELS_OF_LEARNING = {
     "observations as they are": (59, 199),
     "without memory": (67, 197),
     "without a mirror": (45, 198),
-    "with a style": (61, 362),
+    "with a style": (61, 366),
 }
 """At most so many per step of a rollout, and per minibatch; an LSTM call is one, the environment's are left out."""
 WAITS_OF_A_ROLLOUT = Counter({"ppo/env_edge.py": 1})

@@ -36,6 +36,9 @@ class StyleConfig(Section):
     """Steps of earlier rollouts that are kept, of the last twenty."""
     gradient_penalty: NotNegative = 10.0
     """Weight of the squared gradient at steps of the clips, which keeps the discriminator from winning."""
+    noise: NotNegative = 0.5
+    """Standard deviation of noise on the normalised features that the discriminator learns from (Arjovsky and Bottou
+    2017, arXiv:1701.04862): the robot explores, clips do not, and by that alone it could always tell them apart."""
     weight_decay: NotNegative = 1e-4
     """Weight of half the squared weights of the discriminator."""
 

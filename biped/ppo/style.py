@@ -55,6 +55,8 @@ class StyleSettings:
     """Steps of earlier rollouts that are kept."""
     gradient_penalty: float
     """Weight of the gradient penalty."""
+    noise: float
+    """Standard deviation of noise on the normalised features that it learns from; 0: none."""
     weight_decay: float
     """Weight of half the squared weights."""
 
@@ -225,8 +227,8 @@ class Style:
         """Take one step on a minibatch; return its values to log, (6,)."""
         net = self.discriminator
         self.optimizer.zero_grad()
-        seen = net.see(demos).requires_grad_()
-        agent_logits, demo_logits = net(net.see(agents)), net(seen)
+        seen = self._blurred(net.see(demos)).requires_grad_()
+        agent_logits, demo_logits = net(self._blurred(net.see(agents))), net(seen)
         loss, penalty = losses(agent_logits, demo_logits, seen, self.settings.gradient_penalty)
         loss.backward()
         with torch.no_grad():
@@ -236,6 +238,13 @@ class Style:
             row = self.team.average(net.net.parameters(), row)
         guard.step(row[0], MAX_GRAD_NORM, allowed)
         return row
+
+    def _blurred(self, seen: Tensor) -> Tensor:
+        """Return normalised features with noise."""
+        if self.settings.noise == 0.0:
+            return seen
+        noise = torch.randn(seen.shape, generator=self._generator, device=seen.device, dtype=torch.float32)
+        return torch.add(seen, noise, alpha=self.settings.noise)
 
     def _observe(self, rollout: Tensor) -> None:
         """Let the normaliser see as many steps of demonstrations as of the rollout."""

@@ -47,6 +47,7 @@ def add_style(config: Config, model: DeviceRecurrentPPO, env: BipedEnv, demos: T
         batch_size=style.batch_size,
         replay_size=style.replay_size,
         gradient_penalty=style.gradient_penalty,
+        noise=style.noise,
         weight_decay=style.weight_decay,
     )
     model.style = Style(

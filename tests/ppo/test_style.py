@@ -1,6 +1,7 @@
 """The discriminator of a style: its losses by hand, what it learns, and that it goes on to the last bit."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -30,6 +31,7 @@ SETTINGS = StyleSettings(
     batch_size=32,
     replay_size=400,
     gradient_penalty=10.0,
+    noise=0.1,
     weight_decay=1e-4,
 )
 
@@ -120,6 +122,24 @@ def test_it_learns_to_tell_agents_from_demonstrations_and_pays_for_being_alike()
     assert last["info/disc_demo_acc"] > 0.8
     assert last["losses/disc_loss"] < first["losses/disc_loss"]
     assert roll(part, 2.0)["info/disc_reward_mean"] > last["info/disc_reward_mean"] + 0.2
+
+
+def test_noise_keeps_it_from_telling_apart_what_differs_by_less() -> None:
+    """Agents that tremble by a thousandth of what they do, which demonstrations do not."""
+    moves = torch.randn(200, WIDTH)
+
+    def accuracy(noise: float) -> float:
+        part = style(moves, replace(SETTINGS, noise=noise, learning_rate=3e-3, updates=20, gradient_penalty=0.0))
+        for _ in range(40):
+            for step in range(STEPS):
+                chosen = moves[torch.randint(len(moves), (ENVS,))]
+                part.note(step, {"features": chosen + 1e-3 * torch.randn(ENVS, WIDTH) + 0.05})
+            part.pay(torch.zeros(STEPS, ENVS))
+            row: dict[str, float] = {}
+            part.learn(row.__setitem__)
+        return row["info/disc_demo_acc"]
+
+    assert accuracy(0.5) < accuracy(0.0)
 
 
 def test_who_cannot_be_told_apart_is_not() -> None:
