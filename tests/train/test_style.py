@@ -13,6 +13,7 @@ from biped.config.settings import with_settings
 from biped.env.env import BipedVecEnv, make_env
 from biped.mdp.imitation import Features
 from biped.ppo.style import METRICS
+from biped.runs.checkpoint import copy_with_policy, read_checkpoint
 from biped.train.learner import make_model
 from biped.train.style import add_style, demonstrations
 from biped_config import smoke_preset
@@ -126,3 +127,17 @@ def test_a_continued_run_keeps_its_style(tmp_path: Path, capsys: pytest.CaptureF
     assert biped_train.main([*base, *first]) == 0
     assert biped_train.main([*base, "--continue_training", "--set", "style.weight=9"]) == 2
     assert "style.weight was 4.0 and is now 9" in capsys.readouterr().err
+
+
+def test_without_a_stored_discriminator_a_new_one_begins_and_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = ["-e", "bare", "--log_dir", str(tmp_path)]
+    first = ["--preset", "smoke", "--sim", "mujoco", "--total_timesteps", "512", "--style", WALK, *UNDRAWN]
+    assert biped_train.main([*base, *first]) == 0
+    for file in (tmp_path / "bare").glob("*.zip"):
+        weights = read_checkpoint(file)
+        copy_with_policy(file, file, weights.policy)
+    capsys.readouterr()
+    assert biped_train.main([*base, "--continue_training", "--total_timesteps", "1024"]) == 0
+    assert "the style's discriminator begins anew (the checkpoint holds none)" in capsys.readouterr().err
