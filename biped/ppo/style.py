@@ -296,7 +296,8 @@ class Style:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         self.replay.count, self.replay.next = len(state["replay"]), int(state["replay_next"])
         self.replay.steps[: self.replay.count].copy_(state["replay"])
-        self._generator.set_state(state["generator"].cpu())
+        if state["generator"].shape == self._generator.get_state().shape:  # a GPU's draws are others
+            self._generator.set_state(state["generator"].cpu())
 
 
 def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
