@@ -64,12 +64,16 @@ def can_begin(command: Sequence[str], env: Mapping[str, str], options: Mapping[s
     """
     program = [*command[1:], ""][0]
     is_ours = command[0] == sys.executable and (program == "-m" or program.endswith(".py"))
-    differing = {name for name, _ in set(env.items()) ^ set(_AT_START.items())} - {_PATH}
-    is_plain = all(name.startswith(PLAIN) for name in differing)
+    is_plain = all(name.startswith(PLAIN) for name in differing(env))
     has_only_ours = all((Path(folder) / "biped").is_dir() for folder in _python_path(env))
     is_simple = set(options) <= _CAN and options.get("start_new_session") and Path(options.get("cwd") or ".").is_dir()
     is_here = sys.platform == "linux" and "gpu_machine" not in sys.modules
     return bool(is_here and is_ours and is_plain and has_only_ours and is_simple)
+
+
+def differing(env: Mapping[str, str]) -> set[str]:
+    """Return the names of variables that are not as they were when this process started, but for Python's path."""
+    return {name for name, _ in set(env.items()) ^ set(_AT_START.items())} - {_PATH}
 
 
 def _python_path(env: Mapping[str, str]) -> list[str]:

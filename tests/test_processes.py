@@ -123,7 +123,7 @@ def test_what_would_change_an_import_is_not_forked(tmp_path: Path, monkeypatch: 
     monkeypatch.delenv("PYTHONPATH", raising=False)  # whose folders could hide what is imported
     env, leads = environment(), {"start_new_session": True}
     script = [sys.executable, "biped_train.py"]
-    assert prefork.can_begin(script, env, leads) == CAN_FORK
+    assert prefork.can_begin(script, env, leads) == CAN_FORK, (prefork.differing(env), Path.cwd())
     assert prefork.can_begin(script, {**environment(ROOT), "WANDB_MODE": "offline"}, leads) == CAN_FORK
     others = ["sh", "x.py"], [sys.executable, "-c", "pass"], [sys.executable, "-W", "error", "x.py"], script[:1]
     assert not any(prefork.can_begin(command, env, leads) for command in others)

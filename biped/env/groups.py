@@ -57,7 +57,7 @@ def as_actions(actions: Tensor | np.ndarray, shape: tuple[int, ...], device: tor
     """
     actions = torch.as_tensor(actions, dtype=torch.float32, device=device)
     if actions.shape != shape:
-        raise ValueError(f"actions are {tuple(actions.shape)}, but must be {shape}")
+        raise ValueError(f"actions are {tuple(actions.shape)}, but must be {tuple(shape)}")
     return actions
 
 
