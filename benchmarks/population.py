@@ -24,14 +24,15 @@ from biped.train.space import Range
 from biped.view.lineage import draw_lineage
 from biped_config import PRESETS
 
-MEMBERS, GENERATIONS, STEPS = 4, 4, 320_000
+MEMBERS, GENERATIONS, STEPS = 4, 4, 480_000
 """Members, generations of the population, and environment steps per member."""
 SPACE = (
+    Range("ppo.max_learning_rate", 1.5e-3, 1e-2, is_log=True),
     Range("ppo.n_epochs", 1, 8, is_whole=True),
-    Range("ppo.desired_kl", 0.003, 0.1, is_log=True),
-    Range("ppo.ent_coef", 0.0005, 0.05, is_log=True),
-    Range("env.reward.weights.contact_schedule", 1.0, 8.0),
-    Range("env.reward.weights.tracking_lin_vel_x", 1.0, 12.0),
+    Range("ppo.desired_kl", 0.001, 0.2, is_log=True),
+    Range("ppo.ent_coef", 0.0001, 0.1, is_log=True),
+    Range("env.reward.weights.tracking_lin_vel_y", 0.5, 12.0, is_log=True),
+    Range("env.reward.weights.tracking_ang_vel", 0.5, 20.0, is_log=True),
 )
 """What is varied: half of the draws learn little."""
 SMALL = (
