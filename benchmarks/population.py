@@ -3,7 +3,7 @@
 Each repeat trains four members twice, with the same settings drawn, the same seeds and the same steps: once over one
 generation, which is a random search, and once over several, between which the worst takes over from the best. Both
 keep their best member of all by its fitness, and are compared by the score of that member in episodes with other starts
-and commands. The task is small: 64 robots, a small network, a quarter of an hour per repeat on two cores.
+and commands. The task is small: 64 robots, a small network, some twenty minutes per repeat on one core.
 """
 
 import argparse
@@ -34,7 +34,7 @@ SPACE = (
     Range("env.reward.weights.tracking_lin_vel_y", 0.5, 12.0, is_log=True),
     Range("env.reward.weights.tracking_ang_vel", 0.5, 20.0, is_log=True),
 )
-"""What is varied: half of the draws learn little."""
+"""What is varied."""
 SMALL = (
     "train.sim=mujoco",
     "train.draw_overview=false",

@@ -235,7 +235,8 @@ HOT_PATH = {
         "_log_std",
         "_bound_std",
     },
-    "biped/env/groups.py": {"as_actions", "in_groups"},
+    "biped/env/groups.py": {"in_groups"},
+    "biped/env/vec_env.py": {"as_actions"},
     "biped/ppo/style.py": {"note", "pay", "_step", "_agents", "_draw", "_observe", "losses", "style_reward", "add"},
 }
 """Files and functions of every control step and minibatch; None: all of them but those that build or drain."""

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from biped.config.task import EnvConfig
     from biped.robot.motion import Motion
 
-SETTLED_S = 2.0
-"""Time of an episode before a recorded clip begins (s)."""
-
 
 def add_motion_commands(add: Add) -> None:
     """Add `motion` and its commands, with their flags."""
@@ -120,35 +117,15 @@ def record(args: argparse.Namespace) -> None:
         cfg = _robot(args.robot)
         motion = reference_motion(cfg, args.command[0], 1.0 / cfg.gait.frequency_hz if args.stride else args.seconds)
     else:
-        motion = _of_policy(args)
+        from biped.train.learner import load_agent
+        from biped.view.motion import RecordRequest, record_policy
+
+        command = (args.command[0], args.command[1], args.command[2])
+        motion = record_policy(
+            RecordRequest(args.model, LOGS, command, args.seconds, args.stride, args.sim, args.seed), load_agent
+        )
     write_motion(motion, args.out)
     print(f"{args.out}: {motion.length_s:.2f} s")
-
-
-def _of_policy(args: argparse.Namespace) -> "Motion":
-    from dataclasses import replace
-
-    import torch
-
-    from biped.config.randomization import RandomizationConfig
-    from biped.env.env import make_env
-    from biped.eval.episodes import record_episodes
-    from biped.eval.motion import mean_stride, motion_of
-    from biped.runs.models import find_model
-    from biped.train.learner import load_agent
-
-    model, run = find_model(args.model, LOGS, "")
-    config = run.read_config()
-    cfg = config.env
-    ends = replace(cfg.termination, episode_s=SETTLED_S + args.seconds + 1.0)
-    cfg = replace(cfg, num_envs=1, termination=ends, randomization=RandomizationConfig())
-    env = make_env(cfg, sim=args.sim)
-    command = torch.tensor([args.command], dtype=torch.float32)
-    recording = record_episodes(env, load_agent(config, env, model), command, args.seed)
-    env.close()
-    if args.stride:
-        return mean_stride(recording, cfg.robot.joint_names, 0, SETTLED_S, cfg.gait.frequency_hz)
-    return motion_of(recording, cfg.robot.joint_names, 0, SETTLED_S, args.seconds)
 
 
 def _robot(file: Path | None) -> "EnvConfig":

@@ -12,12 +12,12 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from biped.config.task import EnvConfig
-from biped.env.groups import Observations, as_actions, in_groups, observation_space
+from biped.env.groups import Observations, in_groups, observation_space
 from biped.env.randomizer import Randomizer
 from biped.env.running import BEGUN, CONSTANT_AT_BEGIN, SNAPSHOT, Drive, graphed
 from biped.env.snapshot import attributes, pack, selected, set_attributes, unpack
 from biped.env.starts import Starts, all_go_on
-from biped.env.vec_env import StableBaselinesVecEnv
+from biped.env.vec_env import StableBaselinesVecEnv, as_actions
 from biped.mdp.commands import (
     CommandState,
     advance_commands,

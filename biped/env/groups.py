@@ -5,7 +5,6 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-import torch
 from torch import Tensor
 
 from biped.config.run import ESTIMATES
@@ -47,18 +46,6 @@ def in_groups(side_by_side: Tensor, widths: Mapping[str, int]) -> Observations:
     if len(widths) == 1:
         return side_by_side
     return dict(zip(widths, side_by_side.split(list(widths.values()), dim=1), strict=True))
-
-
-def as_actions(actions: Tensor | np.ndarray, shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """Return actions as a tensor on `device`.
-
-    Raises:
-        ValueError: they have another shape.
-    """
-    actions = torch.as_tensor(actions, dtype=torch.float32, device=device)
-    if actions.shape != shape:
-        raise ValueError(f"actions are {tuple(actions.shape)}, but must be {tuple(shape)}")
-    return actions
 
 
 def as_numpy(tensors: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Tensor environments under the interfaces of other libraries; conversion to numpy happens only here."""
+"""Tensor environments under the interfaces of other libraries; conversion from and to numpy happens only here."""
 
 import time
 from collections.abc import Sequence
@@ -13,6 +13,18 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvS
 from torch import Tensor
 
 from biped.env.groups import Arrays, as_numpy, row
+
+
+def as_actions(actions: Tensor | np.ndarray, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Return actions as a tensor on `device`.
+
+    Raises:
+        ValueError: they have another shape.
+    """
+    actions = torch.as_tensor(actions, dtype=torch.float32, device=device)
+    if actions.shape != shape:
+        raise ValueError(f"actions are {tuple(actions.shape)}, but must be {tuple(shape)}")
+    return actions
 
 
 class NumpyVectorEnv(VectorWrapper):

@@ -94,7 +94,8 @@ def reference_motion(cfg: EnvConfig, velocity_m_s: float, length_s: float) -> Mo
     phase = torch.tensor(np.mod(times * cfg.gait.frequency_hz, 1.0), dtype=torch.float32)
     joints = np.tile(np.array(robot.default_joint_pos_rad), (len(times), 1))
     joints[:, reference.joint_indices.numpy()] = reference.at(phase).numpy()
-    pos = np.stack((velocity_m_s * times, 0.0 * times, 0.0 * times + robot.default_base_height_m), axis=1)
+    pos = np.zeros((len(times), 3))
+    pos[:, 0], pos[:, 2] = velocity_m_s * times, robot.default_base_height_m
     return Motion(times, pos, np.tile((1.0, 0.0, 0.0, 0.0), (len(times), 1)), robot.joint_names, joints)
 
 

@@ -146,9 +146,15 @@ def stride_of(cfg: EnvConfig, device: torch.device) -> Stride | None:
 
 def _as_state(frames: Motion, dt_s: float) -> BipedState:
     """Return the frames of a clip as robots; what a clip does not tell is zero."""
-    pos, quat, joints = (
+    pos, quat, joints, pos_rates, joint_rates = (
         torch.tensor(values, dtype=torch.float32)
-        for values in (frames.base_pos_w, frames.base_quat_w, frames.joint_pos_rad)
+        for values in (
+            frames.base_pos_w,
+            frames.base_quat_w,
+            frames.joint_pos_rad,
+            frames.base_vel_w,
+            frames.joint_vel_rad_s,
+        )
     )
     count = len(frames)
     still = torch.zeros(count, 3, dtype=torch.float32)
@@ -156,11 +162,11 @@ def _as_state(frames: Motion, dt_s: float) -> BipedState:
     return BipedState(
         base_pos_w=pos,
         base_quat_w=quat,
-        base_lin_vel_b=quat_rotate_inverse(quat, _rates(pos, dt_s)),
+        base_lin_vel_b=quat_rotate_inverse(quat, _with_last(pos_rates)),
         base_ang_vel_b=_rates_of_turn(quat, dt_s),
         projected_gravity_b=quat_rotate_inverse(quat, down),
         joint_pos_rad=joints,
-        joint_vel_rad_s=_rates(joints, dt_s),
+        joint_vel_rad_s=_with_last(joint_rates),
         joint_torque_nm=torch.zeros_like(joints),
         foot_pos_w=still[:, None].expand(count, 2, 3),
         foot_vel_w=still[:, None].expand(count, 2, 3),
@@ -169,9 +175,8 @@ def _as_state(frames: Motion, dt_s: float) -> BipedState:
     )
 
 
-def _rates(values: Tensor, dt_s: float) -> Tensor:
-    """Return differences to the next frame over time, (frames, n); the last frame has those of the one before."""
-    rates = values.diff(dim=0) / dt_s
+def _with_last(rates: Tensor) -> Tensor:
+    """Return rates of the steps between frames, (frames - 1, n), as those of the frames: the last one's stays."""
     return torch.cat((rates, rates[-1:]))
 
 
@@ -183,8 +188,7 @@ def _rates_of_turn(quat: Tensor, dt_s: float) -> Tensor:
     vector = w * after - after_w * xyz - torch.linalg.cross(xyz, after)
     scalar = (quat[:-1] * quat[1:]).sum(dim=1, keepdim=True)
     half = torch.atan2(torch.linalg.vector_norm(vector, dim=1, keepdim=True), scalar)
-    rates = 2.0 * half / torch.sin(half).clamp_min(1e-9) * vector / dt_s
-    return torch.cat((rates, rates[-1:]))
+    return _with_last(2.0 * half / torch.sin(half).clamp_min(1e-9) * vector / dt_s)
 
 
 def steps_of_files(features: Features, files: Sequence[str], dt_s: float, *, mirrored: bool) -> Tensor:

@@ -259,6 +259,8 @@ class DeviceRecurrentPPO(RecurrentPPO):
                 if not self._goes_on(epoch, *latest, goes_on) or self.should_break_off():
                     break
         self._finish_update(with_used(rows, used), first_row, guard, gradient)
+        if self.style is not None:
+            self.style.learn(self.logger.record)
         self.logger.record("train/clip_range", gradient.clip_range)
         if gradient.clip_range_vf is not None:
             self.logger.record("train/clip_range_vf", gradient.clip_range_vf)
@@ -304,8 +306,6 @@ class DeviceRecurrentPPO(RecurrentPPO):
             record("train/std", std)
         record("train/n_updates", self._n_updates, exclude="tensorboard")
 
-        if self.style is not None:
-            self.style.learn(record)
         if not finite:
             self._undo("weights are not finite after this update")
         elif in_a_row >= TOLERATED_IN_A_ROW or skipped == len(table):

@@ -137,13 +137,12 @@ class Motion:
             base_quat_w=np.stack((cos * w - sin * z, cos * x - sin * y, cos * y + sin * x, cos * z + sin * w), axis=1),
         )
 
-    def problems(self, ranges_rad: Array, speeds_rad_s: Sequence[float], steps: int = 1) -> list[str]:
+    def problems(self, ranges_rad: Array, speeds_rad_s: Sequence[float]) -> list[str]:
         """Return what the robot cannot do, one line per joint: the worst frame of each.
 
         Args:
             ranges_rad: what each joint of the clip can reach, (J, 2), rad.
             speeds_rad_s: how fast each joint can turn, J of them, rad/s.
-            steps: frames over which a speed is measured, so that noise of a single frame is none.
         """
         found = []
         beyond = np.maximum(self.joint_pos_rad - ranges_rad[:, 1], ranges_rad[:, 0] - self.joint_pos_rad)
@@ -156,16 +155,14 @@ class Motion:
                     f"{name} is at {self.joint_pos_rad[frame, joint]:.3f} rad in frame {frame} "
                     f"({self.time_s[frame]:.3f} s), beyond its range of {low:.3f} to {high:.3f} ({count} frames)"
                 )
-        if len(self) > steps:
-            passed = (self.time_s[steps:] - self.time_s[:-steps])[:, None]
-            speeds = np.abs(self.joint_pos_rad[steps:] - self.joint_pos_rad[:-steps]) / passed
-            for joint, (name, most) in enumerate(zip(self.joint_names, speeds_rad_s, strict=True)):
-                frame = int(speeds[:, joint].argmax())
-                if speeds[frame, joint] > most:
-                    found.append(
-                        f"{name} turns at {speeds[frame, joint]:.2f} rad/s in frame {frame} "
-                        f"({self.time_s[frame]:.3f} s), and its motor at most at {most:.2f}"
-                    )
+        speeds = np.abs(self.joint_vel_rad_s)
+        for joint, (name, most) in enumerate(zip(self.joint_names, speeds_rad_s, strict=True)):
+            frame = int(speeds[:, joint].argmax())
+            if speeds[frame, joint] > most:
+                found.append(
+                    f"{name} turns at {speeds[frame, joint]:.2f} rad/s in frame {frame} "
+                    f"({self.time_s[frame]:.3f} s), and its motor at most at {most:.2f}"
+                )
         return found
 
 

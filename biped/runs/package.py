@@ -181,12 +181,12 @@ def _fill(
 def _without_own_clips(config: Config) -> Config:
     """Return a configuration without motions that do not ship: only training needs them, and others have none."""
     kept = tuple(clip for clip in config.style.motions if clip.startswith(SHIPPED_CLIPS))
-    changes: list[tuple[str, Any]] = [("style.motions", kept)]
+    changes: list[tuple[str, Any]] = [] if kept == config.style.motions else [("style.motions", kept)]
     followed = config.env.imitation.motion
-    if not followed.startswith(SHIPPED_CLIPS):
-        off = ("env.reward.weights.imitation", 0.0), ("env.imitation.max_error_rad", 0.0), ("env.imitation.motion", "")
-        changes += off
-    if kept != config.style.motions or (followed and not followed.startswith(SHIPPED_CLIPS)):
+    if followed and not followed.startswith(SHIPPED_CLIPS):
+        changes += [("env.reward.weights.imitation", 0.0), ("env.imitation.max_error_rad", 0.0)]
+        changes += [("env.imitation.motion", "")]
+    if changes:
         say("motions that do not come with this project stay here: using the policy needs none")
     return with_settings(config, changes)
 

@@ -9,7 +9,6 @@ from types import MappingProxyType
 
 from biped.config.task import RewardWeights
 from biped.mdp.episode_stats import CAUSES, STRAYED, EpisodeSummary
-from biped.ppo.style import METRICS as STYLE_METRICS
 from biped.runs.names import STEP_METRIC, Metric
 
 TERMINATION_CAUSES = (*CAUSES, STRAYED)
@@ -46,6 +45,19 @@ GATE_FIGURES: Mapping[str, tuple[str, str]] = MappingProxyType(
     }
 )
 """Figures of the walking gate: unit and meaning. `biped.eval.gate` has their bars."""
+_STYLE: Mapping[str, str] = MappingProxyType(
+    {
+        "losses/disc_loss": "loss of the style's discriminator, gradient penalty included",
+        "info/disc_agent_acc": "share of the robots' steps that the discriminator takes for those of robots",
+        "info/disc_demo_acc": "share of the clips' steps that it takes for those of clips",
+        "info/disc_agent_logit": "mean of its logits at robots' steps; it learns to give -1",
+        "info/disc_demo_logit": "mean of its logits at clips' steps; it learns to give 1",
+        "info/disc_grad_penalty": "mean squared length of its gradient at clips' steps",
+        "info/disc_reward_mean": "mean of the style's reward in the rollout, before its weight, 0 to 1",
+        "info/disc_reward_std": "standard deviation of that reward",
+    }
+)
+"""Meanings of `biped.ppo.style.METRICS`."""
 _FIXED = (
     Metric("rollout/ep_rew_mean", "rollout/ep_rew_mean", "1", "mean return of the last 100 episodes"),
     Metric("rollout/ep_len_mean", "rollout/ep_len_mean", "control steps", "mean length of the last 100 episodes"),
@@ -103,23 +115,7 @@ _FIXED = (
         "1",
         "mean squared error of the velocity head, in scaled units",
     ),
-    *(
-        Metric(name, name, "1", meaning)
-        for name, meaning in zip(
-            STYLE_METRICS,
-            (
-                "loss of the style's discriminator, gradient penalty included",
-                "share of the robots' steps that the discriminator takes for those of robots",
-                "share of the clips' steps that it takes for those of clips",
-                "mean of its logits at robots' steps; it learns to give -1",
-                "mean of its logits at clips' steps; it learns to give 1",
-                "mean squared length of its gradient at clips' steps",
-                "mean of the style's reward in the rollout, before its weight, 0 to 1",
-                "standard deviation of that reward",
-            ),
-            strict=True,
-        )
-    ),
+    *(Metric(name, name, "1", meaning) for name, meaning in _STYLE.items()),
     Metric("train/learning_rate", "info/last_lr", "1", "learning rate of the update's last epoch"),
     Metric(
         "train/rate_scale",

@@ -103,15 +103,12 @@ class TrainingState:
     @staticmethod
     def _restore_style(style: Style, live: Mapping[str, torch.Tensor]) -> None:
         """Restore the discriminator, whatever becomes of the episodes."""
-        state, why = _part(live, _STYLE), "the checkpoint holds none"
-        if state:
-            try:
-                style.set_state(state)
-            except (KeyError, RuntimeError, ValueError) as error:
-                why = first_line(error)
-            else:
-                return
-        warn(f"the style's discriminator begins anew ({why})")
+        state = _part(live, _STYLE)
+        try:
+            style.set_state(state)
+        except (KeyError, RuntimeError, ValueError) as error:
+            why = first_line(error) if state else "the checkpoint holds none"
+            warn(f"the style's discriminator begins anew ({why})")
 
     def _restore_live(self, live: Mapping[str, torch.Tensor]) -> str | None:
         """Restore the state of this process's running training; return why that failed, None if it did not."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from biped.base.errors import MachineError, UsageError, warn
 from biped.config.run import Config
 from biped.config.task import EnvConfig
+from biped.eval.figures import SETTLE_S
 from biped.eval.motion import distances_rad, motion_of
 from biped.eval.recording import Recording
 from biped.robot.motion import Motion, clip_of
@@ -26,8 +27,8 @@ BINS = 50
 """Points of a mean stride."""
 SHORTEST_S, LONGEST_S = 0.3, 2.0
 """Range of a stride's duration (s)."""
-SETTLED_S, COMPARED_S = 2.0, 6.0
-"""Part of an episode that is compared: from when on, and how long (s)."""
+COMPARED_S = 6.0
+"""Length of the part of an episode that is compared, from `SETTLE_S` on (s)."""
 _CLIP = {"color": "0.45", "linestyle": "--", "label": "clip"}
 
 
@@ -161,8 +162,8 @@ def draw_beside_clip(record: Recording, config: Config, folder: Path) -> dict[st
     if not files:
         return {}
     try:
-        length_s = min(COMPARED_S, record.dt_s * (len(record.running) - 1) - SETTLED_S)
-        done = motion_of(record, cfg.robot.joint_names, most_typical(record), SETTLED_S, length_s)
+        length_s = min(COMPARED_S, record.dt_s * (len(record.running) - 1) - SETTLE_S)
+        done = motion_of(record, cfg.robot.joint_names, most_typical(record), SETTLE_S, length_s)
         clips = {file: clip_of(file, cfg.robot.joint_names, record.dt_s) for file in files}
         body = MujocoKinematics(cfg)
     except (UsageError, MachineError) as error:
@@ -182,4 +183,4 @@ def draw_beside_clip(record: Recording, config: Config, folder: Path) -> dict[st
     }
     for name, figure in drawn.values():
         figure.savefig(folder / f"{name}.png", dpi=90)
-    return {title: folder / f"{name}.png" for title, (name, _) in drawn.items()}
+    return {said: folder / f"{name}.png" for said, (name, _) in drawn.items()}

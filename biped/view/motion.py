@@ -1,16 +1,73 @@
-"""A motion clip in the browser: played over and over, with its time on a slider."""
+"""Motion clips: recorded of a policy, and in the browser, played over and over, with the time on a slider."""
 
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import torch
 
 from biped.base.command_line import ending_at_once
 from biped.base.interrupts import Interrupts
+from biped.config.randomization import RandomizationConfig
 from biped.config.task import EnvConfig
+from biped.env.env import make_env
+from biped.eval.agents import LoadAgent
+from biped.eval.episodes import record_episodes
+from biped.eval.figures import SETTLE_S
+from biped.eval.motion import mean_stride, motion_of
 from biped.robot.motion import Motion
+from biped.runs.models import find_model
 from biped.view.web import PORT, Stage
 
 RATE_HZ = 50.0
 """Poses per second that the page gets."""
+LONGER_S = 1.0
+"""Time that the episode goes on after a clip (s), which the last stride of it may need."""
+
+
+@dataclass(frozen=True)
+class RecordRequest:
+    """A request for a clip of a policy."""
+
+    model: Path | str
+    """A checkpoint, with its config.json in the same folder, or the address of a shared policy."""
+    logs: Path
+    """The folder of all runs, for what is fetched."""
+    command: tuple[float, float, float]
+    """What it is told: m/s, m/s, rad/s."""
+    length_s: float
+    """Length of the clip (s)."""
+    stride: bool = False
+    """Whether the clip is the mean of its strides in that time instead."""
+    sim: str = "mujoco"
+    """The simulator."""
+    seed: int = 0
+    """Seed of the start."""
+
+
+def record_policy(request: RecordRequest, load: LoadAgent) -> Motion:
+    """Record a policy on its robot as it is, from `SETTLE_S` on.
+
+    Args:
+        request: the request.
+        load: reads a policy.
+
+    Raises:
+        UsageError: there is no such model, or the robot falls before the end.
+        MachineError: the simulator is missing, or the policy cannot be fetched.
+    """
+    model, run = find_model(request.model, request.logs, "")
+    config = run.read_config()
+    ends = replace(config.env.termination, episode_s=SETTLE_S + request.length_s + LONGER_S)
+    cfg = replace(config.env, num_envs=1, termination=ends, randomization=RandomizationConfig())
+    env = make_env(cfg, sim=request.sim)
+    command = torch.tensor([request.command], dtype=torch.float32)
+    recording = record_episodes(env, load(config, env, model), command, request.seed)
+    env.close()
+    names = cfg.robot.joint_names
+    if request.stride:
+        return mean_stride(recording, names, 0, SETTLE_S, cfg.gait.frequency_hz)
+    return motion_of(recording, names, 0, SETTLE_S, request.length_s)
 
 
 def show_motion(cfg: EnvConfig, motion: Motion, name: str, port: int = PORT, *, limit_s: float | None = None) -> None:

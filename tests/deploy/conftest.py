@@ -7,14 +7,9 @@ import pytest
 import biped_export
 from biped.config.settings import with_settings
 from biped.deploy.contract import Provenance, build_contract, scales_of_head
-from biped.deploy.export import (
-    export_policy,
-)
+from biped.deploy.export import export_policy
 from biped.deploy.network import PolicyStep
-from biped.deploy.parity import (
-    parity_config,
-    record_reference,
-)
+from biped.deploy.parity import parity_config, record_reference
 from biped.env.env import make_env
 from biped.runs.directory import RunDirectory
 from tests.deploy.exported import SHIPPED, SMALL, Exported, model_of, untrained

@@ -13,14 +13,9 @@ from biped.config.learning import PolicyConfig
 from biped.config.run import Config
 from biped.config.serial import to_json
 from biped.config.settings import robot_settings, with_settings
-from biped.deploy.export import (
-    ONNX_FILE,
-    TORCHSCRIPT_FILE,
-)
+from biped.deploy.export import ONNX_FILE, TORCHSCRIPT_FILE
 from biped.deploy.formats import CONTRACT_FILE
-from biped.deploy.parity import (
-    parity_config,
-)
+from biped.deploy.parity import parity_config
 from biped.env.env import BipedVecEnv, make_env
 from biped.ppo.recurrent_ppo import DeviceRecurrentPPO
 from biped.runs.checkpoint import save_checkpoint

@@ -15,12 +15,8 @@ import torch
 
 from biped.config.robot import ControlConfig
 from biped.deploy.contract_file import METADATA_KEY
-from biped.deploy.export import (
-    ONNX_FILE,
-)
-from biped.deploy.parity import (
-    parity_config,
-)
+from biped.deploy.export import ONNX_FILE
+from biped.deploy.parity import parity_config
 from biped.env.env import make_env
 from biped.env.groups import sensed
 from biped.ppo.acting import DeterministicActor

@@ -21,19 +21,10 @@ from biped.config.serial import to_json
 from biped.config.settings import with_settings
 from biped.deploy.contract import Provenance, build_contract
 from biped.deploy.contract_file import METADATA_KEY
-from biped.deploy.export import (
-    ONNX_FILE,
-    TORCHSCRIPT_FILE,
-    export_policy,
-)
+from biped.deploy.export import ONNX_FILE, TORCHSCRIPT_FILE, export_policy
 from biped.deploy.formats import CONTRACT_FILE, open_onnx, open_torchscript
 from biped.deploy.network import PolicyStep
-from biped.deploy.parity import (
-    MAX_DIFFERENCE,
-    Episodes,
-    parity_config,
-    record_reference,
-)
+from biped.deploy.parity import MAX_DIFFERENCE, Episodes, parity_config, record_reference
 from biped.env.env import make_env
 from biped.mdp.observations import ObservationLayout
 from biped.runs.checkpoint import read_checkpoint
