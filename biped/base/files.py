@@ -90,29 +90,37 @@ def whole_folder(out: Path) -> Iterator[Path]:
 def locked(folder: Path) -> Iterator[None]:
     """Lock a folder; the lock ends at the latest with the process. If the disk has no locks, warn once and continue.
 
-    Windows locks no folders: there it is a file beside the folder, because one within would keep it from being renamed.
+    Windows and NFS lock no folders: there it is a file beside the folder, because one within would keep it from being
+    renamed on Windows.
 
     Raises:
         BlockingIOError: another process holds the lock.
         OSError: the folder cannot be opened, or the disk refuses the lock.
     """
+    beside = folder.with_name(f".{folder.name}.lock")
     try:
         fcntl: Any = importlib.import_module("fcntl")
     except ImportError:
-        with _locked_by_a_file(folder.with_name(f".{folder.name}.lock")):
+        with _locked_by_a_file(beside):
             yield
         return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
+    with contextlib.ExitStack() as held:
+        handle = os.open(folder, os.O_RDONLY)
+        held.callback(os.close, handle)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
-            say_once("lock", f"the disk of {folder} has no locks ({error.strerror}): start no second training in it")
+            try:
+                held.enter_context(locked_file(beside))
+            except BlockingIOError:
+                raise
+            except OSError as error:
+                say_once(
+                    "lock", f"the disk of {folder} has no locks ({error.strerror}): start no second training in it"
+                )
         yield
-    finally:
-        os.close(handle)
 
 
 class NoLocksError(OSError):

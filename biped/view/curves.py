@@ -50,6 +50,12 @@ PANELS = (
     Panel("seconds per rollout", ("time/collection_time", "time/learning_time")),
 )
 """The diagrams of the page, row by row."""
+STYLE_PANELS = (
+    Panel("what the discriminator knows (share)", ("info/disc_agent_acc", "info/disc_demo_acc")),
+    Panel("what the style pays", ("info/disc_reward_mean", "info/disc_reward_std")),
+    Panel("the discriminator's loss and gradient penalty", ("losses/disc_loss", "info/disc_grad_penalty")),
+)
+"""The last row of a run with a [style](../style.md)."""
 
 _COLUMNS = 3
 
@@ -67,11 +73,12 @@ def draw(curves: Mapping[str, Curve], title: str, out: Path, scale: Scale = BIPE
         MachineError: the disk refuses the write.
     """
     bars = {f"gate/{line.name}": line.high for line in gate_of(scale) if np.isfinite(line.high)}
-    rows = -(-len(PANELS) // _COLUMNS)
+    panels = PANELS + (STYLE_PANELS if "losses/disc_loss" in curves else ())
+    rows = -(-len(panels) // _COLUMNS)
     figure, axes = make_figure(rows, _COLUMNS, figsize=(15, 3.4 * rows))
     # A layout that Matplotlib finds by itself takes as long as the whole drawing.
     figure.subplots_adjust(left=0.05, right=0.99, bottom=0.05, top=0.94, wspace=0.18, hspace=0.25)
-    for axis, panel in zip(axes.flat, PANELS, strict=True):
+    for axis, panel in zip(axes.flat, panels, strict=True):
         _draw_panel(axis, panel, curves, bars)
     figure.suptitle(title)
     figure.supxlabel("million environment steps")

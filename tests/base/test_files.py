@@ -4,6 +4,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +85,26 @@ def test_a_disk_without_locks_is_trained_on_and_that_is_said_once(
     assert lines == [
         f"the disk of {tmp_path / 'demo'} has no locks ({os.strerror(number)}): start no second training in it"
     ]
+
+
+def test_a_run_on_a_disk_that_locks_files_alone_is_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As on NFS, of which nobody has a server here."""
+    real = fcntl.flock
+
+    def files_alone(handle: int, operation: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        real(handle, operation)
+
+    monkeypatch.setattr(fcntl, "flock", files_alone)
+    run = RunDirectory.create(tmp_path, "demo")
+    with run.locked(), pytest.raises(UsageError, match="another process"), RunDirectory(run.path).locked():
+        pass
+    with run.locked():
+        assert list(run.path.iterdir()) == []
+    assert not capsys.readouterr().err
 
 
 def test_a_lock_that_another_holds_is_still_a_lock(tmp_path: Path) -> None:

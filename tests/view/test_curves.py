@@ -8,6 +8,7 @@ from PIL import Image
 
 from biped.__main__ import main
 from biped.runs.directory import RunDirectory
+from biped.runs.metrics_log import Curve
 from biped.train.metrics import METRICS
 from biped.view import curves as overview
 from biped.view.smoothing import moving_mean
@@ -37,9 +38,20 @@ def test_without_metrics_there_is_one_line_and_no_page(tmp_path: Path, capsys: p
 
 
 def test_every_panel_names_metrics_of_the_table() -> None:
-    for panel in overview.PANELS:
+    for panel in overview.PANELS + overview.STYLE_PANELS:
         for name in panel.names:
             assert name in METRICS or (name.endswith("/") and any(known.startswith(name) for known in METRICS))
+
+
+def test_a_run_with_a_style_has_a_row_for_its_discriminator_and_others_have_none(tmp_path: Path) -> None:
+    plain = {"rollout/ep_len_mean": Curve(np.array([1, 2]), np.array([50.0, 60.0]))}
+    styled = plain | {"losses/disc_loss": Curve(np.array([1, 2]), np.array([0.9, 0.8]))}
+    heights = []
+    for curves in (plain, styled):
+        overview.draw(curves, "demo", tmp_path / "page.png")
+        with Image.open(tmp_path / "page.png") as page:
+            heights.append(page.height)
+    assert heights[1] / heights[0] == pytest.approx(5 / 4)
 
 
 def test_the_moving_mean_is_centred_and_passes_over_gaps() -> None:
