@@ -87,8 +87,8 @@ def row(recipe: str, seeds: list[Seed]) -> str:
         recipe,
         str(len(seeds)),
         f"{sum(all(seed.verdicts) for seed in judged)} of {len(judged)}",
-        " to ".join(_millions(steps) for steps in (min(first), max(first))),
-        _millions(median(first)),
+        " to ".join(millions(steps) for steps in (min(first), max(first))),
+        millions(median(first)),
         f"{min(speeds):,.0f} to {max(speeds):,.0f}" if speeds else "",
         f"{min(waits):.1%} to {max(waits):.1%}" if any(waits) else "",
     ]
@@ -142,7 +142,8 @@ def main() -> int:
     return 0
 
 
-def _millions(steps: float) -> str:
+def millions(steps: float) -> str:
+    """Return steps in millions, or that there are none."""
     return f"{steps / MILLION:.2f} M" if math.isfinite(steps) else "never"
 
 

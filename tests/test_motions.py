@@ -49,6 +49,25 @@ def test_what_it_cannot_do_is_listed_and_is_an_exit_code(tmp_path: Path, capsys:
     assert "left_knee turns at" in printed
 
 
+def test_a_motion_is_as_far_from_a_clip_as_its_joints_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    walk = ROOT / "assets" / "motions" / "walk.csv"
+    motion = read_motion(walk)
+    joints = motion.joint_pos_rad.copy()
+    torso = motion.joint_names.index("torso_yaw")
+    joints[:, torso] = joints[:, torso].max() + 0.9  # above all of the clip: each frame is nearest to its highest
+    away = 0.9 + (joints[0, torso] - 0.9 - motion.joint_pos_rad[:, torso]).mean()
+    moved = Motion(motion.time_s, motion.base_pos_w, motion.base_quat_w, motion.joint_names, joints)
+    write_motion(moved, tmp_path / "moved.csv")
+    assert main(["motion", "compare", str(tmp_path / "moved.csv"), str(walk)]) == 0
+    rows = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert {name for name, far in rows.items() if far == "0.0000 rad"} == {*motion.joint_names} - {"torso_yaw"}
+    assert float(rows["torso_yaw"].split()[0]) == pytest.approx(away, abs=1e-3)
+    assert float(rows["mean"].split()[0]) == pytest.approx(away / len(motion.joint_names), abs=1e-3)
+    strider = ["--robot", str(ROOT / "assets" / "strider" / "robot.json")]
+    assert main(["motion", "compare", str(walk), str(walk), *strider]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 @pytest.mark.exports
 def test_a_policy_is_recorded_as_it_walks(tmp_path: Path) -> None:
     for name, flags in (("walk.csv", ["--seconds", "2"]), ("stride.npz", ["--stride"])):

@@ -26,13 +26,14 @@ if TYPE_CHECKING:
 
 def add_motion_commands(add: Add) -> None:
     """Add `motion` and its commands, with their flags."""
-    commands = add("motion", _no_command, "Show, check or record a motion clip.").add_subparsers(
-        required=True, metavar="show|check|record"
+    commands = add("motion", _no_command, "Show, check, record or compare motion clips.").add_subparsers(
+        required=True, metavar="show|check|record|compare"
     )
     for name, run, text in (
         ("show", show, "Show a clip in the browser."),
         ("check", check, "Say what a robot cannot do of a clip."),
         ("record", record, "Record a clip of a policy, or of the gait's sinusoidal reference."),
+        ("compare", compare, "Say how far a motion is from a clip, by dynamic time warping of each joint."),
     ):
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         command.set_defaults(run=run)
@@ -41,6 +42,8 @@ def add_motion_commands(add: Add) -> None:
             _add_record_flags(command)
             continue
         add_argument("file", type=input_name, metavar="FILE", help="a motion, .csv or .npz")
+        if name == "compare":
+            add_argument("clip", type=input_name, metavar="CLIP", help="what it is compared with")
         add_argument("--robot", type=input_name, metavar="FILE", help="robot.json (default the biped)")
         if name == "show":
             add_argument("--port", type=port_number, metavar="N", help="port of the page (default 8080)")
@@ -95,6 +98,23 @@ def check(args: argparse.Namespace) -> int:
     return MACHINE if problems else DONE
 
 
+def compare(args: argparse.Namespace) -> None:
+    """Print the distance of each joint to the nearest part of the clip.
+
+    Raises:
+        UsageError: a file is no motion, or of another robot.
+    """
+    from biped.eval.motion import distances_rad
+
+    cfg = _robot(args.robot)
+    done, clip = (_fitting(cfg, file, cfg.sim.control_dt_s) for file in (args.file, args.clip))
+    far = distances_rad(clip, done)
+    width = max(map(len, far))
+    for name, distance in far.items():
+        print(f"{name:{width}s}  {distance:.4f} rad")
+    print(f"{'mean':{width}s}  {sum(far.values()) / len(far):.4f} rad")
+
+
 def record(args: argparse.Namespace) -> None:
     """Record a clip.
 
@@ -138,8 +158,8 @@ def _robot(file: Path | None) -> "EnvConfig":
     return replace(Config().env, num_envs=1) if file is None else env_of(file)
 
 
-def _fitting(cfg: "EnvConfig", file: Path) -> "Motion":
-    """Return a clip with the robot's joints in their order."""
+def _fitting(cfg: "EnvConfig", file: Path, dt_s: float | None = None) -> "Motion":
+    """Return a clip with the robot's joints in their order, resampled if a step is given (s)."""
     from biped.robot.motion import clip_of
 
-    return clip_of(str(file.resolve()), cfg.robot.joint_names)
+    return clip_of(str(file.resolve()), cfg.robot.joint_names, dt_s)
