@@ -3,11 +3,12 @@
 Prints a Markdown table with a row for each run, from metrics.jsonl, its evaluation (`biped_eval.py -e NAME --sim
 mujoco`, or without `--sim`), and 6 s of its last policy in MuJoCo, told to do what the clip does: how far its joints
 are from the clip on average, by dynamic time warping. Draws the accuracies of the discriminators while they learned.
+`--film FILE.mp4` shows the first run and the last side by side.
 """
 
 import argparse
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from statistics import fmean
 
@@ -19,13 +20,16 @@ import matplotlib.pyplot as plt
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.compare_seeds import MILLION, Seed, millions
+from biped.base.command_line import film_name
 from biped.base.errors import UsageError
 from biped.base.shipped import ASSETS
 from biped.eval.motion import distances_rad
+from biped.eval.recording import Recording
 from biped.robot.motion import clip_of
-from biped.runs.directory import RunDirectory
+from biped.runs.models import find_model
 from biped.train.learner import load_agent
-from biped.view.motion import RecordRequest, record_policy
+from biped.view.film import film
+from biped.view.motion import RecordRequest, record_episode, record_policy
 from biped.view.smoothing import moving_mean
 
 COMPARED_S = 6.0
@@ -55,8 +59,7 @@ class Row:
             UsageError: it has no evaluations or no model, or its robot falls.
             MachineError: MuJoCo is missing.
         """
-        model = RunDirectory(folder).checkpoints()[0]
-        done = record_policy(RecordRequest(model, folder.parent, command, COMPARED_S), load_agent)
+        done = record_policy(request_of(folder, command), load_agent)
         dt_s = done.length_s / (len(done) - 1)
         far = distances_rad(clip_of(str(clip.resolve()), done.joint_names, dt_s), done)
         return cls(Seed.read(folder), fmean(far.values()))
@@ -79,6 +82,32 @@ class Row:
         end = float(self.seed.curves["gate/score"].steps[-1])
         steps = [millions(self.seed.first_pass), millions(end)]
         return [self.seed.name, *steps, verdict, f"{self.distance_rad:.4f}", *self.ranges()]
+
+
+def request_of(run: Path, command: tuple[float, float, float]) -> RecordRequest:
+    """Return the request for what a run's last policy does.
+
+    Raises:
+        UsageError: it has no model.
+    """
+    model, _ = find_model(None, run.parent, run.name)
+    return RecordRequest(model, run.parent, command, COMPARED_S)
+
+
+def side_by_side(first: Recording, second: Recording) -> Recording:
+    """Return the episodes of two recordings of one robot in one; the rewards, which may differ, are those of the first.
+
+    The shorter one's length counts.
+    """
+    steps = min(len(first.running), len(second.running))
+    parts = {**vars(first), "rewards": np.repeat(first.rewards[:steps], 2, axis=1)}
+    for name in ("command", "fell"):
+        parts[name] = np.concatenate((getattr(first, name), getattr(second, name)))
+    for item in fields(first):
+        values = getattr(first, item.name)
+        if isinstance(values, np.ndarray) and item.name not in ("command", "fell", "rewards", "reward_names"):
+            parts[item.name] = np.concatenate((values[:steps], getattr(second, item.name)[:steps]), axis=1)
+    return Recording(**parts)
 
 
 def draw(rows: list[Row], out: Path) -> None:
@@ -104,11 +133,12 @@ def main() -> int:
     parser.add_argument("out", type=Path, metavar="OUT.png")
     parser.add_argument("--clip", type=Path, default=ASSETS / "motions" / "walk.csv", help="what is compared with")
     parser.add_argument("--command", type=float, nargs=3, default=[0.4, 0.0, 0.0], help="m/s, m/s, rad/s of the clip")
+    parser.add_argument("--film", type=film_name, metavar="FILE", help="the first run and the last, .mp4 or .gif")
     args = parser.parse_args()
     command = (args.command[0], args.command[1], args.command[2])
     try:
         rows = [Row.read(run, args.clip, command) for run in args.runs]
-    except (UsageError, IndexError) as error:
+    except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     columns = [
@@ -123,6 +153,10 @@ def main() -> int:
     for row in rows:
         print(f"| {' | '.join(row.cells())} |")
     draw(rows, args.out)
+    if args.film is not None:
+        ends = (args.runs[0], args.runs[-1])
+        (first, config), (last, _) = (record_episode(request_of(run, command), load_agent) for run in ends)
+        film(side_by_side(first, last), config, args.film, flag="--film")
     return 0
 
 

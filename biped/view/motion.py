@@ -9,12 +9,14 @@ import torch
 from biped.base.command_line import ending_at_once
 from biped.base.interrupts import Interrupts
 from biped.config.randomization import RandomizationConfig
+from biped.config.run import Config
 from biped.config.task import EnvConfig
 from biped.env.env import make_env
 from biped.eval.agents import LoadAgent
 from biped.eval.episodes import record_episodes
 from biped.eval.figures import SETTLE_S
 from biped.eval.motion import mean_stride, motion_of
+from biped.eval.recording import Recording
 from biped.robot.motion import Motion
 from biped.runs.models import find_model
 from biped.view.web import PORT, Stage
@@ -56,6 +58,15 @@ def record_policy(request: RecordRequest, load: LoadAgent) -> Motion:
         UsageError: there is no such model, or the robot falls before the end.
         MachineError: the simulator is missing, or the policy cannot be fetched.
     """
+    recording, config = record_episode(request, load)
+    names = config.env.robot.joint_names
+    if request.stride:
+        return mean_stride(recording, names, 0, SETTLE_S, config.env.gait.frequency_hz)
+    return motion_of(recording, names, 0, SETTLE_S, request.length_s)
+
+
+def record_episode(request: RecordRequest, load: LoadAgent) -> tuple[Recording, Config]:
+    """Record the episode of a clip from its start, and return it with its configuration; for errors see above."""
     model, run = find_model(request.model, request.logs, "")
     config = run.read_config()
     ends = replace(config.env.termination, episode_s=SETTLE_S + request.length_s + LONGER_S)
@@ -64,10 +75,7 @@ def record_policy(request: RecordRequest, load: LoadAgent) -> Motion:
     command = torch.tensor([request.command], dtype=torch.float32)
     recording = record_episodes(env, load(config, env, model), command, request.seed)
     env.close()
-    names = cfg.robot.joint_names
-    if request.stride:
-        return mean_stride(recording, names, 0, SETTLE_S, cfg.gait.frequency_hz)
-    return motion_of(recording, names, 0, SETTLE_S, request.length_s)
+    return recording, replace(config, env=cfg)
 
 
 def show_motion(cfg: EnvConfig, motion: Motion, name: str, port: int = PORT, *, limit_s: float | None = None) -> None:
