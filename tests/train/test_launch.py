@@ -116,6 +116,25 @@ def test_a_signal_to_one_ends_all_with_one_checkpoint(rank: int, tmp_path: Path)
     assert not any(member.is_running() for member in members)
 
 
+@pytest.mark.slow
+def test_torchrun_waits_for_an_update_that_takes_longer_than_half_a_minute_if_told(tmp_path: Path) -> None:
+    """Without the flag torchrun kills after 30 s what has not ended."""
+    patient = [*TORCHRUN, "--shutdown_timeout=300", *command(tmp_path, *SMALL)[len(TORCHRUN) :]]
+    long = ["--total_timesteps", "100000000", "--set", "ppo.n_epochs=1500", "train.checkpoint_every_steps=100000000"]
+    with processes.start([*patient, *long], env=processes.environment() | QUIET, afresh=True) as torchrun:
+        until(lambda: (tmp_path / "two" / "metrics.jsonl").exists() and _rows(tmp_path), torchrun)
+        update_s = _rows(tmp_path)[-1]["time/learning_time"]
+        time.sleep(5.0)  # into the next update
+        began_s = time.monotonic()
+        torchrun.send_signal(signal.SIGTERM)
+        _, said = torchrun.communicate(timeout=300)
+        took_s = time.monotonic() - began_s
+    assert update_s > 40.0, "the update is too short to tell"
+    assert took_s > 31.0
+    assert said.count("stopped after") == 1
+    assert len(list((tmp_path / "two").glob("biped_model_*_steps.zip"))) == 1
+
+
 @pytest.mark.parametrize(
     ("number", "rank"),
     [
