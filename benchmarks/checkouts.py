@@ -18,7 +18,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.machine import describe_machine, record_file
-from biped.base.command_line import path_name, whole_number
+from biped.base.command_line import exit_code, path_name, whole_number
+from biped.base.errors import MachineError
 from biped.runs.directory import RunDirectory
 
 STEPS = 80_000
@@ -49,7 +50,11 @@ def round_s(run: Path) -> float:
 
 
 def main() -> int:
-    """Train the pairs, print and write their ratios."""
+    """Train the pairs, print and write their ratios.
+
+    Raises:
+        MachineError: there is one core, or a training failed.
+    """
     parser = argparse.ArgumentParser(description="Is one commit as fast as another?")
     parser.add_argument("old", type=Path, help="folder of the checkout before")
     parser.add_argument("new", type=Path, help="folder of the checkout after")
@@ -58,8 +63,7 @@ def main() -> int:
     args = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))[:2]
     if len(cores) < 2:
-        print("error: a pair needs two cores", file=sys.stderr)
-        return 1
+        raise MachineError("a pair needs two cores")
     checkouts = {"old": args.old.resolve(), "new": args.new.resolve()}
     ratios: list[float] = []
     with tempfile.TemporaryDirectory(prefix="checkouts-") as folder:
@@ -72,8 +76,7 @@ def main() -> int:
             ]
             codes = [training.wait() for training in trainings]
             if any(codes):
-                print("error: a training failed", file=sys.stderr)
-                return 1
+                raise MachineError("a training failed: see above")
             ratios.append(round_s(logs / f"old-{pair}") / round_s(logs / f"new-{pair}"))
             print(f"pair {pair + 1}: {ratios[-1]:.3f}", flush=True)
     middle, spread = statistics.median(ratios), statistics.stdev(ratios) if len(ratios) > 1 else 0.0
@@ -85,4 +88,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code("checkouts.py", main))

@@ -20,6 +20,7 @@ import numpy as np
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from biped.base.command_line import exit_code
 from biped.base.errors import UsageError
 from biped.eval.reliability import held, interquartile_interval, interquartile_mean
 from biped.runs.directory import RunDirectory
@@ -121,19 +122,15 @@ def draw(recipes: Mapping[str, list[Seed]], out: Path) -> None:
 
 
 def main() -> int:
-    """Print the table and draw the picture."""
+    """Print the table and draw the picture; for errors see `Seed.read`."""
     if len(sys.argv) < 3:
         print("usage: compare_seeds.py logs/NAME [logs/NAME ...] OUT.png", file=sys.stderr)
         return 2
     *folders, out = sys.argv[1:]
     recipes: dict[str, list[Seed]] = {}
-    try:
-        for folder in folders:
-            seed = Seed.read(Path(folder))
-            recipes.setdefault(recipe_of(seed.name), []).append(seed)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    for folder in folders:
+        seed = Seed.read(Path(folder))
+        recipes.setdefault(recipe_of(seed.name), []).append(seed)
     columns = ["recipe", "seeds", "pass at the end", "first pass", "median", "steps/s", "waiting for others"]
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for recipe, seeds in recipes.items():
@@ -148,4 +145,4 @@ def millions(steps: float) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code("compare_seeds.py", main))

@@ -18,7 +18,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.machine import describe_machine, record_file
-from biped.base.command_line import whole_number
+from biped.base.command_line import exit_code, whole_number
 from biped.train.population import PopulationRequest, grow
 from biped.train.space import Range
 from biped.view.lineage import draw_lineage
@@ -92,4 +92,4 @@ def main() -> int:
 
 if __name__ == "__main__":
     os.environ.setdefault("WANDB_MODE", "disabled")
-    sys.exit(main())
+    sys.exit(exit_code("population.py", main))

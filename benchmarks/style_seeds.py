@@ -20,8 +20,7 @@ import matplotlib.pyplot as plt
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.compare_seeds import MILLION, Seed, millions
-from biped.base.command_line import film_name
-from biped.base.errors import UsageError
+from biped.base.command_line import exit_code, film_name
 from biped.base.shipped import ASSETS
 from biped.eval.motion import distances_rad
 from biped.eval.recording import Recording
@@ -127,7 +126,7 @@ def draw(rows: list[Row], out: Path) -> None:
 
 
 def main() -> int:
-    """Print the table and draw the picture."""
+    """Print the table and draw the picture; for errors see `Row.read`."""
     parser = argparse.ArgumentParser(description="Styled trainings beside plain ones.")
     parser.add_argument("runs", nargs="+", type=Path, metavar="logs/NAME", help="run folders")
     parser.add_argument("out", type=Path, metavar="OUT.png")
@@ -136,11 +135,7 @@ def main() -> int:
     parser.add_argument("--film", type=film_name, metavar="FILE", help="the first run and the last, .mp4 or .gif")
     args = parser.parse_args()
     command = (args.command[0], args.command[1], args.command[2])
-    try:
-        rows = [Row.read(run, args.clip, command) for run in args.runs]
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    rows = [Row.read(run, args.clip, command) for run in args.runs]
     columns = [
         "run",
         "first pass",
@@ -161,4 +156,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code("style_seeds.py", main))

@@ -55,7 +55,7 @@ def test_a_run_that_was_never_judged_is_named(tmp_path: Path) -> None:
     run = a_run(tmp_path / "one-1", [])
     ended = processes.run([sys.executable, "benchmarks/compare_seeds.py", str(run), str(tmp_path / "x.png")], cwd=ROOT)
     assert ended.returncode == 2
-    assert ended.stderr.startswith(f"error: {run} has no evaluation in training")
+    assert ended.stderr.startswith(f"compare_seeds.py: {run} has no evaluation in training")
 
 
 @pytest.mark.parametrize(
