@@ -21,9 +21,10 @@ WALK = ROOT / "assets" / "policies" / "biped_walk.zip"
 
 
 def test_there_are_clips_of_all_that_commands_ask_for() -> None:
-    assert {file.stem for file in MOTIONS} == {"walk", "turn", "side_step", "stand", "stride"}
+    assert {file.stem for file in MOTIONS} == {"walk", "back", "turn", "side_step", "stand", "stride"}
     moved = {file.stem: read_motion(file) for file in MOTIONS}
     assert moved["walk"].base_pos_w[-1, 0] == pytest.approx(0.4 * moved["walk"].length_s, rel=0.2)
+    assert moved["back"].base_pos_w[-1, 0] == pytest.approx(-0.15 * moved["back"].length_s, rel=0.2)
     assert moved["side_step"].base_pos_w[-1, 1] > 0.2
     assert np.abs(moved["stand"].base_pos_w[-1, :2]).max() < 0.05
     w, _, _, z = moved["turn"].base_quat_w[-1]
