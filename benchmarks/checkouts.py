@@ -22,7 +22,7 @@ from biped.base.command_line import exit_code, path_name, whole_number
 from biped.base.errors import MachineError
 from biped.runs.directory import RunDirectory
 
-STEPS = 80_000
+STEPS = 50_000
 """Environment steps of a training."""
 WARM_UP = 2
 """Rounds that are not counted."""
