@@ -87,7 +87,7 @@ def row(recipe: str, seeds: list[Seed]) -> str:
     cells = [
         recipe,
         str(len(seeds)),
-        f"{sum(all(seed.verdicts) for seed in judged)} of {len(judged)}",
+        f"{sum(all(seed.verdicts) for seed in judged)} of {len(judged)}" if judged else "not judged",
         " to ".join(millions(steps) for steps in (min(first), max(first))),
         millions(median(first)),
         f"{min(speeds):,.0f} to {max(speeds):,.0f}" if speeds else "",
@@ -114,7 +114,7 @@ def draw(recipes: Mapping[str, list[Seed]], out: Path) -> None:
             lw=2.5,
             label=f"{recipe}, {len(seeds)} seeds",
         )
-    axis.set(xlabel="million environment steps", ylabel="score in the walking gate", ylim=(0, 1.03))
+    axis.set(xlabel="million environment steps", ylabel="score in the walking gate", ylim=(None, 1.02))
     axis.set_title("each seed, interquartile mean, and its 95% interval", fontsize=10)
     axis.legend(loc="lower right")
     axis.grid(alpha=0.3)

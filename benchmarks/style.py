@@ -72,6 +72,8 @@ def main() -> int:
     clips = [as_stored(file) for file in sorted((ASSETS / "motions").glob("*.csv"))]
     settings: list[tuple[str, Any]] = [("style.motions", clips), ("train.device", args.device), ("train.sim", "mujoco")]
     config = with_settings(PRESETS[args.preset](), settings)
+    if config.train.torch_threads:
+        torch.set_num_threads(config.train.torch_threads)
     env = BipedVecEnv(make_env(config.env, args.device, sim="mujoco", seed=1))
     model = make_model(config, env, seed=1)
     demos = demonstrations(config)

@@ -46,7 +46,7 @@ def test_seeds_of_one_recipe_are_one_row(tmp_path: Path) -> None:
     )
     assert ended.stdout.splitlines()[2:] == [
         "| one | 2 | 1 of 2 | 0.50 M to 0.75 M | 0.62 M | 2,000 to 2,000 |  |",
-        "| two | 2 | 0 of 0 | 0.25 M to never | never | 2,000 to 2,000 | 12.5% to 25.0% |",
+        "| two | 2 | not judged | 0.25 M to never | never | 2,000 to 2,000 | 12.5% to 25.0% |",
     ]
     assert picture.stat().st_size > 10_000
 

@@ -30,7 +30,7 @@ class StyleConfig(Section):
     """Step size of the discriminator's Adam."""
     updates: Count = 8
     """Minibatches per rollout that the discriminator learns from."""
-    batch_size: Count = 1024
+    batch_size: Count = 512
     """Steps of the robot per minibatch, half of them from earlier rollouts; there are as many of the clips."""
     replay_size: Count = 20_000
     """Steps of earlier rollouts that are kept, of the last twenty."""

@@ -85,7 +85,7 @@ class Discriminator(nn.Module):
         widths = (width, *hidden_sizes)
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise(widths):
-            layers += [nn.Linear(before, after), nn.ELU()]
+            layers += [nn.Linear(before, after), nn.ReLU()]
         self.net = nn.Sequential(*layers, nn.Linear(widths[-1], 1))
 
     def forward(self, normalised: Tensor) -> Tensor:
