@@ -69,6 +69,7 @@ SMALL = {
     "benchmarks/export.py": "--rounds 1",
     "benchmarks/robust_seeds.py": "--episodes 2 --sim mujoco",
     "benchmarks/sinks.py": "--rollouts 1 --pairs 2",
+    "benchmarks/style.py": "--rounds 1",
 }
 """Flags that make a command short, and change no place of a result but its name."""
 PLACEHOLDERS = {
