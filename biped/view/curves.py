@@ -55,7 +55,7 @@ STYLE_PANELS = (
     Panel("what the style pays", ("info/disc_reward_mean", "info/disc_reward_std")),
     Panel("the discriminator's loss and gradient penalty", ("losses/disc_loss", "info/disc_grad_penalty")),
 )
-"""The last row of a run with a [style](../style.md)."""
+"""The last row of a run with a style (`biped.ppo.style`)."""
 
 _COLUMNS = 3
 
