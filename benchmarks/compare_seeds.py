@@ -7,7 +7,6 @@ interval.
 """
 
 import json
-import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,14 +19,14 @@ import numpy as np
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.seeds import ENGINES, first_pass, millions
 from biped.base.command_line import exit_code
 from biped.base.errors import UsageError
 from biped.eval.reliability import held, interquartile_interval, interquartile_mean
 from biped.runs.directory import RunDirectory
 from biped.runs.metrics_log import Curve
 
-EVALUATIONS = ("eval.json", "eval_mujoco.json")
-"""Files of a run's evaluations."""
 PARTS = ("time/collection_time", "time/learning_time")
 """What a round consists of, in seconds."""
 POINTS = 200
@@ -55,18 +54,14 @@ class Seed:
         curves = RunDirectory(folder).read_metrics()
         if "gate/score" not in curves:
             raise UsageError(f"{folder} has no evaluation in training: train it without train.eval_every_steps=0")
-        files = [folder / name for name in EVALUATIONS if (folder / name).is_file()]
+        files = [folder / name for name in ENGINES.values() if (folder / name).is_file()]
         verdicts = tuple(bool(json.loads(file.read_text(encoding="utf-8"))["passed"]) for file in files)
         return cls(folder.name, curves, verdicts)
 
     @property
     def first_pass(self) -> float:
         """Steps at the first evaluation in training that passed; infinite where none did."""
-        passed = self.curves["gate/passed"]
-        return min(
-            (float(step) for step, is_pass in zip(passed.steps, passed.values, strict=True) if is_pass),
-            default=math.inf,
-        )
+        return first_pass(self.curves["gate/passed"])
 
     def seconds(self, *names: str) -> float:
         """Return the time in some parts of all rounds; 0 for parts that it has not."""
@@ -137,11 +132,6 @@ def main() -> int:
         print(row(recipe, seeds))
     draw(recipes, Path(out))
     return 0
-
-
-def millions(steps: float) -> str:
-    """Return steps in millions, or that there are none."""
-    return f"{steps / MILLION:.2f} M" if math.isfinite(steps) else "never"
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import matplotlib.pyplot as plt
 
 from biped.base.errors import UsageError
 from biped.runs.directory import RunDirectory
+from biped.runs.metrics_log import Curve
 
 ENGINES = {"Genesis": "eval.json", "MuJoCo": "eval_mujoco.json"}
 """Engine to the file of its evaluation."""
@@ -57,13 +58,12 @@ class Trained:
             UsageError: it has no metrics or no evaluation.
         """
         curves = RunDirectory(folder).read_metrics()
-        passed = curves["gate/passed"]
-        first = min((step for step, value in zip(passed.steps, passed.values, strict=True) if value), default=math.inf)
+        first = first_pass(curves["gate/passed"])
         files = {engine: folder / name for engine, name in ENGINES.items() if (folder / name).is_file()}
         if not files:
             raise UsageError(f"{folder} has no evaluation: python biped_eval.py -e {folder.name}")
         judged = {engine: json.loads(file.read_text(encoding="utf-8")) for engine, file in files.items()}
-        return cls(folder.name, float(first), float(curves["train/kl"].steps[-1]), judged)
+        return cls(folder.name, first, float(curves["train/kl"].steps[-1]), judged)
 
     def row(self) -> str:
         """Return the run's row of the table; figures of two engines are divided by a slash."""
@@ -72,8 +72,14 @@ class Trained:
             " / ".join(f"{_value(judged['lines'], line):.3f}" for judged in self.judged.values())
             for line in SHOWN.values()
         ]
-        cells = [self.name, _millions(self.first_pass), _millions(self.end), *verdicts, *figures]
+        cells = [self.name, millions(self.first_pass), millions(self.end), *verdicts, *figures]
         return f"| {' | '.join(cells)} |"
+
+
+def first_pass(passed: Curve) -> float:
+    """Return the steps at the first evaluation in training that passed; infinite where none did."""
+    found = (float(step) for step, value in zip(passed.steps, passed.values, strict=True) if value)
+    return min(found, default=math.inf)
 
 
 def share_of_bar(line: Mapping[str, Any]) -> float:
@@ -133,8 +139,8 @@ def main() -> int:
         print(run.row())
     passed = sum(all(judged["passed"] for judged in run.judged.values()) for run in runs)
     steps = [run.first_pass for run in runs]
-    print(f"\n{passed} of {len(runs)} pass every evaluation; first pass: median {_millions(median(steps))}", end="")
-    print(f", latest {_millions(max(steps))}")
+    print(f"\n{passed} of {len(runs)} pass every evaluation; first pass: median {millions(median(steps))}", end="")
+    print(f", latest {millions(max(steps))}")
     draw(runs, Path(out))
     return 0
 
@@ -148,7 +154,8 @@ def _verdict(judged: Mapping[str, Any]) -> str:
     return "passed" if judged["passed"] else f"**failed**: {', '.join(failed)}"
 
 
-def _millions(steps: float) -> str:
+def millions(steps: float) -> str:
+    """Return steps in millions, or that there are none."""
     return f"{steps / 1e6:.2f} M" if math.isfinite(steps) else "never"
 
 

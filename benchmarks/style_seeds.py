@@ -19,7 +19,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks.compare_seeds import MILLION, Seed, millions
+from benchmarks.compare_seeds import MILLION, Seed
+from benchmarks.seeds import millions
 from biped.base.command_line import exit_code, film_name
 from biped.base.shipped import ASSETS
 from biped.eval.motion import distances_rad

@@ -66,7 +66,12 @@ def record_policy(request: RecordRequest, load: LoadAgent) -> Motion:
 
 
 def record_episode(request: RecordRequest, load: LoadAgent) -> tuple[Recording, Config]:
-    """Record the episode of a clip from its start, and return it with its configuration; for errors see above."""
+    """Record the episode of a clip, one robot from its start, and return it with its configuration.
+
+    Raises:
+        UsageError: there is no such model.
+        MachineError: the simulator is missing, or the policy cannot be fetched.
+    """
     model, run = find_model(request.model, request.logs, "")
     config = run.read_config()
     ends = replace(config.env.termination, episode_s=SETTLE_S + request.length_s + LONGER_S)
