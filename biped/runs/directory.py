@@ -15,7 +15,7 @@ logs/<exp_name>/
     videos/walk_<steps>_steps.gif   videos of evaluations, if enabled
     profile/                        where the time went, if --profile asked for it
     metrics.jsonl                   all metrics, one line per dump, appended by each training process
-    run_info.json                   each start: command line, configuration, code, versions, machine
+    run_info.json                   each start: command line, configuration, code, files, versions, machine
     wandb_id.txt, wandb/            the W&B run, if there is one
 ```
 """

@@ -13,31 +13,32 @@ _FOLDERS = ("meshdir", "texturedir", "assetdir")
 _FILES = ("file", "filename", "fileup", "filedown", "fileleft", "fileright", "filefront", "fileback")
 
 
-def model_parts(file: Path) -> list[Path]:
+def model_parts(file: Path, *, for_others: bool = True) -> list[Path]:
     """Return a model file and all files that it refers to and that are there, without repetition.
 
     Args:
         file: an MJCF or a URDF.
+        for_others: whether another machine is to have them.
 
     Raises:
-        UsageError: it refers to a file by an absolute path, which no other machine has.
+        UsageError: `for_others`, and it refers to a file by an absolute path, which no other machine has.
         MachineError: it cannot be read.
     """
-    found = _of_urdf(file) if is_urdf(file) else _of_mjcf(file, _Folders(file.parent))
+    found = _of_urdf(file, for_others) if is_urdf(file) else _of_mjcf(file, _Folders(file.parent, for_others))
     return list(dict.fromkeys([_plain(file), *map(_plain, found)]))
 
 
-def _of_urdf(file: Path) -> Iterator[Path]:
-    for name in _references(_parse(file), file):
-        if (mesh := find_mesh(name, file)) is not None:
+def _of_urdf(file: Path, for_others: bool) -> Iterator[Path]:
+    for name in _references(_parse(file)):
+        if (mesh := find_mesh(_allowed(name, file, for_others), file)) is not None:
             yield mesh
 
 
 class _Folders:
     """Where an MJCF and what it includes look for their files."""
 
-    def __init__(self, top: Path) -> None:
-        self.top = top
+    def __init__(self, top: Path, for_others: bool) -> None:
+        self.top, self.for_others = top, for_others
         self.named: dict[str, str] = {}
         self.read: set[Path] = set()
 
@@ -54,24 +55,23 @@ def _of_mjcf(file: Path, folders: _Folders) -> Iterator[Path]:
     for compiler in root.iter("compiler"):
         for kind in _FOLDERS:
             if folder := compiler.get(kind):
-                folders.named[kind] = _relative(folder, file)
+                folders.named[kind] = _allowed(folder, file, folders.for_others)
     included = {include.get("file") for include in root.iter("include")}
-    for name in _references(root, file):
-        if (found := folders.find(name, file)) is not None:
+    for name in _references(root):
+        if (found := folders.find(_allowed(name, file, folders.for_others), file)) is not None:
             yield found
             if name in included and _plain(found) not in folders.read:
                 yield from _of_mjcf(found, folders)
 
 
-def _references(root: ET.Element, file: Path) -> Iterator[str]:
+def _references(root: ET.Element) -> Iterator[str]:
     """Yield the names of files in a model."""
     for element in root.iter():
-        for name in filter(None, map(element.get, _FILES)):
-            yield _relative(name, file)
+        yield from filter(None, map(element.get, _FILES))
 
 
-def _relative(name: str, file: Path) -> str:
-    if Path(name.removeprefix("file://")).is_absolute():
+def _allowed(name: str, file: Path, for_others: bool) -> str:
+    if for_others and Path(name.removeprefix("file://")).is_absolute():
         raise UsageError(f"{file} refers to {name}, which no other machine has: make the path relative, or --no_robot")
     return name
 

@@ -7,14 +7,16 @@ from typing import Any
 
 import torch
 
-from biped.base.errors import ConfigError, UsageError, say
+from biped.base.errors import ConfigError, MachineError, UsageError, say, warn
 from biped.base.machine import choose_device, gib
 from biped.config.randomization import RandomizationConfig
 from biped.config.run import Config, Presets, TrainConfig
 from biped.config.serial import differences
 from biped.config.settings import sized_randomization, with_settings
+from biped.env.files import files_of
 from biped.runs.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from biped.runs.directory import RunDirectory, run_path
+from biped.runs.launches import changed_files, fingerprints
 from biped.runs.models import find_furthest
 from biped.runs.shared import local_model
 from biped.runs.wandb_names import named
@@ -167,11 +169,21 @@ def _continued(request: TrainRequest) -> Plan:
     config = named(config, recorded)
     device = choose_device(config.train.device, config.train.sim)
     start = _furthest(run, recorded)
+    for name in changed_files(run.read_launches(), read_files(config)):
+        warn(f"{name} is not what it was when this run was last started: it goes on with the new one")
     goal = max(config.train.goal_timesteps, config.train.total_timesteps)
     done = start.num_timesteps if start else 0
     if goal <= done:
         goal = done + config.train.total_timesteps
     return Plan(request, with_settings(config, [("train.goal_timesteps", goal)]), device, start, run)
+
+
+def read_files(config: Config) -> dict[str, str]:
+    """Return the SHA-256 hashes by path of the files that a training reads besides its configuration."""
+    try:
+        return fingerprints(files_of(config.env, config.style.motions))
+    except MachineError:  # the simulator says what is wrong with the robot's model
+        return {}
 
 
 def _changed(config: Config, request: TrainRequest, randomization: RandomizationConfig | None) -> Config:

@@ -42,7 +42,7 @@ from biped.train.gate_watch import GateWatch, PolicyEvaluator
 from biped.train.launch import Pulse, Stages, join, launched, own_seed
 from biped.train.learner import make_model
 from biped.train.memory import naming_what_fits, require_memory
-from biped.train.plan import Plan, TrainRequest, make_plan
+from biped.train.plan import Plan, TrainRequest, make_plan, read_files
 from biped.train.profile import Profile
 from biped.train.sinks import close_sinks, open_sinks
 from biped.train.state import TrainingState
@@ -180,7 +180,8 @@ def record_launch(run: RunDirectory, plan: Plan) -> None:
     """
     run.remove_leftovers()
     run.write_config(plan.config)
-    launch = describe_launch(["biped_train.py", *plan.request.command], plan.goes_on_after)
+    command = ["biped_train.py", *plan.request.command]
+    launch = describe_launch(command, plan.goes_on_after, read_files(plan.config))
     run.add_launch({**launch, "config": to_dict(plan.config)})
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from biped.runs import launches as run_info
 from biped.runs.directory import RunDirectory
-from biped.runs.launches import describe_code, describe_launch
+from biped.runs.launches import changed_files, describe_code, describe_launch, fingerprints
 from tests import processes
 from tests.processes import PATIENCE_S
 
@@ -54,3 +54,21 @@ def test_a_damaged_record_is_no_obstacle(tmp_path: Path) -> None:
     assert run.read_launches() == []
     run.add_launch({"n": 1})
     assert run.read_launches() == [{"n": 1}]
+
+
+def test_files_that_changed_since_they_were_last_read_are_named(tmp_path: Path) -> None:
+    leg, clip = tmp_path / "leg.stl", tmp_path / "clip.csv"
+    leg.write_text("one")
+    clip.write_text("one")
+    first = describe_launch([], None, fingerprints([leg, clip, tmp_path / "none.csv"]))
+    assert first["files"] == dict.fromkeys(
+        (str(leg), str(clip)), "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed"
+    )
+    clip.write_text("two")
+    now = fingerprints([leg, clip])
+    assert changed_files([], now) == []
+    assert changed_files([{"command": "of an earlier version"}, {"files": 3}], now) == []
+    assert changed_files([first, {"files": {}}], now) == [str(clip)]
+    assert changed_files([first, describe_launch([], 512, now)], now) == []
+    clip.write_text("one")
+    assert changed_files([first, describe_launch([], 512, now)], fingerprints([clip])) == [str(clip)]

@@ -76,6 +76,18 @@ def test_a_path_that_no_other_machine_has_is_said(tmp_path: Path, text: str) -> 
         model_parts(tmp_path / "robot.xml")
 
 
+def test_on_this_machine_absolute_paths_are_found_too(tmp_path: Path) -> None:
+    lay(
+        tmp_path,
+        robot_xml=f'<mujoco><compiler meshdir="{tmp_path}/meshes"/><include file="{tmp_path}/legs.xml"/>'
+        '<asset><mesh file="leg.stl"/></asset></mujoco>',
+        legs_xml="<mujoco/>",
+        meshes__leg_stl="",
+    )
+    parts = model_parts(tmp_path / "robot.xml", for_others=False)
+    assert sorted(part.name for part in parts) == ["leg.stl", "legs.xml", "robot.xml"]
+
+
 def test_a_model_that_is_no_xml_is_one_line(tmp_path: Path) -> None:
     lay(tmp_path, robot_xml="<mujoco>")
     with pytest.raises(MachineError, match="cannot be read"):

@@ -129,6 +129,27 @@ def test_a_continued_run_keeps_its_style(tmp_path: Path, capsys: pytest.CaptureF
     assert "style.weight was 4.0 and is now 9" in capsys.readouterr().err
 
 
+def test_a_clip_that_is_another_one_after_a_stop_is_named_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip = tmp_path / "mine.csv"
+    clip.write_text((ROOT / WALK).read_text())
+    base = ["-e", "edited", "--log_dir", str(tmp_path)]
+    first = ["--preset", "smoke", "--sim", "mujoco", "--total_timesteps", "512", "--style", str(clip), *UNDRAWN]
+    assert biped_train.main([*base, *first]) == 0
+
+    def said_after(steps: int) -> list[str]:
+        capsys.readouterr()
+        assert biped_train.main([*base, "--continue_training", "--total_timesteps", str(steps)]) == 0
+        return [line for line in capsys.readouterr().err.splitlines() if "is not what it was" in line]
+
+    assert said_after(1024) == []
+    clip.write_text("\n".join(clip.read_text().splitlines()[:-20]) + "\n")
+    (line,) = said_after(1536)
+    assert line.startswith(f"{clip} is not what it was when this run was last started")
+    assert said_after(2048) == []
+
+
 def test_without_a_stored_discriminator_a_new_one_begins_and_that_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
