@@ -51,6 +51,7 @@ NOT_TYPED = {
     "python -m biped identify": "needs a robot's log; see tests/sim/test_identified.py",
     "python -m biped replay": "needs a robot's log; see tests/view/test_replay.py",
     "python biped_run.py": "keeps real time; see tests/test_biped_run.py",
+    "python -m biped motion convert": "needs a published clip; see tests/test_motions.py",
     "python -m biped motion show": "serves a page until it is stopped; see tests/test_motions.py",
     "python -m biped push": "sends to a service, or asks for one; see tests/runs/test_hub.py",
     "python biped_eval.py --model hf": "asks a service; see tests/runs/test_hub.py",

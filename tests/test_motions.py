@@ -94,8 +94,41 @@ def test_the_reference_is_recorded_for_any_robot(tmp_path: Path) -> None:
     assert main(["motion", "check", str(out), "--robot", str(robot)]) == 0
 
 
+def test_a_published_clip_becomes_one_of_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    walk = read_motion(ROOT / "assets" / "motions" / "walk.csv")
+    half, turned = 0.5 * 1.2, walk.base_quat_w.copy()  # elsewhere, and headed elsewhere
+    w, x, y, z = walk.base_quat_w.T
+    turned = np.stack(
+        [
+            np.cos(half) * x - np.sin(half) * y,
+            np.cos(half) * y + np.sin(half) * x,
+            np.cos(half) * z + np.sin(half) * w,
+            np.cos(half) * w - np.sin(half) * z,
+        ],
+        axis=1,
+    )
+    heading = np.array(((np.cos(1.2), np.sin(1.2), 0.0), (-np.sin(1.2), np.cos(1.2), 0.0), (0.0, 0.0, 1.0)))
+    table = np.hstack((walk.base_pos_w @ heading + (5.0, -2.0, 0.0), turned, walk.joint_pos_rad))
+    np.savetxt(tmp_path / "theirs.csv", table, delimiter=",", fmt="%.8f")
+    convert = ["motion", "convert", str(tmp_path / "theirs.csv"), "--fps", "50"]
+    assert main([*convert, "--joints", *walk.joint_names, "--out", str(tmp_path / "ours.npz")]) == 0
+    assert f"4.00 s, {len(walk)} frames, 9 joints" in capsys.readouterr().out
+    ours, origin = read_motion(tmp_path / "ours.npz"), walk.from_origin()
+    np.testing.assert_allclose(ours.base_pos_w, origin.base_pos_w, atol=1e-5)
+    np.testing.assert_allclose(ours.base_quat_w, origin.base_quat_w, atol=1e-5)
+    np.testing.assert_allclose(ours.joint_pos_rad, walk.joint_pos_rad, atol=1e-5)
+
+    names = ["--joints", "my_hip", *walk.joint_names[1:]]
+    assert main([*convert, *names, "--start", "1", "--seconds", "2", "--out", str(tmp_path / "part.csv")]) == 0
+    assert f"it lacks {walk.joint_names[0]} of the robot" in capsys.readouterr().out
+    part = read_motion(tmp_path / "part.csv")
+    assert (len(part), part.time_s[0], part.length_s) == (101, 0.0, pytest.approx(2.0))
+    np.testing.assert_allclose(part.joint_pos_rad, walk.joint_pos_rad[50:151], atol=1e-5)
+
+
 def test_wrong_usage_is_one_line_and_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "there.csv").write_text("mine")
+    np.savetxt(tmp_path / "plain.csv", np.tile((0, 0, 0.4, 0, 0, 0, 1, *[0] * 9), (4, 1)), delimiter=",")
     record, out = ["motion", "record"], ["--out", str(tmp_path / "new.csv")]
     strider = str(ROOT / "assets" / "strider" / "robot.json")
     cases = {
@@ -105,6 +138,11 @@ def test_wrong_usage_is_one_line_and_leaves_nothing(tmp_path: Path, capsys: pyte
         "exists": [*record, "--reference", "--out", str(tmp_path / "there.csv")],
         "there is no motion": ["motion", "check", str(tmp_path / "none.csv")],
         "is no motion": ["motion", "check", str(tmp_path / "there.csv")],
+        "--out: ": ["motion", "convert", str(tmp_path / "there.csv"), "--out", str(tmp_path / "there.csv")],
+        "is no published motion": ["motion", "convert", str(tmp_path / "there.csv"), "--fps", "30", *out],
+        "has 0 frames of what is asked for": [
+            *("motion", "convert", str(tmp_path / "plain.csv"), "--fps", "30", "--start", "9", *out)
+        ],
         "has no joint": ["motion", "check", str(MOTIONS[0]), "--robot", strider],
     }
     for said, command in cases.items():
@@ -112,7 +150,7 @@ def test_wrong_usage_is_one_line_and_leaves_nothing(tmp_path: Path, capsys: pyte
         printed = capsys.readouterr().err.strip()
         assert said in printed
         assert len(printed.splitlines()) == 1, printed
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["there.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["plain.csv", "there.csv"]
     assert (tmp_path / "there.csv").read_text() == "mine"
 
 

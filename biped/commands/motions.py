@@ -1,4 +1,4 @@
-"""Small commands on motion clips: show, check and record."""
+"""Small commands on motion clips: show, check, record, convert and compare."""
 
 import argparse
 from pathlib import Path
@@ -26,13 +26,14 @@ if TYPE_CHECKING:
 
 def add_motion_commands(add: Add) -> None:
     """Add `motion` and its commands, with their flags."""
-    commands = add("motion", _no_command, "Show, check, record or compare motion clips.").add_subparsers(
-        required=True, metavar="show|check|record|compare"
+    commands = add("motion", _no_command, "Show, check, record, convert or compare motion clips.").add_subparsers(
+        required=True, metavar="show|check|record|convert|compare"
     )
     for name, run, text in (
         ("show", show, "Show a clip in the browser."),
         ("check", check, "Say what a robot cannot do of a clip."),
         ("record", record, "Record a clip of a policy, or of the gait's sinusoidal reference."),
+        ("convert", convert, "Convert a clip of a published data set or of another trainer."),
         ("compare", compare, "Say how far a motion is from a clip, by dynamic time warping of each joint."),
     ):
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
@@ -42,6 +43,8 @@ def add_motion_commands(add: Add) -> None:
             _add_record_flags(command)
             continue
         add_argument("file", type=input_name, metavar="FILE", help="a motion, .csv or .npz")
+        if name == "convert":
+            _add_convert_flags(command)
         if name == "compare":
             add_argument("clip", type=input_name, metavar="CLIP", help="what it is compared with")
         add_argument("--robot", type=input_name, metavar="FILE", help="robot.json (default the biped)")
@@ -60,6 +63,16 @@ def _add_record_flags(command: argparse.ArgumentParser) -> None:
     add("--stride", action="store_true", help="the mean of the strides in that time, a loop of the gait clock")
     add("--sim", choices=("genesis", "mujoco"), default="mujoco", help="the simulator (default mujoco)")
     add("--seed", type=seed_number, default=0, metavar="N", help="seed of the start (default 0)")
+    add("--out", type=path_name, required=True, metavar="FILE", help="where to write it, .csv or .npz")
+
+
+def _add_convert_flags(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--fps", type=positive_number, metavar="N", help="frames per second, where the file does not say it")
+    add("--joints", nargs="+", metavar="NAME", help="the file's joints in their order (default those of the model)")
+    add("--wxyz", action="store_true", help="the quaternions of a CSV begin with w (default they end with it)")
+    add("--start", type=finite_number, default=0.0, metavar="S", help="where the clip begins (default 0)")
+    add("--seconds", type=positive_number, metavar="S", help="its length (default to the end)")
     add("--out", type=path_name, required=True, metavar="FILE", help="where to write it, .csv or .npz")
 
 
@@ -127,10 +140,7 @@ def record(args: argparse.Namespace) -> None:
 
     if (args.model is None) != args.reference:
         raise UsageError("motion record: name a policy with --model PATH, or use --reference, one of both")
-    if args.out.suffix.lower() not in (".csv", ".npz"):
-        raise UsageError(f"--out: {args.out} ends in neither .csv nor .npz")
-    if args.out.exists():
-        raise UsageError(f"--out: {args.out} exists: name another file")
+    _require_new(args.out)
     if args.reference:
         from biped.eval.motion import reference_motion
 
@@ -146,6 +156,39 @@ def record(args: argparse.Namespace) -> None:
         )
     write_motion(motion, args.out)
     print(f"{args.out}: {motion.length_s:.2f} s")
+
+
+def convert(args: argparse.Namespace) -> None:
+    """Convert a published clip; its base begins over the origin, heading along x.
+
+    Raises:
+        UsageError: the file is no such clip, or a flag does not fit it.
+        MachineError: MuJoCo or the robot's model is missing, or the disk refuses the write.
+    """
+    from biped.robot.model import model_file
+    from biped.robot.motion import write_motion
+    from biped.robot.published import Origin, read_published
+    from biped.sim.mujoco_file import hinges_of, parse_model
+
+    _require_new(args.out)
+    cfg = _robot(args.robot)
+    in_model = hinges_of(parse_model(model_file(cfg), cfg.robot.base_link))
+    origin = Origin(args.joints, in_model, args.fps, args.wxyz, cfg.robot.base_link)
+    motion = read_published(args.file, origin)
+    motion = motion.part(args.start, args.seconds).from_origin()
+    write_motion(motion, args.out)
+    low, high = motion.base_pos_w[:, 2].min(), motion.base_pos_w[:, 2].max()
+    print(f"{args.out}: {motion.length_s:.2f} s, {len(motion)} frames, {len(motion.joint_names)} joints")
+    print(f"its base is {low:.2f} to {high:.2f} m above the ground")
+    if missing := [name for name in cfg.robot.joint_names if name not in motion.joint_names]:
+        print(f"it lacks {', '.join(missing)} of the robot: rename them with --joints")
+
+
+def _require_new(out: Path) -> None:
+    if out.suffix.lower() not in (".csv", ".npz"):
+        raise UsageError(f"--out: {out} ends in neither .csv nor .npz")
+    if out.exists():
+        raise UsageError(f"--out: {out} exists: name another file")
 
 
 def _robot(file: Path | None) -> "EnvConfig":

@@ -108,6 +108,24 @@ class Motion:
             at_times(self.joint_pos_rad) if self.joint_names else np.empty((len(times), 0)),
         )
 
+    def part(self, start_s: float, seconds: float | None) -> "Motion":
+        """Return the frames from a time on, and for so long (s); None: to the end.
+
+        Raises:
+            UsageError: fewer than three frames are there.
+        """
+        since_start = self.time_s - self.time_s[0]
+        kept = (since_start >= start_s - 1e-9) & (since_start <= start_s + (seconds or np.inf) + 1e-9)
+        if (count := int(kept.sum())) < SHORTEST:
+            raise UsageError(f"the clip lasts {self.length_s:.3g} s, and has {count} frames of what is asked for")
+        return Motion(
+            self.time_s[kept],
+            self.base_pos_w[kept],
+            self.base_quat_w[kept],
+            self.joint_names,
+            self.joint_pos_rad[kept],
+        )
+
     def mirrored(self, rule: MirrorRule) -> "Motion":
         """Return the mirror image in the plane of x and z: what is left becomes right.
 
@@ -185,11 +203,10 @@ def read_motion(file: Path) -> Motion:
     except OSError as error:
         raise MachineError(f"cannot read {file}: {error.strerror}") from error
     try:
-        motion = _from_npz(content) if file.suffix.lower() == ".npz" else _from_csv(content.decode("utf-8-sig"))
-        _check(motion)
+        is_npz = file.suffix.lower() == ".npz"
+        return checked(_from_npz(content) if is_npz else _from_csv(content.decode("utf-8-sig")))
     except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
         raise UsageError(f"{file} is no motion: {first_line(error)}; docs/style.md says what one is") from error
-    return replace(motion, base_quat_w=_unit(motion.base_quat_w))
 
 
 def clip_of(path: str, joint_names: Sequence[str], dt_s: float | None = None) -> Motion:
@@ -237,7 +254,7 @@ def _from_csv(text: str) -> Motion:
     for number, row in enumerate(rows[1:], start=2):
         if len(row) != len(names):
             raise ValueError(f"row {number} has {len(row)} values, and the first {len(names)}")
-    table = np.array([[_number(text) for text in row] for row in rows[1:]]).reshape(-1, len(names))
+    table = np.array([[number_of(text) for text in row] for row in rows[1:]]).reshape(-1, len(names))
     if len(wrong := np.argwhere(~np.isfinite(table))):
         row, column = wrong[0]
         raise ValueError(f"{names[column]} is {rows[row + 1][column]!r} in row {row + 2}, which is no number")
@@ -249,7 +266,8 @@ def _from_csv(text: str) -> Motion:
     return Motion(of((TIME,))[:, 0], of(POSITION), of(ROTATION), joints, of(joints))
 
 
-def _number(text: str) -> float:
+def number_of(text: str) -> float:
+    """Return the number that a cell of a table holds; NaN: it holds none."""
     try:
         return float(text)
     except ValueError:
@@ -273,7 +291,12 @@ def _from_npz(content: bytes) -> Motion:
     return Motion(values["time"], values["base_pos"], values["base_quat"], tuple(map(str, names)), values["joint_pos"])
 
 
-def _check(motion: Motion) -> None:
+def checked(motion: Motion) -> Motion:
+    """Return a clip from a file with quaternions of length 1, each in the half of the sphere of the one before.
+
+    Raises:
+        ValueError: it has too few frames, its time does not rise, or its quaternions are none.
+    """
     if len(motion) < SHORTEST:
         raise ValueError(f"it has {len(motion)} frames, and {SHORTEST} are needed")
     if len(late := np.flatnonzero(np.diff(motion.time_s) <= 0.0)):
@@ -281,6 +304,7 @@ def _check(motion: Motion) -> None:
     lengths = np.linalg.norm(motion.base_quat_w, axis=1)
     if len(off := np.flatnonzero(np.abs(lengths - 1.0) > _OFF_UNIT)):
         raise ValueError(f"the quaternion of frame {off[0]} has length {lengths[off[0]]:.3g}, and should have 1")
+    return replace(motion, base_quat_w=_unit(motion.base_quat_w))
 
 
 def _unit(quats: Array) -> Array:

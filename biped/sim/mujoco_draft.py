@@ -28,7 +28,7 @@ from biped.robot.state import GRAVITY_M_S2
 from biped.sim.check_stance import stand
 from biped.sim.draft_actuators import GUESSED_EFFORT, Limits, draft_actuators, stated_limits
 from biped.sim.mujoco_crouch import CROUCH, Leg, crouch
-from biped.sim.mujoco_file import compiled, import_mujoco, parse_model
+from biped.sim.mujoco_file import compiled, hinges_of, parse_model
 from biped.sim.mujoco_geometry import Sole, axis_w, in_link, mirror_alignment, posed, sole_of
 from biped.sim.mujoco_robot import read_robot
 
@@ -70,7 +70,6 @@ class _Drafter:
     """Drafts one robot's file; each step finds one thing and says how."""
 
     def __init__(self, file: Path) -> None:
-        self._mujoco = import_mujoco()
         self._file = file.resolve()
         self._found: list[str] = []
         self._guesses: list[str] = []
@@ -79,7 +78,7 @@ class _Drafter:
         base, limits, passive = self._base()
         # Everything is driven for now: nothing may be held before it is known what the legs are.
         spec = parse_model(self._file, base)
-        joints = [joint.name for joint in spec.joints if joint.type == self._mujoco.mjtJoint.mjJNT_HINGE and joint.name]
+        joints = hinges_of(spec)
         robot = _robot(self._file, base, joints)
         model = compiled(read_robot(EnvConfig(robot=robot)).spec, self._file)
         data = posed(model, {})

@@ -48,6 +48,12 @@ def parse_model(file: Path, base: str = "") -> Any:
         raise MachineError(f"MuJoCo cannot read {file} ({first_line(error)})") from error
 
 
+def hinges_of(spec: Any) -> list[str]:
+    """Return the names of the hinges of a `mujoco.MjSpec`, in its order."""
+    kind = import_mujoco().mjtJoint.mjJNT_HINGE
+    return [joint.name for joint in spec.joints if joint.type == kind and joint.name]
+
+
 def compiled(spec: Any, file: Path) -> Any:
     """Return the `mujoco.MjModel` of a robot.
 

@@ -1,0 +1,123 @@
+"""Clips as data sets and other trainers publish them, which name their joints elsewhere or nowhere.
+
+- A CSV without a header, as of LAFAN1 retargeted to Unitree's robots: x, y, z (m), the quaternion with w last, and the
+  joints (rad) in the order of the robot's model; its rate is in the data set's description.
+- An NPZ of Isaac Lab's tasks: `fps`, `dof_names`, `dof_positions`, `body_positions`, `body_rotations` (w first).
+- An NPZ of trackers such as BeyondMimic and mjlab: `fps`, `joint_pos`, `body_pos_w`, `body_quat_w` (w first).
+"""
+
+import csv
+import io
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from biped.base.errors import MachineError, UsageError, first_line
+from biped.robot.motion import POSITION, ROTATION, TIME, Array, Motion, checked, number_of
+
+_BASE = len(POSITION) + len(ROTATION)
+_JOINTS, _BODIES, _TURNS = (
+    ("dof_positions", "joint_pos"),
+    ("body_positions", "body_pos_w"),
+    ("body_rotations", "body_quat_w"),
+)
+"""Arrays of an NPZ by any of their names: (T, J), (T, bodies, 3) and (T, bodies, 4)."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a published clip does not say itself."""
+
+    joint_names: Sequence[str] | None
+    """Names of its joints in their order; None: the file has them."""
+    model_joints: Sequence[str]
+    """The joints of the robot's model in their order, for a file that names none."""
+    rate_hz: float | None
+    """Frames per second; None: the file says it."""
+    w_first: bool = False
+    """Whether the quaternions of a CSV begin with w."""
+    base_link: str = ""
+    """The base, where a file names its bodies; in others, and where none has this name, it is the first."""
+
+
+def read_published(file: Path, origin: Origin) -> Motion:
+    """Read a published clip.
+
+    Raises:
+        UsageError: the file is missing or none, or what `origin` says does not fit; the message says what is wrong.
+        MachineError: it cannot be read.
+    """
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no file {file}") from error
+    except OSError as error:
+        raise MachineError(f"cannot read {file}: {error.strerror}") from error
+    try:
+        is_csv = file.suffix.lower() != ".npz"
+        return checked(_from_csv(content.decode("utf-8-sig"), origin) if is_csv else _from_npz(content, origin))
+    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+        raise UsageError(f"{file} is no published motion: {first_line(error)}") from error
+
+
+def _from_csv(text: str, origin: Origin) -> Motion:
+    rows = [row for row in csv.reader(io.StringIO(text)) if row]
+    if rows and TIME in (name.strip() for name in rows[0]):
+        raise ValueError("it names its columns: the other commands read it as it is")
+    for number, row in enumerate(rows, start=1):
+        if len(row) != len(rows[0]):
+            raise ValueError(f"row {number} has {len(row)} values, and the first {len(rows[0])}")
+    table = np.array([[number_of(text) for text in row] for row in rows]).reshape(
+        len(rows), len(rows[0]) if rows else 0
+    )
+    if len(wrong := np.argwhere(~np.isfinite(table))):
+        row, column = wrong[0]
+        raise ValueError(f"column {column + 1} is {rows[row][column]!r} in row {row + 1}, which is no number")
+    if table.shape[1] <= _BASE:
+        raise ValueError(f"its rows have {table.shape[1]} values: {_BASE} of the base and those of joints are needed")
+    turned = table[:, len(POSITION) : _BASE]
+    quats = turned if origin.w_first else np.roll(turned, 1, axis=1)
+    return _motion(table[:, : len(POSITION)], quats, table[:, _BASE:], origin.joint_names, origin.rate_hz, origin)
+
+
+def _from_npz(content: bytes, origin: Origin) -> Motion:
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        joints, bodies, turns = (
+            np.asarray(file[next((name for name in names if name in file.files), names[0])], dtype=np.float64)
+            for names in (_JOINTS, _BODIES, _TURNS)
+        )
+        rate = float(np.asarray(file["fps"]).reshape(())) if "fps" in file.files else None
+        names, links = (
+            tuple(map(str, file[name])) if name in file.files else None for name in ("dof_names", "body_names")
+        )
+    if joints.ndim != 2 or bodies.shape[2:] != (3,) or turns.shape[2:] != (4,):
+        raise ValueError(f"its arrays are {joints.shape}, {bodies.shape} and {turns.shape}")
+    if not len(joints) == len(bodies) == len(turns):
+        raise ValueError(f"its arrays have {len(joints)}, {len(bodies)} and {len(turns)} frames")
+    base = links.index(origin.base_link) if links and origin.base_link in links else 0
+    if base >= min(bodies.shape[1], turns.shape[1]):
+        raise ValueError(f"its arrays have {bodies.shape[1]} and {turns.shape[1]} bodies")
+    pos, quats = bodies[:, base], turns[:, base]
+    for what, values in (("a joint", joints), ("a position", pos), ("a rotation", quats)):
+        if len(wrong := np.argwhere(~np.isfinite(values))):
+            raise ValueError(f"{what} is no number in frame {wrong[0][0]}")
+    return _motion(pos, quats, joints, origin.joint_names or names, origin.rate_hz or rate, origin)
+
+
+def _motion(
+    pos: Array, quats: Array, joints: Array, names: Sequence[str] | None, rate_hz: float | None, origin: Origin
+) -> Motion:
+    if rate_hz is None:
+        raise ValueError("it does not say its rate: add --fps, from the data set's description")
+    if not (np.isfinite(rate_hz) and rate_hz > 0.0):
+        raise ValueError(f"its rate is {rate_hz} frames per second")
+    source = "--joints" if origin.joint_names else "the file" if names else "the robot's model"
+    names = tuple(names or origin.model_joints)
+    if len(names) != joints.shape[1]:
+        remedy = "" if origin.joint_names else ": name its joints in their order with --joints"
+        raise ValueError(f"it has {joints.shape[1]} joints, and {source} names {len(names)}{remedy}")
+    return Motion(np.arange(len(joints)) / rate_hz, pos, quats, names, joints)
