@@ -35,7 +35,7 @@ class Origin:
     joint_names: Sequence[str] | None
     """Names of its joints in their order; None: the file has them."""
     model_joints: Sequence[str]
-    """The joints of the robot's model in their order, for a file that names none."""
+    """The joints of the robot's model in their order, for a CSV, which names none."""
     rate_hz: float | None
     """Frames per second; None: the file says it."""
     w_first: bool = False
@@ -105,7 +105,10 @@ def _from_npz(content: bytes, origin: Origin) -> Motion:
     for what, values in (("a joint", joints), ("a position", pos), ("a rotation", quats)):
         if len(wrong := np.argwhere(~np.isfinite(values))):
             raise ValueError(f"{what} is no number in frame {wrong[0][0]}")
-    return _motion(pos, quats, joints, origin.joint_names or names, origin.rate_hz or rate, origin)
+    names = origin.joint_names or names
+    if not names:  # Isaac's joints are in another order than the model's
+        raise ValueError("it names no joints: name them in the trainer's order with --joints")
+    return _motion(pos, quats, joints, names, origin.rate_hz or rate, origin)
 
 
 def _motion(
@@ -120,4 +123,6 @@ def _motion(
     if len(names) != joints.shape[1]:
         remedy = "" if origin.joint_names else ": name its joints in their order with --joints"
         raise ValueError(f"it has {joints.shape[1]} joints, and {source} names {len(names)}{remedy}")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{source} names {twice[0]} more than once")
     return Motion(np.arange(len(joints)) / rate_hz, pos, quats, names, joints)

@@ -64,7 +64,9 @@ def test_arrays_of_trackers_have_the_base_first_and_no_names(tmp_path: Path) -> 
     assert motion.time_s[1] == pytest.approx(0.04)
     np.testing.assert_allclose(motion.base_pos_w, POS)
     np.testing.assert_allclose(motion.base_quat_w, QUAT)
-    assert read_published(file, PLAIN).time_s[1] == pytest.approx(0.02)  # the flag wins
+    assert read_published(file, replace(PLAIN, joint_names=JOINTS)).time_s[1] == pytest.approx(0.02)  # the flag wins
+    with pytest.raises(UsageError, match="it names no joints: name them in the trainer's order with --joints"):
+        read_published(file, PLAIN)
 
 
 def test_arrays_of_isaac_lab_name_joints_and_base(tmp_path: Path) -> None:
@@ -81,6 +83,7 @@ def test_arrays_of_isaac_lab_name_joints_and_base(tmp_path: Path) -> None:
         ({}, replace(PLAIN, rate_hz=None), "does not say its rate: add --fps"),
         ({}, replace(PLAIN, model_joints=("hip",)), "2 joints, and the robot's model names 1: name .* with --joints"),
         ({}, replace(PLAIN, joint_names=("hip",)), "2 joints, and --joints names 1$"),
+        ({}, replace(PLAIN, joint_names=("hip", "hip")), "--joints names hip more than once"),
         ({"0_700": "x"}, PLAIN, "column 9 is 'x' in row 4, which is no number"),
         ({"0_700": "1,2"}, PLAIN, "row 4 has 10 values, and the first 9"),
         ({"0_800": "3"}, PLAIN, "the quaternion of frame 0 has length"),
@@ -100,7 +103,7 @@ def test_what_is_wrong_with_a_table_is_one_line(
         (tracker(joint_pos=ANGLES[:3]), "3, 4 and 4 frames"),
         (tracker(body_pos_w=POS), "its arrays are"),
         (tracker(joint_pos=np.where(ANGLES == 0.3, np.nan, ANGLES)), "a joint is no number in frame 1"),
-        (tracker(fps=[0]), "its rate is 0.0 frames per second"),
+        (isaac(fps=[0]), "its rate is 0.0 frames per second"),
         (tracker(fps=[]), "is no published motion"),
         ({"fps": [25]}, "dof_positions"),
         (isaac(dof_names=["hip"]), "2 joints, and the file names 1"),
