@@ -25,7 +25,7 @@ from biped.base.command_line import exit_code, film_name
 from biped.base.shipped import ASSETS
 from biped.eval.motion import distances_rad
 from biped.eval.recording import Recording
-from biped.robot.motion import clip_of
+from biped.robot.motion_files import clip_of
 from biped.runs.models import find_model
 from biped.train.learner import load_agent
 from biped.view.film import film

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from biped.__main__ import main
-from biped.robot.motion import Motion, read_motion, write_motion
+from biped.robot.motion import Motion
+from biped.robot.motion_files import read_motion, write_motion
 from biped.sim.check_robot import env_of
 from biped.view import motion as page
 from biped_config import smoke_preset
@@ -126,15 +127,42 @@ def test_a_published_clip_becomes_one_of_ours(tmp_path: Path, capsys: pytest.Cap
     np.testing.assert_allclose(part.joint_pos_rad, walk.joint_pos_rad[50:151], atol=1e-5)
 
 
+def test_quaternions_in_the_other_order_are_suspected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = np.tile((0, 0, 0.4, 1, 0, 0, 0, *[0] * 9), (4, 1))
+    np.savetxt(tmp_path / "plain.csv", rows, delimiter=",")
+    convert = ["motion", "convert", str(tmp_path / "plain.csv"), "--fps", "30"]
+    names = ["--joints", *read_motion(MOTIONS[0]).joint_names]
+    assert main([*convert, *names, "--out", str(tmp_path / "wrong.csv")]) == 0
+    assert "upside down: perhaps its quaternions are in the other order, --wxyz" in capsys.readouterr().out
+    assert main(["motion", "check", str(tmp_path / "wrong.csv")]) == 1
+    assert "the base leans by 3.14 rad in frame 0" in capsys.readouterr().out
+    assert main([*convert, *names, "--wxyz", "--out", str(tmp_path / "right.csv")]) == 0
+    assert "upside down" not in capsys.readouterr().out
+
+
+def test_a_link_to_itself_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "loop.csv").symlink_to(tmp_path / "loop.csv")
+    assert main(["motion", "check", str(tmp_path / "loop.csv")]) == 1
+    assert "cannot read" in capsys.readouterr().err
+
+
 def test_wrong_usage_is_one_line_and_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "there.csv").write_text("mine")
     np.savetxt(tmp_path / "plain.csv", np.tile((0, 0, 0.4, 0, 0, 0, 1, *[0] * 9), (4, 1)), delimiter=",")
+    (tmp_path / "link.csv").symlink_to("nowhere.csv")
     record, out = ["motion", "record"], ["--out", str(tmp_path / "new.csv")]
     strider = str(ROOT / "assets" / "strider" / "robot.json")
     cases = {
         "one of both": [*record, *out],
         "name a policy": [*record, "--reference", "--model", str(WALK), *out],
         "neither .csv nor .npz": [*record, "--reference", "--out", str(tmp_path / "new.bvh")],
+        "exists: name another": [*record, "--reference", "--out", str(tmp_path / "link.csv")],
+        "there is no folder": [*record, "--reference", "--out", str(tmp_path / "none" / "new.csv")],
+        "only walks ahead": [*record, "--reference", "--command", "0.4", "0.1", "0", *out],
+        "--robot goes with --reference": [*record, "--model", str(WALK), "--robot", strider, *out],
+        "--seconds: at most 600": [*record, "--reference", "--seconds", "1e300", *out],
+        "3 are needed": [*record, "--model", str(WALK), "--seconds", "0.01", *out],
+        "--start: at least 0": ["motion", "convert", str(tmp_path / "plain.csv"), "--start", "-1", *out],
         "exists": [*record, "--reference", "--out", str(tmp_path / "there.csv")],
         "there is no motion": ["motion", "check", str(tmp_path / "none.csv")],
         "is no motion": ["motion", "check", str(tmp_path / "there.csv")],
@@ -150,7 +178,8 @@ def test_wrong_usage_is_one_line_and_leaves_nothing(tmp_path: Path, capsys: pyte
         printed = capsys.readouterr().err.strip()
         assert said in printed
         assert len(printed.splitlines()) == 1, printed
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["plain.csv", "there.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.csv", "plain.csv", "there.csv"]
+    assert (tmp_path / "link.csv").is_symlink()
     assert (tmp_path / "there.csv").read_text() == "mine"
 
 

@@ -4,6 +4,7 @@ In a checkout it is in `assets/`. A wheel has the same files inside the package,
 `assets/strider/robot.json`, which the documentation types and configurations hold, mean the same file in both.
 """
 
+import contextlib
 import importlib.metadata
 import tomllib
 from pathlib import Path
@@ -35,7 +36,8 @@ def located(path: Path) -> Path:
 
 def as_stored(path: Path) -> str:
     """Return a path as the configuration stores it, so that `located` finds it: relative if it is the project's own."""
-    path = path.resolve()
+    with contextlib.suppress(RuntimeError):  # a link to itself; who opens it says so
+        path = path.resolve()
     if path.is_relative_to(ASSETS):
         return str(_NAME / path.relative_to(ASSETS))
     return str(path.relative_to(REPOSITORY) if not IS_INSTALLED and path.is_relative_to(REPOSITORY) else path)

@@ -1,6 +1,7 @@
 """Small commands on motion clips: show, check, record, convert and compare."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,9 @@ from biped.base.command_line import (
 )
 from biped.base.errors import UsageError
 from biped.commands import Add
+
+LONGEST_S = 600.0
+"""Longest clip that is recorded (s)."""
 
 if TYPE_CHECKING:
     from biped.config.task import EnvConfig
@@ -104,7 +108,9 @@ def check(args: argparse.Namespace) -> int:
     cfg = _robot(args.robot)
     motion = _fitting(cfg, args.file)
     speeds = [motor.velocity_limit_rad_s for motor in cfg.robot.motors]
+    end = cfg.termination
     problems = motion.problems(MujocoKinematics(cfg).ranges_rad, speeds)
+    problems += motion.falls(end.min_base_height_m, end.max_tilt_rad)
     frames = f"{len(motion)} frames at {(len(motion) - 1) / motion.length_s:.0f} Hz"
     print(f"{args.file}: {frames}, {motion.length_s:.2f} s, {len(motion.joint_names)} joints")
     print("\n".join(problems) if problems else "nothing that the robot cannot do")
@@ -136,10 +142,16 @@ def record(args: argparse.Namespace) -> None:
         ConfigError: a setting of the model's or the robot's file is invalid.
         MachineError: the simulator is missing, or the disk refuses the write.
     """
-    from biped.robot.motion import write_motion
+    from biped.robot.motion_files import write_motion
 
     if (args.model is None) != args.reference:
         raise UsageError("motion record: name a policy with --model PATH, or use --reference, one of both")
+    if args.robot is not None and not args.reference:
+        raise UsageError("--robot goes with --reference: a policy is recorded with the robot that it was trained for")
+    if args.reference and any(args.command[1:]):
+        raise UsageError("--reference only walks ahead: --command VX 0 0")
+    if args.seconds > LONGEST_S:
+        raise UsageError(f"--seconds: at most {LONGEST_S:g}")
     _require_new(args.out)
     if args.reference:
         from biped.eval.motion import reference_motion
@@ -166,11 +178,13 @@ def convert(args: argparse.Namespace) -> None:
         MachineError: MuJoCo or the robot's model is missing, or the disk refuses the write.
     """
     from biped.robot.model import model_file
-    from biped.robot.motion import write_motion
+    from biped.robot.motion_files import write_motion
     from biped.robot.published import Origin, read_published
     from biped.sim.mujoco_file import hinges_of, parse_model
 
     _require_new(args.out)
+    if args.start < 0.0:
+        raise UsageError("--start: at least 0")
     cfg = _robot(args.robot)
     in_model = hinges_of(parse_model(model_file(cfg), cfg.robot.base_link))
     origin = Origin(args.joints, in_model, args.fps, args.wxyz, cfg.robot.base_link)
@@ -180,6 +194,9 @@ def convert(args: argparse.Namespace) -> None:
     low, high = motion.base_pos_w[:, 2].min(), motion.base_pos_w[:, 2].max()
     print(f"{args.out}: {motion.length_s:.2f} s, {len(motion)} frames, {len(motion.joint_names)} joints")
     print(f"its base is {low:.2f} to {high:.2f} m above the ground")
+    if motion.upright.min() < 0.0:
+        frame = int(motion.upright.argmin())
+        print(f"in frame {frame} its base is upside down: perhaps its quaternions are in the other order, --wxyz")
     if missing := [name for name in cfg.robot.joint_names if name not in motion.joint_names]:
         print(f"it lacks {', '.join(missing)} of the robot: rename them with --joints")
 
@@ -187,8 +204,10 @@ def convert(args: argparse.Namespace) -> None:
 def _require_new(out: Path) -> None:
     if out.suffix.lower() not in (".csv", ".npz"):
         raise UsageError(f"--out: {out} ends in neither .csv nor .npz")
-    if out.exists():
+    if os.path.lexists(out):  # also a link that leads nowhere
         raise UsageError(f"--out: {out} exists: name another file")
+    if not out.parent.is_dir():
+        raise UsageError(f"--out: there is no folder {out.parent}")
 
 
 def _robot(file: Path | None) -> "EnvConfig":
@@ -203,6 +222,6 @@ def _robot(file: Path | None) -> "EnvConfig":
 
 def _fitting(cfg: "EnvConfig", file: Path, dt_s: float | None = None) -> "Motion":
     """Return a clip with the robot's joints in their order, resampled if a step is given (s)."""
-    from biped.robot.motion import clip_of
+    from biped.robot.motion_files import clip_of
 
-    return clip_of(str(file.resolve()), cfg.robot.joint_names, dt_s)
+    return clip_of(str(file.absolute()), cfg.robot.joint_names, dt_s)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from biped.config.task import EnvConfig
 from biped.robot.model import model_file
-from biped.robot.motion import motion_file
+from biped.robot.motion_files import motion_file
 from biped.sim.model_parts import model_parts
 
 

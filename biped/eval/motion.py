@@ -31,7 +31,9 @@ def motion_of(record: Recording, joint_names: Sequence[str], robot: int, start_s
     first, count = round(start_s / record.dt_s), round(length_s / record.dt_s) + 1
     part = slice(first, first + count)
     lasted = int(record.running[:, robot].sum())
-    if count < SHORTEST or lasted < first + count:
+    if count < SHORTEST:
+        raise UsageError(f"a clip of {length_s:.3g} s has {count} frames, and {SHORTEST} are needed")
+    if lasted < first + count:
         raise UsageError(
             f"the episode lasts {lasted * record.dt_s:.2f} s, and the clip is to end at {start_s + length_s:.2f} s"
         )

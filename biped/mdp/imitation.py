@@ -15,7 +15,8 @@ from biped.config.robot import RobotConfig
 from biped.config.section import ConfigError
 from biped.config.style import Feature
 from biped.config.task import EnvConfig
-from biped.robot.motion import Motion, clip_of
+from biped.robot.motion import Motion
+from biped.robot.motion_files import clip_of
 from biped.robot.rotations import quat_rotate_inverse
 from biped.robot.state import GRAVITY_DIRECTION_W, BipedState
 from biped.robot.symmetry import MirrorRule, mirror_joints

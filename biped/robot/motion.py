@@ -1,36 +1,30 @@
-"""Motion clips: a robot's base and joints over time, from files, at any rate, and as the mirror image.
+"""Motion clips: a robot's base and joints over time, at any rate, and as the mirror image.
 
 A clip is what motion capture becomes once it is retargeted to a robot, or what a policy did. Frames: `_w` is the world
 (z up). Quaternions are wxyz and rotate from the base to the world.
 """
 
-import csv
-import io
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from biped.base.errors import MachineError, UsageError, disk_error, first_line
-from biped.base.files import write_whole
-from biped.base.shipped import located
-from biped.config.settings import expanded
+from biped.base.errors import UsageError
 from biped.robot.symmetry import MirrorRule
 
 Array = NDArray[np.float64]
 POSITION, ROTATION = ("base_x", "base_y", "base_z"), ("base_qw", "base_qx", "base_qy", "base_qz")
 TIME = "time"
 """Columns of a CSV: time (s), position (m) and orientation of the base, then the joints (rad) by their names."""
-PARTS = ("time", "base_pos", "base_quat", "joint_names", "joint_pos")
-"""Arrays of an NPZ: (T,), (T, 3), (T, 4), (J,), (T, J)."""
 SHORTEST = 3
 """Fewest frames of a clip: two steps, so that there is a pair of successive ones."""
 _OFF_UNIT = 0.05
 """Largest difference of a quaternion's length from 1: more is not rounding."""
+_SHORTEST_STEP_S, _LONGEST_STEP_S = 1e-5, 1.0
+"""Bounds of the time between two frames (s): what happens in more of it, no line between them tells."""
+_FARTHEST = 1e5
+"""Largest size of any number of a clip: m or rad."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +60,12 @@ class Motion:
     def base_vel_w(self) -> Array:
         """Velocities of the base by differences, of the steps between frames, (T - 1, 3), m/s in the world."""
         return np.diff(self.base_pos_w, axis=0) / np.diff(self.time_s)[:, None]
+
+    @property
+    def upright(self) -> Array:
+        """How much of each frame's z axis of the base points up, (T,): 1 upright, 0 lying, -1 upside down."""
+        _, x, y, _ = self.base_quat_w.T
+        return 1.0 - 2.0 * (x * x + y * y)
 
     def of_joints(self, names: Sequence[str]) -> "Motion":
         """Return the clip with these joints in this order; it may have more of them.
@@ -155,6 +155,27 @@ class Motion:
             base_quat_w=np.stack((cos * w - sin * z, cos * x - sin * y, cos * y + sin * x, cos * z + sin * w), axis=1),
         )
 
+    def falls(self, min_height_m: float, max_tilt_rad: float) -> list[str]:
+        """Return where an episode would end, one line each for height and tilt: the worst frame.
+
+        Args:
+            min_height_m: height of the base below which it ends (m).
+            max_tilt_rad: tilt of the base beyond which it ends (rad).
+        """
+        found = []
+        lowest, most_tilted = int(self.base_pos_w[:, 2].argmin()), int(self.upright.argmin())
+        if (height := self.base_pos_w[lowest, 2]) < min_height_m:
+            found.append(
+                f"the base is at {height:.3f} m in frame {lowest} ({self.time_s[lowest]:.3f} s): an episode ends below "
+                f"{min_height_m:.3f} (termination.min_base_height_m)"
+            )
+        if (tilt := np.arccos(np.clip(self.upright[most_tilted], -1.0, 1.0))) > max_tilt_rad:
+            found.append(
+                f"the base leans by {tilt:.2f} rad in frame {most_tilted} ({self.time_s[most_tilted]:.3f} s): an "
+                f"episode ends beyond {max_tilt_rad:.2f} (termination.max_tilt_rad)"
+            )
+        return found
+
     def problems(self, ranges_rad: Array, speeds_rad_s: Sequence[float]) -> list[str]:
         """Return what the robot cannot do, one line per joint: the worst frame of each.
 
@@ -184,137 +205,44 @@ class Motion:
         return found
 
 
-def motion_file(path: str) -> Path:
-    """Return where a motion of the configuration is: a relative path begins at the root of the project."""
-    return located(expanded(path))
-
-
-def read_motion(file: Path) -> Motion:
-    """Read a clip: a CSV with a header, or an NPZ.
-
-    Raises:
-        UsageError: the file is missing, or is no clip; the message names row and column where a value is wrong.
-        MachineError: it cannot be read.
-    """
-    try:
-        content = file.read_bytes()
-    except FileNotFoundError as error:
-        raise UsageError(f"there is no motion {file}: name a CSV or NPZ, as in docs/style.md") from error
-    except OSError as error:
-        raise MachineError(f"cannot read {file}: {error.strerror}") from error
-    try:
-        is_npz = file.suffix.lower() == ".npz"
-        return checked(_from_npz(content) if is_npz else _from_csv(content.decode("utf-8-sig")))
-    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
-        raise UsageError(f"{file} is no motion: {first_line(error)}; docs/style.md says what one is") from error
-
-
-def clip_of(path: str, joint_names: Sequence[str], dt_s: float | None = None) -> Motion:
-    """Return a motion of the configuration with a robot's joints, at the control rate if that is given.
-
-    Args:
-        path: path of the file, relative to the root of the project or absolute.
-        joint_names: the robot's joints.
-        dt_s: the control step (s); None: frames stay as they are.
-
-    Raises:
-        UsageError: the file is missing, is no motion, is of another robot or too short; the message names it.
-        MachineError: it cannot be read.
-    """
-    file = motion_file(path)
-    motion = read_motion(file)
-    try:
-        motion = motion.of_joints(joint_names)
-        return motion if dt_s is None else motion.resampled(dt_s)
-    except UsageError as error:
-        raise UsageError(f"{file}: {error}") from error
-
-
-def write_motion(motion: Motion, file: Path) -> None:
-    """Write a clip as NPZ if the name ends so, else as CSV; completely or not at all.
-
-    Raises:
-        MachineError: the disk refuses the write.
-    """
-    try:
-        write_whole(file, _as_npz(motion) if file.suffix.lower() == ".npz" else _as_csv(motion).encode())
-    except OSError as error:
-        raise disk_error(file, error) from error
-
-
-def _from_csv(text: str) -> Motion:
-    rows = [row for row in csv.reader(io.StringIO(text)) if row]
-    if not rows:
-        raise ValueError("it is empty")
-    names = [name.strip() for name in rows[0]]
-    if missing := [name for name in (TIME, *POSITION, *ROTATION) if name not in names]:
-        raise ValueError(f"its first row has no column {missing[0]}")
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"its first row has the column {twice[0]} more than once")
-    for number, row in enumerate(rows[1:], start=2):
-        if len(row) != len(names):
-            raise ValueError(f"row {number} has {len(row)} values, and the first {len(names)}")
-    table = np.array([[number_of(text) for text in row] for row in rows[1:]]).reshape(-1, len(names))
-    if len(wrong := np.argwhere(~np.isfinite(table))):
-        row, column = wrong[0]
-        raise ValueError(f"{names[column]} is {rows[row + 1][column]!r} in row {row + 2}, which is no number")
-
-    def of(wanted: Sequence[str]) -> Array:
-        return table[:, [names.index(name) for name in wanted]]
-
-    joints = tuple(name for name in names if name not in (TIME, *POSITION, *ROTATION))
-    return Motion(of((TIME,))[:, 0], of(POSITION), of(ROTATION), joints, of(joints))
-
-
-def number_of(text: str) -> float:
-    """Return the number that a cell of a table holds; NaN: it holds none."""
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")
-
-
-def _from_npz(content: bytes) -> Motion:
-    with np.load(io.BytesIO(content), allow_pickle=False) as file:
-        if missing := [name for name in PARTS if name not in file.files]:
-            raise ValueError(f"it has no array {missing[0]}")
-        time, pos, quat, names, joints = (np.asarray(file[name]) for name in PARTS)
-    arrays = {"time": time, "base_pos": pos, "base_quat": quat, "joint_pos": joints}
-    count = time.size
-    shapes = {"time": (count,), "base_pos": (count, 3), "base_quat": (count, 4)}
-    for name, shape in {**shapes, "joint_pos": (count, names.size)}.items():
-        if arrays[name].shape != shape:
-            raise ValueError(f"{name} is {arrays[name].shape}, and should be {shape}")
-        if len(wrong := np.argwhere(~np.isfinite(arrays[name].astype(float)))):
-            raise ValueError(f"{name} is no number in frame {wrong[0][0]}")
-    values = {name: array.astype(np.float64) for name, array in arrays.items()}
-    return Motion(values["time"], values["base_pos"], values["base_quat"], tuple(map(str, names)), values["joint_pos"])
-
-
 def checked(motion: Motion) -> Motion:
     """Return a clip from a file with quaternions of length 1, each in the half of the sphere of the one before.
 
     Raises:
-        ValueError: it has too few frames, its time does not rise, or its quaternions are none.
+        ValueError: it has too few frames, numbers that no robot reaches, steps of time that are none or too long,
+            quaternions that are none, or names that are no joints'.
     """
+    _check_names(motion.joint_names)
     if len(motion) < SHORTEST:
         raise ValueError(f"it has {len(motion)} frames, and {SHORTEST} are needed")
-    if len(late := np.flatnonzero(np.diff(motion.time_s) <= 0.0)):
+    for name, column in columns_of(motion).items():
+        if len(wrong := np.flatnonzero(~np.isfinite(column))):
+            raise ValueError(f"{name} is no number in frame {wrong[0]}")
+        if name != TIME and len(far := np.flatnonzero(np.abs(column) > _FARTHEST)):
+            raise ValueError(f"{name} is {column[far[0]]:.3g} in frame {far[0]}, where no robot is")
+    steps = np.diff(motion.time_s)
+    if len(late := np.flatnonzero(steps < _SHORTEST_STEP_S)):
         raise ValueError(f"time does not rise from frame {late[0]} to frame {late[0] + 1}")
+    if len(apart := np.flatnonzero(steps > _LONGEST_STEP_S)):
+        raise ValueError(f"frames {apart[0]} and {apart[0] + 1} are {steps[apart[0]]:.3g} s apart: cut the clip there")
     lengths = np.linalg.norm(motion.base_quat_w, axis=1)
     if len(off := np.flatnonzero(np.abs(lengths - 1.0) > _OFF_UNIT)):
         raise ValueError(f"the quaternion of frame {off[0]} has length {lengths[off[0]]:.3g}, and should have 1")
     return replace(motion, base_quat_w=_unit(motion.base_quat_w))
 
 
-def _unit(quats: Array) -> Array:
-    """Return quaternions of length 1, each in the half of the sphere of the one before."""
-    units = quats / np.linalg.norm(quats, axis=1, keepdims=True)
-    turns = np.sign((units[1:] * units[:-1]).sum(axis=1))
-    return units * np.cumprod([1.0, *np.where(turns == 0.0, 1.0, turns)])[:, None]
+def _check_names(joint_names: Sequence[str]) -> None:
+    for name in joint_names:
+        if not (name and name == name.strip() and name.isprintable()):
+            raise ValueError(f"it names a joint {name!r}")
+        if name in (TIME, *POSITION, *ROTATION):
+            raise ValueError(f"it names a joint {name}, which is the name of something else")
+    if twice := [name for name in joint_names if joint_names.count(name) > 1]:
+        raise ValueError(f"it names {twice[0]} more than once")
 
 
-def _columns(motion: Motion) -> Mapping[str, Array]:
+def columns_of(motion: Motion) -> Mapping[str, Array]:
+    """Return the columns of a CSV by name."""
     return {
         TIME: motion.time_s,
         **dict(zip(POSITION, motion.base_pos_w.T, strict=True)),
@@ -323,17 +251,8 @@ def _columns(motion: Motion) -> Mapping[str, Array]:
     }
 
 
-def _as_csv(motion: Motion) -> str:
-    columns, out = _columns(motion), io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([f"{value:.6g}" for value in row] for row in zip(*columns.values(), strict=True))
-    return out.getvalue()
-
-
-def _as_npz(motion: Motion) -> bytes:
-    content = io.BytesIO()
-    names = np.array(motion.joint_names, dtype=np.str_)
-    parts = (motion.time_s, motion.base_pos_w, motion.base_quat_w, names, motion.joint_pos_rad)
-    np.savez_compressed(content, allow_pickle=False, **dict(zip(PARTS, parts, strict=True)))
-    return content.getvalue()
+def _unit(quats: Array) -> Array:
+    """Return quaternions of length 1, each in the half of the sphere of the one before."""
+    units = quats / np.linalg.norm(quats, axis=1, keepdims=True)
+    turns = np.sign((units[1:] * units[:-1]).sum(axis=1))
+    return units * np.cumprod([1.0, *np.where(turns == 0.0, 1.0, turns)])[:, None]

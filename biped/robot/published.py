@@ -6,18 +6,14 @@
 - An NPZ of trackers such as BeyondMimic and mjlab: `fps`, `joint_pos`, `body_pos_w`, `body_quat_w` (w first).
 """
 
-import csv
-import io
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from biped.base.errors import MachineError, UsageError, first_line
-from biped.robot.motion import POSITION, ROTATION, TIME, Array, Motion, checked, number_of
+from biped.robot.motion import POSITION, ROTATION, TIME, Array, Motion, checked
+from biped.robot.motion_files import PARTS, arrays_of, names_of, number_of, numbers_of, read_file, rows_of
 
 _BASE = len(POSITION) + len(ROTATION)
 _JOINTS, _BODIES, _TURNS = (
@@ -26,6 +22,9 @@ _JOINTS, _BODIES, _TURNS = (
     ("body_rotations", "body_quat_w"),
 )
 """Arrays of an NPZ by any of their names: (T, J), (T, bodies, 3) and (T, bodies, 4)."""
+
+_FASTEST_HZ = 10_000.0
+_OURS = "it names its columns: the other commands read it as it is"
 
 
 @dataclass(frozen=True)
@@ -51,23 +50,18 @@ def read_published(file: Path, origin: Origin) -> Motion:
         UsageError: the file is missing or none, or what `origin` says does not fit; the message says what is wrong.
         MachineError: it cannot be read.
     """
-    try:
-        content = file.read_bytes()
-    except FileNotFoundError as error:
-        raise UsageError(f"there is no file {file}") from error
-    except OSError as error:
-        raise MachineError(f"cannot read {file}: {error.strerror}") from error
-    try:
-        is_csv = file.suffix.lower() != ".npz"
-        return checked(_from_csv(content.decode("utf-8-sig"), origin) if is_csv else _from_npz(content, origin))
-    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
-        raise UsageError(f"{file} is no published motion: {first_line(error)}") from error
+
+    def read(content: bytes) -> Motion:
+        is_npz = file.suffix.lower() == ".npz"
+        return checked(_from_npz(content, origin) if is_npz else _from_csv(content.decode("utf-8-sig"), origin))
+
+    return read_file(file, read, f"there is no file {file}", "no published motion")
 
 
 def _from_csv(text: str, origin: Origin) -> Motion:
-    rows = [row for row in csv.reader(io.StringIO(text)) if row]
+    rows = rows_of(text)
     if rows and TIME in (name.strip() for name in rows[0]):
-        raise ValueError("it names its columns: the other commands read it as it is")
+        raise ValueError(_OURS)
     for number, row in enumerate(rows, start=1):
         if len(row) != len(rows[0]):
             raise ValueError(f"row {number} has {len(row)} values, and the first {len(rows[0])}")
@@ -85,26 +79,26 @@ def _from_csv(text: str, origin: Origin) -> Motion:
 
 
 def _from_npz(content: bytes, origin: Origin) -> Motion:
-    with np.load(io.BytesIO(content), allow_pickle=False) as file:
-        joints, bodies, turns = (
-            np.asarray(file[next((name for name in names if name in file.files), names[0])], dtype=np.float64)
-            for names in (_JOINTS, _BODIES, _TURNS)
-        )
-        rate = float(np.asarray(file["fps"]).reshape(())) if "fps" in file.files else None
-        names, links = (
-            tuple(map(str, file[name])) if name in file.files else None for name in ("dof_names", "body_names")
-        )
+    file = arrays_of(content)
+    if set(PARTS) <= set(file):
+        raise ValueError(_OURS)
+    if missing := [names for names in (_JOINTS, _BODIES, _TURNS) if not set(names) & set(file)]:
+        raise ValueError(f"it has no array {' or '.join(missing[0])}")
+    if origin.w_first:
+        raise ValueError("--wxyz is for a CSV: the quaternions of an NPZ begin with w")
+    joints, bodies, turns = (
+        numbers_of(next(file[name] for name in names if name in file)) for names in (_JOINTS, _BODIES, _TURNS)
+    )
+    rate = float(numbers_of(file["fps"]).reshape(())) if "fps" in file else None
+    names, links = (names_of(file[name]) if name in file else () for name in ("dof_names", "body_names"))
     if joints.ndim != 2 or bodies.shape[2:] != (3,) or turns.shape[2:] != (4,):
         raise ValueError(f"its arrays are {joints.shape}, {bodies.shape} and {turns.shape}")
     if not len(joints) == len(bodies) == len(turns):
         raise ValueError(f"its arrays have {len(joints)}, {len(bodies)} and {len(turns)} frames")
-    base = links.index(origin.base_link) if links and origin.base_link in links else 0
+    base = links.index(origin.base_link) if origin.base_link in links else 0
     if base >= min(bodies.shape[1], turns.shape[1]):
         raise ValueError(f"its arrays have {bodies.shape[1]} and {turns.shape[1]} bodies")
     pos, quats = bodies[:, base], turns[:, base]
-    for what, values in (("a joint", joints), ("a position", pos), ("a rotation", quats)):
-        if len(wrong := np.argwhere(~np.isfinite(values))):
-            raise ValueError(f"{what} is no number in frame {wrong[0][0]}")
     names = origin.joint_names or names
     if not names:  # Isaac's joints are in another order than the model's
         raise ValueError("it names no joints: name them in the trainer's order with --joints")
@@ -116,13 +110,13 @@ def _motion(
 ) -> Motion:
     if rate_hz is None:
         raise ValueError("it does not say its rate: add --fps, from the data set's description")
-    if not (np.isfinite(rate_hz) and rate_hz > 0.0):
-        raise ValueError(f"its rate is {rate_hz} frames per second")
+    if not 1.0 <= rate_hz <= _FASTEST_HZ:
+        raise ValueError(
+            f"its rate is {rate_hz:g} frames per second: between 1 and {_FASTEST_HZ:g} are known, see --fps"
+        )
     source = "--joints" if origin.joint_names else "the file" if names else "the robot's model"
     names = tuple(names or origin.model_joints)
     if len(names) != joints.shape[1]:
         remedy = "" if origin.joint_names else ": name its joints in their order with --joints"
         raise ValueError(f"it has {joints.shape[1]} joints, and {source} names {len(names)}{remedy}")
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"{source} names {twice[0]} more than once")
     return Motion(np.arange(len(joints)) / rate_hz, pos, quats, names, joints)

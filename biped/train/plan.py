@@ -9,10 +9,12 @@ import torch
 
 from biped.base.errors import ConfigError, MachineError, UsageError, say, warn
 from biped.base.machine import choose_device, gib
+from biped.base.shipped import located
 from biped.config.randomization import RandomizationConfig
 from biped.config.run import Config, Presets, TrainConfig
 from biped.config.serial import differences
-from biped.config.settings import sized_randomization, with_settings
+from biped.config.settings import expanded, sized_randomization, with_settings
+from biped.config.style import StyleConfig
 from biped.env.files import files_of
 from biped.runs.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from biped.runs.directory import RunDirectory, run_path
@@ -143,6 +145,8 @@ def make_plan(request: TrainRequest, presets: Presets) -> Plan:
         config = with_settings(config, [("env.num_envs", choose_num_envs(config, device))])
         need = estimate(config, device).total
         say(f"--num_envs auto: {config.env.num_envs} environments, about {gib(need)} of memory")
+    for text in idle_settings(config):
+        warn(text)
     RunDirectory.check_new(request.logs, request.exp_name, may_exist=request.new_run)
     start = None if request.load_model is None else _read(request.load_model, request.logs)
     return Plan(request, config, device, start, None)
@@ -169,6 +173,7 @@ def _continued(request: TrainRequest) -> Plan:
     config = named(config, recorded)
     device = choose_device(config.train.device, config.train.sim)
     start = _furthest(run, recorded)
+    _require_clips(config)
     for name in changed_files(run.read_launches(), read_files(config)):
         warn(f"{name} is not what it was when this run was last started: it goes on with the new one")
     goal = max(config.train.goal_timesteps, config.train.total_timesteps)
@@ -176,6 +181,28 @@ def _continued(request: TrainRequest) -> Plan:
     if goal <= done:
         goal = done + config.train.total_timesteps
     return Plan(request, with_settings(config, [("train.goal_timesteps", goal)]), device, start, run)
+
+
+def idle_settings(config: Config) -> list[str]:
+    """Return a sentence for each clip or style that is set up and that nothing uses."""
+    env, found = config.env, []
+    if env.imitation.motion and env.reward.weights.imitation == 0.0 and env.imitation.max_error_rad == 0.0:
+        found.append("env.imitation.motion is not followed: env.reward.weights.imitation is 0")
+    if not config.style.motions and config.style != StyleConfig():
+        found.append("settings of style do nothing: there are no motions, add --style FILE")
+    return found
+
+
+def _require_clips(config: Config) -> None:
+    """Check that the clips of a run are still there.
+
+    Raises:
+        UsageError: one is not.
+    """
+    followed = [config.env.imitation.motion] if config.env.imitation.motion else []
+    for clip in (*followed, *config.style.motions):
+        if not (file := located(expanded(clip))).exists():
+            raise UsageError(f"{file} is gone, which this run moves like: put it back, or start another run")
 
 
 def read_files(config: Config) -> dict[str, str]:

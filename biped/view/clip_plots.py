@@ -14,7 +14,8 @@ from biped.config.task import EnvConfig
 from biped.eval.figures import SETTLE_S
 from biped.eval.motion import distances_rad, motion_of
 from biped.eval.recording import Recording
-from biped.robot.motion import Motion, clip_of
+from biped.robot.motion import Motion
+from biped.robot.motion_files import clip_of
 from biped.sim.mujoco_kinematics import MujocoKinematics
 from biped.view.figures import make_figure
 from biped.view.plots import FEET, most_typical

@@ -17,7 +17,8 @@ from biped.config.task import EnvConfig
 from biped.mdp.imitation import FEATURES, Features, Stride, steps_of_files, stride_of
 from biped.mdp.rewards import TERMS, RewardModel
 from biped.mdp.terminations import check_terminations
-from biped.robot.motion import Motion, write_motion
+from biped.robot.motion import Motion
+from biped.robot.motion_files import write_motion
 from biped.robot.symmetry import mirror_joints
 from tests.mdp.states import CONFIG, CPU, standing_inputs, standing_state
 

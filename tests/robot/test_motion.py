@@ -1,6 +1,8 @@
 """Motion clips: what is read is what was written, at any rate, and mirrored; and what is none is said."""
 
 import math
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,8 @@ from hypothesis import strategies as st
 
 from biped.base.errors import MachineError, UsageError
 from biped.config.robot import RobotConfig
-from biped.robot.motion import Motion, clip_of, read_motion, write_motion
+from biped.robot.motion import Motion
+from biped.robot.motion_files import clip_of, read_motion, write_motion
 from biped.robot.symmetry import mirror_joints
 
 NAMES = ("left_knee", "right_knee", "torso_yaw")
@@ -151,6 +154,12 @@ def rows(*pairs: tuple[object, object]) -> str:
         (rows((0, 0), (0.1, "1,2"), (0.2, 0)), "row 3 has 10 values, and the first 9"),
         (rows((0, 0), (0.1, 0), (0.2, 0)).replace("0.4,1,", "0.4,0.5,"), "the quaternion of frame 0 has length 0.5"),
         ("\x89PNG\x00\x1a", "its first row has no column time"),
+        (HEAD.replace(",", ";"), "its columns are separated by ';': separate them by commas"),
+        (HEAD.replace("knee", ""), "it names a joint ''"),
+        (rows((0, 0), (0.1, 0), (0.1 + 1e-9, 0)), "time does not rise from frame 1 to frame 2"),
+        (rows((0, 0), (0.1, 0), (9, 0)), "frames 1 and 2 are 8.9 s apart: cut the clip there"),
+        (rows((0, 0), (0.1, 1e39), (0.2, 0)), "knee is 1e+39 in frame 1, where no robot is"),
+        (rows((0, 0), (0.1, "9" * 140_000), (0.2, 0)), "field larger than field limit"),
     ],
 )
 def test_what_is_no_clip_is_said_in_one_line(tmp_path: Path, text: str, said: str) -> None:
@@ -181,7 +190,12 @@ def npz(folder: Path, **changes: object) -> Path:
         ({"joint_pos": None}, "it has no array joint_pos"),
         ({"joint_pos": np.zeros((11, 2))}, r"joint_pos is \(11, 2\), and should be \(11, 3\)"),
         ({"base_quat": np.zeros((11, 3))}, r"base_quat is \(11, 3\), and should be \(11, 4\)"),
-        ({"base_pos": np.full((11, 3), np.inf)}, "base_pos is no number in frame 0"),
+        ({"base_pos": np.full((11, 3), np.inf)}, "base_x is no number in frame 0"),
+        ({"joint_pos": np.zeros((11, 3), complex)}, "an array holds complex128, and should hold numbers"),
+        ({"joint_pos": np.full((11, 3), "a")}, "an array holds <U1, and should hold numbers"),
+        ({"joint_names": np.array(["left_knee", "time", "torso_yaw"])}, "it names a joint time"),
+        ({"joint_names": np.array(["left_knee", "left_knee", "torso_yaw"])}, "it names left_knee more than once"),
+        ({"joint_names": np.array("left_knee")}, r"joint_pos is \(11, 3\), and should be \(11, 1\)"),
         ({"joint_names": np.array([{}, 1, 2], dtype=object)}, "is no motion"),
         ({"time": np.float64(1.0)}, "is no motion"),
     ],
@@ -200,6 +214,46 @@ def test_a_damaged_file_is_said(tmp_path: Path, name: str) -> None:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UsageError, match="is no motion"):
             read_motion(tmp_path / name)
+
+
+def test_what_is_in_no_zip_or_has_a_broken_head_is_no_motion(tmp_path: Path) -> None:
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    (tmp_path / "array.npy").rename(tmp_path / "array.npz")
+    with pytest.raises(UsageError, match="it is no NPZ"):
+        read_motion(tmp_path / "array.npz")
+    with zipfile.ZipFile(tmp_path / "head.npz", "w") as file:
+        for name in ("time", "base_pos", "base_quat", "joint_names", "joint_pos"):
+            file.writestr(f"{name}.npy", b"\x93NUMPY\x01\x00\x10\x00{'descr': '<f8',")
+    with pytest.raises(UsageError, match="is no motion"):
+        read_motion(tmp_path / "head.npz")
+
+
+def test_lines_may_end_as_on_any_system_and_names_be_bytes(tmp_path: Path) -> None:
+    write_motion(clip(), tmp_path / "mine.csv")
+    text = (tmp_path / "mine.csv").read_text()
+    for ends in ("\r", "\r\n"):
+        (tmp_path / "mine.csv").write_bytes(("\ufeff" + text.replace("\n", ends)).encode())
+        np.testing.assert_allclose(read_motion(tmp_path / "mine.csv").joint_pos_rad, clip().joint_pos_rad, atol=1e-6)
+    assert read_motion(npz(tmp_path, joint_names=np.array(NAMES, dtype=np.bytes_))).joint_names == NAMES
+
+
+def test_a_long_clip_keeps_its_times(tmp_path: Path) -> None:
+    times = 5000.0 + np.arange(9) / 120
+    pos, quat = np.tile((0.0, 0.0, 0.4), (9, 1)), np.tile((1.0, 0.0, 0.0, 0.0), (9, 1))
+    write_motion(Motion(times, pos, quat, ("knee",), np.zeros((9, 1))), tmp_path / "late.csv")
+    np.testing.assert_allclose(np.diff(read_motion(tmp_path / "late.csv").time_s), 1 / 120, atol=1e-4)
+
+
+def test_where_an_episode_would_end_is_named() -> None:
+    still = clip()
+    assert still.falls(0.1, 1.5) == []
+    low, over = still.base_pos_w.copy(), still.base_quat_w.copy()
+    low[4, 2], over[7] = 0.05, (np.cos(1.0), 0.0, np.sin(1.0), 0.0)
+    found = replace(still, base_pos_w=low, base_quat_w=over).falls(0.1, 1.5)
+    assert found == [
+        "the base is at 0.050 m in frame 4 (0.400 s): an episode ends below 0.100 (termination.min_base_height_m)",
+        "the base leans by 2.00 rad in frame 7 (0.700 s): an episode ends beyond 1.50 (termination.max_tilt_rad)",
+    ]
 
 
 def test_a_missing_file_and_another_robots_are_said(tmp_path: Path) -> None:

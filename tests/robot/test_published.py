@@ -82,8 +82,8 @@ def test_arrays_of_isaac_lab_name_joints_and_base(tmp_path: Path) -> None:
     [
         ({}, replace(PLAIN, rate_hz=None), "does not say its rate: add --fps"),
         ({}, replace(PLAIN, model_joints=("hip",)), "2 joints, and the robot's model names 1: name .* with --joints"),
-        ({}, replace(PLAIN, joint_names=("hip",)), "2 joints, and --joints names 1$"),
-        ({}, replace(PLAIN, joint_names=("hip", "hip")), "--joints names hip more than once"),
+        ({}, replace(PLAIN, joint_names=("hip",)), "2 joints, and --joints names 1;"),
+        ({}, replace(PLAIN, joint_names=("hip", "hip")), "it names hip more than once"),
         ({"0_700": "x"}, PLAIN, "column 9 is 'x' in row 4, which is no number"),
         ({"0_700": "1,2"}, PLAIN, "row 4 has 10 values, and the first 9"),
         ({"0_800": "3"}, PLAIN, "the quaternion of frame 0 has length"),
@@ -102,8 +102,12 @@ def test_what_is_wrong_with_a_table_is_one_line(
     [
         (tracker(joint_pos=ANGLES[:3]), "3, 4 and 4 frames"),
         (tracker(body_pos_w=POS), "its arrays are"),
-        (tracker(joint_pos=np.where(ANGLES == 0.3, np.nan, ANGLES)), "a joint is no number in frame 1"),
-        (isaac(fps=[0]), "its rate is 0.0 frames per second"),
+        (isaac(dof_positions=np.where(ANGLES == 0.3, np.nan, ANGLES)), "hip is no number in frame 1"),
+        (isaac(dof_names=["time", "hip"]), "it names a joint time"),
+        (isaac(fps=1e-308), "its rate is 1e-308 frames"),
+        (isaac(dof_names=np.array("hip")), "2 joints, and the file names 1"),
+        ({"time": 0, "base_pos": 0, "base_quat": 0, "joint_names": 0, "joint_pos": 0}, "the other commands read it"),
+        (isaac(fps=[0]), "its rate is 0 frames per second"),
         (tracker(fps=[]), "is no published motion"),
         ({"fps": [25]}, "dof_positions"),
         (isaac(dof_names=["hip"]), "2 joints, and the file names 1"),
@@ -125,3 +129,5 @@ def test_a_file_that_is_none_is_one_line(tmp_path: Path) -> None:
             read_published(tmp_path / name, PLAIN)
     with pytest.raises(MachineError, match="cannot read"):
         read_published(tmp_path, PLAIN)
+    with pytest.raises(UsageError, match="--wxyz is for a CSV"):
+        read_published(npz_file(tmp_path, **isaac()), replace(PLAIN, w_first=True))

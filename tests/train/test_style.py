@@ -15,12 +15,19 @@ from biped.mdp.imitation import Features
 from biped.ppo.style import METRICS
 from biped.runs.checkpoint import copy_with_policy, read_checkpoint
 from biped.train.learner import make_model
+from biped.train.plan import idle_settings
 from biped.train.style import add_style, demonstrations
 from biped_config import smoke_preset
 from tests.processes import ROOT, UNDRAWN
 
 WALK = "assets/motions/walk.csv"
-OURS = ("biped/mdp/imitation.py", "biped/ppo/style.py", "biped/robot/motion.py", "biped/train/style.py")
+OURS = (
+    "biped/mdp/imitation.py",
+    "biped/ppo/style.py",
+    "biped/robot/motion.py",
+    "biped/robot/motion_files.py",
+    "biped/train/style.py",
+)
 
 
 def config(*settings: tuple[str, Any]) -> Any:
@@ -148,6 +155,19 @@ def test_a_clip_that_is_another_one_after_a_stop_is_named_once(
     (line,) = said_after(1536)
     assert line.startswith(f"{clip} is not what it was when this run was last started")
     assert said_after(2048) == []
+    clip.unlink()
+    assert biped_train.main([*base, "--continue_training", "--total_timesteps", "2560"]) == 2
+    assert f"{clip} is gone, which this run moves like: put it back" in capsys.readouterr().err
+
+
+def test_what_is_set_up_and_not_used_is_said() -> None:
+    stride = ("env.imitation.motion", "assets/motions/stride.csv")
+    assert idle_settings(config()) == idle_settings(config(("style.motions", [WALK]), ("style.weight", 9.0))) == []
+    assert idle_settings(config(stride, ("env.reward.weights.imitation", 1.0))) == []
+    assert idle_settings(config(stride)) == ["env.imitation.motion is not followed: env.reward.weights.imitation is 0"]
+    assert idle_settings(config(("style.weight", 9.0))) == [
+        "settings of style do nothing: there are no motions, add --style FILE"
+    ]
 
 
 def test_without_a_stored_discriminator_a_new_one_begins_and_that_is_said(
