@@ -20,12 +20,12 @@ from biped.base.command_line import (
 from biped.base.errors import UsageError
 from biped.commands import Add
 
-LONGEST_S = 600.0
-"""Longest clip that is recorded (s)."""
-
 if TYPE_CHECKING:
     from biped.config.task import EnvConfig
     from biped.robot.motion import Motion
+
+LONGEST_S = 600.0
+"""Longest clip that is recorded (s)."""
 
 
 def add_motion_commands(add: Add) -> None:

@@ -224,7 +224,8 @@ def checked(motion: Motion) -> Motion:
     if len(late := np.flatnonzero(steps < _SHORTEST_STEP_S)):
         raise ValueError(f"time does not rise from frame {late[0]} to frame {late[0] + 1}")
     if len(apart := np.flatnonzero(steps > _LONGEST_STEP_S)):
-        raise ValueError(f"frames {apart[0]} and {apart[0] + 1} are {steps[apart[0]]:.3g} s apart: cut the clip there")
+        gap = f"frames {apart[0]} and {apart[0] + 1} are {steps[apart[0]]:.3g} s apart"
+        raise ValueError(f"{gap}: cut the clip there, or add frames (at most {_LONGEST_STEP_S:g} s)")
     lengths = np.linalg.norm(motion.base_quat_w, axis=1)
     if len(off := np.flatnonzero(np.abs(lengths - 1.0) > _OFF_UNIT)):
         raise ValueError(f"the quaternion of frame {off[0]} has length {lengths[off[0]]:.3g}, and should have 1")

@@ -160,15 +160,14 @@ def _from_npz(content: bytes) -> Motion:
 
 
 def arrays_of(content: bytes) -> Mapping[str, NDArray[Any]]:
-    """Return the arrays of an NPZ by name.
+    """Return the arrays of an NPZ by name, each of which is read when it is asked for.
 
     Raises:
-        Exception: it is none, or needs pickle.
+        Exception: it is none; reading an array raises where that is none, or needs pickle.
     """
     if not content.startswith(_MAGIC):
         raise ValueError("it is no NPZ")
-    with np.load(io.BytesIO(content), allow_pickle=False) as file:
-        return {name: np.asarray(file[name]) for name in file.files}
+    return np.load(io.BytesIO(content), allow_pickle=False)
 
 
 def names_of(array: NDArray[Any]) -> tuple[str, ...]:

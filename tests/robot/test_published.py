@@ -58,7 +58,7 @@ def test_a_table_without_names_has_the_models_joints(tmp_path: Path, w_first: bo
 
 
 def test_arrays_of_trackers_have_the_base_first_and_no_names(tmp_path: Path) -> None:
-    file = npz_file(tmp_path, **tracker())
+    file = npz_file(tmp_path, **tracker(), body_lin_vel_w=np.zeros((FRAMES, 2, 3)))
     motion = read_published(file, Origin(("left", "right"), JOINTS, None))
     assert motion.joint_names == ("left", "right")
     assert motion.time_s[1] == pytest.approx(0.04)
