@@ -20,11 +20,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks.seeds import ENGINES, first_pass, millions
+from benchmarks.seeds import ENGINES, evaluated_curves, first_pass, millions
 from biped.base.command_line import exit_code
-from biped.base.errors import UsageError
 from biped.eval.reliability import held, interquartile_interval, interquartile_mean
-from biped.runs.directory import RunDirectory
 from biped.runs.metrics_log import Curve
 
 PARTS = ("time/collection_time", "time/learning_time")
@@ -51,9 +49,7 @@ class Seed:
         Raises:
             UsageError: it was never evaluated while it trained.
         """
-        curves = RunDirectory(folder).read_metrics()
-        if "gate/score" not in curves:
-            raise UsageError(f"{folder} has no evaluation in training: train it without train.eval_every_steps=0")
+        curves = evaluated_curves(folder)
         files = [folder / name for name in ENGINES.values() if (folder / name).is_file()]
         verdicts = tuple(bool(json.loads(file.read_text(encoding="utf-8"))["passed"]) for file in files)
         return cls(folder.name, curves, verdicts)

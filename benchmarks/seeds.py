@@ -55,9 +55,9 @@ class Trained:
         """Read a run.
 
         Raises:
-            UsageError: it has no metrics or no evaluation.
+            UsageError: it has no metrics, no evaluation in training, or none afterwards.
         """
-        curves = RunDirectory(folder).read_metrics()
+        curves = evaluated_curves(folder)
         first = first_pass(curves["gate/passed"])
         files = {engine: folder / name for engine, name in ENGINES.items() if (folder / name).is_file()}
         if not files:
@@ -74,6 +74,18 @@ class Trained:
         ]
         cells = [self.name, millions(self.first_pass), millions(self.end), *verdicts, *figures]
         return f"| {' | '.join(cells)} |"
+
+
+def evaluated_curves(folder: Path) -> Mapping[str, Curve]:
+    """Return the metrics of a run by canonical name.
+
+    Raises:
+        UsageError: it has none, or was never evaluated while it trained.
+    """
+    curves = RunDirectory(folder).read_metrics()
+    if "gate/passed" not in curves:
+        raise UsageError(f"{folder} has no evaluation in training: train it without train.eval_every_steps=0")
+    return curves
 
 
 def first_pass(passed: Curve) -> float:

@@ -71,3 +71,11 @@ def test_a_run_without_an_evaluation_is_named(tmp_path: Path) -> None:
     ended = processes.run([sys.executable, "benchmarks/seeds.py", str(run), str(tmp_path / "x.png")], cwd=ROOT)
     assert ended.returncode == 2
     assert ended.stderr == f"error: {run} has no evaluation: python biped_eval.py -e one\n"
+
+
+def test_a_run_that_was_never_judged_in_training_is_named(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "one", [], {"eval.json": 0.09})
+    (run / "metrics.jsonl").write_text('{"step": 256, "time": 0.0, "train/kl": 0.01}\n')
+    ended = processes.run([sys.executable, "benchmarks/seeds.py", str(run), str(tmp_path / "x.png")], cwd=ROOT)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"error: {run} has no evaluation in training")
