@@ -97,7 +97,7 @@ def test_the_reference_is_recorded_for_any_robot(tmp_path: Path) -> None:
 
 def test_a_published_clip_becomes_one_of_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     walk = read_motion(ROOT / "assets" / "motions" / "walk.csv")
-    half, turned = 0.5 * 1.2, walk.base_quat_w.copy()  # elsewhere, and headed elsewhere
+    half = 0.5 * 1.2  # elsewhere, and headed elsewhere
     w, x, y, z = walk.base_quat_w.T
     turned = np.stack(
         [

@@ -191,6 +191,10 @@ class EnvConfig(Section):
     """Variation of robots, ground and sensors, so that the policy does not rely on the exact model."""
 
     def __post_init__(self) -> None:
-        follows = self.reward.weights.imitation != 0.0 or self.imitation.max_error_rad > 0.0
-        if follows and not self.imitation.motion:
+        if self.follows_clip and not self.imitation.motion:
             raise ConfigError("imitation is wanted, but env.imitation.motion names no clip to follow")
+
+    @property
+    def follows_clip(self) -> bool:
+        """Whether the clip of `imitation` is rewarded or ends episodes."""
+        return self.reward.weights.imitation != 0.0 or self.imitation.max_error_rad > 0.0

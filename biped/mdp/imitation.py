@@ -125,7 +125,7 @@ def stride_of(cfg: EnvConfig, device: torch.device) -> Stride | None:
         ConfigError: it is not one stride of the gait clock, or it ends in another pose than it begins.
     """
     imitation = cfg.imitation
-    if cfg.reward.weights.imitation == 0.0 and imitation.max_error_rad == 0.0:
+    if not cfg.follows_clip:
         return None
     clip = clip_of(imitation.motion, cfg.robot.joint_names)
     if abs(clip.length_s * cfg.gait.frequency_hz - 1.0) > _OFF_BEAT:

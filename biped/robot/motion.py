@@ -118,12 +118,12 @@ class Motion:
         kept = (since_start >= start_s - 1e-9) & (since_start <= start_s + (seconds or np.inf) + 1e-9)
         if (count := int(kept.sum())) < SHORTEST:
             raise UsageError(f"the clip lasts {self.length_s:.3g} s, and has {count} frames of what is asked for")
-        return Motion(
-            self.time_s[kept],
-            self.base_pos_w[kept],
-            self.base_quat_w[kept],
-            self.joint_names,
-            self.joint_pos_rad[kept],
+        return replace(
+            self,
+            time_s=self.time_s[kept],
+            base_pos_w=self.base_pos_w[kept],
+            base_quat_w=self.base_quat_w[kept],
+            joint_pos_rad=self.joint_pos_rad[kept],
         )
 
     def mirrored(self, rule: MirrorRule) -> "Motion":

@@ -110,13 +110,7 @@ def _from_csv(text: str) -> Motion:
         raise ValueError(f"its first row has no column {missing[0]}")
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"its first row has the column {twice[0]} more than once")
-    for number, row in enumerate(rows[1:], start=2):
-        if len(row) != len(names):
-            raise ValueError(f"row {number} has {len(row)} values, and the first {len(names)}")
-    table = np.array([[number_of(text) for text in row] for row in rows[1:]]).reshape(-1, len(names))
-    if len(wrong := np.argwhere(~np.isfinite(table))):
-        row, column = wrong[0]
-        raise ValueError(f"{names[column]} is {rows[row + 1][column]!r} in row {row + 2}, which is no number")
+    table = table_of(rows[1:], names, first_row=2)
 
     def of(wanted: Sequence[str]) -> Array:
         return table[:, [names.index(name) for name in wanted]]
@@ -137,8 +131,28 @@ def rows_of(text: str) -> list[list[str]]:
     return rows
 
 
-def number_of(text: str) -> float:
-    """Return the number that a cell of a table holds; NaN: it holds none."""
+def table_of(rows: Sequence[Sequence[str]], names: Sequence[str], first_row: int) -> Array:
+    """Return the numbers of a table, (rows, columns).
+
+    Args:
+        rows: the cells.
+        names: the columns, for messages.
+        first_row: the number of the first row in its file, for messages.
+
+    Raises:
+        ValueError: a row is of another length, or a cell is no number.
+    """
+    for number, row in enumerate(rows, start=first_row):
+        if len(row) != len(names):
+            raise ValueError(f"row {number} has {len(row)} values, and the first {len(names)}")
+    table = np.array([[_number(text) for text in row] for row in rows]).reshape(len(rows), len(names))
+    if len(wrong := np.argwhere(~np.isfinite(table))):
+        row, column = wrong[0]
+        raise ValueError(f"{names[column]} is {rows[row][column]!r} in row {row + first_row}, which is no number")
+    return table
+
+
+def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError:

@@ -13,17 +13,18 @@ from pathlib import Path
 import numpy as np
 
 from biped.robot.motion import POSITION, ROTATION, TIME, Array, Motion, checked
-from biped.robot.motion_files import PARTS, arrays_of, names_of, number_of, numbers_of, read_file, rows_of
+from biped.robot.motion_files import PARTS, arrays_of, names_of, numbers_of, read_file, rows_of, table_of
 
 _BASE = len(POSITION) + len(ROTATION)
+"""Columns of a CSV before those of the joints."""
 _JOINTS, _BODIES, _TURNS = (
     ("dof_positions", "joint_pos"),
     ("body_positions", "body_pos_w"),
     ("body_rotations", "body_quat_w"),
 )
 """Arrays of an NPZ by any of their names: (T, J), (T, bodies, 3) and (T, bodies, 4)."""
-
 _FASTEST_HZ = 10_000.0
+"""Frames per second beyond which a rate is a mistake."""
 _OURS = "it names its columns: the other commands read it as it is"
 
 
@@ -62,20 +63,13 @@ def _from_csv(text: str, origin: Origin) -> Motion:
     rows = rows_of(text)
     if rows and TIME in (name.strip() for name in rows[0]):
         raise ValueError(_OURS)
-    for number, row in enumerate(rows, start=1):
-        if len(row) != len(rows[0]):
-            raise ValueError(f"row {number} has {len(row)} values, and the first {len(rows[0])}")
-    table = np.array([[number_of(text) for text in row] for row in rows]).reshape(
-        len(rows), len(rows[0]) if rows else 0
-    )
-    if len(wrong := np.argwhere(~np.isfinite(table))):
-        row, column = wrong[0]
-        raise ValueError(f"column {column + 1} is {rows[row][column]!r} in row {row + 1}, which is no number")
+    columns = [f"column {number}" for number in range(1, len(rows[0]) + 1)] if rows else []
+    table = table_of(rows, columns, first_row=1)
     if table.shape[1] <= _BASE:
         raise ValueError(f"its rows have {table.shape[1]} values: {_BASE} of the base and those of joints are needed")
     turned = table[:, len(POSITION) : _BASE]
     quats = turned if origin.w_first else np.roll(turned, 1, axis=1)
-    return _motion(table[:, : len(POSITION)], quats, table[:, _BASE:], origin.joint_names, origin.rate_hz, origin)
+    return _motion(table[:, : len(POSITION)], quats, table[:, _BASE:], origin)
 
 
 def _from_npz(content: bytes, origin: Origin) -> Motion:
@@ -99,15 +93,16 @@ def _from_npz(content: bytes, origin: Origin) -> Motion:
     if base >= min(bodies.shape[1], turns.shape[1]):
         raise ValueError(f"its arrays have {bodies.shape[1]} and {turns.shape[1]} bodies")
     pos, quats = bodies[:, base], turns[:, base]
-    names = origin.joint_names or names
-    if not names:  # Isaac's joints are in another order than the model's
+    if not (names or origin.joint_names):  # Isaac's joints are in another order than the model's
         raise ValueError("it names no joints: name them in the trainer's order with --joints")
-    return _motion(pos, quats, joints, names, origin.rate_hz or rate, origin)
+    return _motion(pos, quats, joints, origin, names, rate)
 
 
 def _motion(
-    pos: Array, quats: Array, joints: Array, names: Sequence[str] | None, rate_hz: float | None, origin: Origin
+    pos: Array, quats: Array, joints: Array, origin: Origin, names: Sequence[str] = (), rate_hz: float | None = None
 ) -> Motion:
+    """Return the clip; `names` of joints and `rate_hz` are what the file says, and `origin` goes before them."""
+    rate_hz = origin.rate_hz or rate_hz
     if rate_hz is None:
         raise ValueError("it does not say its rate: add --fps, from the data set's description")
     if not 1.0 <= rate_hz <= _FASTEST_HZ:
@@ -115,7 +110,7 @@ def _motion(
             f"its rate is {rate_hz:g} frames per second: between 1 and {_FASTEST_HZ:g} are known, see --fps"
         )
     source = "--joints" if origin.joint_names else "the file" if names else "the robot's model"
-    names = tuple(names or origin.model_joints)
+    names = tuple(origin.joint_names or names or origin.model_joints)
     if len(names) != joints.shape[1]:
         remedy = "" if origin.joint_names else ": name its joints in their order with --joints"
         raise ValueError(f"it has {joints.shape[1]} joints, and {source} names {len(names)}{remedy}")

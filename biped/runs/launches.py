@@ -1,6 +1,5 @@
-"""A record of how a run was started: command line, code, versions and machine."""
+"""A record of how a run was started: command line, code, files, versions and machine."""
 
-import hashlib
 import importlib.metadata
 import platform
 import subprocess
@@ -14,6 +13,7 @@ from typing import Any
 from biped.base.files import REPOSITORY
 from biped.base.machine import describe_machine
 from biped.base.shipped import IS_INSTALLED, PROJECT, as_stored, version
+from biped.runs.manifest import Part
 
 PACKAGES = (
     "genesis-world",
@@ -28,7 +28,9 @@ PACKAGES = (
 )
 """Packages whose versions are recorded."""
 
-_GIT_TIMEOUT_S, _FILES = 5.0, "files"
+_GIT_TIMEOUT_S = 5.0
+_FILES = "files"
+"""Name in a record of what `fingerprints` returned."""
 
 
 def describe_launch(
@@ -70,8 +72,8 @@ def fingerprints(files: Iterable[Path]) -> dict[str, str]:
     """Return the SHA-256 hashes of files by path; those that cannot be read are left out."""
     found = {}
     for file in files:
-        with suppress(OSError), file.open("rb") as opened:
-            found[as_stored(file)] = hashlib.file_digest(opened, "sha256").hexdigest()
+        with suppress(OSError):
+            found[as_stored(file)] = Part.of(file).sha256
     return found
 
 

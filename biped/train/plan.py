@@ -9,13 +9,12 @@ import torch
 
 from biped.base.errors import ConfigError, MachineError, UsageError, say, warn
 from biped.base.machine import choose_device, gib
-from biped.base.shipped import located
 from biped.config.randomization import RandomizationConfig
 from biped.config.run import Config, Presets, TrainConfig
 from biped.config.serial import differences
-from biped.config.settings import expanded, sized_randomization, with_settings
+from biped.config.settings import sized_randomization, with_settings
 from biped.config.style import StyleConfig
-from biped.env.files import files_of
+from biped.env.files import clips_of, files_of
 from biped.runs.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from biped.runs.directory import RunDirectory, run_path
 from biped.runs.launches import changed_files, fingerprints
@@ -185,8 +184,8 @@ def _continued(request: TrainRequest) -> Plan:
 
 def idle_settings(config: Config) -> list[str]:
     """Return a sentence for each clip or style that is set up and that nothing uses."""
-    env, found = config.env, []
-    if env.imitation.motion and env.reward.weights.imitation == 0.0 and env.imitation.max_error_rad == 0.0:
+    found = []
+    if config.env.imitation.motion and not config.env.follows_clip:
         found.append("env.imitation.motion is not followed: env.reward.weights.imitation is 0")
     if not config.style.motions and config.style != StyleConfig():
         found.append("settings of style do nothing: there are no motions, add --style FILE")
@@ -199,9 +198,8 @@ def _require_clips(config: Config) -> None:
     Raises:
         UsageError: one is not.
     """
-    followed = [config.env.imitation.motion] if config.env.imitation.motion else []
-    for clip in (*followed, *config.style.motions):
-        if not (file := located(expanded(clip))).exists():
+    for file in clips_of(config.env, config.style.motions):
+        if not file.exists():
             raise UsageError(f"{file} is gone, which this run moves like: put it back, or start another run")
 
 
